@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every error that fedray raises.
+
+::
+
+    FedRayError
+    ├── NotInitialized     no session is running, or a handle belongs to one that has ended
+    ├── DeviceMismatch     a value is used at a party that does not hold it
+    ├── PlanError          bad arguments, found before any work starts
+    ├── DataError          a party's data is missing, empty, or does not fit the other parties'
+    ├── EgressDenied       the party's policy does not let this value leave
+    ├── ProtocolError      a message of the masked-sum protocol is wrong, late, or refused
+    │   └── EncodingError  a number or a byte string cannot be encoded or decoded
+    ├── PartyError         code that ran inside a party raised; carries the remote traceback
+    ├── PartyLost          a party's process has ended or cannot be reached
+    └── PartyTimeout       a party did not answer in time; it may still be working
+
+Errors cross process borders as `fedray.types.Failure` records, never as pickled exceptions.
+"""
+
+from __future__ import annotations
+
+
+class FedRayError(Exception):
+    """Base of all errors raised by fedray."""
+
+
+class NotInitialized(FedRayError):
+    """No session is running, or a handle belongs to a session that has ended."""
+
+
+class DeviceMismatch(FedRayError):
+    """A value is used at a party that does not hold it."""
+
+
+class PlanError(FedRayError, ValueError):
+    """Arguments that cannot work, found before any work starts."""
+
+
+class DataError(FedRayError, ValueError):
+    """A party's data is missing, empty, or does not fit that of the other parties."""
+
+
+class EgressDenied(FedRayError):
+    """The party's egress policy refuses to let a value leave."""
+
+
+class ProtocolError(FedRayError):
+    """A message of the masked-sum protocol is wrong, late, or refused."""
+
+
+class EncodingError(ProtocolError, ValueError):
+    """A number does not fit the ring, or bytes do not decode."""
+
+
+class PartyError(FedRayError):
+    """Code that ran inside a party raised an exception.
+
+    Attributes:
+        party: Name of the party.
+        function: What was called there.
+        remote_type: Class name of the remote exception.
+        remote_traceback: The traceback as text, or an empty string where the party's policy withholds it.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        party: str = "",
+        function: str = "",
+        remote_type: str = "",
+        remote_traceback: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.party = party
+        self.function = function
+        self.remote_type = remote_type
+        self.remote_traceback = remote_traceback
+
+
+class PartyLost(FedRayError):
+    """A party's process has ended or cannot be reached.
+
+    Attributes:
+        party: Name of the party.
+    """
+
+    def __init__(self, message: str, *, party: str = "") -> None:
+        super().__init__(message)
+        self.party = party
+
+
+class PartyTimeout(FedRayError, TimeoutError):
+    """A party did not answer in time; the call may still be running there."""
