@@ -1,1 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
+"""What a session is tried out with: cluster definitions for one machine, and data sets dealt to parties."""
