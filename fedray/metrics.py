@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Metrics as sums: what each party measured, added up exactly.
+
+A metric is a handful of state variables that add up over disjoint rows, and a value computed from them. `Mean` is the
+common case and computes its own value. For every other metric (AUC, precision, R2, ...) a `Tally` carries the state,
+and the framework that owns the metric computes the value from the sum.
+
+Knows no framework. Does not know how the numbers travel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedray.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """A mean over rows, as total and count.
+
+    Attributes:
+        name: As in the framework's history, e.g. `"loss"`.
+        total: Sum over the rows seen.
+        count: Number of rows seen, or the sum of their weights.
+    """
+
+    name: str
+    total: float
+    count: float
+
+    @property
+    def additive(self) -> bool:
+        """Whether the states of several parties may be summed; always true."""
+        return True
+
+    @property
+    def state(self) -> tuple[NDArray[np.float64], ...]:
+        """Total and count, two float64 scalars."""
+        return np.asarray(self.total, np.float64), np.asarray(self.count, np.float64)
+
+    def with_state(self, state: Sequence[NDArray[np.float64]]) -> Mean:
+        """Returns the same metric over other rows."""
+        return Mean(self.name, float(state[0]), float(state[1]))
+
+    def result(self) -> float:
+        """Returns the mean; 0.0 over no rows, as Keras does."""
+        return self.total / self.count if self.count else 0.0
+
+    def __float__(self) -> float:
+        return self.result()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tally:
+    """A metric that is not a plain mean: its state variables, and the value once it is computed.
+
+    Attributes:
+        name: As in the framework's history, e.g. `"auc"`.
+        state: State variables in the framework's order, float64 arrays of any shape.
+        value: What the metric comes to, a float or float64[k]; None for a sum whose value nobody has computed yet.
+        additive: Whether the states of several parties may be summed. Otherwise the metric is reported per party only.
+    """
+
+    name: str
+    state: tuple[NDArray[np.float64], ...]
+    value: float | NDArray[np.float64] | None
+    additive: bool = True
+
+    def with_state(self, state: Sequence[NDArray[np.float64]]) -> Tally:
+        """Returns the same metric over other rows, its value still to be computed."""
+        return replace(self, state=tuple(state), value=None)
+
+    def result(self) -> float | NDArray[np.float64]:
+        """Returns the value.
+
+        Raises:
+            DataError: The states were summed, but the metric's framework has not computed the value yet.
+        """
+        if self.value is None:
+            raise DataError(f"metric {self.name!r} is a sum of states; its framework has to finish it first")
+        return self.value
+
+    def __float__(self) -> float:
+        return float(self.result())
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Tally):
+            return NotImplemented
+        return (
+            (self.name, self.additive, len(self.state)) == (other.name, other.additive, len(other.state))
+            and all(np.array_equal(a, b) for a, b in zip(self.state, other.state, strict=True))
+            and (self.value is None) == (other.value is None)
+            and (self.value is None or np.array_equal(self.value, np.asarray(other.value), equal_nan=True))
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # holds arrays
+
+    def __repr__(self) -> str:
+        return f"Tally(name={self.name!r}, value={self.value!r})"
+
+
+Metric: TypeAlias = Mean | Tally
+"""One finished or summable metric."""
+
+
+def additive(metrics: Sequence[Metric]) -> list[Metric]:
+    """Returns those metrics whose states may be summed over parties."""
+    return [metric for metric in metrics if metric.additive]
+
+
+def words(metrics: Sequence[Metric]) -> tuple[str, ...]:
+    """Returns the name of each word of `flatten(metrics)`, e.g. `("loss/0", "loss/1", "auc/0/17")`."""
+    names: list[str] = []
+    for metric in additive(metrics):
+        for number, array in enumerate(metric.state):
+            stem = f"{metric.name}/{number}"
+            names += [stem] if array.ndim == 0 else [f"{stem}/{word}" for word in range(array.size)]
+    return tuple(names)
+
+
+def flatten(metrics: Sequence[Metric]) -> NDArray[np.float64]:
+    """Returns the states of the additive metrics end to end, float64[m]."""
+    parts: list[NDArray[Any]] = [np.ravel(array) for metric in additive(metrics) for array in metric.state]
+    return np.concatenate([np.empty(0), *parts]).astype(np.float64)
+
+
+def rebuild(like: Sequence[Metric], vector: NDArray[np.float64]) -> list[Metric]:
+    """Returns the additive metrics of `like` with the states in `vector`, the inverse of `flatten`.
+
+    Args:
+        like: Metrics whose names and state shapes are wanted; their numbers do not matter.
+        vector: float64[m].
+
+    Raises:
+        DataError: The vector is longer or shorter than the states.
+    """
+    wanted = additive(like)
+    size = sum(array.size for metric in wanted for array in metric.state)
+    if len(vector) != size:
+        raise DataError(f"metrics {[m.name for m in wanted]} have {size} state words, found {len(vector)}")
+    rebuilt: list[Metric] = []
+    start = 0
+    for metric in wanted:
+        state = []
+        for array in metric.state:
+            state.append(np.asarray(vector[start : start + array.size], np.float64).reshape(array.shape))
+            start += array.size
+        rebuilt.append(metric.with_state(state))
+    return rebuilt
+
+
+def merge(parties: Sequence[Sequence[Metric]]) -> list[Metric]:
+    """Returns the metrics over the rows of all parties: states summed, means finished.
+
+    Args:
+        parties: Each party's metrics, in the same order. Metrics that are not additive are left out.
+
+    Raises:
+        DataError: The parties do not have the same metrics.
+    """
+    if not parties:
+        return []
+    first = words(parties[0])
+    for number, metrics in enumerate(parties[1:], start=1):
+        if words(metrics) != first:
+            expected, found = [m.name for m in additive(parties[0])], [m.name for m in additive(metrics)]
+            raise DataError(f"metrics of party number {number} do not fit: expected {expected}, found {found}")
+    total = np.sum([flatten(metrics) for metrics in parties], axis=0)
+    return rebuild(parties[0], total)

@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sizes in, rounds out: what `fit` and `evaluate` are going to do, settled before any work starts. Pure.
+
+A **step** is one share of rows at every party, a **round** is `aggregate_freq` steps and one private sum, a **segment**
+is a run of rounds after which the driver has something to do. No round is planned in which fewer than two parties hold
+rows: its sum would be one party's vector. A party alone is planned only where the caller allows it (no aggregation
+protects it).
+
+Knows sizes and the seed; sees no data, calls no party.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedray.errors import PlanError
+from fedray.party.batches import Sampling
+from fedray.types import PartyName
+
+SAMPLERS = ("batch", "poisson")
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRound:
+    """One private sum.
+
+    Attributes:
+        epoch: Which epoch it belongs to, from 0.
+        start: Its first step within the epoch.
+        stop: The step after its last.
+        rows: How many rows each party trains on, in the plan's order of parties.
+    """
+
+    epoch: int
+    start: int
+    stop: int
+    rows: tuple[int, ...]
+
+    @property
+    def steps(self) -> int:
+        """Number of steps, what a progress bar counts."""
+        return self.stop - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Rounds that the parties run through without the driver.
+
+    Attributes:
+        epoch: Which epoch, from 0.
+        rounds: The rounds, at least one.
+        ends_epoch: Whether the epoch is over after it.
+    """
+
+    epoch: int
+    rounds: tuple[PlannedRound, ...]
+    ends_epoch: bool
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """How many rows each party trains on in this segment."""
+        return tuple(int(total) for total in np.sum([r.rows for r in self.rounds], axis=0))
+
+
+@dataclass(frozen=True, slots=True)
+class FitPlan:
+    """Everything `fit` is going to do.
+
+    Attributes:
+        sizes: Party -> rows of training data, in the order of all per-party tuples.
+        sampling: How rows are dealt over the steps of an epoch.
+        epochs: The epoch to stop before.
+        initial_epoch: The epoch to start with, from 0.
+        aggregate_freq: Steps in a round.
+        every_round: Whether each round is a segment of its own.
+        alone: Whether rounds in which only one party holds rows are allowed.
+        validation: Validate after every so many epochs, or after these (counted from 1).
+    """
+
+    sizes: Mapping[PartyName, int]
+    sampling: Sampling
+    epochs: int
+    initial_epoch: int = 0
+    aggregate_freq: int = 1
+    every_round: bool = False
+    alone: bool = False
+    validation: int | frozenset[int] = 1
+
+    @property
+    def parties(self) -> tuple[PartyName, ...]:
+        """Names, in the order of all per-party tuples."""
+        return tuple(self.sizes)
+
+    @property
+    def steps(self) -> int:
+        """Steps in an epoch: the total of its progress bar."""
+        return self.sampling.steps
+
+    def rounds(self, epoch: int) -> tuple[PlannedRound, ...]:
+        """Returns the rounds of one epoch, empty where no round of a poisson epoch can be held."""
+        shares = np.stack([self.sampling.share_sizes(party, rows, epoch) for party, rows in self.sizes.items()])
+        starts = np.arange(0, self.steps, self.aggregate_freq)
+        rows: NDArray[np.int64] = np.add.reduceat(shares, starts, axis=1)
+        enough = np.count_nonzero(rows, axis=0) >= (1 if self.alone else 2)
+        return tuple(
+            PlannedRound(epoch, int(start), min(int(start) + self.aggregate_freq, self.steps), tuple(column.tolist()))
+            for start, column, kept in zip(starts, rows.T, enough, strict=True)
+            if kept
+        )
+
+    def segments(self, epoch: int) -> tuple[Segment, ...]:
+        """Returns the segments of one epoch; the last one ends it."""
+        rounds = self.rounds(epoch)
+        if not self.every_round:
+            return (Segment(epoch, rounds, True),) if rounds else ()
+        return tuple(Segment(epoch, (one,), one is rounds[-1]) for one in rounds)
+
+    def __iter__(self) -> Iterator[Segment]:
+        """Yields every segment of the run, in order."""
+        for epoch in range(self.initial_epoch, self.epochs):
+            yield from self.segments(epoch)
+
+    def validates(self, epoch: int) -> bool:
+        """Returns whether validation follows epoch `epoch` (from 0), by Keras's rule."""
+        if isinstance(self.validation, int):
+            return (epoch + 1) % self.validation == 0
+        return epoch + 1 in self.validation
+
+    def largest_weight(self) -> int:
+        """Returns W: the most rows any party trains on in one round of the run."""
+        return max((max(r.rows) for segment in self._distinct() for r in segment.rounds), default=1)
+
+    def largest_segment(self) -> int:
+        """Returns the most rows any party trains on in one segment: what its metrics count to."""
+        return max((max(segment.rows) for segment in self._distinct()), default=1)
+
+    def _distinct(self) -> Iterator[Segment]:
+        """Yields segments that cover every size there is; dealt evenly, all epochs are alike."""
+        last = self.epochs if self.sampling.method == "poisson" else self.initial_epoch + 1
+        for epoch in range(self.initial_epoch, last):
+            yield from self.segments(epoch)
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluatePlan:
+    """One pass over every party's data in file order and one private sum of the metrics.
+
+    Attributes:
+        sizes: Party -> rows.
+        batch_size: Rows in a batch.
+    """
+
+    sizes: Mapping[PartyName, int]
+    batch_size: int
+
+    @property
+    def steps(self) -> int:
+        """Batches of the largest party: the total of the progress bar."""
+        return -(-max(self.sizes.values()) // self.batch_size)
+
+
+def plan_fit(
+    sizes: Mapping[PartyName, int],
+    *,
+    seed: int,
+    batch_size: int = 32,
+    epochs: int = 1,
+    initial_epoch: int = 0,
+    aggregate_freq: int = 1,
+    sampler_method: str = "batch",
+    shuffle: bool = True,
+    validation_freq: int | Sequence[int] = 1,
+    every_round: bool = False,
+    alone: bool = False,
+) -> FitPlan:
+    """Returns the plan of one `fit`.
+
+    Args:
+        sizes: Party -> rows of training data.
+        seed: The run's seed.
+        batch_size: Largest local batch.
+        epochs: Epoch to stop before, as in Keras.
+        initial_epoch: Epoch to start with, as in Keras.
+        aggregate_freq: Steps between two private sums.
+        sampler_method: `"batch"` or `"poisson"`.
+        shuffle: Whether rows are dealt in a new order each epoch.
+        validation_freq: Epochs between validations, or the epochs after which to validate, counted from 1.
+        every_round: Whether the driver wants to be asked after every round.
+        alone: Whether a single party may train (no aggregation protects it).
+
+    Raises:
+        PlanError: An argument cannot work; the message names it, what was expected and what was found.
+    """
+    batch_size = whole("batch_size", batch_size, least=1)
+    epochs = whole("epochs", epochs, least=1)
+    initial_epoch = whole("initial_epoch", initial_epoch, least=0)
+    if initial_epoch >= epochs:
+        raise PlanError(f"initial_epoch: expected less than epochs={epochs}, found {initial_epoch}")
+    aggregate_freq = whole("aggregate_freq", aggregate_freq, least=1)
+    if sampler_method not in SAMPLERS:
+        close = get_close_matches(str(sampler_method), SAMPLERS, n=1)
+        hint = f". Did you mean {close[0]!r}?" if close else ""
+        raise PlanError(f"sampler_method: expected one of {', '.join(SAMPLERS)}; found {sampler_method!r}{hint}")
+    if not isinstance(shuffle, bool | np.bool_):
+        raise PlanError(f"shuffle: expected True or False, found {shuffle!r}")
+    ordered = _check_sizes("training data", sizes, alone)
+    method = cast(Literal["batch", "poisson"], sampler_method)
+    sampling = Sampling(int(seed), _steps(ordered, batch_size), batch_size, method, bool(shuffle))
+    validation = _validation(validation_freq)
+    return FitPlan(ordered, sampling, epochs, initial_epoch, aggregate_freq, every_round, alone, validation)
+
+
+def plan_evaluate(sizes: Mapping[PartyName, int], *, batch_size: int = 32, alone: bool = False) -> EvaluatePlan:
+    """Returns the plan of one `evaluate`.
+
+    Raises:
+        PlanError: `batch_size` is not a whole number of 1 or more, or too few parties hold rows.
+    """
+    return EvaluatePlan(_check_sizes("evaluation data", sizes, alone), whole("batch_size", batch_size, least=1))
+
+
+def whole(argument: str, value: object, *, least: int) -> int:
+    """Returns `value` as an int.
+
+    Raises:
+        PlanError: It is not a whole number, or smaller than `least`.
+    """
+    try:
+        if isinstance(value, bool | np.bool_):
+            raise TypeError
+        number = operator.index(value)  # type: ignore[arg-type]  # refuses everything that is not an integer
+    except TypeError:
+        raise PlanError(f"{argument}: expected a whole number of {least} or more, found {value!r}") from None
+    if number < least:
+        raise PlanError(f"{argument}: expected a whole number of {least} or more, found {number}")
+    return number
+
+
+def _steps(sizes: Mapping[PartyName, int], batch_size: int) -> int:
+    """Steps in an epoch: the largest party's batches, but never so many that a second party runs out of rows."""
+    largest, *others = sorted(sizes.values(), reverse=True)
+    steps = -(-largest // batch_size)
+    return min(steps, others[0]) if others and others[0] else steps
+
+
+def _check_sizes(what: str, sizes: Mapping[PartyName, int], alone: bool) -> dict[PartyName, int]:
+    ordered = {party: whole(f"{what} of {party}", rows, least=0) for party, rows in sizes.items()}
+    holders = sum(rows > 0 for rows in ordered.values())
+    if holders < (1 if alone else 2):
+        found = ", ".join(f"{party}: {rows}" for party, rows in ordered.items()) or "no party"
+        wanted = (
+            "at least one party with rows" if alone else "at least two parties with rows (a sum of one hides nothing)"
+        )
+        raise PlanError(f"{what}: expected at least {wanted}, found {found}")
+    return ordered
+
+
+def _validation(freq: int | Sequence[int]) -> int | frozenset[int]:
+    if isinstance(freq, Sequence | frozenset | set) and not isinstance(freq, str):
+        return frozenset(whole("validation_freq", epoch, least=1) for epoch in freq)
+    return whole("validation_freq", freq, least=1)
