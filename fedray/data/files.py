@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading one party's file into one array: `.npy`, `.npz` and CSV.
+
+Runs inside the party that owns the file. Its errors name the party, the file, and rows and columns by number, and never
+quote a cell: they leave the party, also under strict egress. Knows no device and no other party. Pickled content is
+never opened.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedray.errors import DataError, PlanError
+
+Column: TypeAlias = str | int
+Header: TypeAlias = bool | Literal["auto"]
+
+_BAD_CELL = re.compile(r" at row (\d+), column (\d+)\.$")
+_BAD_ROW = re.compile(r" at row (\d+)(?: with \d+ columns|; use `usecols`.*)$")
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """How files are read, the same at every party.
+
+    Attributes:
+        key: Name of the array in an `.npz` file; `None` where the file holds one array only.
+        columns: Columns of a CSV file, by name or by position from 0, in the order wanted. One alone gives a
+            one-dimensional array, a list a two-dimensional one, `None` all of them.
+        header: Whether a CSV file begins with column names; `"auto"` takes a first line without numbers for one.
+        delimiter: What separates the fields of a CSV file.
+        dtype: Type of the result, e.g. `"float32"`; by default that of the file, and float64 for CSV.
+    """
+
+    key: str | None = None
+    columns: Column | Sequence[Column] | None = None
+    header: Header = "auto"
+    delimiter: str = ","
+    dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the options before any file is opened.
+
+        Raises:
+            PlanError: An option is not one of those above.
+        """
+        if self.header not in (True, False, *get_args(Literal["auto"])):
+            raise PlanError(f"header={self.header!r}: expected True, False or 'auto'")
+        if not isinstance(self.delimiter, str) or len(self.delimiter) != 1:
+            raise PlanError(f"delimiter={self.delimiter!r}: expected one character")
+        if self.dtype is not None and not _is_numeric(self.dtype):
+            raise PlanError(f"dtype={self.dtype!r}: expected a boolean, integer or floating type, e.g. 'float32'")
+
+
+def _is_numeric(dtype: str) -> bool:
+    try:
+        return np.dtype(dtype).kind in "biuf"
+    except TypeError:
+        return False
+
+
+def read_array(source: str, party: str, options: ReadOptions) -> NDArray[Any]:
+    """Returns the array in a file of this party.
+
+    Args:
+        source: Path as this party's process sees it; `~` and relative paths are resolved here.
+        party: The party's name, for errors.
+        options: How to read.
+
+    Returns:
+        An array of numbers or booleans, of `options.dtype` where that is given.
+
+    Raises:
+        DataError: The file is missing, cannot be read, or holds something else.
+    """
+    path = Path(source).expanduser().absolute()
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise DataError(
+            f"{party}: {path}: expected a file that ends in {', '.join(_READERS)}; other formats can be read with a "
+            f"function in place of the path, which runs inside {party}"
+        )
+    try:
+        return as_numbers(reader(path, f"{party}: {path}", options), f"{party}: {path}", options.dtype)
+    except FileNotFoundError:
+        raise DataError(
+            f"{party}: {path}: no such file where {party}'s process runs; give the path as it is there"
+        ) from None
+    except (OSError, EOFError, BadZipFile, UnicodeDecodeError) as error:
+        raise DataError(f"{party}: {path}: cannot be read: {type(error).__name__}") from None
+
+
+def as_numbers(value: object, where: str, dtype: str | None) -> NDArray[Any]:
+    """Returns `value` as an array of numbers or booleans, of `dtype` where that is given.
+
+    Args:
+        value: Anything that NumPy turns into an array.
+        where: What to call it in errors, beginning with the party's name.
+        dtype: Type to convert to, or `None` to keep its own.
+
+    Raises:
+        DataError: It holds text or objects.
+    """
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{where}: expected numbers or booleans, found {array.dtype}; convert it first")
+    return array if dtype is None else array.astype(dtype, copy=False)
+
+
+def _read_npy(path: Path, where: str, _: ReadOptions) -> NDArray[Any]:
+    try:
+        return np.asarray(np.load(path, allow_pickle=False))
+    except ValueError:
+        raise DataError(f"{where}: expected one array of numbers, saved with np.save, found no such array") from None
+
+
+def _read_npz(path: Path, where: str, options: ReadOptions) -> NDArray[Any]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            names = list(archive.files)
+            key = names[0] if options.key is None and len(names) == 1 else options.key
+            if key not in names:
+                raise DataError(f"{where}: expected key= to be one of its arrays {names}, found {options.key!r}")
+            return np.asarray(archive[key])
+    except DataError:
+        raise
+    except (ValueError, AttributeError, TypeError):  # TypeError: a bare .npy under this name is no archive
+        raise DataError(f"{where}: expected arrays of numbers, saved with np.savez, found something else") from None
+
+
+def _read_csv(path: Path, where: str, options: ReadOptions) -> NDArray[Any]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        names, skip = _header(file, where, options)
+        chosen = _positions(options.columns, names, where)
+        file.seek(0)
+        integers = options.dtype is not None and np.dtype(options.dtype).kind in "iu"
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # "no data", which the caller reports
+                table = np.loadtxt(
+                    file,
+                    dtype=options.dtype if integers else np.float64,
+                    delimiter=options.delimiter,
+                    quotechar='"',
+                    comments=None,
+                    skiprows=skip,
+                    usecols=chosen,
+                    ndmin=2,
+                )
+        except UnicodeDecodeError:
+            raise
+        except ValueError as error:
+            raise DataError(_explain(str(error), where, integers)) from None
+    return table[:, 0] if isinstance(options.columns, str | int) else table
+
+
+def _header(file: Any, where: str, options: ReadOptions) -> tuple[list[str], int]:
+    """Returns (column names, physical lines to skip); no names and 0 lines where there is no header."""
+    if options.header is False:
+        return [], 0
+    lines = csv.reader(file, delimiter=options.delimiter)
+    first = next((fields for fields in lines if any(field.strip() for field in fields)), [])
+    numbers = sum(_is_number(field) for field in first)
+    filled = sum(bool(field.strip()) for field in first)
+    if options.header == "auto" and 0 < numbers < filled:
+        raise DataError(
+            f"{where}: its first line mixes numbers and text; say header=True if it holds column names, else "
+            "header=False with the numeric columns in columns="
+        )
+    if options.header == "auto" and numbers:
+        return [], 0
+    return [field.strip().removeprefix("# ") for field in first], lines.line_num
+
+
+def _is_number(field: str) -> bool:
+    try:
+        float(field)
+    except ValueError:
+        return False
+    return True
+
+
+def _positions(columns: Column | Sequence[Column] | None, names: list[str], where: str) -> list[int] | None:
+    """Returns the positions of the wanted columns; `None` for all."""
+    if columns is None:
+        return None
+    wanted = [columns] if isinstance(columns, str | int) else list(columns)
+    for column in wanted:
+        if isinstance(column, str) and names.count(column) != 1:
+            # The names found are not listed: without a header, the first row of data would pass for them.
+            found = f"{names.count(column)} among {len(names)} names" if names else "a file without a header"
+            raise DataError(f"{where}: column {column!r}: expected exactly one of that name, found {found}")
+    return [names.index(column) if isinstance(column, str) else column for column in wanted]
+
+
+def _explain(message: str, where: str, integers: bool) -> str:
+    """Says what NumPy found wrong, by row and column, without the cell's text."""
+    if cell := _BAD_CELL.search(message):
+        row, column = int(cell[1]) + 1, cell[2]
+        kind = "an integer of the type asked for" if integers else "a number"
+        return (
+            f"{where}: row {row} of the data, column {column}: expected {kind}, found something else or nothing; "
+            "fill the gap, or name the columns to read in columns="
+        )
+    if row_found := _BAD_ROW.search(message):
+        return f"{where}: row {row_found[1]} of the data has another number of fields than asked for or than row 1"
+    return f"{where}: not a table of numbers; check the delimiter and the quotes"
+
+
+_READERS = {".npy": _read_npy, ".npz": _read_npz, ".csv": _read_csv}

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What runs inside a party when arrays spread over parties are computed with.
+
+Plain NumPy on the party's own array. Errors name the party and give shapes and dtypes, never values. Knows no device.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedray.data.rows import Rest, split_rows
+from fedray.errors import DataError
+
+Array = NDArray[Any]
+
+
+def combine(party: str, ufunc: np.ufunc, mine: Array, other: Any, *, rowwise: bool, swapped: bool) -> Array:
+    """Returns `ufunc(mine, other)`, which has the rows of `mine`.
+
+    Args:
+        party: The party's name, for errors.
+        ufunc: An elementwise operation on two arrays.
+        mine: The party's array.
+        other: The party's part of another such array if `rowwise`; otherwise a number or an array that is the same
+            for all rows of all parties.
+        rowwise: Whether `other` has a row for each row of `mine`.
+        swapped: Whether to compute `ufunc(other, mine)`.
+
+    Raises:
+        DataError: The two do not fit, or the operation does not know these dtypes.
+    """
+    theirs = np.shape(other)
+    if rowwise and (len(theirs) != mine.ndim or theirs[:1] != mine.shape[:1]):
+        raise DataError(
+            f"{party}: {ufunc.__name__}: expected the same rows and the same number of axes, found shapes "
+            f"{mine.shape} and {theirs}; add axes with y[..., None]"
+        )
+    if not rowwise and (len(theirs) > mine.ndim or (len(theirs) == mine.ndim and theirs[:1] != (1,))):
+        raise DataError(
+            f"{party}: {ufunc.__name__}: expected a number or an array that is the same for every row of shape "
+            f"{mine.shape[1:]}, found shape {theirs}; an array with rows of its own is placed with load({{...}}) first"
+        )
+    try:
+        return np.asarray(ufunc(other, mine) if swapped else ufunc(mine, other))
+    except (ValueError, TypeError):
+        found = f"{mine.shape} {mine.dtype} and {theirs} {np.asarray(other).dtype}"
+        raise DataError(f"{party}: {ufunc.__name__} does not work on {found}") from None
+
+
+def transform(party: str, ufunc: np.ufunc, mine: Array) -> Array:
+    """Returns `ufunc(mine)`.
+
+    Raises:
+        DataError: The operation does not know this dtype.
+    """
+    try:
+        return np.asarray(ufunc(mine))
+    except TypeError:
+        raise DataError(f"{party}: {ufunc.__name__} does not work on {mine.shape} {mine.dtype}") from None
+
+
+def take(party: str, mine: Array, rows: int | slice, rest: Rest) -> Array:
+    """Returns `mine[rows, *rest]`, a view where NumPy gives one.
+
+    Raises:
+        DataError: The array has no such axis or element.
+    """
+    try:
+        return np.asarray(mine[(rows, *rest)])
+    except IndexError as error:
+        raise DataError(f"{party}: an array of shape {mine.shape}: {error}") from None
+
+
+def convert(mine: Array, dtype: str) -> Array:
+    """Returns `mine` as `dtype`, the same object where it is that already."""
+    return mine.astype(dtype, copy=False)
+
+
+def split(party: str, mine: Array, test: int, seed: int, shuffle: bool) -> tuple[Array, Array]:
+    """Returns (training rows, test rows) of `mine`, the same rows for every array split with the same arguments."""
+    train_rows, test_rows = split_rows(len(mine), test, seed=seed, party=party, shuffle=shuffle)
+    return mine[train_rows], mine[test_rows]
+
+
+def mean(mine: Array, axes: tuple[int, ...] | None) -> Array:
+    """Returns the mean over `axes` in float64; zeros where there are no rows, to go with weight 0."""
+    return _mean(mine.astype(np.float64, copy=False), axes)
+
+
+def square_deviation(mine: Array, axes: tuple[int, ...] | None, centre: Array) -> Array:
+    """Returns the mean over `axes` of the squared distance from `centre`, in float64.
+
+    Args:
+        mine: The party's array.
+        axes: The axes to average over, the rows among them; `None` for all.
+        centre: The mean over all parties, with those axes kept as length 1.
+    """
+    return _mean(np.square(mine - centre), axes)
+
+
+def total(mine: Array, axes: tuple[int, ...] | None) -> Array:
+    """Returns the sum over `axes` in int64, for booleans and integers."""
+    return np.asarray(np.sum(mine, axis=axes, dtype=np.int64))
+
+
+def _mean(values: Array, axes: tuple[int, ...] | None) -> Array:
+    if not values.size:
+        return np.zeros(np.sum(values, axis=axes).shape)
+    return np.asarray(np.mean(values, axis=axes))

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether the parties' arrays fit together: the one place that words these complaints.
+
+Sees shapes and dtypes only. Knows no device and no array.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedray.errors import DataError
+from fedray.types import PartyName
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What the driver learns about one party's array.
+
+    Attributes:
+        shape: Its shape; the first axis is the party's rows.
+        dtype: Name of its dtype, e.g. `"float32"`.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+
+def joint_shape(parts: Mapping[PartyName, Part]) -> tuple[int, ...]:
+    """Returns the shape of all parties' rows together.
+
+    Raises:
+        DataError: The rows of two parties differ in shape.
+    """
+    first, model = next(iter(parts.items()))
+    for party, part in parts.items():
+        if part.shape[1:] != model.shape[1:]:
+            raise DataError(
+                f"{party}: expected rows of shape {model.shape[1:]} as at {first}, found {part.shape[1:]} in an array "
+                f"of shape {part.shape}; bring {party}'s rows to the same shape, e.g. {party}(np.reshape)(array, ...)"
+            )
+    return (sum(part.shape[0] for part in parts.values()), *model.shape[1:])
+
+
+def joint_dtype(parts: Mapping[PartyName, Part]) -> np.dtype[np.generic]:
+    """Returns the dtype that all parties share.
+
+    Raises:
+        DataError: Two parties differ.
+    """
+    first, model = next(iter(parts.items()))
+    for party, part in parts.items():
+        if part.dtype != model.dtype:
+            raise DataError(
+                f"{party}: expected dtype {model.dtype} as at {first}, found {part.dtype}; convert with "
+                f"load(..., dtype={model.dtype!r}) or x.astype({model.dtype!r})"
+            )
+    return np.dtype(model.dtype)
+
+
+def require_rows(parts: Mapping[PartyName, Part]) -> None:
+    """Checks that every party has something to contribute.
+
+    Raises:
+        DataError: A party's array has no row.
+    """
+    for party, part in parts.items():
+        if part.shape[0] == 0:
+            raise DataError(
+                f"{party}: expected at least one row, found an array of shape {part.shape}; leave {party} out or give "
+                "it data"
+            )
+
+
+def require_same_rows(name: str, parts: Mapping[PartyName, Part], model: Mapping[PartyName, Part]) -> None:
+    """Checks that an array can go along with the first one, row by row at every party.
+
+    Args:
+        name: What to call the array, e.g. `"array 2"`.
+        parts: The array's parts.
+        model: The first array's parts.
+
+    Raises:
+        DataError: Other parties, another order of parties, or another number of rows at one of them.
+    """
+    if list(parts) != list(model):
+        raise DataError(f"{name}: expected the parties {list(model)} in this order, found {list(parts)}")
+    for party, part in parts.items():
+        if part.shape[0] != model[party].shape[0]:
+            raise DataError(
+                f"{party}: {name} has {part.shape[0]} rows, expected {model[party].shape[0]} as in the first; rows "
+                "that belong together must be held by the same party in the same order"
+            )

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Arrays that do not fit together are refused with party, expected, found and remedy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fedray.data import inside
+from fedray.data.parts import Part, joint_dtype, joint_shape, require_rows, require_same_rows
+from fedray.errors import DataError
+
+
+def test_joint_shape_adds_rows() -> None:
+    assert joint_shape({"alice": Part((3, 2), "f4"), "bob": Part((0, 2), "f4")}) == (3, 2)
+    assert joint_shape({"alice": Part((3,), "f4"), "bob": Part((4,), "f4")}) == (7,)
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 3), (4, 2, 1)])
+def test_rows_of_another_shape(shape: tuple[int, ...]) -> None:
+    with pytest.raises(DataError, match=r"bob: expected rows of shape \(2,\) as at alice, found .*np.reshape"):
+        joint_shape({"alice": Part((3, 2), "float32"), "bob": Part(shape, "float32")})
+
+
+def test_joint_dtype() -> None:
+    parts = {"alice": Part((3,), "float32"), "bob": Part((3,), "float32")}
+    assert joint_dtype(parts) == np.float32
+    with pytest.raises(DataError, match=r"bob: expected dtype float32 as at alice, found int64; .*astype\('float32'\)"):
+        joint_dtype({**parts, "bob": Part((3,), "int64")})
+
+
+def test_empty_part() -> None:
+    with pytest.raises(DataError, match=r"bob: expected at least one row, found an array of shape \(0, 2\)"):
+        require_rows({"alice": Part((3, 2), "float32"), "bob": Part((0, 2), "float32")})
+
+
+def test_same_rows() -> None:
+    model = {"alice": Part((3, 2), "f4"), "bob": Part((4, 2), "f4")}
+    require_same_rows("y", {"alice": Part((3,), "i8"), "bob": Part((4,), "i8")}, model)
+    with pytest.raises(DataError, match="bob: y has 5 rows, expected 4"):
+        require_same_rows("y", {"alice": Part((3,), "i8"), "bob": Part((5,), "i8")}, model)
+    for parties in (["alice"], ["bob", "alice"], ["alice", "carol"]):
+        with pytest.raises(DataError, match=r"y: expected the parties \['alice', 'bob'\]"):
+            require_same_rows("y", {party: Part((3,), "i8") for party in parties}, model)
+
+
+def combine(mine: object, other: object, rowwise: bool = True, swapped: bool = False) -> np.ndarray:
+    return inside.combine("bob", np.subtract, np.asarray(mine), other, rowwise=rowwise, swapped=swapped)
+
+
+def test_combine_keeps_the_rows() -> None:
+    assert combine([[1, 2], [3, 4]], np.array([[1], [2]])).tolist() == [[0, 1], [1, 2]]
+    assert combine([[1, 2], [3, 4]], np.array([1, 2]), rowwise=False).tolist() == [[0, 0], [2, 2]]
+    assert combine([[1, 2], [3, 4]], np.array([[1, 2]]), rowwise=False).tolist() == [[0, 0], [2, 2]]
+    assert combine([1, 2], 10, rowwise=False, swapped=True).tolist() == [9, 8]
+
+
+@pytest.mark.parametrize(
+    ("mine", "other", "rowwise", "match"),
+    [
+        (np.ones((2, 2)), np.ones(2), True, "same number of axes"),
+        (np.ones((2, 2)), np.ones((1, 2)), True, "same rows"),
+        (np.ones((1, 2)), np.ones((2, 2)), True, "same rows"),
+        (np.ones((2, 2)), np.ones((2, 2)), False, "load"),
+        (np.ones((2, 2)), np.ones((1, 2, 2)), False, "load"),
+        (np.ones((1, 2)), np.ones((2, 2, 2)), False, "load"),
+        (np.ones((2, 2)), np.ones(3), False, r"does not work on \(2, 2\) float64 and \(3,\)"),
+        (np.ones(2, bool), np.ones(2, bool), True, "does not work on .* bool"),
+    ],
+)
+def test_combine_refuses_what_would_mix_rows(mine: np.ndarray, other: np.ndarray, rowwise: bool, match: str) -> None:
+    with pytest.raises(DataError, match=f"bob: subtract.*({match})"):
+        combine(mine, other, rowwise)
+
+
+def test_means_without_rows_are_zeros_of_the_right_shape() -> None:
+    assert inside.mean(np.ones((0, 3)), (0,)).tolist() == [0, 0, 0]
+    assert inside.mean(np.ones((0, 3)), None).shape == ()
+    assert inside.square_deviation(np.ones((0, 3)), (0,), np.zeros((1, 3))).tolist() == [0, 0, 0]
+
+
+def test_small_types_do_not_overflow() -> None:
+    assert inside.mean(np.full(1000, 200, np.uint8), None) == 200
+    assert inside.total(np.full(1000, 200, np.uint8), None) == 200_000
+    assert inside.square_deviation(np.array([0, 200], np.uint8), None, np.array([100.0])) == 10_000
+
+
+def test_take_explains_a_wrong_index() -> None:
+    with pytest.raises(DataError, match=r"bob: an array of shape \(2, 3\): index 5 is out of bounds"):
+        inside.take("bob", np.ones((2, 3)), slice(None), (5,))
+    assert inside.take("bob", np.ones((2, 3)), slice(None), (..., None)).shape == (2, 3, 1)
+    assert inside.take("bob", np.ones((2, 3)), slice(1), (..., 0)).shape == (1,)

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One party's file becomes one array, and its errors say where, never what."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedray.data.files import ReadOptions, as_numbers, read_array
+from fedray.errors import DataError, PlanError
+
+
+def write(folder: Path, text: str, name: str = "rows.csv") -> str:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def read(path: str, **options: object) -> np.ndarray:
+    return read_array(path, "alice", ReadOptions(**options))  # type: ignore[arg-type]
+
+
+def test_npy_keeps_shape_and_dtype(tmp_path: Path) -> None:
+    values = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+    np.save(tmp_path / "x.npy", values)
+    found = read(str(tmp_path / "x.npy"))
+    assert found.dtype == np.int16
+    assert np.array_equal(found, values)
+
+
+def test_npz_with_one_array_needs_no_key(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", only=np.ones(3))
+    assert read(str(tmp_path / "x.npz")).tolist() == [1, 1, 1]
+
+
+def test_npz_with_several_arrays_needs_a_key(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=np.ones(3), y=np.zeros(2))
+    assert read(str(tmp_path / "x.npz"), key="y").tolist() == [0, 0]
+    for key in (None, "z"):
+        with pytest.raises(DataError, match=r"alice: .*x\.npz: expected key= to be one of its arrays \['x', 'y'\]"):
+            read(str(tmp_path / "x.npz"), key=key)
+
+
+def test_pickled_content_is_never_opened(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.array([{}], dtype=object), allow_pickle=True)
+    np.savez(tmp_path / "x.npz", x=np.array([{}], dtype=object))
+    for name in ("x.npy", "x.npz"):
+        with pytest.raises(DataError, match=r"alice: .*numbers"):
+            read(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.npz"])
+def test_a_file_of_another_kind_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DataError, match="alice: "):
+        read(write(tmp_path, "PK not really", name))
+    with pytest.raises(DataError, match="alice: "):
+        read(write(tmp_path, "", name))
+
+
+def test_an_npy_called_npz_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.ones(2))
+    (tmp_path / "x.npy").rename(tmp_path / "x.npz")
+    with pytest.raises(DataError, match="savez"):
+        read(str(tmp_path / "x.npz"))
+
+
+def test_missing_file_names_party_and_path(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"alice: /.*gone\.npy: no such file where alice's process runs"):
+        read(str(tmp_path / "gone.npy"))
+
+
+def test_unknown_format_offers_the_function(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"ends in \.npy, \.npz, \.csv.*function"):
+        read(write(tmp_path, "", "x.parquet"))
+
+
+def test_a_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.npy").mkdir()
+    with pytest.raises(DataError, match="cannot be read"):
+        read(str(tmp_path / "x.npy"))
+
+
+def test_home_is_resolved_where_the_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    np.save(tmp_path / "x.npy", np.ones(2))
+    assert read("~/x.npy").tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a,b\n1,2\n3,4\n",
+        "1,2\n3,4\n",
+        "1,2\n3,4",
+        "\n\na,b\n\n1,2\n\n3,4\n",
+        "# a,b\n1,2\n3,4\n",
+        '"a","b"\n"1","2"\n3,4\n',
+        "\ufeff1,2\n3,4\n",
+        "\ufeffa,b\r\n1,2\r\n3,4\r\n",
+        '"a\nlong name",b\n1,2\n3,4\n',
+    ],
+)
+def test_csv_with_and_without_header(tmp_path: Path, text: str) -> None:
+    found = read(write(tmp_path, text))
+    assert found.dtype == np.float64
+    assert found.tolist() == [[1, 2], [3, 4]]
+
+
+def test_csv_columns_by_name_and_position(tmp_path: Path) -> None:
+    path = write(tmp_path, "id,age,label\nx1,30,0\nx2,41,1\n")
+    assert read(path, columns=["label", "age"]).tolist() == [[0, 30], [1, 41]]
+    assert read(path, columns="label", dtype="int64").tolist() == [0, 1]
+    assert read(path, columns=["label"]).shape == (2, 1)
+    assert read(path, columns=[1, 2]).tolist() == [[30, 0], [41, 1]]
+    assert read(path, columns=1).tolist() == [30, 41]
+    assert read(path, columns=-1).tolist() == [0, 1]
+
+
+def test_csv_header_of_numbers_has_to_be_announced(tmp_path: Path) -> None:
+    path = write(tmp_path, "0,1\n5,6\n")
+    assert read(path).tolist() == [[0, 1], [5, 6]]
+    assert read(path, header=True, columns="1").tolist() == [6]
+
+
+def test_csv_first_line_of_text_and_numbers_is_not_guessed(tmp_path: Path) -> None:
+    path = write(tmp_path, "5.1,setosa\n4.9,virginica\n")
+    with pytest.raises(DataError, match="mixes numbers and text; say header=True"):
+        read(path)
+    assert read(path, header=False, columns=[0]).tolist() == [[5.1], [4.9]]
+
+
+def test_csv_delimiter_and_dtype(tmp_path: Path) -> None:
+    found = read(write(tmp_path, "a;b\n1;2.5\n"), delimiter=";", dtype="float32")
+    assert found.dtype == np.float32
+    assert found.tolist() == [[1, 2.5]]
+
+
+def test_csv_with_one_column_and_large_integers(tmp_path: Path) -> None:
+    assert read(write(tmp_path, "n\n9007199254740993\n"), dtype="int64").tolist() == [[9007199254740993]]
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "match"),
+    [
+        ("a,b\n1,2\n3,SECRET\n", {}, "row 2 of the data, column 2: expected a number"),
+        ("1,2\n3,\n", {}, "row 2 of the data, column 2: expected a number"),
+        ("a,b,c\n1,2,3\n4,5,SECRET\n", {"columns": ["c"]}, "row 2 of the data, column 3"),
+        ("a\n1\n2.5\n", {"dtype": "int32"}, "row 2 of the data, column 1: expected an integer"),
+        ("a,b\n1,2\nSECRET\n", {}, "row 2 of the data has another number"),
+        ("a,b\n1,2\n", {"columns": [7]}, "row 1 of the data has another number"),
+        ("SECRET,b\n1,2\n", {"columns": ["c"]}, "column 'c': expected exactly one of that name, found 0 among 2"),
+        ("a,a\n1,2\n", {"columns": ["a"]}, "column 'a': expected exactly one of that name, found 2"),
+        ("1,2\n", {"columns": ["a"]}, "without a header"),
+        ("1,' at row 3, column 4.\n", {"header": False}, "row 1 of the data, column 2"),
+    ],
+)
+def test_csv_errors_say_where_and_never_what(tmp_path: Path, text: str, options: dict[str, object], match: str) -> None:
+    with pytest.raises(DataError, match=match) as caught:
+        read(write(tmp_path, text), **options)
+    assert str(caught.value).startswith("alice: ")
+    assert "SECRET" not in str(caught.value)
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "SECRET" not in "\n".join(line for line in shown.splitlines() if not line.startswith("    "))
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+def test_csv_that_is_not_text(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_bytes(b"a,b\n1,\xff\xfe\n")
+    with pytest.raises(DataError, match="cannot be read: UnicodeDecodeError"):
+        read(str(tmp_path / "x.csv"))
+
+
+def test_csv_without_rows_is_empty_not_an_accident(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    assert len(read(write(tmp_path, "a,b\n"))) == 0
+    assert len(read(write(tmp_path, ""))) == 0
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("value", [np.array(["a"]), np.array([None]), np.array([1j]), "text", [object()]])
+def test_text_and_objects_are_no_numbers(value: object) -> None:
+    with pytest.raises(DataError, match="alice: expected numbers or booleans"):
+        as_numbers(value, "alice", None)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"header": "yes"}, "header"),
+        ({"delimiter": ",,"}, "delimiter"),
+        ({"dtype": "wrong"}, "dtype"),
+        ({"dtype": "U5"}, "dtype"),
+    ],
+)
+def test_wrong_options_are_refused_before_reading(options: dict[str, object], match: str) -> None:
+    with pytest.raises(PlanError, match=match):
+        ReadOptions(**options)  # type: ignore[arg-type]
