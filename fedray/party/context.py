@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a service sees of the party it lives in. A service reaches other parties and the driver only through here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from fedray.party.egress import Egress, Kind
+from fedray.party.table import ObjectTable
+from fedray.types import Key, Message, PartyConfig, PartyName, Ref, Transport, Value
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A service's answer: a value and what it is. It passes the door on its way out.
+
+    Attributes:
+        kind: What the value is.
+        value: The value.
+    """
+
+    kind: Kind
+    value: Value
+
+
+class Service(Protocol):
+    """An object that the driver places in a party with `Session.serve(party, cls, *args)`.
+
+    It is built as `cls(context, *args)`. Any of its public methods can be asked for in the command lane (`ask`) or the
+    message lane (`tell`); each returns a `Reply` or None.
+    """
+
+    def deliver(self, sender: PartyName, message: Message) -> Reply | None:
+        """Takes another party's message and answers it; may block."""
+
+    def watch(self, *args: Any) -> Reply:
+        """Answers the driver when there is something to tell; may block."""
+
+
+@dataclass(frozen=True)
+class PartyContext:
+    """One party, as its services see it.
+
+    Attributes:
+        config: What the party was told at its start.
+        identity: The party's Ed25519 key, made from the operating system's randomness at its start.
+        roster: Public identity keys of all parties, in roster order; filled in before the first service is built.
+        state: Shared by all services of this party process.
+    """
+
+    config: PartyConfig
+    identity: Ed25519PrivateKey
+    _table: ObjectTable = field(repr=False)
+    _egress: Egress = field(repr=False)
+    _transport: Transport = field(repr=False)
+    roster: dict[PartyName, bytes] = field(default_factory=dict)
+    state: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> PartyName:
+        """The party's name."""
+        return self.config.name
+
+    def send(self, call: str, to: PartyName, key: Key, message: Message | Mapping[str, Any], kind: Kind) -> Ref:
+        """Sends a message to the service `key` of another party and returns at once; the reference yields the answer.
+
+        Raises:
+            EgressDenied: The policy refuses.
+        """
+        self._egress.send(message, to=to, kind=kind, call=call)
+        return self._transport.call(to, "deliver", call, key, self.name, message)
+
+    def get(self, ref: Ref, timeout: float | None) -> Any:
+        """Waits for the answer to a message, at most `timeout` seconds.
+
+        Raises:
+            PartyLost: The other party's process ended.
+            PartyTimeout: No answer in time.
+            FedRayError: What the other party failed with.
+        """
+        return self._transport.get([ref], timeout)[0]
+
+    def value(self, key: Key) -> Value:
+        """Returns an object of this party.
+
+        Raises:
+            FedRayError: There is none, or the call that should have made it failed.
+        """
+        return self._table.get(key)

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Exceptions as records and back. Knows what a traceback may show; does not know how records travel.
+
+A record under a strict policy holds the exception's type and where it was raised, but no message text and no source
+line. Errors that fedray itself raises keep their text: they are written to contain no values.
+"""
+
+from __future__ import annotations
+
+import traceback
+from types import TracebackType
+
+from fedray import errors
+from fedray.errors import FedRayError, PartyError, PartyLost
+from fedray.types import Failure, PartyName
+
+
+class Failed(Exception):  # noqa: N818 (not an error of its own: it carries one)
+    """Raised inside a party where a value is used whose making failed; carries the first failure."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+def to_failure(error: BaseException, party: PartyName, function: str, *, text: bool) -> Failure:
+    """Returns an exception as a record.
+
+    Args:
+        error: What was raised.
+        party: Where.
+        function: What was called there, for the message.
+        text: Whether the record may hold the message and source lines (no under a strict policy).
+    """
+    if isinstance(error, Failed):
+        return error.failure
+    kind = type(error).__name__
+    ours = type(error).__module__ == errors.__name__ and _raised_by_us(error.__traceback__)
+    if ours and isinstance(error, PartyError):  # it happened elsewhere and was told us: pass it on unchanged
+        return Failure(kind, str(error), error.party, error.function, error.remote_type, error.remote_traceback)
+    trace = "".join(traceback.format_exception(error)) if text else _frames(error)
+    where = f"party {party!r}"
+    if type(error).__module__ == errors.__name__ and not isinstance(error, PartyError):
+        message = (
+            _text_of(error) if text or ours else f"{kind} in {function} (the party's policy withholds the message)"
+        )
+        message = message if where in message else f"{where}: {message}"
+        return Failure(kind, message, getattr(error, "party", "") or party, function, kind, trace)
+    detail = f": {_text_of(error)}" if text else ""
+    message = f"{where}: {kind} in {function}{detail}\n\n--- traceback in {where} ---\n{trace}".rstrip()
+    return Failure("PartyError", message, party, function, kind, trace)
+
+
+def to_error(failure: Failure) -> FedRayError:
+    """Returns the exception that a record stands for."""
+    kind = getattr(errors, failure.error, PartyError)
+    if not (isinstance(kind, type) and issubclass(kind, FedRayError)):
+        kind = PartyError
+    if issubclass(kind, PartyError):
+        return kind(
+            failure.message,
+            party=failure.party,
+            function=failure.function,
+            remote_type=failure.remote_type,
+            remote_traceback=failure.traceback,
+        )
+    if issubclass(kind, PartyLost):
+        return kind(failure.message, party=failure.party)
+    error = kind(failure.message)
+    if failure.traceback:
+        error.add_note(f"--- traceback in party {failure.party!r} ---\n{failure.traceback.rstrip()}")
+    return error
+
+
+def _raised_by_us(trace: TracebackType | None) -> bool:
+    """Whether the innermost frame belongs to fedray, so that user code cannot borrow our error classes."""
+    if trace is None:
+        return False
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    return str(trace.tb_frame.f_globals.get("__name__", "")).startswith("fedray.")
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # a user's class may fail to print itself
+        return "(no printable message)"
+
+
+def _frames(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    return "".join(f"  {f.filename}:{f.lineno} {f.name}\n" for f in frames)

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parcel: a Python value as bytes, and how large a value is. Knows nothing of who sends it or whether it may go.
+
+Large arrays stay outside the pickle, so that a transport moves them without a further copy.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cloudpickle
+import numpy as np
+from numpy.typing import NDArray
+
+from fedray.errors import PlanError
+from fedray.types import Value
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """A pickled value.
+
+    Attributes:
+        head: The pickle without its large buffers.
+        buffers: The buffers, uint8[k] each, in the pickle's order.
+    """
+
+    head: bytes
+    buffers: tuple[NDArray[np.uint8], ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return len(self.head) + sum(b.nbytes for b in self.buffers)
+
+    def open(self) -> Value:
+        """Returns a fresh, writable copy of the value."""
+        return pickle.loads(self.head, buffers=[bytearray(b) for b in self.buffers])
+
+
+def pack(value: Value) -> Parcel:
+    """Pickles a value; functions and classes that the receiver cannot import travel with their code.
+
+    The parcel's buffers are views of the value's memory until it has travelled.
+
+    Raises:
+        PlanError: The value, or something inside it, cannot be pickled.
+    """
+    buffers: list[pickle.PickleBuffer] = []
+    stream = io.BytesIO()
+    try:
+        cloudpickle.Pickler(stream, protocol=5, buffer_callback=buffers.append).dump(value)
+    except PlanError:
+        raise
+    except Exception as error:
+        raise PlanError(f"a value of type {type(value).__name__} cannot be pickled: {error}") from error
+    return Parcel(stream.getvalue(), tuple(np.frombuffer(b.raw(), dtype=np.uint8) for b in buffers))
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What a value looks like from outside.
+
+    Attributes:
+        shape: Shape of an array, else None.
+        dtype: Its dtype as a string, else the name of the value's type.
+        nbytes: Bytes, as an array or pickled.
+    """
+
+    shape: tuple[int, ...] | None
+    dtype: str
+    nbytes: int
+
+
+def measure(value: Value) -> Size:
+    """Returns the size of a value as it would travel.
+
+    Raises:
+        PlanError: It cannot be pickled.
+    """
+    if isinstance(value, Parcel):
+        return Size(None, "parcel", value.nbytes)
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        return Size(tuple(int(n) for n in value.shape), str(value.dtype), int(value.nbytes))
+    if isinstance(value, bytes | bytearray | memoryview):
+        return Size((len(value),), "bytes", len(value))
+    return Size(_shape_of(value), type(value).__name__, pack(value).nbytes)
+
+
+def _shape_of(value: Value) -> tuple[int, ...] | None:
+    shape: Any = getattr(value, "shape", None)
+    if isinstance(shape, Sequence) and all(isinstance(n, int) for n in shape):
+        return tuple(shape)
+    return None

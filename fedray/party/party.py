@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A party: the object table, and the calls that are answered.
+
+A plain class; knows no Ray and no framework. Transports call `handle` and nothing else. Every method returns None (an
+acknowledgement) or an `Outgoing`, and `handle` lets that pass the door: there is no other way out of a party.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from fedray.errors import PlanError
+from fedray.party.context import PartyContext, Reply
+from fedray.party.egress import DRIVER, POLICIES, Egress, EgressPolicy, Kind
+from fedray.party.failures import Failed, to_failure
+from fedray.party.ledger import Journal
+from fedray.party.parcel import Parcel, pack
+from fedray.party.table import ObjectTable
+from fedray.types import Failure, Key, PartyConfig, PartyName, Transport, Value
+
+Lane: TypeAlias = Literal["command", "message", "watch"]
+
+LANES: Mapping[str, Lane] = {
+    "run": "command",
+    "create": "command",
+    "invoke": "command",
+    "serve": "command",
+    "ask": "command",
+    "export": "command",
+    "adopt": "command",
+    "describe": "command",
+    "settle": "command",
+    "release": "command",
+    "ledger": "command",
+    "identity_key": "command",
+    "install_roster": "command",
+    "deliver": "message",
+    "tell": "message",
+    "watch": "watch",
+}
+"""Which lane a method runs in. Commands run one after another; messages run beside them and may block."""
+
+
+def lane_widths(parties: int) -> dict[Lane, int]:
+    """Returns the number of threads of each lane: every party may block in a message while the driver sends another."""
+    return {"command": 1, "message": parties + 2, "watch": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A value on its way to the door."""
+
+    value: Value
+    to: PartyName
+    kind: Kind
+
+
+class Party:
+    """One party of a session.
+
+    Args:
+        config: What the party is told at its start.
+        transport: How its services reach the other parties.
+        policy: What may leave; by default the one that `config.egress` names.
+    """
+
+    def __init__(self, config: PartyConfig, transport: Transport, policy: EgressPolicy | None = None) -> None:
+        self.name = config.name
+        self._text = config.egress != "strict"
+        self._transport = transport
+        self._identity = Ed25519PrivateKey.generate()
+        self._journal = Journal(self.name, self._identity)
+        self._egress = Egress(self.name, policy or POLICIES[config.egress](), self._journal)
+        self._table = ObjectTable(self.name)
+        self._context = PartyContext(config, self._identity, self._table, self._egress, transport)
+
+    def handle(self, method: str, call: str, *args: Any) -> Any:
+        """Answers one call; never raises.
+
+        Returns:
+            None, a value that has passed the door, or a `Failure` that has passed it as kind ERROR.
+        """
+        to = self._addressee(method, args)
+        try:
+            if method not in LANES:
+                raise PlanError(f"party {self.name!r} has no method {method!r}")
+            outgoing: Outgoing | None = getattr(self, method)(call, *args)
+            if outgoing is None:
+                return None
+            return self._depart(outgoing, call)
+        except BaseException as error:  # whatever it is, the caller must learn of it
+            return self._fail(to_failure(error, self.name, _function(call), text=self._text), to, call)
+
+    def _depart(self, outgoing: Outgoing, call: str) -> Any:
+        value = self._egress.send(outgoing.value, to=outgoing.to, kind=outgoing.kind, call=call)
+        if outgoing.kind is Kind.LEDGER:  # made anew, so that the page holds the entry about itself
+            return self._journal.page(self._context.roster)
+        return pack(value) if outgoing.kind is Kind.RAW else value
+
+    def _fail(self, failure: Failure, to: PartyName, call: str) -> Failure:
+        try:
+            return self._egress.send(failure, to=to, kind=Kind.ERROR, call=call)
+        except Exception:  # a policy that lets not even errors leave
+            return Failure("EgressDenied", f"party {self.name!r} lets nothing leave, not even this error", self.name)
+
+    @staticmethod
+    def _addressee(method: str, args: tuple[Any, ...]) -> PartyName:
+        """Who gets the answer: the sender of a message, whom an export is for, else the driver."""
+        if method in ("deliver", "export") and len(args) > 1:
+            return str(args[1])
+        return DRIVER
+
+    # Commands: the driver's, one after another.
+
+    def run(self, call: str, outs: Sequence[Key], payload: Parcel) -> None:
+        """Calls a function and stores its result, or its several results, under `outs`.
+
+        Args:
+            call: The driver's statement.
+            outs: Where the results go.
+            payload: (function, args, kwargs), with slots for objects of this party.
+        """
+
+        def call_function() -> Value:
+            function, args, kwargs = self._open(payload)
+            return function(*args, **kwargs)
+
+        self._make(call, outs, call_function)
+
+    def create(self, call: str, out: Key, payload: Parcel) -> None:
+        """Builds an object of a class and stores it; payload: (class, args, kwargs)."""
+        self.run(call, (out,), payload)
+
+    def invoke(self, call: str, outs: Sequence[Key], key: Key, method: str, payload: Parcel) -> None:
+        """Calls a method of a stored object and stores what it returns; payload: (args, kwargs)."""
+
+        def call_method() -> Value:
+            args, kwargs = self._open(payload)
+            return _public(self._table.get(key), method)(*args, **kwargs)
+
+        self._make(call, outs, call_method)
+
+    def serve(self, call: str, out: Key, payload: Parcel) -> None:
+        """Builds a service as `cls(context, *args)` and stores it; payload: (cls, args).
+
+        Raises:
+            Failed: The service could not be built; the failure is stored in its place, too.
+        """
+
+        def build() -> Value:
+            cls, args = self._open(payload)
+            return cls(self._context, *args)
+
+        self._make(call, (out,), build)
+        self._table.get(out)
+
+    def ask(self, call: str, key: Key, method: str, payload: Parcel) -> Outgoing | None:
+        """Calls a method of a service; payload: args."""
+        return _reply(_public(self._table.get(key), method)(*self._open(payload)), DRIVER)
+
+    def export(self, call: str, key: Key, to: PartyName) -> Outgoing:
+        """Returns an object's value, for another party or the driver."""
+        return Outgoing(self._table.get(key), to, Kind.RAW)
+
+    def adopt(self, call: str, out: Key, refs: Sequence[Any]) -> None:
+        """Stores the value that another party exports; refs holds the one reference to that call."""
+        self._make(call, (out,), lambda: self._transport.get(refs, None)[0])
+
+    def describe(self, call: str, key: Key) -> Outgoing:
+        """Returns (shape, dtype) of an array, else (length or None, name of the type)."""
+        value = self._table.get(key)
+        shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+        if shape is not None and dtype is not None:
+            return Outgoing((tuple(int(n) for n in shape), str(dtype)), DRIVER, Kind.SHAPE)
+        length = len(value) if hasattr(value, "__len__") else None
+        return Outgoing((length, type(value).__name__), DRIVER, Kind.SHAPE)
+
+    def settle(self, call: str, keys: Sequence[Key]) -> None:
+        """Acknowledges that all objects are there, or fails with the first failure among them."""
+        for key in keys:
+            self._table.get(key)
+
+    def release(self, call: str, keys: Sequence[Key]) -> None:
+        """Forgets objects."""
+        self._table.drop(keys)
+
+    def ledger(self, call: str) -> Outgoing:
+        """Returns the party's LedgerPage; the reading itself is its last entry."""
+        return Outgoing(self._journal.page(self._context.roster), DRIVER, Kind.LEDGER)
+
+    def identity_key(self, call: str) -> Outgoing:
+        """Returns the party's public identity key, 32 bytes."""
+        return Outgoing(self._identity.public_key().public_bytes_raw(), DRIVER, Kind.HELLO)
+
+    def install_roster(self, call: str, roster: Mapping[PartyName, bytes]) -> None:
+        """Keeps the public keys of all parties.
+
+        Raises:
+            PlanError: This party's own key is missing or was changed.
+        """
+        if roster.get(self.name) != self._identity.public_key().public_bytes_raw():
+            raise PlanError(f"party {self.name!r}: the roster does not hold this party's own key")
+        self._context.roster.clear()
+        self._context.roster.update(roster)
+
+    # Messages: other parties', or the driver's while a command runs.
+
+    def deliver(self, call: str, key: Key, sender: PartyName, message: Any) -> Outgoing | None:
+        """Hands a message to a service; its answer goes to the sender."""
+        return _reply(self._table.await_get(key).deliver(sender, message), sender)
+
+    def tell(self, call: str, key: Key, method: str, payload: Parcel) -> Outgoing | None:
+        """Calls a method of a service while a command runs; payload: args."""
+        return _reply(_public(self._table.await_get(key), method)(*self._open(payload)), DRIVER)
+
+    def watch(self, call: str, key: Key, payload: Parcel) -> Outgoing | None:
+        """Waits for news from a service; payload: args."""
+        return _reply(self._table.await_get(key).watch(*self._open(payload)), DRIVER)
+
+    def _open(self, payload: Parcel) -> Any:
+        return self._table.fill(payload.open())
+
+    def _make(self, call: str, outs: Sequence[Key], make: Callable[[], Value]) -> None:
+        """Stores what `make` returns, or its failure, under every key."""
+        try:
+            value = make()
+            values = (value,) if len(outs) == 1 else _spread(value, len(outs))
+        except BaseException as error:  # the failure takes the value's place until somebody asks for it
+            failure = to_failure(error, self.name, _function(call), text=self._text)
+            if not outs:
+                raise Failed(failure) from error
+            values = (failure,) * len(outs)
+        for key, item in zip(outs, values, strict=True):
+            self._table.put(key, item)
+
+
+def _function(call: str) -> str:
+    """Returns the name in a statement such as `"17:train_segment"`."""
+    return call.partition(":")[2] or call
+
+
+def _public(target: Any, method: str) -> Callable[..., Any]:
+    if method.startswith("_"):
+        raise PlanError(f"method {method!r} is private to {type(target).__name__}")
+    found: Callable[..., Any] = getattr(target, method)
+    return found
+
+
+def _reply(reply: Reply | None, to: PartyName) -> Outgoing | None:
+    if reply is None:
+        return None
+    if not isinstance(reply, Reply):
+        raise PlanError(f"a service answers with a Reply or None, found {type(reply).__name__}")
+    return Outgoing(reply.value, to, Kind(reply.kind))
+
+
+def _spread(value: Value, count: int) -> tuple[Value, ...]:
+    if count == 0:
+        return ()
+    if not isinstance(value, tuple | list) or len(value) != count:
+        found = f"{len(value)} values" if isinstance(value, tuple | list) else f"one {type(value).__name__}"
+        raise PlanError(f"num_returns={count}, but the function returned {found}")
+    return tuple(value)

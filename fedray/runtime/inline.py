@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every party in this process, for tests, debugging and doctests. Knows no Ray.
+
+Same semantics as the cluster: arguments and answers are pickled and copied, commands of a party run one after another
+on a thread of their own, messages beside them, and arrays in messages arrive read-only.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future
+from concurrent.futures import wait as wait_futures
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import Any, cast
+
+import cloudpickle
+
+from fedray.errors import PartyLost, PlanError
+from fedray.party.party import LANES, Lane, Party, lane_widths
+from fedray.runtime.gather import gather, opened
+from fedray.types import PartyConfig, PartyName, Ref
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InlineRef:
+    """A call under way."""
+
+    party: PartyName
+    method: str
+    future: Future[_Box] = field(repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.method} at {self.party!r}"
+
+
+class InlineTransport:
+    """Runs every party on threads of this process."""
+
+    def __init__(self) -> None:
+        self._hosts: dict[PartyName, _Host] = {}
+
+    def start(self, parties: Mapping[PartyName, PartyConfig]) -> None:
+        """Starts the threads of every party."""
+        self._hosts = {name: _Host(config, _Side(self, name), len(parties)) for name, config in parties.items()}
+
+    def call(self, party: PartyName, method: str, *args: Any) -> Ref:
+        """Calls a method of a party and returns at once.
+
+        Raises:
+            PlanError: There is no such party or method, or an argument cannot be pickled.
+        """
+        if party not in self._hosts:
+            raise PlanError(f"unknown party {party!r}; this session has {', '.join(map(repr, self._hosts)) or 'none'}")
+        if method not in LANES:
+            raise PlanError(f"a party has no method {method!r}")
+        return self._hosts[party].submit(method, _Box.of(args))
+
+    def wait(self, refs: Sequence[Ref], timeout: float | None, first: bool = False) -> list[Ref]:
+        """Returns the calls that are done or failed."""
+        ours = cast("Sequence[InlineRef]", refs)
+        when = FIRST_COMPLETED if first else "ALL_COMPLETED"
+        done, _ = wait_futures([ref.future for ref in ours], timeout, when)
+        return [ref for ref in ours if ref.future in done]
+
+    def get(self, refs: Sequence[Ref], timeout: float | None) -> list[Any]:
+        """Returns the results in order.
+
+        Raises:
+            PartyLost: A party has ended.
+            PartyTimeout: `timeout` seconds passed.
+            FedRayError: What a call failed with.
+        """
+        ours = cast("Sequence[InlineRef]", refs)
+        return gather(
+            ours,
+            timeout,
+            lambda pending, seconds: cast("list[InlineRef]", self.wait(pending, seconds, first=True)),
+            lambda ref: opened(ref.future.result().open()),
+        )
+
+    def lose(self, party: PartyName) -> None:
+        """Ends a party as if its process had died: whoever waits for it gets `PartyLost`. For tests."""
+        self._hosts[party].end(f"party {party!r} has ended")
+
+    def lost(self, party: PartyName) -> bool:
+        """Returns whether the party has ended."""
+        return self._hosts[party].ended is not None
+
+    def stop(self) -> None:
+        """Ends every party. Harmless when nothing runs."""
+        for host in self._hosts.values():
+            host.end("the session has ended")
+        for host in self._hosts.values():
+            host.join()
+
+
+class _Side:
+    """The transport as one party sees it; a lost party reaches nobody."""
+
+    def __init__(self, transport: InlineTransport, party: PartyName) -> None:
+        self._transport = transport
+        self._party = party
+
+    def call(self, party: PartyName, method: str, *args: Any) -> Ref:
+        if self._transport.lost(self._party):
+            raise PartyLost(f"party {self._party!r} has ended", party=self._party)
+        return self._transport.call(party, method, *args)
+
+    def wait(self, refs: Sequence[Ref], timeout: float | None, first: bool = False) -> list[Ref]:
+        return self._transport.wait(refs, timeout, first)
+
+    def get(self, refs: Sequence[Ref], timeout: float | None) -> list[Any]:
+        return self._transport.get(refs, timeout)
+
+
+class _Host:
+    """One party and its threads."""
+
+    def __init__(self, config: PartyConfig, side: _Side, parties: int) -> None:
+        self._name = config.name
+        self._party = Party(config, side)
+        self._open: set[Future[_Box]] = set()
+        self._lock = threading.Lock()
+        self.ended: str | None = None
+        widths = lane_widths(parties)
+        self._lanes: dict[Lane, _Lane] = {lane: _Lane(f"{config.name}-{lane}", width) for lane, width in widths.items()}
+
+    def submit(self, method: str, args: _Box) -> InlineRef:
+        future: Future[_Box] = Future()
+        with self._lock:
+            if self.ended is not None:
+                future.set_exception(PartyLost(self.ended, party=self._name))
+                return InlineRef(self._name, method, future)
+            self._open.add(future)
+        self._lanes[LANES[method]].put(lambda: self._answer(method, args, future))
+        return InlineRef(self._name, method, future)
+
+    def _answer(self, method: str, args: _Box, future: Future[_Box]) -> None:
+        if self.ended is not None:
+            return
+        answer = _Box.of(self._party.handle(method, *args.open()))
+        with self._lock:
+            if future in self._open:
+                self._open.discard(future)
+                future.set_result(answer)
+
+    def end(self, reason: str) -> None:
+        with self._lock:
+            if self.ended is None:
+                self.ended = reason
+            abandoned, self._open = self._open, set()
+            for future in abandoned:
+                future.set_exception(PartyLost(reason, party=self._name))
+        for lane in self._lanes.values():
+            lane.close()
+
+    def join(self) -> None:
+        for lane in self._lanes.values():
+            lane.join()
+
+
+class _Lane:
+    """A queue and the threads that empty it. Daemon threads: one that blocks in user code must not hold up the exit."""
+
+    def __init__(self, name: str, width: int) -> None:
+        self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._threads = [threading.Thread(target=self._work, name=name, daemon=True) for _ in range(width)]
+        for thread in self._threads:
+            thread.start()
+
+    def put(self, job: Callable[[], None]) -> None:
+        self._queue.put(job)
+
+    def close(self) -> None:
+        for _ in self._threads:
+            self._queue.put(None)
+
+    def join(self, seconds: float = 0.5) -> None:
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join(seconds)
+
+    def _work(self) -> None:
+        while (job := self._queue.get()) is not None:
+            job()
+
+
+@dataclass(frozen=True, slots=True)
+class _Box:
+    """A pickled copy of arguments or of an answer; references to calls stay what they are."""
+
+    head: bytes
+    buffers: tuple[bytes, ...]
+    refs: tuple[InlineRef, ...]
+
+    @classmethod
+    def of(cls, value: Any) -> _Box:
+        stream, pickler = io.BytesIO(), None
+        buffers: list[pickle.PickleBuffer] = []
+        pickler = _Pickler(stream, buffers)
+        pickler.dump(value)
+        return cls(stream.getvalue(), tuple(bytes(b.raw()) for b in buffers), tuple(pickler.refs))
+
+    def open(self) -> Any:
+        return _Unpickler(self).load()
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle is untyped
+    def __init__(self, stream: io.BytesIO, buffers: list[pickle.PickleBuffer]) -> None:
+        super().__init__(stream, protocol=5, buffer_callback=buffers.append)
+        self.refs: list[InlineRef] = []
+
+    def persistent_id(self, value: Any) -> int | None:
+        if not isinstance(value, InlineRef):
+            return None
+        self.refs.append(value)
+        return len(self.refs) - 1
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, box: _Box) -> None:
+        super().__init__(io.BytesIO(box.head), buffers=box.buffers)
+        self._refs = box.refs
+
+    def persistent_load(self, index: int) -> InlineRef:
+        return self._refs[index]
