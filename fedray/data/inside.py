@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedray.data.rows import Rest, split_rows
+from fedray.data.rows import Rest
+from fedray.data.shares import split_rows
 from fedray.errors import DataError
 
 Array = NDArray[Any]
@@ -79,9 +80,9 @@ def convert(mine: Array, dtype: str) -> Array:
     return mine.astype(dtype, copy=False)
 
 
-def split(party: str, mine: Array, test: int, seed: int, shuffle: bool) -> tuple[Array, Array]:
+def split(party: str, mine: Array, train: int, test: int, seed: int, shuffle: bool) -> tuple[Array, Array]:
     """Returns (training rows, test rows) of `mine`, the same rows for every array split with the same arguments."""
-    train_rows, test_rows = split_rows(len(mine), test, seed=seed, party=party, shuffle=shuffle)
+    train_rows, test_rows = split_rows(len(mine), train, test, seed=seed, party=party, shuffle=shuffle)
     return mine[train_rows], mine[test_rows]
 
 

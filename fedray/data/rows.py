@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which party holds which row: the arithmetic behind slices, partitions and splits.
+"""Which party holds which row: the arithmetic behind indexing and reductions.
 
 Rows are numbered over all parties in partition order: the first party's rows come first. This file is pure integer
 arithmetic. It knows no party, no device and no array.
@@ -7,15 +7,13 @@ arithmetic. It knows no party, no device and no array.
 
 from __future__ import annotations
 
-import hashlib
 from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from types import EllipsisType
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fedray.errors import PlanError
 
@@ -90,7 +88,7 @@ def split_key(key: object) -> tuple[int | slice, Rest]:
     """
     items = key if isinstance(key, tuple) else (key,)
     for item in items:
-        if not (item is None or item is Ellipsis or _is_int(item) or isinstance(item, slice)):
+        if not (item is None or item is Ellipsis or is_integer(item) or isinstance(item, slice)):
             raise PlanError(
                 f"index of type {type(item).__name__}: expected integers, slices, ... or None. Rows picked by a list "
                 "or a mask may interleave the parties; pick them inside each party instead, with "
@@ -106,79 +104,9 @@ def split_key(key: object) -> tuple[int | slice, Rest]:
     return (rows if isinstance(rows, slice) else int(rows)), rest
 
 
-def _is_int(item: object) -> bool:
+def is_integer(item: object) -> bool:
+    """Returns whether this is a Python or NumPy integer; True and False are not."""
     return isinstance(item, int | np.integer) and not isinstance(item, bool)
-
-
-def even_ranges(total: int, parts: int) -> tuple[range, ...]:
-    """Returns `parts` consecutive ranges over `total` rows; the first `total % parts` are one row longer."""
-    base, longer = divmod(total, parts)
-    ends = [0, *accumulate(base + (position < longer) for position in range(parts))]
-    return tuple(range(start, stop) for start, stop in pairwise(ends))
-
-
-def fraction_ranges(total: int, fractions: Sequence[float]) -> tuple[range, ...]:
-    """Returns consecutive ranges that hold these fractions of `total` rows, each bound rounded to the nearest row.
-
-    Raises:
-        PlanError: A fraction is not in (0, 1], or they add up to more than 1.
-    """
-    if any(not 0 < fraction <= 1 for fraction in fractions):
-        raise PlanError(f"fractions {list(fractions)}: expected each to be above 0 and at most 1")
-    bounds = [0.0, *accumulate(fractions)]
-    if bounds[-1] > 1 + 1e-9:
-        raise PlanError(f"fractions {list(fractions)}: expected a sum of at most 1, found {bounds[-1]:g}")
-    ends = [min(round(bound * total), total) for bound in bounds]
-    return tuple(range(start, stop) for start, stop in pairwise(ends))
-
-
-def apportion(count: int, sizes: Sequence[int]) -> tuple[int, ...]:
-    """Returns `count` rows dealt to the parties in proportion to their sizes (largest remainder; ties to the first).
-
-    Args:
-        count: Rows to deal, at most the sum of `sizes`.
-        sizes: Rows of each party.
-
-    Returns:
-        One number per party, no more than its size, less than one row from its exact share; they add up to `count`.
-
-    Raises:
-        PlanError: `count` is negative or above the sum of `sizes`.
-    """
-    total = sum(sizes)
-    if not 0 <= count <= total:
-        raise PlanError(f"{count} rows: expected between 0 and the {total} rows that the parties hold")
-    if not total:
-        return (0,) * len(sizes)
-    shares = [divmod(count * size, total) for size in sizes]
-    short = count - sum(whole for whole, _ in shares)
-    by_remainder = sorted(range(len(sizes)), key=lambda position: -shares[position][1])
-    favoured = set(by_remainder[:short])
-    return tuple(whole + (position in favoured) for position, (whole, _) in enumerate(shares))
-
-
-def split_rows(
-    count: int, test: int, *, seed: int, party: str, shuffle: bool
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Returns (training rows, test rows) of one party: every row once, in one of the two.
-
-    The order depends on the seed, the party's name and nothing else, so arrays split alike stay aligned row by row.
-
-    Args:
-        count: Rows of the party.
-        test: How many of them go to the test set.
-        seed: Any integer.
-        party: The party's name.
-        shuffle: Whether to draw at random; otherwise the last `test` rows are the test set.
-
-    Returns:
-        Two arrays of row numbers, int64[count - test] and int64[test].
-    """
-    order = np.arange(count, dtype=np.int64)
-    if shuffle:
-        digest = hashlib.sha256(f"fedray/split/{seed}/{party}".encode()).digest()
-        order = np.random.default_rng(int.from_bytes(digest)).permutation(order)
-    return order[: count - test], order[count - test :]
 
 
 def row_axes(axis: int | tuple[int, ...] | None, ndim: int) -> tuple[int, ...] | None:
@@ -190,7 +118,7 @@ def row_axes(axis: int | tuple[int, ...] | None, ndim: int) -> tuple[int, ...] |
     if axis is None:
         return None
     axes = axis if isinstance(axis, tuple) else (axis,)
-    if any(not _is_int(item) or not -ndim <= item < ndim for item in axes):
+    if any(not is_integer(item) or not -ndim <= item < ndim for item in axes):
         raise PlanError(f"axis={axis!r}: expected None or integers from {-ndim} to {ndim - 1}")
     found = tuple(sorted(item % ndim for item in axes))
     if len(set(found)) != len(found):

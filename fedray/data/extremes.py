@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A party's own smallest or largest values, which leave it as kind `aggregate`.
+
+Runs inside the party. Knows no other party.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedray.errors import DataError
+from fedray.party.context import PartyContext, Reply
+from fedray.party.egress import Kind
+
+MINIMUM_ROWS = 2
+"""An extreme over fewer rows than this is a row."""
+
+
+class Extremes:
+    """A service that answers with the extremes of one of its party's arrays."""
+
+    def __init__(self, context: PartyContext) -> None:
+        self._party = context.name
+
+    def find(self, array: NDArray[Any], name: Literal["min", "max"], axes: tuple[int, ...] | None) -> Reply:
+        """Returns the extreme over `axes`, the rows among them.
+
+        Raises:
+            DataError: There are too few rows to hide one, or the values have no order.
+        """
+        if len(array) < MINIMUM_ROWS:
+            raise DataError(
+                f"{self._party}: {name} over {len(array)} row: expected at least {MINIMUM_ROWS}, as the extreme of "
+                "one row is that row"
+            )
+        reduce = np.min if name == "min" else np.max
+        return Reply(Kind.AGGREGATE, np.asarray(reduce(array, axis=axes)))
