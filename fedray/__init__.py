@@ -1,1 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Federated learning as an ordinary notebook: one Ray actor per party, sums that open and nothing else.
+
+Importing this package starts nothing, and imports neither Ray nor a machine-learning framework.
+"""
+
+from fedray import errors, utils
+from fedray.device import PYU, SPU, PYUObject, SPUObject, proxy, reveal, to, wait
+from fedray.runtime.session import init, shutdown
+from fedray.utils import testing as _testing  # noqa: F401 (so that sf.utils.testing resolves)
+
+__all__ = [
+    "PYU",
+    "SPU",
+    "PYUObject",
+    "SPUObject",
+    "errors",
+    "init",
+    "proxy",
+    "reveal",
+    "shutdown",
+    "to",
+    "utils",
+    "wait",
+]

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fedray.party.egress import Egress, Kind
 from fedray.party.table import ObjectTable
-from fedray.types import Key, Message, PartyConfig, PartyName, Ref, Transport, Value
+from fedray.types import Key, PartyConfig, PartyName, Ref, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,16 @@ class Reply:
     value: Value
 
 
+class Calls(Protocol):
+    """The part of a `fedray.types.Transport` that a party needs: calling others, and waiting for their answers."""
+
+    def call(self, party: PartyName, method: str, *args: Any) -> Ref:
+        """Calls a method of another party and returns at once."""
+
+    def get(self, refs: Sequence[Ref], timeout: float | None) -> list[Any]:
+        """Returns the results in order, or raises what the first call to fail failed with."""
+
+
 class Service(Protocol):
     """An object that the driver places in a party with `Session.serve(party, cls, *args)`.
 
@@ -34,7 +44,7 @@ class Service(Protocol):
     message lane (`tell`); each returns a `Reply` or None.
     """
 
-    def deliver(self, sender: PartyName, message: Message) -> Reply | None:
+    def deliver(self, sender: PartyName, message: Any) -> Reply | None:
         """Takes another party's message and answers it; may block."""
 
     def watch(self, *args: Any) -> Reply:
@@ -56,7 +66,7 @@ class PartyContext:
     identity: Ed25519PrivateKey
     _table: ObjectTable = field(repr=False)
     _egress: Egress = field(repr=False)
-    _transport: Transport = field(repr=False)
+    _calls: Calls = field(repr=False)
     roster: dict[PartyName, bytes] = field(default_factory=dict)
     state: dict[str, Any] = field(default_factory=dict)
 
@@ -65,14 +75,14 @@ class PartyContext:
         """The party's name."""
         return self.config.name
 
-    def send(self, call: str, to: PartyName, key: Key, message: Message | Mapping[str, Any], kind: Kind) -> Ref:
+    def send(self, call: str, to: PartyName, key: Key, message: Any, kind: Kind) -> Ref:
         """Sends a message to the service `key` of another party and returns at once; the reference yields the answer.
 
         Raises:
             EgressDenied: The policy refuses.
         """
         self._egress.send(message, to=to, kind=kind, call=call)
-        return self._transport.call(to, "deliver", call, key, self.name, message)
+        return self._calls.call(to, "deliver", call, key, self.name, message)
 
     def get(self, ref: Ref, timeout: float | None) -> Any:
         """Waits for the answer to a message, at most `timeout` seconds.
@@ -82,7 +92,7 @@ class PartyContext:
             PartyTimeout: No answer in time.
             FedRayError: What the other party failed with.
         """
-        return self._transport.get([ref], timeout)[0]
+        return self._calls.get([ref], timeout)[0]
 
     def value(self, key: Key) -> Value:
         """Returns an object of this party.

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A party: the object table, and the calls that are answered.
 
-A plain class; knows no Ray and no framework. Transports call `handle` and nothing else. Every method returns None (an
-acknowledgement) or an `Outgoing`, and `handle` lets that pass the door: there is no other way out of a party.
+A plain class; knows no Ray and no framework. Transports call `handle` and nothing else. The methods return None (an
+acknowledgement), something to make and keep, or something to let out, and `handle` leads the latter through the door:
+there is no other way out of a party.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from typing import Any, Literal, TypeAlias
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fedray.errors import PlanError
-from fedray.party.context import PartyContext, Reply
+from fedray.party.context import Calls, PartyContext, Reply
 from fedray.party.egress import DRIVER, POLICIES, Egress, EgressPolicy, Kind
 from fedray.party.failures import Failed, to_failure
 from fedray.party.ledger import Journal
 from fedray.party.parcel import Parcel, pack
 from fedray.party.table import ObjectTable
-from fedray.types import Failure, Key, PartyConfig, PartyName, Transport, Value
+from fedray.types import Failure, Key, PartyConfig, PartyName, Ref, Value
 
 Lane: TypeAlias = Literal["command", "message", "watch"]
 
@@ -51,6 +52,14 @@ def lane_widths(parties: int) -> dict[Lane, int]:
 
 
 @dataclass(frozen=True, slots=True)
+class Making:
+    """Something to make and to keep under keys of the object table."""
+
+    outs: Sequence[Key]
+    make: Callable[[], Value]
+
+
+@dataclass(frozen=True, slots=True)
 class Outgoing:
     """A value on its way to the door."""
 
@@ -64,19 +73,19 @@ class Party:
 
     Args:
         config: What the party is told at its start.
-        transport: How its services reach the other parties.
+        calls: How its services reach the other parties.
         policy: What may leave; by default the one that `config.egress` names.
     """
 
-    def __init__(self, config: PartyConfig, transport: Transport, policy: EgressPolicy | None = None) -> None:
+    def __init__(self, config: PartyConfig, calls: Calls, policy: EgressPolicy | None = None) -> None:
         self.name = config.name
         self._text = config.egress != "strict"
-        self._transport = transport
+        self._calls = calls
         self._identity = Ed25519PrivateKey.generate()
         self._journal = Journal(self.name, self._identity)
         self._egress = Egress(self.name, policy or POLICIES[config.egress](), self._journal)
         self._table = ObjectTable(self.name)
-        self._context = PartyContext(config, self._identity, self._table, self._egress, transport)
+        self._context = PartyContext(config, self._identity, self._table, self._egress, calls)
 
     def handle(self, method: str, call: str, *args: Any) -> Any:
         """Answers one call; never raises.
@@ -88,20 +97,33 @@ class Party:
         try:
             if method not in LANES:
                 raise PlanError(f"party {self.name!r} has no method {method!r}")
-            outgoing: Outgoing | None = getattr(self, method)(call, *args)
-            if outgoing is None:
-                return None
-            return self._depart(outgoing, call)
+            answer: Making | Outgoing | None = getattr(self, method)(*args)
+            if isinstance(answer, Making):
+                return self._make(call, answer)
+            return None if answer is None else self._depart(call, answer)
         except BaseException as error:  # whatever it is, the caller must learn of it
-            return self._fail(to_failure(error, self.name, _function(call), text=self._text), to, call)
+            return self._fail(call, to_failure(error, self.name, _function(call), text=self._text), to)
 
-    def _depart(self, outgoing: Outgoing, call: str) -> Any:
+    def _make(self, call: str, making: Making) -> None:
+        """Stores what a command makes, or its failure, under every key."""
+        try:
+            value = making.make()
+            values = (value,) if len(making.outs) == 1 else _spread(value, len(making.outs))
+        except BaseException as error:  # the failure takes the value's place until somebody asks for it
+            failure = to_failure(error, self.name, _function(call), text=self._text)
+            if not making.outs:
+                raise Failed(failure) from error
+            values = (failure,) * len(making.outs)
+        for key, item in zip(making.outs, values, strict=True):
+            self._table.put(key, item)
+
+    def _depart(self, call: str, outgoing: Outgoing) -> Any:
         value = self._egress.send(outgoing.value, to=outgoing.to, kind=outgoing.kind, call=call)
         if outgoing.kind is Kind.LEDGER:  # made anew, so that the page holds the entry about itself
             return self._journal.page(self._context.roster)
         return pack(value) if outgoing.kind is Kind.RAW else value
 
-    def _fail(self, failure: Failure, to: PartyName, call: str) -> Failure:
+    def _fail(self, call: str, failure: Failure, to: PartyName) -> Failure:
         try:
             return self._egress.send(failure, to=to, kind=Kind.ERROR, call=call)
         except Exception:  # a policy that lets not even errors leave
@@ -116,61 +138,50 @@ class Party:
 
     # Commands: the driver's, one after another.
 
-    def run(self, call: str, outs: Sequence[Key], payload: Parcel) -> None:
-        """Calls a function and stores its result, or its several results, under `outs`.
-
-        Args:
-            call: The driver's statement.
-            outs: Where the results go.
-            payload: (function, args, kwargs), with slots for objects of this party.
-        """
+    def run(self, outs: Sequence[Key], payload: Parcel) -> Making:
+        """Calls a function and stores its result, or its several results; payload: (function, args, kwargs)."""
 
         def call_function() -> Value:
             function, args, kwargs = self._open(payload)
             return function(*args, **kwargs)
 
-        self._make(call, outs, call_function)
+        return Making(outs, call_function)
 
-    def create(self, call: str, out: Key, payload: Parcel) -> None:
+    def create(self, out: Key, payload: Parcel) -> Making:
         """Builds an object of a class and stores it; payload: (class, args, kwargs)."""
-        self.run(call, (out,), payload)
+        return self.run((out,), payload)
 
-    def invoke(self, call: str, outs: Sequence[Key], key: Key, method: str, payload: Parcel) -> None:
+    def invoke(self, outs: Sequence[Key], key: Key, method: str, payload: Parcel) -> Making:
         """Calls a method of a stored object and stores what it returns; payload: (args, kwargs)."""
 
         def call_method() -> Value:
             args, kwargs = self._open(payload)
             return _public(self._table.get(key), method)(*args, **kwargs)
 
-        self._make(call, outs, call_method)
+        return Making(outs, call_method)
 
-    def serve(self, call: str, out: Key, payload: Parcel) -> None:
-        """Builds a service as `cls(context, *args)` and stores it; payload: (cls, args).
-
-        Raises:
-            Failed: The service could not be built; the failure is stored in its place, too.
-        """
+    def serve(self, out: Key, payload: Parcel) -> Making:
+        """Builds a service as `cls(context, *args)` and stores it; payload: (cls, args)."""
 
         def build() -> Value:
             cls, args = self._open(payload)
             return cls(self._context, *args)
 
-        self._make(call, (out,), build)
-        self._table.get(out)
+        return Making((out,), build)
 
-    def ask(self, call: str, key: Key, method: str, payload: Parcel) -> Outgoing | None:
+    def ask(self, key: Key, method: str, payload: Parcel) -> Outgoing | None:
         """Calls a method of a service; payload: args."""
         return _reply(_public(self._table.get(key), method)(*self._open(payload)), DRIVER)
 
-    def export(self, call: str, key: Key, to: PartyName) -> Outgoing:
+    def export(self, key: Key, to: PartyName) -> Outgoing:
         """Returns an object's value, for another party or the driver."""
         return Outgoing(self._table.get(key), to, Kind.RAW)
 
-    def adopt(self, call: str, out: Key, refs: Sequence[Any]) -> None:
+    def adopt(self, out: Key, refs: Sequence[Ref]) -> Making:
         """Stores the value that another party exports; refs holds the one reference to that call."""
-        self._make(call, (out,), lambda: self._transport.get(refs, None)[0])
+        return Making((out,), lambda: self._calls.get(refs, None)[0])
 
-    def describe(self, call: str, key: Key) -> Outgoing:
+    def describe(self, key: Key) -> Outgoing:
         """Returns (shape, dtype) of an array, else (length or None, name of the type)."""
         value = self._table.get(key)
         shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
@@ -179,24 +190,24 @@ class Party:
         length = len(value) if hasattr(value, "__len__") else None
         return Outgoing((length, type(value).__name__), DRIVER, Kind.SHAPE)
 
-    def settle(self, call: str, keys: Sequence[Key]) -> None:
+    def settle(self, keys: Sequence[Key]) -> None:
         """Acknowledges that all objects are there, or fails with the first failure among them."""
         for key in keys:
             self._table.get(key)
 
-    def release(self, call: str, keys: Sequence[Key]) -> None:
+    def release(self, keys: Sequence[Key]) -> None:
         """Forgets objects."""
         self._table.drop(keys)
 
-    def ledger(self, call: str) -> Outgoing:
+    def ledger(self) -> Outgoing:
         """Returns the party's LedgerPage; the reading itself is its last entry."""
         return Outgoing(self._journal.page(self._context.roster), DRIVER, Kind.LEDGER)
 
-    def identity_key(self, call: str) -> Outgoing:
+    def identity_key(self) -> Outgoing:
         """Returns the party's public identity key, 32 bytes."""
         return Outgoing(self._identity.public_key().public_bytes_raw(), DRIVER, Kind.HELLO)
 
-    def install_roster(self, call: str, roster: Mapping[PartyName, bytes]) -> None:
+    def install_roster(self, roster: Mapping[PartyName, bytes]) -> None:
         """Keeps the public keys of all parties.
 
         Raises:
@@ -209,33 +220,20 @@ class Party:
 
     # Messages: other parties', or the driver's while a command runs.
 
-    def deliver(self, call: str, key: Key, sender: PartyName, message: Any) -> Outgoing | None:
+    def deliver(self, key: Key, sender: PartyName, message: Any) -> Outgoing | None:
         """Hands a message to a service; its answer goes to the sender."""
         return _reply(self._table.await_get(key).deliver(sender, message), sender)
 
-    def tell(self, call: str, key: Key, method: str, payload: Parcel) -> Outgoing | None:
+    def tell(self, key: Key, method: str, payload: Parcel) -> Outgoing | None:
         """Calls a method of a service while a command runs; payload: args."""
         return _reply(_public(self._table.await_get(key), method)(*self._open(payload)), DRIVER)
 
-    def watch(self, call: str, key: Key, payload: Parcel) -> Outgoing | None:
+    def watch(self, key: Key, payload: Parcel) -> Outgoing | None:
         """Waits for news from a service; payload: args."""
         return _reply(self._table.await_get(key).watch(*self._open(payload)), DRIVER)
 
     def _open(self, payload: Parcel) -> Any:
         return self._table.fill(payload.open())
-
-    def _make(self, call: str, outs: Sequence[Key], make: Callable[[], Value]) -> None:
-        """Stores what `make` returns, or its failure, under every key."""
-        try:
-            value = make()
-            values = (value,) if len(outs) == 1 else _spread(value, len(outs))
-        except BaseException as error:  # the failure takes the value's place until somebody asks for it
-            failure = to_failure(error, self.name, _function(call), text=self._text)
-            if not outs:
-                raise Failed(failure) from error
-            values = (failure,) * len(outs)
-        for key, item in zip(outs, values, strict=True):
-            self._table.put(key, item)
 
 
 def _function(call: str) -> str:

@@ -85,7 +85,7 @@ class ObjectTable:
 
 
 def replace(value: Any, kind: type[Any], change: Callable[[Any], Any]) -> Any:
-    """Returns nested lists, tuples and dicts with every instance of `kind` changed; other containers stay as they are."""
+    """Returns nested lists, tuples and dicts with every instance of `kind` changed; other containers stay as is."""
     if isinstance(value, kind):
         return change(value)
     if type(value) is list:

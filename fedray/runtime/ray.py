@@ -123,7 +123,7 @@ class RayTransport(RayCalls):
             PlanError: The cluster cannot be started or reached.
         """
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-        ray.init(address=self._address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        ray.init(address=self._address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         actor_class: Any = ray.remote(concurrency_groups=lane_widths(len(parties)))(RayParty)  # type: ignore[call-overload]
         for name, config in parties.items():
             self._actors[name] = actor_class.options(num_cpus=0, max_restarts=0, max_task_retries=0).remote(config)

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""proxy: objects with state that live in a party, and the driver's names for them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from fedray.device.pyu import PYU, PYUObject, check_count, issue, live, name_of, parcel
+from fedray.errors import PlanError
+
+
+class Proxy:
+    """A class whose instances live in parties: `Counter = proxy(Counter); c = Counter(0, device=alice)`.
+
+    Args:
+        cls: The class.
+
+    Raises:
+        PlanError: `cls` is not a class.
+    """
+
+    def __init__(self, cls: type[Any]) -> None:
+        if not inspect.isclass(cls):
+            raise PlanError(f"proxy: expected a class, found {type(cls).__name__}")
+        self.cls = cls
+
+    def __call__(self, *args: Any, device: PYU, **kwargs: Any) -> ProxyObject:
+        """Builds an instance in a party and returns its name at once.
+
+        Args:
+            *args: Arguments of the class; handles of the party may be among them.
+            device: The party.
+            **kwargs: Keyword arguments of the class.
+
+        Raises:
+            DeviceMismatch: An argument is held by another party.
+            PlanError: `device` is not a party.
+        """
+        if not isinstance(device, PYU):
+            raise PlanError(f"{self.cls.__name__}: expected device=PYU(...), found {device!r}")
+        name = name_of(self.cls)
+        instance = issue(device, 1, name, "run", parcel(device, (self.cls, args, kwargs), name))
+        return ProxyObject(self.cls, instance)
+
+    def __repr__(self) -> str:
+        return f"proxy({self.cls.__qualname__})"
+
+
+class ProxyObject:
+    """An object that lives in a party. Calling one of its methods yields a handle on the result at once.
+
+    Attributes:
+        instance: The handle on the object itself.
+    """
+
+    def __init__(self, cls: type[Any], instance: PYUObject) -> None:
+        self._cls = cls
+        self.instance = instance
+
+    @property
+    def device(self) -> PYU:
+        """The party it lives in."""
+        return self.instance.device
+
+    def __getattr__(self, name: str) -> ProxyMethod:
+        found = None if name.startswith("_") else getattr(self._cls, name, None)
+        if not callable(found):
+            raise AttributeError(f"{self._cls.__name__} at {self.device.name} has no public method {name!r}")
+        return ProxyMethod(self.instance, f"{self._cls.__name__}.{name}", name)
+
+    def __repr__(self) -> str:
+        return f"{self._cls.__qualname__} at {self.instance!r}"
+
+
+class ProxyMethod:
+    """A method of an object that lives in a party."""
+
+    def __init__(self, instance: PYUObject, label: str, name: str, num_returns: int = 1) -> None:
+        self._instance = instance
+        self._label = label
+        self._name = name
+        self._num_returns = num_returns
+
+    def options(self, *, num_returns: int) -> ProxyMethod:
+        """Returns the method with another number of results.
+
+        Raises:
+            PlanError: The number is not positive.
+        """
+        check_count(num_returns)
+        return ProxyMethod(self._instance, self._label, self._name, num_returns)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the method in the party; returns one handle, or a tuple of `num_returns`."""
+        live(self._instance)
+        device = self._instance.device
+        payload = parcel(device, (args, kwargs), self._label)
+        return issue(device, self._num_returns, self._label, "invoke", self._instance.key, self._name, payload)
+
+
+def proxy(cls: type[Any]) -> Callable[..., ProxyObject]:
+    """Returns a class whose instances live in a party; also a decorator.
+
+    Raises:
+        PlanError: `cls` is not a class.
+    """
+    return Proxy(cls)

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""PYU, a party as the driver's notation sees it, and PYUObject, the name of a value that a party holds.
+
+The driver holds names, not data: a `PYUObject` knows where its value is and under which key, and nothing of the value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn, final
+
+from fedray.errors import DeviceMismatch, NotInitialized, PlanError
+from fedray.party.parcel import Parcel, pack
+from fedray.party.table import Slot, replace
+from fedray.runtime.session import Session, current, running
+from fedray.types import Key, PartyName
+
+
+@dataclass(frozen=True, slots=True)
+class PYU:
+    """A party: `alice = PYU("alice")`, and `alice(function)(x, y)` runs a function there.
+
+    Attributes:
+        name: The party's name; two PYUs of one name are the same device.
+
+    Raises:
+        PlanError: The running session has no party of this name.
+    """
+
+    name: PartyName
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise PlanError(f"PYU: expected the name of a party, found {self.name!r}")
+        session = running()
+        if session is not None:
+            session.check(self.name)
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __call__(self, function: Callable[..., Any], num_returns: int = 1) -> Callable[..., Any]:
+        """Returns a function that runs in this party and yields a handle on its result at once.
+
+        Its arguments may be handles of this party, also inside lists, tuples and dicts; other arguments are sent along.
+
+        Args:
+            function: What to run there.
+            num_returns: How many handles to return; with more than one, the function returns a tuple of as many values.
+
+        Raises:
+            PlanError: `function` cannot be called, or `num_returns` is not positive.
+        """
+        if not callable(function):
+            raise PlanError(f"{self.name}(...): expected a function, found {type(function).__name__}")
+        check_count(num_returns)
+        name = name_of(function)
+
+        def call_there(*args: Any, **kwargs: Any) -> Any:
+            payload = parcel(self, (function, args, kwargs), name)
+            return issue(self, num_returns, name, "run", payload)
+
+        return call_there
+
+
+@final
+class PYUObject:
+    """The name of a value that a party holds. Made by calling a party; dropping the last handle releases the value.
+
+    Attributes:
+        device: Where the value is.
+        key: Its name in the party's object table.
+        session: The session it belongs to.
+    """
+
+    __slots__ = ("__weakref__", "device", "key", "session")
+
+    device: PYU
+    key: Key
+    session: Session
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002 (whatever is passed, it is refused)
+        raise PlanError("PYUObject: a handle is made by calling a party, e.g. alice(np.load)('x.npy'), not by hand")
+
+    def to(self, device: PYU) -> PYUObject:
+        """Moves a copy of the value to another party, as egress kind `raw`, and returns a handle on it at once.
+
+        Raises:
+            NotInitialized: The handle's session has ended.
+            PlanError: `device` is not a party of the session.
+        """
+        if not isinstance(device, PYU):
+            raise PlanError(f"to: expected a PYU, found {_described(device)}")
+        session = live(self)
+        session.check(device.name)
+        if device == self.device:
+            return self
+        label = session.statement(f"to {device.name}")
+        ref = session.call(self.device.name, "export", self.key, device.name, label=label)
+        moved = handle(session, device)
+        session.call(device.name, "adopt", moved.key, [ref], label=label)
+        return moved
+
+    def slot(self) -> Slot:
+        """Returns what stands for the value in the arguments of a call to its party."""
+        live(self)
+        return Slot(self.key)
+
+    def __repr__(self) -> str:
+        ended = "" if self.session.open else ", session ended"
+        return f"PYUObject({self.device.name}, {self.key}{ended})"
+
+    def __copy__(self) -> PYUObject:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PYUObject:
+        return self
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise PlanError(
+            f"{self!r} cannot be pickled, nor used inside a function that runs in a party; "
+            "pass it as an argument, if need be in a list, tuple or dict"
+        )
+
+    def __del__(self) -> None:
+        session = getattr(self, "session", None)
+        if session is not None:
+            session.release(self.device.name, self.key)
+
+
+def handle(session: Session, device: PYU) -> PYUObject:
+    """Returns a handle under a new key."""
+    made = object.__new__(PYUObject)
+    made.device, made.key, made.session = device, session.new_key(), session
+    return made
+
+
+def live(held: PYUObject) -> Session:
+    """Returns the session of a handle.
+
+    Raises:
+        NotInitialized: It has ended.
+    """
+    if not held.session.open:
+        raise NotInitialized(f"{held!r} belongs to a session that has ended; make it again after sf.init(...)")
+    return held.session
+
+
+def issue(device: PYU, count: int, name: str, method: str, *args: Any) -> Any:
+    """Issues a command that stores `count` results; returns one handle, or a tuple of them."""
+    session = current()
+    session.check(device.name)
+    made = tuple(handle(session, device) for _ in range(count))
+    session.call(device.name, method, tuple(h.key for h in made), *args, label=session.statement(name))
+    return made[0] if count == 1 else made
+
+
+def parcel(device: PYU, arguments: Any, name: str) -> Parcel:
+    """Pickles the arguments of a call, with slots in place of handles.
+
+    Raises:
+        DeviceMismatch: A handle's value is held by another party.
+        NotInitialized: A handle's session has ended.
+        PlanError: Something cannot be pickled.
+    """
+
+    def slot(held: PYUObject) -> Slot:
+        if held.device != device:
+            raise DeviceMismatch(
+                f"{name} runs at {device.name}, but an argument is held by {held.device.name}; "
+                f"move it with x.to({device.name})"
+            )
+        return held.slot()
+
+    return pack(replace(arguments, PYUObject, slot))
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """Returns what a function is called in the ledger and in errors."""
+    return str(getattr(function, "__qualname__", type(function).__name__)).rpartition("<locals>.")[2]
+
+
+def check_count(num_returns: int) -> None:
+    """Checks a number of results.
+
+    Raises:
+        PlanError: It is not a positive integer.
+    """
+    if isinstance(num_returns, bool) or not isinstance(num_returns, int) or num_returns < 1:
+        raise PlanError(f"num_returns: expected a positive integer, found {num_returns!r}")
+
+
+def _described(device: Any) -> str:
+    return "an SPU, which comes with the SPU" if type(device).__name__ == "SPU" else repr(device)
