@@ -72,39 +72,95 @@ class ParamSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What the driver and the server need to know of a model; nothing in it depends on data.
+
+    Attributes:
+        spec: Its parameters.
+        train_words: Names of the words in which the additive metrics of training are summed.
+        evaluate_words: The same of evaluation.
+        directions: Metric name -> `"max"` or `"min"`, where the framework knows which is better.
+    """
+
+    spec: ParamSpec
+    train_words: tuple[str, ...]
+    evaluate_words: tuple[str, ...]
+    directions: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """Row numbers of one local batch into the party's own arrays."""
 
     rows: NDArray[np.int64]
 
 
-class Backend(Protocol):
-    """A compiled model in one party. Metrics accumulate in the model until `take_metrics`."""
+class Data(Protocol):
+    """A party's arrays as one framework holds them; made by `Backend.bind`, of use to that backend alone."""
 
-    spec: ParamSpec
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+
+
+class Backend(Protocol):
+    """A compiled model in one party. Training metrics accumulate in the model until `take_metrics`.
+
+    A model that learns its shape from the data has no `spec` before its first `bind`.
+    """
+
+    @property
+    def spec(self) -> ParamSpec:
+        """What the words of the flat vector are.
+
+        Raises:
+            PlanError: The model is not built, and no data has been bound yet.
+        """
+
+    def bind(
+        self,
+        x: NDArray[Any],
+        y: NDArray[Any] | None = None,
+        sample_weight: NDArray[Any] | None = None,
+        class_weight: Mapping[int, float] | None = None,
+    ) -> Data:
+        """Takes arrays over, builds the model where it has waited for them, and checks that they fit it.
+
+        Raises:
+            DataError: The arrays do not fit each other, the model or its loss.
+            PlanError: The model does something that is not supported, e.g. has several outputs.
+        """
 
     def weights(self) -> Vector:
-        """Returns the flat vector, a fresh copy."""
+        """Returns the flat vector."""
 
     def set_weights(self, values: Vector) -> None:
         """Sets every parameter from the flat vector."""
 
-    def train(self, batches: Sequence[Batch], hook: Hook | None, state: State) -> int:
-        """Trains on the batches in order; returns the number of rows seen."""
+    def train(
+        self, start: Vector, data: Data, batches: Sequence[Batch], hook: Hook | None = None, state: State | None = None
+    ) -> tuple[Vector, int]:
+        """Sets the weights to `start`, trains on the batches in order; returns the new flat vector and the rows seen.
 
-    def gradient(self, batches: Sequence[Batch]) -> tuple[Vector, int]:
+        The hook's `state` holds whole flat vectors; it is given their trainable words.
+        """
+
+    def gradient(self, data: Data, batches: Sequence[Batch]) -> tuple[Vector, int]:
         """Returns the mean gradient over the batches' rows and their number; non-trainable words hold the values."""
 
     def apply_gradient(self, gradient: Vector) -> None:
         """Lets the optimizer apply a gradient; non-trainable words are set."""
 
     def take_metrics(self) -> list[Metric]:
-        """Returns the metrics accumulated since the last call, and resets them."""
+        """Returns the training metrics accumulated since the last call, and resets them."""
 
-    def evaluate(self, batches: Sequence[Batch]) -> list[Metric]:
-        """Returns the metrics over the batches."""
+    def evaluate(self, data: Data, batches: Sequence[Batch]) -> list[Metric]:
+        """Returns the metrics over the batches; training metrics are not touched."""
 
-    def predict(self, batches: Sequence[Batch]) -> NDArray[Any]:
+    def finish(self, metrics: Sequence[Metric]) -> list[Metric]:
+        """Returns metrics whose states are sums over parties with their values computed."""
+
+    def predict(self, data: Data, batches: Sequence[Batch]) -> NDArray[Any]:
         """Returns the model's outputs, row by row."""
 
     def snapshot(self) -> Mapping[str, Any]:
@@ -112,3 +168,26 @@ class Backend(Protocol):
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
         """Puts back what `snapshot` returned."""
+
+    def fingerprint(self) -> bytes:
+        """Returns SHA-256 over architecture, optimizer, loss and metrics: equal where the same model is trained."""
+
+    def learning_rate(self) -> float:
+        """Returns the optimizer's current learning rate."""
+
+    def set_learning_rate(self, value: float) -> None:
+        """Sets the optimizer's learning rate.
+
+        Raises:
+            PlanError: The optimizer follows a schedule of its own.
+        """
+
+    def export_model(self) -> bytes:
+        """Returns the compiled model in the framework's own file format."""
+
+    def import_model(self, content: bytes) -> None:
+        """Takes weights and optimizer state from such a file.
+
+        Raises:
+            DataError: The file does not fit the model.
+        """

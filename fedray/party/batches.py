@@ -71,6 +71,10 @@ class Sampling:
             order = stream(self.seed, party, "shuffle", epoch).permutation(order)
         return np.split(order, np.cumsum(sizes)[:-1])
 
+    def deal(self, party: PartyName, rows: int, epoch: int) -> list[list[Batch]]:
+        """Returns a party's local batches in each step of an epoch; a step without rows has none."""
+        return [self.batches(share) for share in self.shares(party, rows, epoch)]
+
     def batches(self, share: NDArray[np.int64]) -> list[Batch]:
         """Cuts one share into local batches of nearly equal size; an empty share has none."""
         if self.method == "poisson":

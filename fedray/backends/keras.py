@@ -1,0 +1,390 @@
+# SPDX-License-Identifier: Apache-2.0
+"""KerasBackend: a compiled Keras model in one party. The only file that imports TensorFlow and Keras, when it is used.
+
+Knows no strategy, no protocol and no other party. What it cannot do with a model it says when the model or the data is
+handed over, not in the middle of training.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedray.backends import keras_checks as checks
+from fedray.backends.backend import Batch, Data, ParamSpec
+from fedray.backends.keras_flat import FlatVariables
+from fedray.backends.keras_graph import Steps, flat_logs, pack
+from fedray.backends.keras_metrics import KerasMetrics
+from fedray.backends.keras_state import BUILDING, LocalState, seeded
+from fedray.backends.quiet import quiet
+from fedray.errors import DataError, PlanError
+from fedray.metrics import Mean, Metric
+from fedray.strategies.strategy import Hook, State
+from fedray.types import Vector
+
+_LOG = logging.getLogger("fedray.backends")
+
+
+@dataclass(frozen=True, slots=True)
+class KerasData:
+    """A party's arrays as tensors.
+
+    Attributes:
+        tensors: x, or (x, y), or (x, y, sample_weight); rows on the first axis.
+        rows: Number of rows.
+    """
+
+    tensors: tuple[Any, ...]
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Reported:
+    """What one kind of step reports: metrics that the model keeps, and bare values of a custom step."""
+
+    metrics: tuple[str, ...]
+    logs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    """What is known once data has passed through the model: its metrics, its steps, and the shape of its output."""
+
+    metrics: KerasMetrics
+    steps: Steps
+    trained: _Reported
+    tested: _Reported
+    output_shape: tuple[int, ...]
+
+
+class KerasBackend:
+    """One model behind one flat vector; see `fedray.backends.backend.Backend`.
+
+    Args:
+        builder: Returns a compiled Keras model; called once, under the seed.
+        seed: Everything random about building; parties with the same seed and builder have the same model.
+        noise_seed: What the model draws while it trains (dropout); each party has its own.
+        threads: Compute threads of the process; takes effect before TensorFlow's first operation only.
+
+    Raises:
+        PlanError: The builder's model cannot be trained here.
+    """
+
+    def __init__(self, builder: Callable[[], Any], *, seed: int, noise_seed: int = 0, threads: int = 1) -> None:
+        self._tf, self._keras = frameworks(threads)
+        self._seed = seed
+        self._noise_seed = noise_seed
+        self._functions: dict[Any, Callable[..., Any]] = {}
+        self._flat: FlatVariables | None = None
+        self._fitted: _Fitted | None = None
+        self._log_sums = np.zeros(0)
+        self._log_rows = 0
+        self._fingerprint = b""
+        self._model = self._seeded(builder)
+        checks.check_model(self._keras, self._model)
+        if self._model.built:
+            self._seeded(self._take_variables)
+
+    @property
+    def spec(self) -> ParamSpec:
+        """What the words of the flat vector are."""
+        return self._variables().spec
+
+    def bind(
+        self,
+        x: NDArray[Any],
+        y: NDArray[Any] | None = None,
+        sample_weight: NDArray[Any] | None = None,
+        class_weight: Mapping[int, float] | None = None,
+    ) -> KerasData:
+        """Takes arrays over as tensors, builds the model where it has waited for them, and checks that they fit it."""
+        floatx = self._keras.config.floatx()
+        x = checks.as_array("x", x, floatx)
+        y = None if y is None else checks.as_array("y", y, floatx)
+        if class_weight:
+            if sample_weight is not None:
+                raise PlanError("sample_weight and class_weight: expected one of the two, found both")
+            sample_weight = checks.class_weights(class_weight, y, floatx)
+        if sample_weight is not None:
+            if y is None:
+                raise DataError("sample_weight: expected labels y beside it, found none")
+            sample_weight = checks.as_array("sample_weight", sample_weight, floatx).astype(floatx, copy=False)
+        rows = checks.check_lengths({"x": x, "y": y, "sample_weight": sample_weight})
+        checks.check_input(self._model, x)
+        self._try_on(x, y, sample_weight)
+        tensors = tuple(self._tf.convert_to_tensor(array) for array in (x, y, sample_weight) if array is not None)
+        return KerasData(tensors, rows)
+
+    def weights(self) -> Vector:
+        """Returns the flat vector, read-only."""
+        return _view(self._traced("get", self._variables().get)())
+
+    def set_weights(self, values: Vector) -> None:
+        """Sets every parameter from the flat vector."""
+        flat = self._variables()
+        self._traced("put", flat.put, self._flat_spec(flat.spec.size))(self._vector(values))
+
+    def train(
+        self, start: Vector, data: Data, batches: Sequence[Batch], hook: Hook | None = None, state: State | None = None
+    ) -> tuple[Vector, int]:
+        """Sets the weights to `start`, trains on the batches; returns the new flat vector (read-only) and the rows."""
+        tensors, rows, ends = self._arguments(data, batches)
+        arguments: tuple[Any, ...] = (self._vector(start), tensors, rows, ends)
+        specs: tuple[Any, ...] = (self._flat_spec(self.spec.size), *self._batch_specs(tensors))
+        if hook is None:
+            function = self._traced(("train", specs), self._ready().steps.train, *specs)
+        else:
+            checks.check_own_step(self._keras, self._model, "a strategy that changes gradients")
+            words = self.spec.trainable
+            arguments += ({name: self._tf.constant(v[:words], self._dtype) for name, v in (state or {}).items()},)
+            specs += (dict.fromkeys(state or {}, self._flat_spec(words)),)
+            key = ("train", _identity(hook), tuple(state or {}), specs[:-1])
+            function = self._traced(key, self._ready().steps.train_with(hook), *specs)
+        flat, sums = function(*arguments)
+        count = int(ends[-1]) if batches else 0
+        self._log_sums = self._log_sums + sums.numpy()
+        self._log_rows += count
+        return _view(flat), count
+
+    def gradient(self, data: Data, batches: Sequence[Batch]) -> tuple[Vector, int]:
+        """Returns the mean gradient over the batches' rows and their number; non-trainable words hold the values."""
+        checks.check_own_step(self._keras, self._model, "a strategy that averages gradients")
+        tensors, rows, ends = self._arguments(data, batches)
+        specs = self._batch_specs(tensors)
+        gradient = self._traced(("gradient", specs), self._ready().steps.gradient, *specs)(tensors, rows, ends)
+        return _view(gradient), int(ends[-1]) if batches else 0
+
+    def apply_gradient(self, gradient: Vector) -> None:
+        """Lets the optimizer apply a gradient; non-trainable words are set."""
+        spec = self._flat_spec(self.spec.size)
+        self._traced("apply", self._ready().steps.apply_gradient, spec)(self._vector(gradient))
+
+    def take_metrics(self) -> list[Metric]:
+        """Returns the training metrics accumulated since the last call, and resets them."""
+        metrics, reported = self._ready().metrics, self._ready().trained
+        taken = metrics.read(reported.metrics) + _means(reported.logs, self._log_sums, self._log_rows)
+        metrics.reset()
+        self._log_sums, self._log_rows = np.zeros(len(reported.logs)), 0
+        return taken
+
+    def evaluate(self, data: Data, batches: Sequence[Batch]) -> list[Metric]:
+        """Returns the metrics over the batches; training metrics are not touched."""
+        metrics, reported = self._ready().metrics, self._ready().tested
+        tensors, rows, ends = self._arguments(data, batches)
+        specs = self._batch_specs(tensors)
+        function = self._traced(("evaluate", specs), self._ready().steps.evaluate, *specs)
+        kept = [variable.numpy() for variable in metrics.variables]
+        try:
+            metrics.reset()
+            sums = function(tensors, rows, ends).numpy().astype(np.float64)
+            return metrics.read(reported.metrics) + _means(reported.logs, sums, len(rows))
+        finally:
+            for variable, value in zip(metrics.variables, kept, strict=True):
+                variable.assign(value)
+
+    def finish(self, metrics: Sequence[Metric]) -> list[Metric]:
+        """Returns metrics whose states are sums over parties with their values computed by the stock metric."""
+        return self._ready().metrics.finish(metrics)
+
+    def predict(self, data: Data, batches: Sequence[Batch]) -> NDArray[Any]:
+        """Returns the model's outputs, row by row."""
+        tensors = self._tensors(data)[:1]
+        data_spec, row_spec, _ = self._batch_specs(tensors)
+        function = self._traced(("predict", data_spec), self._ready().steps.predict, data_spec, row_spec)
+        parts = [function(tensors, self._tf.constant(batch.rows, self._tf.int64)).numpy() for batch in batches]
+        if not parts:
+            return np.empty((0, *self._ready().output_shape[1:]), np.float32)
+        return np.concatenate(parts)
+
+    def snapshot(self) -> Mapping[str, Any]:
+        """Returns all local state but the weights; tensors that share memory with the variables until those change."""
+        return {"variables": self._local.read(), "logs": (self._log_sums, self._log_rows)}
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Puts back what `snapshot` returned."""
+        self._local.write(snapshot["variables"])
+        self._log_sums, self._log_rows = snapshot["logs"]
+
+    def fingerprint(self) -> bytes:
+        """Returns SHA-256 over architecture, optimizer, loss and metrics."""
+        self._fingerprint = self._fingerprint or checks.model_fingerprint(self._keras, self._model, self.spec)
+        return self._fingerprint
+
+    def learning_rate(self) -> float:
+        """Returns the optimizer's current learning rate."""
+        return float(self._model.optimizer.learning_rate)
+
+    def set_learning_rate(self, value: float) -> None:
+        """Sets the optimizer's learning rate."""
+        try:
+            self._model.optimizer.learning_rate = float(value)
+        except TypeError:
+            raise PlanError("learning_rate: the optimizer follows a schedule of its own, expected a number") from None
+
+    def export_model(self) -> bytes:
+        """Returns the compiled model as the content of a `.keras` file."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "model.keras")
+            self._model.save(path)
+            return path.read_bytes()
+
+    def import_model(self, content: bytes) -> None:
+        """Takes weights and optimizer state from the content of a `.keras` file; runs none of its code."""
+        flat = self._variables()
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "model.keras")
+            path.write_bytes(content)
+            try:
+                self._model.load_weights(path)
+            except (ValueError, KeyError, OSError) as error:
+                names = ", ".join(flat.spec.names)
+                raise DataError(f"the file does not hold the weights of this model ({names})") from error
+
+    def _variables(self) -> FlatVariables:
+        if self._flat is None:
+            raise PlanError(f"model {self._model.name!r} learns its shape from the data; bind data first")
+        return self._flat
+
+    def _ready(self) -> _Fitted:
+        if self._fitted is None:
+            raise PlanError(f"model {self._model.name!r} has seen no data yet; bind data first")
+        return self._fitted
+
+    @property
+    def _dtype(self) -> Any:
+        return self._variables().dtype
+
+    def _take_variables(self) -> None:
+        """Fixes the flat vector and builds the optimizer, once the model is built."""
+        self._flat = FlatVariables(self._tf, self._model)
+        self._model.optimizer.build(self._model.trainable_variables)
+        self._local = LocalState(self._tf, [v.value for v in self._flat.variables], self._noise_seed)
+        self._local.adopt(v.value for v in (*self._model.variables, *self._model.optimizer.variables))
+
+    def _try_on(self, x: NDArray[Any], y: NDArray[Any] | None, sample_weight: NDArray[Any] | None) -> None:
+        """Passes two rows through model and loss: builds what is unbuilt, and finds what does not fit."""
+        two = [None if a is None else np.resize(a[:2], (2, *a.shape[1:])) for a in (x, y, sample_weight)]
+        tensors = [None if a is None else self._tf.convert_to_tensor(a) for a in two]
+        output = self._seeded(lambda: self._model(tensors[0]))
+        if not self._tf.is_tensor(output):
+            raise PlanError(f"model {self._model.name!r} has several outputs, which is not supported")
+        if not checks.is_custom(self._keras, self._model, "compute_loss"):
+            checks.check_labels(self._keras, self._model, y, tuple(output.shape))
+        if self._flat is None:
+            self._seeded(self._take_variables)
+        if self._fitted is None:
+            self._fitted = self._seeded(lambda: self._fit(tensors, output))
+            self._log_sums = np.zeros(len(self._ready().trained.logs))
+
+    def _fit(self, tensors: Sequence[Any], output: Any) -> _Fitted:
+        """Builds loss and metrics on two rows, and finds out what the steps report."""
+        x, y, sample_weight = tensors
+        if y is not None:
+            if self._model.loss is not None:
+                Steps(self._tf, self._model, self._variables(), (), ()).loss(x, y, output, sample_weight, False)
+            self._model.compute_metrics(x, y, output, sample_weight=sample_weight)
+        metrics = KerasMetrics(self._keras, self._model)
+        metrics.reset()
+        self._local.adopt(v.value for v in metrics.variables)
+        batch = tuple(tensor for tensor in tensors if tensor is not None)
+        trained, tested = (self._reported(step, batch, metrics.names) for step in ("train_step", "test_step"))
+        steps = Steps(self._tf, self._model, self._variables(), trained.logs, tested.logs)
+        return _Fitted(metrics, steps, trained, tested, tuple(output.shape))
+
+    def _reported(self, step: str, batch: tuple[Any, ...], names: tuple[str, ...]) -> _Reported:
+        if not checks.is_custom(self._keras, self._model, step):
+            return _Reported(names, ())
+        traced = self._tf.function(getattr(self._model, step), autograph=False).get_concrete_function(pack(batch))
+        logs = flat_logs(traced.structured_outputs)
+        return _Reported(tuple(n for n in names if n in logs), tuple(n for n in logs if n not in names))
+
+    def _seeded(self, work: Callable[[], Any]) -> Any:
+        return seeded(self._keras, self._seed, work)
+
+    def _traced(self, key: Any, function: Callable[..., Any], *specs: Any) -> Callable[..., Any]:
+        """Returns the function as one graph, traced when first asked for under this key."""
+        if key not in self._functions:
+            if self._model.run_eagerly:
+                self._functions[key] = function
+            else:
+                self._functions[key] = self._seeded(partial(self._trace, function, specs))
+        return self._functions[key]
+
+    def _trace(self, function: Callable[..., Any], specs: Sequence[Any]) -> Callable[..., Any]:
+        traced: Callable[..., Any] = self._tf.function(function, autograph=False).get_concrete_function(*specs)
+        self._local.adopt(traced.variables)  # type: ignore[attr-defined]  # a tf ConcreteFunction
+        return traced
+
+    def _arguments(self, data: Data, batches: Sequence[Batch]) -> tuple[tuple[Any, ...], Any, NDArray[np.int64]]:
+        """Returns a data set's tensors, all row numbers end to end, and where each batch ends."""
+        rows = np.concatenate([np.empty(0, np.int64), *(batch.rows for batch in batches)])
+        ends = np.cumsum([len(batch.rows) for batch in batches], dtype=np.int64)
+        return self._tensors(data), self._tf.constant(rows), self._tf.constant(ends)
+
+    def _tensors(self, data: Data) -> tuple[Any, ...]:
+        if not isinstance(data, KerasData):
+            raise DataError(f"data: expected what bind returned, found {type(data).__name__}")
+        return data.tensors
+
+    def _vector(self, values: Vector) -> Any:
+        if values.shape != (self.spec.size,):
+            raise DataError(f"weights: expected {self.spec.size} words, found shape {values.shape}")
+        return self._tf.constant(values, self._dtype)
+
+    def _flat_spec(self, words: int) -> Any:
+        return self._tf.TensorSpec([words], self._dtype)
+
+    def _batch_specs(self, tensors: Sequence[Any]) -> tuple[Any, Any, Any]:
+        tf = self._tf
+        data = tuple(tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype) for tensor in tensors)
+        return data, tf.TensorSpec([None], tf.int64), tf.TensorSpec([None], tf.int64)
+
+
+def frameworks(threads: int) -> tuple[Any, Any]:
+    """Returns the tensorflow and keras modules, imported without chatter, TensorFlow set to so many threads.
+
+    Raises:
+        PlanError: Keras runs on another framework.
+    """
+    with BUILDING:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        with contextlib.nullcontext() if "tensorflow" in sys.modules else quiet():
+            import keras
+            import tensorflow as tf
+
+            try:
+                tf.config.threading.set_intra_op_parallelism_threads(threads)
+                tf.config.threading.set_inter_op_parallelism_threads(threads)
+            except RuntimeError:
+                _LOG.warning("TensorFlow is already running in this process; it keeps its number of threads")
+            tf.zeros(())  # The first operation has chatter of its own.
+    if keras.config.backend() != "tensorflow":
+        raise PlanError(f"Keras: expected backend 'tensorflow', found {keras.config.backend()!r}; unset KERAS_BACKEND")
+    return tf, keras
+
+
+def _view(tensor: Any) -> Vector:
+    """Returns a tensor's memory as a read-only array; a copy would be the round's largest."""
+    return np.asarray(memoryview(tensor))
+
+
+def _means(names: Sequence[str], sums: NDArray[np.float64], rows: int) -> list[Metric]:
+    return [Mean(name, float(total), float(rows)) for name, total in zip(names, sums, strict=True)]
+
+
+def _identity(hook: Hook) -> Any:
+    """Returns what makes two hooks the same, so that one made anew with the same settings is not traced again."""
+    if isinstance(hook, partial):
+        return hook.func, hook.args, tuple(sorted(hook.keywords.items()))
+    return hook

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The traced functions of the Keras backend: one graph call per round, whatever the number of local batches.
+
+A round's graph sets the weights from the flat vector, loops over the batches, and reads the flat vector back. Batches
+are row numbers; rows are gathered inside the graph from tensors that stay in the party. Batch sizes are not part of any
+signature, so nothing is traced twice.
+
+Works on the modules and the model it is handed; imports no framework. Knows no metrics' meaning and no strategy.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from fedray.backends.keras_flat import FlatVariables
+from fedray.strategies.strategy import Hook
+
+Tensors = tuple[Any, ...]
+
+
+class Steps:
+    """Builds the functions to be traced for one model.
+
+    Args:
+        tf: The tensorflow module.
+        model: A built, compiled Keras model.
+        flat: Its variables as one vector.
+        train_logs: Names of values that a custom train_step returns and no metric keeps.
+        test_logs: The same of a custom test_step.
+    """
+
+    def __init__(
+        self, tf: Any, model: Any, flat: FlatVariables, train_logs: Sequence[str], test_logs: Sequence[str]
+    ) -> None:
+        self._tf = tf
+        self._model = model
+        self._flat = flat
+        self._train_logs = train_logs
+        self._test_logs = test_logs
+        self._call_takes_training = "training" in _parameters(model.call)
+        self._loss_takes_training = "training" in _parameters(model.compute_loss)
+
+    def train(self, start: Any, data: Tensors, rows: Any, ends: Any) -> tuple[Any, Any]:
+        """Keras's own train_step on every batch: (flat, data, rows, ends) -> (flat, sums of logs)."""
+        step = self._compiled(self._model.train_step)
+        self._flat.put(start)
+        sums = self._logged_loop(step, self._train_logs, data, rows, ends)
+        return self._flat.get(), sums
+
+    def train_with(self, hook: Hook) -> Callable[..., tuple[Any, Any]]:
+        """Returns `train` with a step that lets the hook change each gradient; takes the hook's state as well."""
+
+        def train(start: Any, data: Tensors, rows: Any, ends: Any, state: Mapping[str, Any]) -> tuple[Any, Any]:
+            def step(batch: Tensors, size: Any) -> Tensors:  # noqa: ARG001
+                gradient = hook(state, self._gradient(batch), self._flat.get_trainable())
+                self._apply(gradient)
+                return ()
+
+            self._flat.put(start)
+            self._loop(step, data, rows, ends, ())
+            return self._flat.get(), self._tf.zeros([0])
+
+        return train
+
+    def gradient(self, data: Tensors, rows: Any, ends: Any) -> Any:
+        """Returns the mean gradient over all rows, with the values of the non-trainable words behind it."""
+        tf, flat = self._tf, self._flat
+
+        def step(batch: Tensors, size: Any, total: Any) -> Tensors:
+            return (total + self._gradient(batch) * tf.cast(size, flat.dtype),)
+
+        (total,) = self._loop(step, data, rows, ends, (tf.zeros([flat.spec.trainable], flat.dtype),))
+        count = tf.cast(tf.maximum(tf.size(rows, tf.int64), 1), flat.dtype)
+        return tf.concat([total / count, flat.get_others()], 0)
+
+    def apply_gradient(self, gradient: Any) -> None:
+        """Lets the optimizer apply a flat gradient; sets the non-trainable words."""
+        words = self._flat.spec.trainable
+        self._apply(gradient[:words])
+        self._flat.put_others(gradient[words:])
+
+    def evaluate(self, data: Tensors, rows: Any, ends: Any) -> Any:
+        """Keras's own test_step on every batch: (data, rows, ends) -> sums of logs."""
+        return self._logged_loop(self._compiled(self._model.test_step), self._test_logs, data, rows, ends)
+
+    def predict(self, data: Tensors, rows: Any) -> Any:
+        """Keras's own predict_step on one batch, of x alone."""
+        return self._model.predict_step(self._tf.gather(data[0], rows))
+
+    def forward(self, x: Any, training: bool) -> Any:
+        """Calls the model as Keras's train_step and test_step do."""
+        return self._model(x, training=training) if self._call_takes_training else self._model(x)
+
+    def loss(self, x: Any, y: Any, y_pred: Any, sample_weight: Any, training: bool) -> Any:
+        """Returns the model's loss on one batch, whether or not its compute_loss is an old-style override."""
+        mode = {"training": training} if self._loss_takes_training else {}
+        return self._model.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, **mode)
+
+    def _gradient(self, batch: Tensors) -> Any:
+        """One forward and backward pass of Keras's standard train_step, metrics included; returns [trainable]."""
+        tf, model = self._tf, self._model
+        x, y, sample_weight = (*batch, None, None)[:3]
+        with tf.GradientTape() as tape:
+            y_pred = self.forward(x, training=True)
+            loss = self.loss(x, y, y_pred, sample_weight, training=True)
+        tracker = next((metric for metric in model.metrics if metric.name == "loss"), None)
+        if tracker is not None:
+            tracker.update_state(loss, sample_weight=tf.shape(x)[0])
+        model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+        return self._flat.join_gradients(tape.gradient(loss, self._flat.trainable))
+
+    def _apply(self, gradient: Any) -> None:
+        self._model.optimizer.apply(self._flat.split_gradient(gradient), self._flat.trainable)
+
+    def _compiled(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        """XLA only where the user compiled the model with it: on a CPU it is several times slower."""
+        return self._tf.function(step, jit_compile=True, autograph=False) if self._model.jit_compile else step
+
+    def _logged_loop(self, step: Any, logs: Sequence[str], data: Tensors, rows: Any, ends: Any) -> Any:
+        tf = self._tf
+
+        def logged(batch: Tensors, size: Any, sums: Any) -> Tensors:
+            values = flat_logs(step(pack(batch)))
+            if not logs:
+                return (sums,)
+            means = tf.stack([tf.reduce_mean(tf.cast(values[name], tf.float32)) for name in logs])
+            return (sums + means * tf.cast(size, tf.float32),)
+
+        return self._loop(logged, data, rows, ends, (tf.zeros([len(logs)]),))[0]
+
+    def _loop(self, step: Callable[..., Tensors], data: Tensors, rows: Any, ends: Any, carried: Tensors) -> Tensors:
+        """Runs `step(batch, size, *carried)` on rows[0:ends[0]], rows[ends[0]:ends[1]], ..."""
+        tf = self._tf
+
+        def body(number: Any, start: Any, *carried: Any) -> Tensors:
+            stop = ends[number]
+            picked = rows[start:stop]
+            batch = tuple(tf.gather(tensor, picked) for tensor in data)
+            return (number + 1, stop, *step(batch, stop - start, *carried))
+
+        first = (tf.constant(0), tf.constant(0, tf.int64), *carried)
+        done = tf.while_loop(lambda number, *_: number < tf.size(ends), body, first, parallel_iterations=1)
+        return tuple(done[2:])
+
+
+def pack(batch: Tensors) -> Any:
+    """Returns what Keras's fit hands to train_step: x alone, (x, y), or (x, y, sample_weight)."""
+    return batch if len(batch) > 1 else batch[0]
+
+
+def flat_logs(logs: Any) -> dict[str, Any]:
+    """Returns the values a step returned, with nested dicts (of the compiled metrics' container) opened."""
+    flat: dict[str, Any] = {}
+    for name, value in (logs if isinstance(logs, Mapping) else {}).items():
+        flat |= value if isinstance(value, Mapping) else {name: value}
+    return flat
+
+
+def _parameters(function: Callable[..., Any]) -> Mapping[str, Any]:
+    return inspect.signature(function).parameters

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""KerasMetrics: a model's own metric objects, read as summable records and finished by themselves.
+
+Nothing is computed anew: state variables are read, summed elsewhere, and put back into the same stock metric, whose
+`result()` then is the metric over all rows. Works on the objects it is handed; imports no framework.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedray.errors import DataError, PlanError
+from fedray.metrics import Mean, Metric, Tally
+
+_ADDITIVE = (
+    "AUC F1Score FBetaScore FalseNegatives FalsePositives BinaryIoU IoU MeanIoU OneHotIoU OneHotMeanIoU Precision"
+    " PrecisionAtRecall R2Score Recall RecallAtPrecision SensitivityAtSpecificity SpecificityAtSensitivity Sum"
+    " TrueNegatives TruePositives"
+)
+ADDITIVE = frozenset(_ADDITIVE.split())
+"""Stock metrics, besides the means, whose state variables are sums over rows."""
+
+
+class KerasMetrics:
+    """The metrics of one model, in the order and under the names of Keras's own history.
+
+    Args:
+        keras: The keras module.
+        model: A compiled model whose metrics are built.
+
+    Raises:
+        PlanError: A metric's result is a dict, which has no place in a history of numbers.
+    """
+
+    def __init__(self, keras: Any, model: Any) -> None:
+        self._metrics: dict[str, Any] = {}
+        for metric in model.metrics:
+            # Keras keeps the compiled metrics in one container.
+            members = metric.metrics if type(metric).__name__ == "CompileMetrics" else [metric]
+            for member in members:
+                self._metrics[_free_name(member.name, self._metrics)] = member
+        self._additive = {name: _is_additive(keras, metric) for name, metric in self._metrics.items()}
+        self._mean = {
+            name: self._additive[name]
+            and isinstance(metric, keras.metrics.Mean)
+            and type(metric).result is keras.metrics.Mean.result
+            for name, metric in self._metrics.items()
+        }
+        for name, metric in self._metrics.items():
+            if not _is_stock(keras, metric) and isinstance(metric.result(), dict):
+                raise PlanError(f"metric {name!r} returns a dict; return one number per metric object")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names, in order."""
+        return tuple(self._metrics)
+
+    @property
+    def variables(self) -> list[Any]:
+        """All state variables."""
+        return [variable for metric in self._metrics.values() for variable in metric.variables]
+
+    def read(self, names: Sequence[str] | None = None) -> list[Metric]:
+        """Returns the metrics over the rows since the last reset, those of the given names or all."""
+        return [self._read(name) for name in (self.names if names is None else names)]
+
+    def reset(self) -> None:
+        """Forgets the rows seen."""
+        for metric in self._metrics.values():
+            metric.reset_state()
+
+    def finish(self, metrics: Sequence[Metric]) -> list[Metric]:
+        """Returns the metrics with the value that the stock metric computes from their state.
+
+        Raises:
+            DataError: A metric is not one of this model's, or its state does not fit.
+        """
+        return [self._finish(metric) if isinstance(metric, Tally) else metric for metric in metrics]
+
+    def _read(self, name: str) -> Metric:
+        metric = self._metrics[name]
+        state = tuple(np.asarray(variable.numpy(), np.float64) for variable in metric.variables)
+        if self._mean[name]:
+            return Mean(name, float(state[0]), float(state[1]))
+        return Tally(name, state, _value(metric), self._additive[name])
+
+    def _finish(self, tally: Tally) -> Tally:
+        metric = self._metrics.get(tally.name)
+        if metric is None:
+            raise DataError(f"metric {tally.name!r} is not one of this model's: {', '.join(self._metrics)}")
+        variables = list(metric.variables)
+        expected, found = [tuple(v.shape) for v in variables], [array.shape for array in tally.state]
+        if expected != found:
+            raise DataError(f"metric {tally.name!r}: expected state of shapes {expected}, found {found}")
+        saved = [variable.numpy() for variable in variables]
+        try:
+            _assign(variables, tally.state)
+            return Tally(tally.name, tally.state, _value(metric), tally.additive)
+        finally:
+            _assign(variables, saved)
+
+
+def _value(metric: Any) -> float | NDArray[np.float64]:
+    value = np.asarray(metric.result(), np.float64)
+    return float(value) if value.ndim == 0 else value
+
+
+def _assign(variables: Sequence[Any], values: Sequence[NDArray[Any]]) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+
+
+def _is_stock(keras: Any, metric: Any) -> bool:
+    return type(metric) is getattr(keras.metrics, type(metric).__name__, None)
+
+
+def _is_additive(keras: Any, metric: Any) -> bool:
+    if not _is_stock(keras, metric):
+        return getattr(metric, "additive", False) is True
+    return isinstance(metric, keras.metrics.Mean) or type(metric).__name__ in ADDITIVE
+
+
+def _free_name(name: str, taken: dict[str, Any]) -> str:
+    """Returns the name Keras's history would use where two metrics have the same one."""
+    number, free = 0, name
+    while free in taken:
+        number += 1
+        free = f"{name}_{number}"
+    return free

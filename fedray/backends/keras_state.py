@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Local state of a Keras model: what stays with the party beside the averaged weights, and the seeds it starts from.
+
+Works on the objects it is handed; imports no framework.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import numpy as np
+
+T = TypeVar("T")
+
+BUILDING = threading.Lock()
+"""Seeds are global to the process: parties that share one take turns where anything is built or traced."""
+
+
+def seeded(keras: Any, seed: int, work: Callable[[], T]) -> T:
+    """Runs `work` under the seed, one at a time in this process; Python's and NumPy's generators stay as they were.
+
+    It runs in a fresh thread, where Keras's counters of names and its global seed generator begin anew: the second
+    model of a process is named and seeded like the first.
+    """
+
+    def run() -> T:
+        keras.utils.set_random_seed(word(seed, "build"))
+        return work()
+
+    with BUILDING:
+        kept = random.getstate(), np.random.get_state()
+        try:
+            with ThreadPoolExecutor(1) as fresh:
+                return fresh.submit(run).result()
+        finally:
+            random.setstate(kept[0])
+            np.random.set_state(kept[1])
+
+
+def word(seed: int, purpose: str) -> int:
+    """Returns a 32-bit seed of its own for one purpose."""
+    return int.from_bytes(hashlib.sha256(f"fedray keras {seed} {purpose}".encode()).digest()[:4], "big")
+
+
+class LocalState:
+    """Every variable that a step changes and that is not averaged: optimizer, metrics, counters, seed generators.
+
+    Args:
+        tf: The tensorflow module.
+        averaged: The variables of the flat vector.
+        noise_seed: This party's own randomness while training.
+    """
+
+    def __init__(self, tf: Any, averaged: Iterable[Any], noise_seed: int) -> None:
+        self._tf = tf
+        self._averaged = {variable.ref() for variable in averaged}
+        self._noise_seed = noise_seed
+        self._variables: dict[Any, Any] = {}
+
+    def adopt(self, variables: Iterable[Any]) -> None:
+        """Takes in tf.Variables not known yet, and gives seed generators among them this party's own stream."""
+        for variable in variables:
+            if variable.ref() in self._averaged or variable.ref() in self._variables:
+                continue
+            if "seed_generator_state" in variable.name:
+                old = variable.numpy()
+                own = word(self._noise_seed, f"noise {len(self._variables)} {old.tolist()}")
+                variable.assign(np.asarray([own >> 1, 0], old.dtype))
+            self._variables[variable.ref()] = variable
+
+    def read(self) -> list[Any]:
+        """Returns tensors that share memory with the variables until those change."""
+        return [self._tf.identity(variable) for variable in self._variables.values()]
+
+    def write(self, values: Sequence[Any]) -> None:
+        """Puts back what `read` returned. Variables that came later have nothing to go back to and stay."""
+        for variable, value in zip(self._variables.values(), values, strict=False):
+            variable.assign(value)
