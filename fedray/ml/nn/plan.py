@@ -255,10 +255,8 @@ def _check_sizes(what: str, sizes: Mapping[PartyName, int], alone: bool) -> dict
     holders = sum(rows > 0 for rows in ordered.values())
     if holders < (1 if alone else 2):
         found = ", ".join(f"{party}: {rows}" for party, rows in ordered.items()) or "no party"
-        wanted = (
-            "at least one party with rows" if alone else "at least two parties with rows (a sum of one hides nothing)"
-        )
-        raise PlanError(f"{what}: expected at least {wanted}, found {found}")
+        wanted = "one party" if alone else "two parties"
+        raise PlanError(f"{what}: expected at least {wanted} with rows, found {found}")
     return ordered
 
 
