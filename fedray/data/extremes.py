@@ -33,8 +33,8 @@ class Extremes:
         """
         if len(array) < MINIMUM_ROWS:
             raise DataError(
-                f"{self._party}: {name} over {len(array)} row: expected at least {MINIMUM_ROWS}, as the extreme of "
-                "one row is that row"
+                f"party {self._party!r}: {name} over {len(array)} row: expected at least {MINIMUM_ROWS}, as the "
+                "extreme of one row is that row"
             )
         reduce = np.min if name == "min" else np.max
         return Reply(Kind.AGGREGATE, np.asarray(reduce(array, axis=axes)))

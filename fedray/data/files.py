@@ -87,17 +87,17 @@ def read_array(source: str, party: str, options: ReadOptions) -> NDArray[Any]:
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise DataError(
-            f"{party}: {path}: expected a file that ends in {', '.join(_READERS)}; other formats can be read with a "
-            f"function in place of the path, which runs inside {party}"
+            f"party {party!r}: {path}: expected a file that ends in {', '.join(_READERS)}; other formats "
+            f"can be read with a function in place of the path, which runs inside {party}"
         )
     try:
-        return as_numbers(reader(path, f"{party}: {path}", options), f"{party}: {path}", options.dtype)
+        return as_numbers(reader(path, f"party {party!r}: {path}", options), f"party {party!r}: {path}", options.dtype)
     except FileNotFoundError:
         raise DataError(
-            f"{party}: {path}: no such file where {party}'s process runs; give the path as it is there"
+            f"party {party!r}: {path}: no such file where {party}'s process runs; give the path as it is there"
         ) from None
     except (OSError, EOFError, BadZipFile, UnicodeDecodeError) as error:
-        raise DataError(f"{party}: {path}: cannot be read: {type(error).__name__}") from None
+        raise DataError(f"party {party!r}: {path}: cannot be read: {type(error).__name__}") from None
 
 
 def as_numbers(value: object, where: str, dtype: str | None) -> NDArray[Any]:

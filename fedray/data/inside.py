@@ -36,19 +36,19 @@ def combine(party: str, ufunc: np.ufunc, mine: Array, other: Any, *, rowwise: bo
     theirs = np.shape(other)
     if rowwise and (len(theirs) != mine.ndim or theirs[:1] != mine.shape[:1]):
         raise DataError(
-            f"{party}: {ufunc.__name__}: expected the same rows and the same number of axes, found shapes "
+            f"party {party!r}: {ufunc.__name__}: expected the same rows and the same number of axes, found shapes "
             f"{mine.shape} and {theirs}; add axes with y[..., None]"
         )
     if not rowwise and (len(theirs) > mine.ndim or (len(theirs) == mine.ndim and theirs[:1] != (1,))):
         raise DataError(
-            f"{party}: {ufunc.__name__}: expected a number or an array that is the same for every row of shape "
+            f"party {party!r}: {ufunc.__name__}: expected a number or an array that is the same for every row of shape "
             f"{mine.shape[1:]}, found shape {theirs}; an array with rows of its own is placed with load({{...}}) first"
         )
     try:
         return np.asarray(ufunc(other, mine) if swapped else ufunc(mine, other))
     except (ValueError, TypeError):
         found = f"{mine.shape} {mine.dtype} and {theirs} {np.asarray(other).dtype}"
-        raise DataError(f"{party}: {ufunc.__name__} does not work on {found}") from None
+        raise DataError(f"party {party!r}: {ufunc.__name__} does not work on {found}") from None
 
 
 def transform(party: str, ufunc: np.ufunc, mine: Array) -> Array:
@@ -60,7 +60,7 @@ def transform(party: str, ufunc: np.ufunc, mine: Array) -> Array:
     try:
         return np.asarray(ufunc(mine))
     except TypeError:
-        raise DataError(f"{party}: {ufunc.__name__} does not work on {mine.shape} {mine.dtype}") from None
+        raise DataError(f"party {party!r}: {ufunc.__name__} does not work on {mine.shape} {mine.dtype}") from None
 
 
 def take(party: str, mine: Array, rows: int | slice, rest: Rest) -> Array:
@@ -72,7 +72,7 @@ def take(party: str, mine: Array, rows: int | slice, rest: Rest) -> Array:
     try:
         return np.asarray(mine[(rows, *rest)])
     except IndexError as error:
-        raise DataError(f"{party}: an array of shape {mine.shape}: {error}") from None
+        raise DataError(f"party {party!r}: an array of shape {mine.shape}: {error}") from None
 
 
 def convert(mine: Array, dtype: str) -> Array:

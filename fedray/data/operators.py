@@ -11,6 +11,8 @@ from typing import Self
 
 import numpy as np
 
+from fedray.errors import PlanError
+
 
 class Operators(ABC):
     """An array with NumPy's elementwise operators, given one function for two operands and one for one."""
@@ -26,6 +28,9 @@ class Operators(ABC):
     @abstractmethod
     def _unary(self, ufunc: np.ufunc) -> Self:
         """Returns `ufunc(self)`."""
+
+    def __bool__(self) -> bool:
+        raise PlanError("the truth of many rows is not one truth; compute inside the parties, or compare x.mean()")
 
     def __add__(self, other: object) -> Self:
         return self._binary(np.add, other)

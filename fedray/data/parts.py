@@ -44,8 +44,9 @@ def joint_shape(parts: Mapping[PartyName, Part]) -> tuple[int, ...]:
     for party, part in parts.items():
         if part.shape[1:] != model.shape[1:]:
             raise DataError(
-                f"{party}: expected rows of shape {model.shape[1:]} as at {first}, found {part.shape[1:]} in an array "
-                f"of shape {part.shape}; bring {party}'s rows to the same shape, e.g. {party}(np.reshape)(array, ...)"
+                f"party {party!r}: expected rows of shape {model.shape[1:]} as at {first!r}, found {part.shape[1:]} in "
+                f"an array of shape {part.shape}; bring {party}'s rows to the same shape, e.g. with "
+                f"{party}(np.reshape)(array, ...)"
             )
     return (sum(part.shape[0] for part in parts.values()), *model.shape[1:])
 
@@ -60,7 +61,7 @@ def joint_dtype(parts: Mapping[PartyName, Part]) -> np.dtype[np.generic]:
     for party, part in parts.items():
         if part.dtype != model.dtype:
             raise DataError(
-                f"{party}: expected dtype {model.dtype} as at {first}, found {part.dtype}; convert with "
+                f"party {party!r}: expected dtype {model.dtype} as at {first!r}, found {part.dtype}; convert with "
                 f"load(..., dtype={model.dtype!r}) or x.astype({model.dtype!r})"
             )
     return np.dtype(model.dtype)
@@ -75,8 +76,8 @@ def require_rows(parts: Mapping[PartyName, Part]) -> None:
     for party, part in parts.items():
         if part.shape[0] == 0:
             raise DataError(
-                f"{party}: expected at least one row, found an array of shape {part.shape}; leave {party} out or give "
-                "it data"
+                f"party {party!r}: expected at least one row, found an array of shape {part.shape}; leave {party} out "
+                "or give it data"
             )
 
 
@@ -96,6 +97,6 @@ def require_same_rows(name: str, parts: Mapping[PartyName, Part], model: Mapping
     for party, part in parts.items():
         if part.shape[0] != model[party].shape[0]:
             raise DataError(
-                f"{party}: {name} has {part.shape[0]} rows, expected {model[party].shape[0]} as in the first; rows "
-                "that belong together must be held by the same party in the same order"
+                f"party {party!r}: {name} has {part.shape[0]} rows, expected {model[party].shape[0]} as in the first; "
+                "rows that belong together must be held by the same party in the same order"
             )

@@ -18,26 +18,30 @@ def test_joint_shape_adds_rows() -> None:
 
 @pytest.mark.parametrize("shape", [(4,), (4, 3), (4, 2, 1)])
 def test_rows_of_another_shape(shape: tuple[int, ...]) -> None:
-    with pytest.raises(DataError, match=r"bob: expected rows of shape \(2,\) as at alice, found .*np.reshape"):
+    with pytest.raises(
+        DataError, match=r"party 'bob': expected rows of shape \(2,\) as at 'alice', found .*np.reshape"
+    ):
         joint_shape({"alice": Part((3, 2), "float32"), "bob": Part(shape, "float32")})
 
 
 def test_joint_dtype() -> None:
     parts = {"alice": Part((3,), "float32"), "bob": Part((3,), "float32")}
     assert joint_dtype(parts) == np.float32
-    with pytest.raises(DataError, match=r"bob: expected dtype float32 as at alice, found int64; .*astype\('float32'\)"):
+    with pytest.raises(
+        DataError, match=r"party 'bob': expected dtype float32 as at 'alice', found int64; .*astype\('float32'\)"
+    ):
         joint_dtype({**parts, "bob": Part((3,), "int64")})
 
 
 def test_empty_part() -> None:
-    with pytest.raises(DataError, match=r"bob: expected at least one row, found an array of shape \(0, 2\)"):
+    with pytest.raises(DataError, match=r"party 'bob': expected at least one row, found an array of shape \(0, 2\)"):
         require_rows({"alice": Part((3, 2), "float32"), "bob": Part((0, 2), "float32")})
 
 
 def test_same_rows() -> None:
     model = {"alice": Part((3, 2), "f4"), "bob": Part((4, 2), "f4")}
     require_same_rows("y", {"alice": Part((3,), "i8"), "bob": Part((4,), "i8")}, model)
-    with pytest.raises(DataError, match="bob: y has 5 rows, expected 4"):
+    with pytest.raises(DataError, match="party 'bob': y has 5 rows, expected 4"):
         require_same_rows("y", {"alice": Part((3,), "i8"), "bob": Part((5,), "i8")}, model)
     for parties in (["alice"], ["bob", "alice"], ["alice", "carol"]):
         with pytest.raises(DataError, match=r"y: expected the parties \['alice', 'bob'\]"):
@@ -69,7 +73,7 @@ def test_combine_keeps_the_rows() -> None:
     ],
 )
 def test_combine_refuses_what_would_mix_rows(mine: np.ndarray, other: np.ndarray, rowwise: bool, match: str) -> None:
-    with pytest.raises(DataError, match=f"bob: subtract.*({match})"):
+    with pytest.raises(DataError, match=f"party 'bob': subtract.*({match})"):
         combine(mine, other, rowwise)
 
 
@@ -86,7 +90,7 @@ def test_small_types_do_not_overflow() -> None:
 
 
 def test_take_explains_a_wrong_index() -> None:
-    with pytest.raises(DataError, match=r"bob: an array of shape \(2, 3\): index 5 is out of bounds"):
+    with pytest.raises(DataError, match=r"party 'bob': an array of shape \(2, 3\): index 5 is out of bounds"):
         inside.take("bob", np.ones((2, 3)), slice(None), (5,))
     assert inside.take("bob", np.ones((2, 3)), slice(None), (..., None)).shape == (2, 3, 1)
     assert inside.take("bob", np.ones((2, 3)), slice(1), (..., 0)).shape == (1,)

@@ -40,7 +40,9 @@ def test_npz_with_several_arrays_needs_a_key(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", x=np.ones(3), y=np.zeros(2))
     assert read(str(tmp_path / "x.npz"), key="y").tolist() == [0, 0]
     for key in (None, "z"):
-        with pytest.raises(DataError, match=r"alice: .*x\.npz: expected key= to be one of its arrays \['x', 'y'\]"):
+        with pytest.raises(
+            DataError, match=r"party 'alice': .*x\.npz: expected key= to be one of its arrays \['x', 'y'\]"
+        ):
             read(str(tmp_path / "x.npz"), key=key)
 
 
@@ -48,15 +50,15 @@ def test_pickled_content_is_never_opened(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.array([{}], dtype=object), allow_pickle=True)
     np.savez(tmp_path / "x.npz", x=np.array([{}], dtype=object))
     for name in ("x.npy", "x.npz"):
-        with pytest.raises(DataError, match=r"alice: .*numbers"):
+        with pytest.raises(DataError, match=r"party 'alice': .*numbers"):
             read(str(tmp_path / name))
 
 
 @pytest.mark.parametrize("name", ["x.npy", "x.npz"])
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(DataError, match="alice: "):
+    with pytest.raises(DataError, match="party 'alice': "):
         read(write(tmp_path, "PK not really", name))
-    with pytest.raises(DataError, match="alice: "):
+    with pytest.raises(DataError, match="party 'alice': "):
         read(write(tmp_path, "", name))
 
 
@@ -68,7 +70,7 @@ def test_an_npy_called_npz_is_refused(tmp_path: Path) -> None:
 
 
 def test_missing_file_names_party_and_path(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"alice: /.*gone\.npy: no such file where alice's process runs"):
+    with pytest.raises(DataError, match=r"party 'alice': /.*gone\.npy: no such file where alice's process runs"):
         read(str(tmp_path / "gone.npy"))
 
 
@@ -160,7 +162,7 @@ def test_csv_with_one_column_and_large_integers(tmp_path: Path) -> None:
 def test_csv_errors_say_where_and_never_what(tmp_path: Path, text: str, options: dict[str, object], match: str) -> None:
     with pytest.raises(DataError, match=match) as caught:
         read(write(tmp_path, text), **options)
-    assert str(caught.value).startswith("alice: ")
+    assert str(caught.value).startswith("party 'alice': ")
     assert "SECRET" not in str(caught.value)
     shown = "".join(traceback.format_exception(caught.value))
     assert "SECRET" not in "\n".join(line for line in shown.splitlines() if not line.startswith("    "))
@@ -181,8 +183,8 @@ def test_csv_without_rows_is_empty_not_an_accident(tmp_path: Path, recwarn: pyte
 
 @pytest.mark.parametrize("value", [np.array(["a"]), np.array([None]), np.array([1j]), "text", [object()]])
 def test_text_and_objects_are_no_numbers(value: object) -> None:
-    with pytest.raises(DataError, match="alice: expected numbers or booleans"):
-        as_numbers(value, "alice", None)
+    with pytest.raises(DataError, match="party 'alice': expected numbers or booleans"):
+        as_numbers(value, "party 'alice'", None)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,323 @@
+# SPDX-License-Identifier: Apache-2.0
+"""FedNdarray: one array whose rows are held by several parties, and `load`, which makes one.
+
+The driver's side only: it knows names, shapes and dtypes, and sends NumPy functions to the parties. It never sees a
+value, but for the statistics that say so.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from fedray.data import inside
+from fedray.data.files import Column, Header, ReadOptions, as_numbers, read_array
+from fedray.data.operators import Operators
+from fedray.data.parts import Part, joint_dtype, joint_shape, require_rows
+from fedray.data.rows import as_slice, local_ranges, locate, split_key
+from fedray.data.statistics import Aggregator, Axis, Spread
+from fedray.device import PYU, PYUObject, describe
+from fedray.errors import DataError, DeviceMismatch, PlanError
+from fedray.types import PartyName
+
+__all__ = ["FedNdarray", "load"]
+
+Source: TypeAlias = str | os.PathLike[str] | PYUObject | Callable[[], Any] | NDArray[Any] | Sequence[Any]
+
+
+class FedNdarray(Operators):
+    """An array of any number of dimensions whose rows (axis 0) are spread over parties.
+
+    Rows are numbered in partition order: the first party's rows come first. All else is as in NumPy:
+
+    * `x + 1`, `x / y`, `x > 0.5`, `-x`, ...: elementwise, computed inside the parties. `y` is a number, an array that
+      is the same for every row (such as `x.mean(axis=0)`), or a FedNdarray with the same rows at the same parties.
+    * `x[10:20]`, `x[::2]`, `x[-5:]`: rows by their global number. Every party stays, with no row where the slice does
+      not touch it. With a negative step the parties' order is reversed too, so `x[::-1]` ends with the first row.
+    * `x[7]`: one row, as an object of the party that holds it.
+    * `x[:, 0]`, `x[..., None]`: the other axes, inside the parties.
+
+    Operations return at once; an error inside a party appears when the result is used. Shapes and dtypes are asked of
+    the parties when they are first needed, and leave them as egress kind `shape`.
+
+    Args:
+        partitions: Each party's array, in the order of the rows. Party and holder must agree.
+
+    Attributes:
+        partitions: The same; not to be changed.
+
+    Raises:
+        PlanError: No partition, or something else than parties and their objects.
+        DeviceMismatch: An object is held by another party than the one it stands for.
+    """
+
+    def __init__(self, partitions: Mapping[PYU, PYUObject]) -> None:
+        if not isinstance(partitions, Mapping) or not partitions:
+            raise PlanError("FedNdarray: expected {PYU('alice'): object of alice, ...} with at least one party")
+        for party, part in partitions.items():
+            if not isinstance(party, PYU) or not isinstance(part, PYUObject):
+                raise PlanError(
+                    f"FedNdarray: expected PYU -> PYUObject, found {type(party).__name__} -> {type(part).__name__}; "
+                    "load({alice: array}) places arrays at parties"
+                )
+            if part.device != party:
+                raise DeviceMismatch(
+                    f"FedNdarray: {party.name}'s partition is held by {part.device.name}; move it with "
+                    f"x.to({party.name})"
+                )
+        self.partitions = dict(partitions)
+        self._parts: dict[PartyName, Part] | None = None
+
+    def parts(self) -> dict[PartyName, Part]:
+        """Returns shape and dtype of each party's array, by party name.
+
+        Raises:
+            DataError: A party holds something else than an array with rows.
+        """
+        if self._parts is None:
+            self._parts = {
+                party.name: _part(party.name, shape, dtype)
+                for party, (shape, dtype) in zip(self.partitions, describe(self.partitions.values()), strict=True)
+            }
+        return self._parts
+
+    def partition_shape(self) -> dict[PYU, tuple[int, ...]]:
+        """Returns the shape of each party's array."""
+        return {party: self.parts()[party.name].shape for party in self.partitions}
+
+    def partition_size(self) -> dict[PYU, int]:
+        """Returns the number of elements of each party's array. Rows are `partition_shape()[party][0]`."""
+        return {party: self.parts()[party.name].size for party in self.partitions}
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of all rows together.
+
+        Raises:
+            DataError: The parties' rows differ in shape.
+        """
+        return joint_shape(self.parts())
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype that all parties share.
+
+        Raises:
+            DataError: The parties differ.
+        """
+        return joint_dtype(self.parts())
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements over all parties."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        parts = self.parts()
+        rows = ", ".join(f"{party}: {part.shape[0]}" for party, part in parts.items())
+        return f"FedNdarray(shape={self.shape}, dtype={self.dtype}, rows={{{rows}}})"
+
+    def __getitem__(self, key: Any) -> FedNdarray | PYUObject:
+        rows, rest = split_key(key)
+        if rows == slice(None):
+            return self._each(inside.take, rows, rest)
+        sizes = [part.shape[0] for part in self.parts().values()]
+        if isinstance(rows, int):
+            position, row = locate(sizes, rows)
+            party, part = list(self.partitions.items())[position]
+            found: PYUObject = party(inside.take)(party.name, part, row, rest)
+            return found
+        ranges = local_ranges(sizes, rows)
+        taken = [
+            (party, party(inside.take)(party.name, part, as_slice(own), rest))
+            for (party, part), own in zip(self.partitions.items(), ranges, strict=True)
+        ]
+        return FedNdarray(dict(reversed(taken) if (rows.step or 1) < 0 else taken))
+
+    def __array__(self, *_: Any, **__: Any) -> NDArray[Any]:
+        raise DeviceMismatch(
+            "a FedNdarray is held by its parties and has no array here; sf.reveal(x.partitions[alice]) reveals one "
+            "party's part, x.mean(axis=0) opens a sum over parties"
+        )
+
+    def astype(self, dtype: DTypeLike) -> FedNdarray:
+        """Returns the array with every party's part converted to `dtype`."""
+        name = np.dtype(dtype).name
+        return FedNdarray({party: party(inside.convert)(part, name) for party, part in self.partitions.items()})
+
+    def mean(self, axis: Axis = None, *, aggregator: Aggregator | None = None) -> Any:
+        """Returns the mean over rows (and other axes) as float64, opened to the driver by a sum over parties.
+
+        No party's own mean can be seen by the driver, the server or another party, with the limits that the aggregator
+        states. The result is exact to the aggregator's fixed point.
+
+        Args:
+            axis: `None` for all axes, or axes with the rows, axis 0, among them.
+            aggregator: What opens the sum, e.g. a `SecureAggregator`; by default one is made for this call, with a
+                party that holds no rows as its server where there is one.
+
+        Raises:
+            DataError: The rows are all at one party, whose mean this would be; or there are none.
+            PlanError: The rows are not among the axes.
+        """
+        return self._spread(axis).mean(aggregator)[()]
+
+    def sum(self, axis: Axis = None, *, aggregator: Aggregator | None = None) -> Any:
+        """Returns the sum over rows, opened as in `mean`: int64 and exact for integers and booleans, else float64.
+
+        Raises:
+            DataError: As `mean`.
+            PlanError: As `mean`.
+        """
+        return self._spread(axis).sum(aggregator)[()]
+
+    def std(self, axis: Axis = None, ddof: int = 0, *, aggregator: Aggregator | None = None) -> Any:
+        """Returns the standard deviation over rows in two passes; the mean is opened on the way.
+
+        Args:
+            axis: As in `mean`.
+            ddof: The divisor is the number of elements less this.
+            aggregator: As in `mean`.
+
+        Raises:
+            DataError: As `mean`; or there are no more than `ddof` elements.
+            PlanError: As `mean`.
+        """
+        return self._spread(axis).std(aggregator, ddof)[()]
+
+    def min(self, axis: Axis = None) -> Any:
+        """Returns the minimum over rows. Each party's own minimum leaves it for the driver, as kind `aggregate`.
+
+        Raises:
+            DataError: A party holds a single row, which would be its minimum; or there are no rows.
+            PlanError: The rows are not among the axes.
+        """
+        return self._spread(axis).extreme("min")[()]
+
+    def max(self, axis: Axis = None) -> Any:
+        """Returns the maximum over rows. Each party's own maximum leaves it for the driver, as kind `aggregate`.
+
+        Raises:
+            DataError: As `min`.
+            PlanError: As `min`.
+        """
+        return self._spread(axis).extreme("max")[()]
+
+    def _spread(self, axis: Axis) -> Spread:
+        return Spread(self.partitions, self.parts(), axis)
+
+    def _each(self, fn: Callable[..., Any], *args: Any) -> FedNdarray:
+        return FedNdarray({party: party(fn)(party.name, part, *args) for party, part in self.partitions.items()})
+
+    def _unary(self, ufunc: np.ufunc) -> FedNdarray:
+        return FedNdarray(
+            {party: party(inside.transform)(party.name, ufunc, part) for party, part in self.partitions.items()}
+        )
+
+    def _binary(self, ufunc: np.ufunc, other: object, swapped: bool = False) -> FedNdarray:
+        if isinstance(other, FedNdarray):
+            if list(other.partitions) != list(self.partitions):
+                raise DataError(
+                    f"{ufunc.__name__}: expected the same parties in the same order, found "
+                    f"{[party.name for party in self.partitions]} and {[party.name for party in other.partitions]}"
+                )
+        elif not isinstance(other, bool | int | float | np.generic | np.ndarray):
+            return NotImplemented  # type: ignore[no-any-return] # Python's protocol, typed as Any
+        rowwise = isinstance(other, FedNdarray)
+        return FedNdarray(
+            {
+                party: party(inside.combine)(
+                    party.name,
+                    ufunc,
+                    part,
+                    other.partitions[party] if isinstance(other, FedNdarray) else other,
+                    rowwise=rowwise,
+                    swapped=swapped,
+                )
+                for party, part in self.partitions.items()
+            }
+        )
+
+
+def load(
+    sources: Mapping[PYU, Source],
+    *,
+    key: str | None = None,
+    columns: Column | Sequence[Column] | None = None,
+    header: Header = "auto",
+    delimiter: str = ",",
+    dtype: DTypeLike | None = None,
+) -> FedNdarray:
+    """Returns one array with the rows that each party contributes.
+
+    Each source is one of
+
+    * a path to a `.npy`, `.npz` or `.csv` file, opened by the party where it runs: no party needs another's path;
+    * a function without arguments, called inside the party, which returns an array;
+    * an object that the party holds already;
+    * an array at the driver, which is sent to the party.
+
+    The parties' rows must agree in shape and dtype. Parties and their order are those of `sources`.
+
+    Args:
+        sources: What each party contributes.
+        key: Name of the array in `.npz` files; not needed where a file holds one.
+        columns: Columns of CSV files by name or position; one alone gives a one-dimensional array.
+        header: Whether CSV files begin with column names; `"auto"` takes a first line without numbers for one.
+        delimiter: What separates the fields of CSV files.
+        dtype: Type to convert to; by default the source's own, and float64 for CSV.
+
+    Raises:
+        PlanError: An option or a key of `sources` is of the wrong kind.
+        DataError: A party's file is missing or unreadable, its array empty, no array of numbers, or unlike the other
+            parties' in shape or dtype; the message names the party.
+        DeviceMismatch: An object is held by another party.
+    """
+    options = ReadOptions(key, columns, header, delimiter, None if dtype is None else np.dtype(dtype).name)
+    if not isinstance(sources, Mapping) or not sources or not all(isinstance(party, PYU) for party in sources):
+        raise PlanError("load: expected {PYU('alice'): path, array or object, ...} with at least one party")
+    loaded = FedNdarray({party: _place(party, source, options) for party, source in sources.items()})
+    require_rows(loaded.parts())
+    joint_shape(loaded.parts())
+    joint_dtype(loaded.parts())
+    return loaded
+
+
+def _place(party: PYU, source: Source, options: ReadOptions) -> PYUObject:
+    """Returns the array of one source, held by its party."""
+    placed: PYUObject
+    if isinstance(source, str | os.PathLike):
+        placed = party(read_array)(os.fspath(source), party.name, options)
+    elif isinstance(source, PYUObject) and source.device != party:
+        raise DeviceMismatch(
+            f"load: {party.name}'s source is held by {source.device.name}; move it with x.to({party.name})"
+        )
+    elif isinstance(source, PYUObject) or callable(source):
+        value = party(source)() if callable(source) else source
+        placed = party(as_numbers)(value, f"party {party.name!r}", options.dtype)
+    else:
+        placed = party(np.asarray)(as_numbers(source, f"party {party.name!r}", options.dtype))
+    return placed
+
+
+def _part(party: PartyName, shape: object, dtype: str) -> Part:
+    """Returns what a party says of its object, if that is an array with rows."""
+    if not isinstance(shape, tuple):
+        raise DataError(
+            f"party {party!r}: expected an array, found {dtype}; convert it with {party}(np.asarray)(object)"
+        )
+    if not shape:
+        raise DataError(f"party {party!r}: expected an array with at least one axis, the rows, found a single {dtype}")
+    return Part(shape, dtype)

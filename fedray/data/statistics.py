@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Statistics over the rows of all parties, by sums in which no party's own part can be seen.
+
+`mean`, `std` and `sum` open nothing but an average or a sum over parties, through an aggregator. `minimum` and
+`maximum` are no sums: there each party's own smallest or largest value leaves it, as egress kind `aggregate`.
+Knows nothing of how an aggregator hides what it adds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedray.data import inside
+from fedray.data.extremes import Extremes
+from fedray.data.parts import Part, joint_shape
+from fedray.data.rows import row_axes
+from fedray.device import PYU, PYUObject
+from fedray.errors import DataError, PlanError
+from fedray.runtime.session import current
+from fedray.types import PartyName
+
+Axis: TypeAlias = int | tuple[int, ...] | None
+
+
+class Aggregator(Protocol):
+    """What opens a sum over parties; see `fedray.security.aggregation`."""
+
+    def sum(self, data: Sequence[PYUObject]) -> Any:
+        """Returns the elementwise sum of one array per party."""
+
+    def average(self, data: Sequence[PYUObject], weights: Sequence[float]) -> Any:
+        """Returns the elementwise average of one array per party."""
+
+
+AggregatorMaker: TypeAlias = Callable[[PYU, Sequence[PYU]], Aggregator]
+
+_default_maker: AggregatorMaker | None = None
+
+
+def use_by_default(maker: AggregatorMaker) -> None:
+    """Says how to make the aggregator of a statistic that is given none.
+
+    Aggregators stand above this package, so the package that gathers both hands the default down.
+
+    Args:
+        maker: Takes the server and the parties that hold rows.
+    """
+    global _default_maker
+    _default_maker = maker
+
+
+class Spread:
+    """One array spread over parties, as its statistics see it.
+
+    Args:
+        arrays: Each party's array.
+        parts: Their shapes and dtypes, by party name in the same order.
+        axis: The axes to reduce, the rows among them; `None` for all.
+
+    Raises:
+        DataError: The parties' rows differ in shape.
+        PlanError: The rows are not among the axes.
+    """
+
+    def __init__(self, arrays: Mapping[PYU, PYUObject], parts: Mapping[PartyName, Part], axis: Axis) -> None:
+        self.shape = joint_shape(parts)
+        self.axes = row_axes(axis, len(self.shape))
+        self.arrays = arrays
+        self.rows = {party: parts[party.name].shape[0] for party in arrays}
+        self.dtypes = {part.dtype for part in parts.values()}
+
+    @property
+    def count(self) -> int:
+        """How many elements enter one number of the result."""
+        return math.prod(self.shape if self.axes is None else (self.shape[axis] for axis in self.axes))
+
+    def mean(self, aggregator: Aggregator | None) -> NDArray[np.float64]:
+        """Returns the mean, exact to the aggregator's precision: the parties' means, weighted with their rows."""
+        return self._average("mean", inside.mean, (), self._chosen("mean", aggregator))
+
+    def std(self, aggregator: Aggregator | None, ddof: int) -> NDArray[np.float64]:
+        """Returns the standard deviation in two passes: the mean is opened, then the mean squared distance from it."""
+        chosen = self._chosen("std", aggregator)
+        if self.count <= ddof:
+            raise DataError(f"std: expected more than ddof={ddof} elements, found {self.count}")
+        mean = self._average("std", inside.mean, (), chosen)
+        centre = mean if self.axes is None else np.expand_dims(mean, self.axes)
+        variance = self._average("std", inside.square_deviation, (centre,), chosen)
+        return np.asarray(np.sqrt(np.maximum(variance, 0.0) * (self.count / (self.count - ddof))))
+
+    def sum(self, aggregator: Aggregator | None) -> NDArray[Any]:
+        """Returns the sum: exact for integers and booleans, the mean times the count for floating types."""
+        chosen = self._chosen("sum", aggregator)
+        if any(np.dtype(dtype).kind == "f" for dtype in self.dtypes):
+            return self._average("sum", inside.mean, (), chosen) * self.count
+        totals = [party(inside.total)(array, self.axes) for party, array in self.arrays.items()]
+        total = np.asarray(chosen.sum(totals))
+        return (total if total.dtype.kind == "i" else np.rint(total)).astype(np.int64)
+
+    def extreme(self, name: Literal["min", "max"]) -> NDArray[Any]:
+        """Returns the smallest or largest of the parties' own extremes, each of which leaves its party."""
+        session = current()
+        holders = [party for party, rows in self.rows.items() if rows]
+        if not holders or not self.count:
+            raise DataError(f"{name}: expected at least one element, found an array of shape {self.shape}")
+        services = {party: session.serve(party.name, Extremes) for party in holders}
+        calls = [
+            session.ask(party.name, key, "find", self.arrays[party].slot(), name, self.axes)
+            for party, key in services.items()
+        ]
+        try:
+            found = session.get(calls)
+        finally:
+            for party, key in services.items():
+                session.release(party.name, key)
+        reduce = np.minimum.reduce if name == "min" else np.maximum.reduce
+        extreme: NDArray[Any] = np.asarray(reduce(found, axis=0))
+        return extreme
+
+    def _average(
+        self, name: str, fn: Callable[..., NDArray[Any]], args: tuple[Any, ...], aggregator: Aggregator
+    ) -> NDArray[np.float64]:
+        if not self.count:
+            raise DataError(f"{name}: expected at least one element, found an array of shape {self.shape}")
+        averages = [party(fn)(array, self.axes, *args) for party, array in self.arrays.items()]
+        return np.asarray(aggregator.average(averages, weights=list(self.rows.values())), dtype=np.float64)
+
+    def _chosen(self, name: str, aggregator: Aggregator | None) -> Aggregator:
+        """Returns the aggregator to use, after checking that a sum hides anything at all."""
+        holders = [party for party, rows in self.rows.items() if rows]
+        if len(holders) < 2:
+            who = holders[0].name if holders else "nobody"
+            raise DataError(
+                f"{name}: expected rows at two parties or more, found them at {who} only: a sum of one party is that "
+                f"party's value. Compute it there, e.g. {who}(np.{name})(x.partitions[{who}])"
+            )
+        if aggregator is not None:
+            return aggregator
+        if _default_maker is None:
+            raise PlanError(f"{name}: no default aggregator is set; pass aggregator=, e.g. SecureAggregator(...)")
+        names = current().parties
+        outside = [PYU(other) for other in names if other not in {party.name for party in self.arrays}]
+        return _default_maker([*outside, *holders][0], list(self.arrays))

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Statistics equal NumPy's on all rows, through an aggregator that sees one array per party and its weight."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fedray as sf
+from fedray.data import statistics
+from fedray.data.ndarray import FedNdarray, load
+from fedray.device import PYU, PYUObject
+from fedray.errors import DataError, PlanError
+from fedray.runtime.session import current, init, shutdown
+
+RNG = np.random.default_rng(5)
+ALICE = RNG.normal(3, 2, (30, 4, 2))
+BOB = RNG.normal(-1, 5, (7, 4, 2))
+WHOLE = np.concatenate([ALICE, BOB])
+AXES = [None, 0, -3, (0, 1), (0, 2), (0, 1, 2), (2, 0)]
+
+
+class Open:
+    """An aggregator without protection, which keeps what it was given."""
+
+    def __init__(self) -> None:
+        self.weights: list[list[float]] = []
+
+    def sum(self, data: Sequence[PYUObject]) -> Any:
+        return sum(np.asarray(sf.reveal(one)) for one in data)
+
+    def average(self, data: Sequence[PYUObject], weights: Sequence[float]) -> Any:
+        self.weights.append(list(weights))
+        return np.average(np.stack([sf.reveal(one) for one in data]), axis=0, weights=weights)
+
+
+@pytest.fixture(autouse=True)
+def session() -> Iterator[None]:
+    init(["alice", "bob", "carol"], address="inline", seed=1)
+    yield
+    shutdown()
+
+
+def spread(alice: np.ndarray = ALICE, bob: np.ndarray = BOB) -> FedNdarray:
+    return load({PYU("alice"): alice, PYU("bob"): bob})
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_mean_sum_std(axis: int | tuple[int, ...] | None) -> None:
+    x = spread()
+    assert np.allclose(x.mean(axis, aggregator=Open()), WHOLE.mean(axis), rtol=1e-12)
+    assert np.allclose(x.sum(axis, aggregator=Open()), WHOLE.sum(axis), rtol=1e-12)
+    assert np.allclose(x.std(axis, aggregator=Open()), WHOLE.std(axis), rtol=1e-12)
+    assert np.allclose(x.std(axis, ddof=1, aggregator=Open()), WHOLE.std(axis, ddof=1), rtol=1e-12)
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_min_max(axis: int | tuple[int, ...] | None) -> None:
+    assert np.array_equal(spread().min(axis), WHOLE.min(axis))
+    assert np.array_equal(spread().max(axis), WHOLE.max(axis))
+
+
+def test_everything_reduced_is_a_number() -> None:
+    x = spread()
+    for found in (x.mean(aggregator=Open()), x.sum(aggregator=Open()), x.std(aggregator=Open()), x.min(), x.max()):
+        assert isinstance(found, np.float64)
+
+
+def test_parties_weigh_by_their_rows() -> None:
+    aggregator = Open()
+    spread().mean(axis=0, aggregator=aggregator)
+    assert aggregator.weights == [[30, 7]]
+
+
+def test_standardising_needs_no_row_to_move() -> None:
+    x = spread()
+    scaled = (x - x.mean(axis=0, aggregator=Open())) / x.std(axis=0, aggregator=Open())
+    assert np.allclose(scaled.mean(axis=0, aggregator=Open()), 0, atol=1e-12)
+    assert np.allclose(scaled.std(axis=0, aggregator=Open()), 1)
+
+
+def test_integers_sum_exactly_and_do_not_overflow() -> None:
+    x = spread(np.full((300, 2), 200, np.uint8), np.full((5, 2), 255, np.uint8))
+    total = x.sum(axis=0, aggregator=Open())
+    assert total.dtype == np.int64
+    assert total.tolist() == [61_275, 61_275]
+    assert (x > 200).sum(aggregator=Open()) == 10
+    assert np.isclose(x.std(aggregator=Open()), np.concatenate([np.full(600, 200.0), np.full(10, 255.0)]).std())
+
+
+def test_accuracy_is_the_mean_of_a_comparison() -> None:
+    x = spread(np.array([1, 2, 3, 4]), np.array([5, 6]))
+    y = spread(np.array([1, 0, 3, 4]), np.array([5, 0]))
+    assert np.isclose((x == y).mean(aggregator=Open()), 4 / 6)
+
+
+def test_a_party_without_rows_weighs_nothing() -> None:
+    three = load({PYU("alice"): ALICE, PYU("bob"): BOB, PYU("carol"): BOB + 1})
+    x = three[:-7]
+    aggregator = Open()
+    assert np.allclose(x.mean(0, aggregator=aggregator), WHOLE.mean(0))
+    assert aggregator.weights == [[30, 7, 0]]
+    assert np.allclose(x.std(0, aggregator=Open()), WHOLE.std(0))
+    assert np.array_equal(x.max(0), WHOLE.max(0))
+
+
+@pytest.mark.parametrize("name", ["mean", "sum", "std"])
+def test_a_sum_of_one_party_is_refused(name: str) -> None:
+    alone = load({PYU("alice"): ALICE})
+    only_alice_has_rows = spread()[:10]
+    for x in (alone, only_alice_has_rows):
+        with pytest.raises(DataError, match=rf"{name}: .*at alice only.* alice\(np\.{name}\)"):
+            getattr(x, name)(aggregator=Open())
+    with pytest.raises(DataError, match="at nobody"):
+        getattr(spread()[:0], name)(aggregator=Open())
+
+
+@pytest.mark.parametrize("name", ["mean", "sum", "std", "min", "max"])
+def test_axes_without_the_rows_are_refused(name: str) -> None:
+    with pytest.raises(PlanError, match=r"alice\(np"):
+        getattr(spread(), name)(axis=1)
+
+
+def test_impossible_statistics() -> None:
+    with pytest.raises(DataError, match="ddof"):
+        spread().std(ddof=296, aggregator=Open())
+    with pytest.raises(DataError, match="at least one element"):
+        spread()[:0].min()
+    with pytest.raises(DataError, match="at least one element"):
+        spread()[:, :0].mean(aggregator=Open())
+
+
+def test_an_extreme_of_one_row_is_refused_by_its_party() -> None:
+    with pytest.raises(DataError, match="party 'bob': min over 1 row"):
+        spread(bob=BOB[:1]).min(axis=0)
+
+
+def test_extremes_leave_as_aggregates_in_strict_mode_too() -> None:
+    shutdown()
+    init(["alice", "bob"], address="inline", seed=1, egress="strict")
+    assert spread().max() == WHOLE.max()
+    for party in ("alice", "bob"):
+        (page,) = current().get([current().call(party, "ledger")])
+        assert [entry.kind for entry in page.entries] == ["hello", "shape", "aggregate", "ledger"]
+        assert page.entries[2].to == "driver"
+
+
+def test_the_default_aggregator_is_handed_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics, "_default_maker", None)
+    with pytest.raises(PlanError, match="pass aggregator="):
+        spread().mean()
+    made: list[tuple[str, list[str]]] = []
+
+    def make(server: PYU, parties: Sequence[PYU]) -> Open:
+        made.append((server.name, [party.name for party in parties]))
+        return Open()
+
+    statistics.use_by_default(make)
+    assert np.isclose(spread().mean(), WHOLE.mean())
+    assert np.isclose(
+        load({PYU("carol"): ALICE, PYU("alice"): BOB, PYU("bob"): BOB}).mean(), np.mean(np.concatenate([WHOLE, BOB]))
+    )
+    assert made == [("carol", ["alice", "bob"]), ("carol", ["carol", "alice", "bob"])]
