@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fedray.data.rows import row_axes
 from fedray.errors import DataError
 from fedray.party.context import PartyContext, Reply
 from fedray.party.egress import Kind
@@ -29,12 +30,14 @@ class Extremes:
         """Returns the extreme over `axes`, the rows among them.
 
         Raises:
-            DataError: There are too few rows to hide one, or the values have no order.
+            DataError: There are too few rows to hide one.
+            PlanError: The rows are not among the axes, so rows themselves would be the answer.
         """
+        checked = row_axes(axes, array.ndim)
         if len(array) < MINIMUM_ROWS:
             raise DataError(
                 f"party {self._party!r}: {name} over {len(array)} row: expected at least {MINIMUM_ROWS}, as the "
                 "extreme of one row is that row"
             )
         reduce = np.min if name == "min" else np.max
-        return Reply(Kind.AGGREGATE, np.asarray(reduce(array, axis=axes)))
+        return Reply(Kind.AGGREGATE, np.asarray(reduce(array, axis=checked)))

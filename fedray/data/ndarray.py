@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -21,7 +21,7 @@ from fedray.data.parts import Part, joint_dtype, joint_shape, require_rows
 from fedray.data.rows import as_slice, local_ranges, locate, split_key
 from fedray.data.statistics import Aggregator, Axis, Spread
 from fedray.device import PYU, PYUObject, describe
-from fedray.errors import DataError, DeviceMismatch, PlanError
+from fedray.errors import DataError, DeviceMismatch, FedRayError, PlanError
 from fedray.types import PartyName
 
 __all__ = ["FedNdarray", "load"]
@@ -125,9 +125,19 @@ class FedNdarray(Operators):
         return self.shape[0]
 
     def __repr__(self) -> str:
-        parts = self.parts()
-        rows = ", ".join(f"{party}: {part.shape[0]}" for party, part in parts.items())
-        return f"FedNdarray(shape={self.shape}, dtype={self.dtype}, rows={{{rows}}})"
+        try:
+            rows = ", ".join(f"{party}: {part.shape[0]}" for party, part in self.parts().items())
+            return f"FedNdarray(shape={self.shape}, dtype={self.dtype}, rows={{{rows}}})"
+        except FedRayError as error:  # a repr is asked for while something else is being debugged: it must not raise
+            parties = ", ".join(party.name for party in self.partitions)
+            reason = str(error).partition("\n")[0]
+            return f"FedNdarray(parties=[{parties}], {type(error).__name__}: {reason})"
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise PlanError(
+            "a FedNdarray is held by several parties and cannot be sent to one; pass a party its own part, as in "
+            "alice(fn)(x.partitions[alice])"
+        )
 
     def __getitem__(self, key: Any) -> FedNdarray | PYUObject:
         rows, rest = split_key(key)

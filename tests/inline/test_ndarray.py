@@ -229,6 +229,18 @@ def test_partitions_that_do_not_fit_say_so_when_asked(alice: PYU, bob: PYU) -> N
     assert mixed.astype("float32").dtype == np.float32
 
 
+def test_repr_never_raises(x: FedNdarray, alice: PYU, bob: PYU) -> None:
+    mixed = FedNdarray({alice: alice(np.ones)(2), bob: bob(np.ones)(2, dtype="float32")})
+    assert repr(mixed).startswith("FedNdarray(parties=[alice, bob], DataError: party 'bob': expected dtype")
+    assert "DataError" in repr(x + x[:, 0])
+    assert "\n" not in repr(FedNdarray({alice: alice(np.ones)("three")}))
+
+
+def test_a_whole_array_is_no_argument_of_one_party(x: FedNdarray, alice: PYU) -> None:
+    with pytest.raises(PlanError, match=r"alice\(fn\)\(x\.partitions\[alice\]\)"):
+        alice(np.mean)(x)
+
+
 def test_a_failed_part_tells_whose_it_is(alice: PYU, bob: PYU) -> None:
     def fails() -> None:
         raise ValueError("no")

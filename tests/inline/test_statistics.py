@@ -11,6 +11,7 @@ import pytest
 
 import fedray as sf
 from fedray.data import statistics
+from fedray.data.extremes import Extremes
 from fedray.data.ndarray import FedNdarray, load
 from fedray.device import PYU, PYUObject
 from fedray.errors import DataError, PlanError
@@ -136,6 +137,14 @@ def test_impossible_statistics() -> None:
 def test_an_extreme_of_one_row_is_refused_by_its_party() -> None:
     with pytest.raises(DataError, match="party 'bob': min over 1 row"):
         spread(bob=BOB[:1]).min(axis=0)
+
+
+def test_the_party_itself_refuses_axes_that_would_show_rows() -> None:
+    session, x = current(), spread()
+    key = session.serve("bob", Extremes)
+    for axes in ((), (1,)):
+        with pytest.raises(PlanError, match="axis"):
+            session.get([session.ask("bob", key, "find", x.partitions[PYU("bob")].slot(), "min", axes)])
 
 
 def test_extremes_leave_as_aggregates_in_strict_mode_too() -> None:
