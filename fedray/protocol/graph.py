@@ -7,13 +7,16 @@ drawn from keystream words that the caller supplies.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from math import comb
 
-from fedray.errors import PlanError
+import numpy as np
+from numpy.typing import NDArray
+
+from fedray.errors import PlanError, ProtocolError
 
 COMPLETE_UP_TO = 32
 """Rosters up to this size use the complete graph."""
@@ -51,19 +54,40 @@ class Graph:
         """Whether everybody is everybody's neighbour."""
         return self.degree == self.parties - 1
 
-    def neighbours(self, ring: Sequence[int]) -> list[tuple[int, ...]]:
-        """Returns the sorted neighbours of each party.
+    def neighbours(self, ring: Sequence[int], party: int) -> tuple[int, ...]:
+        """Returns the sorted neighbours of one party.
 
         Args:
             ring: Permutation of the indices; ignored by the complete graph.
+            party: Index of the party.
         """
         n = self.parties
         if self.complete:
-            return [tuple(j for j in range(n) if j != i) for i in range(n)]
-        steps = [s for s in range(-(self.degree // 2), self.degree // 2 + 1) if s]
-        found: list[tuple[int, ...]] = [()] * n
-        for place, party in enumerate(ring):
-            found[party] = tuple(sorted(ring[(place + s) % n] for s in steps))
+            return tuple(j for j in range(n) if j != party)
+        place, reach = ring.index(party), self.degree // 2
+        return tuple(sorted(ring[(place + s) % n] for s in range(-reach, reach + 1) if s))
+
+    def holders(self, ring: Sequence[int], members: Collection[int]) -> NDArray[np.int64]:
+        """Returns, for each party, how many of the members are neighbours of it or the party itself.
+
+        Args:
+            ring: Permutation of the indices; ignored by the complete graph.
+            members: Indices, each once.
+
+        Returns:
+            int64[n]
+        """
+        n = self.parties
+        if self.complete:
+            return np.full(n, len(members), np.int64)
+        places, inside = np.array(ring), np.zeros(n, np.int64)
+        inside[list(members)] = 1
+        reach, width = self.degree // 2, self.degree + 1
+        on_ring = inside[places]
+        around = np.concatenate([on_ring[n - reach :], on_ring, on_ring[:reach]])
+        sums = np.concatenate([[0], np.cumsum(around)])
+        found = np.empty(n, np.int64)
+        found[places] = sums[width:] - sums[:-width]
         return found
 
 
@@ -104,6 +128,24 @@ def sparse_graph(parties: int, colluders: int, dropouts: int, *, chosen: bool, e
         f"no sparse graph among {parties} parties is safe against {colluders} colluders and {dropouts} dropouts; "
         "use the complete graph or allow fewer dropouts"
     )
+
+
+def check_sparse(graph: Graph, colluders: int, exposures: int) -> None:
+    """Checks that a proposed graph hides as much as one that `sparse_graph` computes.
+
+    Raises:
+        ProtocolError: Its degree or its threshold is too small.
+    """
+    n, dropouts = graph.parties, graph.dropouts
+    if _separates(n, colluders, dropouts, graph.degree, chosen=graph.chosen, exposures=exposures):
+        kind = "chosen" if graph.chosen else "random"
+        raise ProtocolError(
+            f"Config refused: degree {graph.degree} is too small for {n} parties, {colluders} colluders and {dropouts} "
+            f"{kind} dropouts"
+        )
+    least = _threshold(n, colluders, graph.degree, exposures)
+    if graph.share_threshold < least:
+        raise ProtocolError(f"Config refused: t_share is {graph.share_threshold}, this party requires at least {least}")
 
 
 def permutation(size: int, words: Words) -> tuple[int, ...]:

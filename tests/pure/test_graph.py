@@ -95,7 +95,8 @@ def test_more_exposures_ask_for_more() -> None:
 @pytest.mark.parametrize(("parties", "degree"), [(7, 2), (8, 4), (11, 6), (40, 10)])
 def test_neighbourhoods_are_mutual_and_of_one_size(parties: int, degree: int) -> None:
     ring = random.Random(parties).sample(range(parties), parties)
-    found = Graph(parties, degree, 2, 1, chosen=False).neighbours(ring)
+    graph = Graph(parties, degree, 2, 1, chosen=False)
+    found = [graph.neighbours(ring, i) for i in range(parties)]
     for party, around in enumerate(found):
         assert len(set(around)) == degree
         assert party not in around
@@ -103,8 +104,18 @@ def test_neighbourhoods_are_mutual_and_of_one_size(parties: int, degree: int) ->
         assert list(around) == sorted(around)
 
 
+@pytest.mark.parametrize("graph", [Graph(9, 4, 2, 1, chosen=False), Graph(7, 6, 4, 1, chosen=True)])
+def test_holders_are_the_members_around_a_party_and_itself(graph: Graph) -> None:
+    n = graph.parties
+    ring = random.Random(n).sample(range(n), n)
+    for size in range(n + 1):
+        members = set(random.Random(size).sample(range(n), size))
+        expected = [len(members & {*graph.neighbours(ring, i), i}) for i in range(n)]
+        assert graph.holders(ring, members).tolist() == expected
+
+
 def test_everybody_is_a_neighbour_in_the_complete_graph() -> None:
-    assert complete_graph(4, 3).neighbours(()) == [(1, 2, 3), (0, 2, 3), (0, 1, 3), (0, 1, 2)]
+    assert [complete_graph(4, 3).neighbours((), i) for i in range(4)] == [(1, 2, 3), (0, 2, 3), (0, 1, 3), (0, 1, 2)]
 
 
 def keystream(seed: bytes, count: int) -> Sequence[int]:
@@ -135,7 +146,7 @@ def test_words_above_the_last_multiple_are_rejected_and_the_stream_goes_on() -> 
 
 def split_apart(graph: Graph, bad: frozenset[int]) -> bool:
     """Whether the parties outside `bad` fall into several components, parties sitting on the ring in order."""
-    around = graph.neighbours(range(graph.parties))
+    around = [graph.neighbours(range(graph.parties), i) for i in range(graph.parties)]
     good = set(range(graph.parties)) - bad
     reached, frontier = set(), [min(good)]
     while frontier:
@@ -169,7 +180,8 @@ def test_the_bound_on_separation_covers_chosen_dropouts(
 
 def test_the_bounds_on_neighbours_cover_all_placements() -> None:
     parties, degree, colluders, threshold = 10, 4, 4, 3
-    around = Graph(parties, degree, threshold, 0, chosen=True).neighbours(range(parties))
+    graph = Graph(parties, degree, threshold, 0, chosen=True)
+    around = [graph.neighbours(range(parties), i) for i in range(parties)]
     found = 0
     for places in combinations(range(parties), colluders):
         found += any(len(set(around[i]) & set(places)) >= threshold for i in range(parties) if i not in places)
