@@ -13,9 +13,13 @@ from numpy.typing import NDArray
 
 from fedray.data.rows import Rest
 from fedray.data.shares import split_rows
+from fedray.data.wide import LIMIT, widen
 from fedray.errors import DataError
 
 Array = NDArray[Any]
+
+_LARGEST_INTEGER = 2.0**55
+"""So that the sums of 256 parties fit into 63 bits."""
 
 
 def combine(party: str, ufunc: np.ufunc, mine: Array, other: Any, *, rowwise: bool, swapped: bool) -> Array:
@@ -86,28 +90,47 @@ def split(party: str, mine: Array, train: int, test: int, seed: int, shuffle: bo
     return mine[train_rows], mine[test_rows]
 
 
-def mean(mine: Array, axes: tuple[int, ...] | None) -> Array:
-    """Returns the mean over `axes` in float64; zeros where there are no rows, to go with weight 0."""
-    return _mean(mine.astype(np.float64, copy=False), axes)
+def real_sum(party: str, mine: Array, axes: tuple[int, ...] | None) -> NDArray[np.int64]:
+    """Returns the sum over `axes`, taken in float64, as the integers that `fedray.data.wide` makes of it.
+
+    Raises:
+        DataError: The sum is not finite, or beyond all measure.
+    """
+    return _widened(party, np.sum(mine, axis=axes, dtype=np.float64))
 
 
-def square_deviation(mine: Array, axes: tuple[int, ...] | None, centre: Array) -> Array:
-    """Returns the mean over `axes` of the squared distance from `centre`, in float64.
+def square_sum(party: str, mine: Array, axes: tuple[int, ...] | None, centre: Array) -> NDArray[np.int64]:
+    """Returns the sum over `axes` of the squared distance from `centre`, as `real_sum` does.
 
     Args:
+        party: The party's name, for errors.
         mine: The party's array.
-        axes: The axes to average over, the rows among them; `None` for all.
-        centre: The mean over all parties, with those axes kept as length 1.
+        axes: The axes to sum over, the rows among them; `None` for all.
+        centre: float64, the mean over all parties, with those axes kept as length 1.
+
+    Raises:
+        DataError: As `real_sum`.
     """
-    return _mean(np.square(mine - centre), axes)
+    distance = mine - centre
+    return _widened(party, np.sum(np.square(distance, out=distance), axis=axes))
 
 
-def total(mine: Array, axes: tuple[int, ...] | None) -> Array:
-    """Returns the sum over `axes` in int64, for booleans and integers."""
+def integer_sum(party: str, mine: Array, axes: tuple[int, ...] | None) -> NDArray[np.int64]:
+    """Returns the sum over `axes` of booleans or integers.
+
+    Raises:
+        DataError: It does not fit.
+    """
+    if np.any(np.abs(np.sum(mine, axis=axes, dtype=np.float64)) >= _LARGEST_INTEGER):
+        raise DataError(f"party {party!r}: the integers' sum exceeds 2^55; sum them as x.astype('float64')")
     return np.asarray(np.sum(mine, axis=axes, dtype=np.int64))
 
 
-def _mean(values: Array, axes: tuple[int, ...] | None) -> Array:
-    if not values.size:
-        return np.zeros(np.sum(values, axis=axes).shape)
-    return np.asarray(np.mean(values, axis=axes))
+def _widened(party: str, values: Any) -> NDArray[np.int64]:
+    array = np.asarray(values, dtype=np.float64)
+    if not np.all(np.abs(array) < LIMIT):
+        raise DataError(
+            f"party {party!r}: the sum over its rows is not a number or not finite; look for NaN and infinity, e.g. "
+            f"with {party}(np.isfinite)(x.partitions[{party}])"
+        )
+    return widen(array)

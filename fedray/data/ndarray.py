@@ -171,7 +171,7 @@ class FedNdarray(Operators):
         """Returns the mean over rows (and other axes) as float64, opened to the driver by a sum over parties.
 
         No party's own mean can be seen by the driver, the server or another party, with the limits that the aggregator
-        states. The result is exact to the aggregator's fixed point.
+        states. Each party sums in float64; these sums are added exactly, whatever their magnitude, and rounded once.
 
         Args:
             axis: `None` for all axes, or axes with the rows, axis 0, among them.

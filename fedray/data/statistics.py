@@ -19,6 +19,7 @@ from fedray.data import inside
 from fedray.data.extremes import Extremes
 from fedray.data.parts import Part, joint_shape
 from fedray.data.rows import row_axes
+from fedray.data.wide import quotient
 from fedray.device import PYU, PYUObject
 from fedray.errors import DataError, PlanError
 from fedray.runtime.session import current
@@ -28,13 +29,10 @@ Axis: TypeAlias = int | tuple[int, ...] | None
 
 
 class Aggregator(Protocol):
-    """What opens a sum over parties; see `fedray.security.aggregation`."""
+    """What opens a sum over parties; see `fedray.security.aggregation`. Only integers are summed here."""
 
     def sum(self, data: Sequence[PYUObject]) -> Any:
-        """Returns the elementwise sum of one array per party."""
-
-    def average(self, data: Sequence[PYUObject], weights: Sequence[float]) -> Any:
-        """Returns the elementwise average of one array per party."""
+        """Returns the elementwise sum of one int64 array per party, exactly."""
 
 
 AggregatorMaker: TypeAlias = Callable[[PYU, Sequence[PYU]], Aggregator]
@@ -80,27 +78,24 @@ class Spread:
         return math.prod(self.shape if self.axes is None else (self.shape[axis] for axis in self.axes))
 
     def mean(self, aggregator: Aggregator | None) -> NDArray[np.float64]:
-        """Returns the mean, exact to the aggregator's precision: the parties' means, weighted with their rows."""
-        return self._average("mean", inside.mean, (), self._chosen("mean", aggregator))
+        """Returns the mean: the exact sum of the parties' float64 sums, divided by the number of elements."""
+        return self._mean(self._chosen("mean", aggregator))
 
     def std(self, aggregator: Aggregator | None, ddof: int) -> NDArray[np.float64]:
-        """Returns the standard deviation in two passes: the mean is opened, then the mean squared distance from it."""
+        """Returns the standard deviation in two passes: the mean is opened, then the sum of squares around it."""
         chosen = self._chosen("std", aggregator)
         if self.count <= ddof:
             raise DataError(f"std: expected more than ddof={ddof} elements, found {self.count}")
-        mean = self._average("std", inside.mean, (), chosen)
+        mean = self._mean(chosen)
         centre = mean if self.axes is None else np.expand_dims(mean, self.axes)
-        variance = self._average("std", inside.square_deviation, (centre,), chosen)
-        return np.asarray(np.sqrt(np.maximum(variance, 0.0) * (self.count / (self.count - ddof))))
+        return np.sqrt(quotient(self._opened(chosen, inside.square_sum, centre), self.count - ddof))
 
     def sum(self, aggregator: Aggregator | None) -> NDArray[Any]:
-        """Returns the sum: exact for integers and booleans, the mean times the count for floating types."""
+        """Returns the sum: int64 for integers and booleans, the rounded sum of the parties' sums for real numbers."""
         chosen = self._chosen("sum", aggregator)
         if any(np.dtype(dtype).kind == "f" for dtype in self.dtypes):
-            return self._average("sum", inside.mean, (), chosen) * self.count
-        totals = [party(inside.total)(array, self.axes) for party, array in self.arrays.items()]
-        total = np.asarray(chosen.sum(totals))
-        return (total if total.dtype.kind == "i" else np.rint(total)).astype(np.int64)
+            return quotient(self._opened(chosen, inside.real_sum), 1)
+        return self._opened(chosen, inside.integer_sum)
 
     def extreme(self, name: Literal["min", "max"]) -> NDArray[Any]:
         """Returns the smallest or largest of the parties' own extremes, each of which leaves its party."""
@@ -122,13 +117,15 @@ class Spread:
         extreme: NDArray[Any] = np.asarray(reduce(found, axis=0))
         return extreme
 
-    def _average(
-        self, name: str, fn: Callable[..., NDArray[Any]], args: tuple[Any, ...], aggregator: Aggregator
-    ) -> NDArray[np.float64]:
+    def _mean(self, aggregator: Aggregator) -> NDArray[np.float64]:
         if not self.count:
-            raise DataError(f"{name}: expected at least one element, found an array of shape {self.shape}")
-        averages = [party(fn)(array, self.axes, *args) for party, array in self.arrays.items()]
-        return np.asarray(aggregator.average(averages, weights=list(self.rows.values())), dtype=np.float64)
+            raise DataError(f"mean: expected at least one element, found an array of shape {self.shape}")
+        return quotient(self._opened(aggregator, inside.real_sum), self.count)
+
+    def _opened(self, aggregator: Aggregator, fn: Callable[..., NDArray[Any]], *args: Any) -> NDArray[np.int64]:
+        """Returns the sum over parties of the integers that `fn` makes of each party's array."""
+        terms = [party(fn)(party.name, array, self.axes, *args) for party, array in self.arrays.items()]
+        return np.asarray(aggregator.sum(terms), dtype=np.int64)
 
     def _chosen(self, name: str, aggregator: Aggregator | None) -> Aggregator:
         """Returns the aggregator to use, after checking that a sum hides anything at all."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Statistics equal NumPy's on all rows, through an aggregator that sees one array per party and its weight."""
+"""Statistics equal NumPy's on all rows, through an aggregator that adds one array of integers per party."""
 
 from __future__ import annotations
 
@@ -28,14 +28,12 @@ class Open:
     """An aggregator without protection, which keeps what it was given."""
 
     def __init__(self) -> None:
-        self.weights: list[list[float]] = []
+        self.terms: list[list[np.ndarray]] = []
 
     def sum(self, data: Sequence[PYUObject]) -> Any:
-        return sum(np.asarray(sf.reveal(one)) for one in data)
-
-    def average(self, data: Sequence[PYUObject], weights: Sequence[float]) -> Any:
-        self.weights.append(list(weights))
-        return np.average(np.stack([sf.reveal(one) for one in data]), axis=0, weights=weights)
+        self.terms.append([np.asarray(sf.reveal(one)) for one in data])
+        assert all(term.dtype == np.int64 for term in self.terms[-1])
+        return np.sum(self.terms[-1], axis=0)
 
 
 @pytest.fixture(autouse=True)
@@ -70,10 +68,32 @@ def test_everything_reduced_is_a_number() -> None:
         assert isinstance(found, np.float64)
 
 
-def test_parties_weigh_by_their_rows() -> None:
+def test_two_passes_and_no_more() -> None:
     aggregator = Open()
-    spread().mean(axis=0, aggregator=aggregator)
-    assert aggregator.weights == [[30, 7]]
+    spread().std(axis=0, aggregator=aggregator)
+    assert len(aggregator.terms) == 2
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-3, 1e6, 1e20])
+def test_magnitude_does_not_matter(scale: float) -> None:
+    x = spread(ALICE * scale, BOB * scale)
+    assert np.allclose(x.mean(0, aggregator=Open()), WHOLE.mean(0) * scale, rtol=1e-9, atol=0)
+    assert np.allclose(x.std(0, aggregator=Open()), WHOLE.std(0) * scale, rtol=1e-9, atol=0)
+    assert np.allclose(x.sum(aggregator=Open()), WHOLE.sum() * scale, rtol=1e-9, atol=0)
+
+
+def test_a_column_that_is_constant_has_no_spread() -> None:
+    x = spread(np.full((30, 2), 0.1), np.full((7, 2), 0.1))
+    assert np.allclose(x.mean(0, aggregator=Open()), 0.1, rtol=1e-15)
+    assert np.all(x.std(0, aggregator=Open()) < 1e-16)
+
+
+def test_not_a_number_names_the_party() -> None:
+    holes = BOB.copy()
+    holes[0, 0, 0] = np.nan
+    for name in ("mean", "sum", "std"):
+        with pytest.raises(DataError, match="party 'bob': the sum over its rows"):
+            getattr(spread(bob=holes), name)(axis=0, aggregator=Open())
 
 
 def test_standardising_needs_no_row_to_move() -> None:
@@ -101,9 +121,7 @@ def test_accuracy_is_the_mean_of_a_comparison() -> None:
 def test_a_party_without_rows_weighs_nothing() -> None:
     three = load({PYU("alice"): ALICE, PYU("bob"): BOB, PYU("carol"): BOB + 1})
     x = three[:-7]
-    aggregator = Open()
-    assert np.allclose(x.mean(0, aggregator=aggregator), WHOLE.mean(0))
-    assert aggregator.weights == [[30, 7, 0]]
+    assert np.allclose(x.mean(0, aggregator=Open()), WHOLE.mean(0))
     assert np.allclose(x.std(0, aggregator=Open()), WHOLE.std(0))
     assert np.array_equal(x.max(0), WHOLE.max(0))
 

@@ -8,6 +8,7 @@ import pytest
 
 from fedray.data import inside
 from fedray.data.parts import Part, joint_dtype, joint_shape, require_rows, require_same_rows
+from fedray.data.wide import quotient
 from fedray.errors import DataError
 
 
@@ -77,16 +78,30 @@ def test_combine_refuses_what_would_mix_rows(mine: np.ndarray, other: np.ndarray
         combine(mine, other, rowwise)
 
 
-def test_means_without_rows_are_zeros_of_the_right_shape() -> None:
-    assert inside.mean(np.ones((0, 3)), (0,)).tolist() == [0, 0, 0]
-    assert inside.mean(np.ones((0, 3)), None).shape == ()
-    assert inside.square_deviation(np.ones((0, 3)), (0,), np.zeros((1, 3))).tolist() == [0, 0, 0]
+def test_sums_without_rows_are_zeros_of_the_right_shape() -> None:
+    nothing = np.ones((0, 3))
+    assert quotient(inside.real_sum("bob", nothing, (0,)), 1).tolist() == [0, 0, 0]
+    assert quotient(inside.real_sum("bob", nothing, None), 1).shape == ()
+    assert quotient(inside.square_sum("bob", nothing, (0,), np.zeros((1, 3))), 1).tolist() == [0, 0, 0]
+    assert inside.integer_sum("bob", nothing > 0, (0,)).tolist() == [0, 0, 0]
 
 
 def test_small_types_do_not_overflow() -> None:
-    assert inside.mean(np.full(1000, 200, np.uint8), None) == 200
-    assert inside.total(np.full(1000, 200, np.uint8), None) == 200_000
-    assert inside.square_deviation(np.array([0, 200], np.uint8), None, np.array([100.0])) == 10_000
+    many = np.full(1000, 200, np.uint8)
+    assert quotient(inside.real_sum("bob", many, None), 1) == 200_000
+    assert inside.integer_sum("bob", many, None) == 200_000
+    assert quotient(inside.square_sum("bob", many[:2], None, np.array([100.0])), 1) == 20_000
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e300])
+def test_sums_that_are_no_numbers_name_the_party(bad: float) -> None:
+    with pytest.raises(DataError, match="party 'bob': the sum over its rows is not a number or not finite"):
+        inside.real_sum("bob", np.array([1.0, bad]), None)
+
+
+def test_integers_too_large_to_add_are_refused() -> None:
+    with pytest.raises(DataError, match=r"party 'bob': .*float64"):
+        inside.integer_sum("bob", np.array([2**54, 2**54]), None)
 
 
 def test_take_explains_a_wrong_index() -> None:

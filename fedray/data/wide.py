@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real numbers as rows of integers, so that their sum over parties is exact, however large or small they are.
+
+A masked sum adds integers of 64 bits. Model weights fit into one each; a feature in dollars squared, or a variance of
+1e-12, does not. So a number is cut into digits of 24 bits, from 2^143 down to 2^-144, and every digit is summed alone.
+Which digits carried would tell a little about the addends; therefore every party adds random multiples of 2^24 to each
+digit and takes them off the next one. They cancel in the number and, to about parties * 2^-26, hide the carries.
+
+Pure NumPy. Knows neither parties nor masks.
+"""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+from numpy.typing import NDArray
+
+DIGITS = 12
+DIGIT_BITS = 24
+FRACTION_BITS = DIGITS * DIGIT_BITS // 2
+BLIND_BITS = 30
+"""A party's digit stays below 2^55, so the sums of 256 parties fit into 63 bits."""
+
+LIMIT = 2.0 ** (FRACTION_BITS - 1)
+"""Numbers from here on do not fit."""
+
+
+def widen(values: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Returns the blinded digits of each number, the lowest first.
+
+    Args:
+        values: float64[...], finite and smaller than `LIMIT` in absolute value. What lies below 2^-144 is cut off.
+
+    Returns:
+        int64[..., DIGITS], different at each call, with the same value.
+    """
+    digits = np.zeros((*values.shape, DIGITS), np.int64)
+    rest = np.array(values, dtype=np.float64)
+    for place in reversed(range(DIGITS)):
+        unit = 2.0 ** (place * DIGIT_BITS - FRACTION_BITS)
+        digit = np.trunc(rest / unit)  # exact, as is all here: units are powers of two
+        rest -= digit * unit
+        digits[..., place] = digit
+    blinds = _random((*values.shape, DIGITS - 1))
+    digits[..., :-1] += blinds << DIGIT_BITS
+    digits[..., 1:] -= blinds
+    return digits
+
+
+def quotient(digits: NDArray[np.int64], divisor: int) -> NDArray[np.float64]:
+    """Returns the numbers that summed digits stand for, divided by `divisor` and rounded once.
+
+    Args:
+        digits: int64[..., DIGITS], the sum of any number of `widen`'s results.
+        divisor: A positive integer.
+
+    Returns:
+        float64[...].
+    """
+    flat = digits.reshape(-1, DIGITS)
+    scale = divisor << FRACTION_BITS
+    numbers = [sum(int(digit) << (place * DIGIT_BITS) for place, digit in enumerate(row)) / scale for row in flat]
+    return np.array(numbers, dtype=np.float64).reshape(digits.shape[:-1])
+
+
+def _random(shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """Returns uniform integers in [0, 2^BLIND_BITS) from the operating system."""
+    words = np.frombuffer(os.urandom(4 * int(np.prod(shape, dtype=np.int64))), dtype=np.uint32)
+    return (words >> (32 - BLIND_BITS)).astype(np.int64).reshape(shape)
