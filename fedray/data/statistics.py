@@ -125,7 +125,10 @@ class Spread:
     def _opened(self, aggregator: Aggregator, fn: Callable[..., NDArray[Any]], *args: Any) -> NDArray[np.int64]:
         """Returns the sum over parties of the integers that `fn` makes of each party's array."""
         terms = [party(fn)(party.name, array, self.axes, *args) for party, array in self.arrays.items()]
-        return np.asarray(aggregator.sum(terms), dtype=np.int64)
+        total = np.asarray(aggregator.sum(terms))
+        if total.dtype != np.int64:
+            raise PlanError(f"aggregator: expected exact sums of int64 arrays, found {total.dtype}")
+        return total
 
     def _chosen(self, name: str, aggregator: Aggregator | None) -> Aggregator:
         """Returns the aggregator to use, after checking that a sum hides anything at all."""

@@ -82,6 +82,15 @@ def test_magnitude_does_not_matter(scale: float) -> None:
     assert np.allclose(x.sum(aggregator=Open()), WHOLE.sum() * scale, rtol=1e-9, atol=0)
 
 
+def test_an_aggregator_that_rounds_integers_is_refused() -> None:
+    class Rounding(Open):
+        def sum(self, data: Sequence[PYUObject]) -> Any:
+            return super().sum(data).astype(np.float64)
+
+    with pytest.raises(PlanError, match="exact sums of int64 arrays, found float64"):
+        spread().mean(aggregator=Rounding())
+
+
 def test_a_column_that_is_constant_has_no_spread() -> None:
     x = spread(np.full((30, 2), 0.1), np.full((7, 2), 0.1))
     assert np.allclose(x.mean(0, aggregator=Open()), 0.1, rtol=1e-15)
