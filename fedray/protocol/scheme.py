@@ -2,20 +2,26 @@
 """Shield and Collector: the two ends of one private sum.
 
 A `Shield` lives in a contributing party and turns its contribution into messages. A `Collector` lives at the server (or
-at one SPU node), takes one round's messages and opens the sum. Neither knows what the numbers mean, how messages travel,
-nor what time it is. Every scheme (`plain`, `masking`, `recovery`, `sharing`) offers these two.
+at one SPU node), takes one round's messages and opens the sum. Neither knows what the numbers mean, how messages
+travel, nor what time it is. Every scheme (`plain`, `masking`, `recovery`, `sharing`) offers these two.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, NoReturn, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedray.errors import PlanError
+from fedray.protocol.messages import digest, enc, enc_list
 from fedray.types import Message, PartyName, Round, Vector
+
+Purpose = Literal["train", "evaluate", "sum"]
+"""What a round is for; a party limits how many rounds of each one model may serve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +32,33 @@ class Tensor:
         name: For error messages, e.g. `"conv2d/kernel"`.
         shape: Its shape; the number of words is the product.
         dtype: Type before encoding, e.g. `"float32"`; integers are summed exactly.
+        bound: Largest absolute value of an integer tensor at one party; None for as much as the ring has room for.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
+    bound: int | None = None
+
+    def __post_init__(self) -> None:
+        if np.dtype(self.dtype).kind not in "fiu" or np.dtype(self.dtype).itemsize > 8:
+            raise PlanError(
+                f"tensor {self.name!r}: expected real floats or integers of at most 64 bits, found {self.dtype}"
+            )
+        if any(n < 0 for n in self.shape):
+            raise PlanError(f"tensor {self.name!r}: a shape has no negative numbers, found {self.shape}")
+        if self.bound is not None and (self.bound < 1 or not self.integer):
+            raise PlanError(f"tensor {self.name!r}: a bound is at least 1 and for integers only, found {self.bound}")
+
+    @property
+    def integer(self) -> bool:
+        """Whether its words are exact integers."""
+        return np.dtype(self.dtype).kind in "iu"
+
+    @property
+    def size(self) -> int:
+        """Number of words."""
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +77,38 @@ class Manifest:
     metric_bound: int = 1
     weighted: bool = True
 
+    def __post_init__(self) -> None:
+        if self.metric_bound < 1:
+            raise PlanError(f"metric_bound must be at least 1, found {self.metric_bound}")
+        if self.weighted and any(t.integer for t in self.tensors):
+            raise PlanError("integer tensors are summed, not averaged: convert them to float64, or weighted=False")
+
     @property
     def size(self) -> int:
         """Number of values, without metrics, weight and check word."""
-        return sum(int(np.prod(t.shape, dtype=np.int64)) for t in self.tensors)
+        return sum(t.size for t in self.tensors)
+
+    @property
+    def words(self) -> int:
+        """Number L of ring words: the values, the weight, the metrics, and the word 1."""
+        return self.size + len(self.metrics) + 2
+
+    @property
+    def integers(self) -> bool:
+        """Whether all tensors are integers, so that their sum is int64."""
+        return bool(self.tensors) and all(t.integer for t in self.tensors)
+
+    @property
+    def hash(self) -> bytes:
+        """SHA-256 over names, shapes, types and bounds in order."""
+        tensors = tuple(enc("tensor", t.name, enc_list("shape", t.shape), t.dtype, t.bound or 0) for t in self.tensors)
+        return digest(
+            "manifest",
+            enc_list("tensors", tensors),
+            enc_list("metrics", self.metrics),
+            self.metric_bound,
+            int(self.weighted),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +120,14 @@ class RoundContext:
         model: SHA-256 of the model as received, or an operation id for sums of the user's own values.
         settings: Canonical bytes of everything else received that any party's input depends on.
         manifest: What the words mean.
+        purpose: What the round is for.
     """
 
     number: Round
     model: bytes
     settings: bytes
     manifest: Manifest
+    purpose: Purpose = "train"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +135,10 @@ class Contribution:
     """One party's input to one round, in clear. Never stored, never sent.
 
     Attributes:
-        values: float[n] (or int[n]) in the manifest's order.
-        weight: Weight of the values, e.g. rows trained on; 0 is legal and sends zeros.
+        values: float[n] in the manifest's order, or int[n] where all tensors are integers. Where integer tensors stand
+            beside others they are floats too, exact up to 2^53.
+        weight: Weight of the values, e.g. rows trained on; 0 is legal and sends zeros. 0 or 1 where the manifest is
+            not weighted.
         metrics: float64[m], totals and counts in the manifest's order.
     """
 
@@ -90,19 +150,28 @@ class Contribution:
         """Shows sizes only: a contribution is secret."""
         return f"Contribution({len(self.values)} values, {len(self.metrics)} metrics)"
 
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        """Refuses.
+
+        Raises:
+            TypeError: Always.
+        """
+        raise TypeError("a Contribution is secret: it is never pickled or copied")
+
 
 @dataclass(frozen=True, slots=True)
 class Opened:
     """The sum of one round and nothing else.
 
     Attributes:
-        values: float64[n], the weighted mean where the manifest is weighted, else the sum.
+        values: float64[n], the weighted mean where the manifest is weighted, else the sum; int64[n] where all tensors
+            are integers.
         weight: Sum of the weights.
         metrics: float64[m], sums.
         parties: Whose inputs are in it.
     """
 
-    values: NDArray[np.float64]
+    values: NDArray[np.float64] | NDArray[np.int64]
     weight: int
     metrics: NDArray[np.float64]
     parties: tuple[PartyName, ...]

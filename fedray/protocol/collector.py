@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""V4: adds one vector from each member of a view and opens the sum; for masked and for plain vectors alike.
+
+Knows the frames of one round and their sum. Keeps no vector, and knows no key of a party: what was masked stays so
+until the last one is added.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+
+import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+from fedray.errors import ProtocolError
+from fedray.protocol.config import Config
+from fedray.protocol.fixed_point import decode
+from fedray.protocol.messages import Masked, Words
+from fedray.protocol.rounds import view_id
+from fedray.protocol.scheme import Manifest, Opened, View
+from fedray.types import Message, PartyName, Round
+
+
+class RingCollector:
+    """The summing end of one round of one view."""
+
+    def __init__(self, config: Config, view: View, number: Round, manifest: Manifest) -> None:
+        """Prepares an empty sum.
+
+        Args:
+            config: Agreed settings.
+            view: Whose vectors are awaited.
+            number: The round.
+            manifest: What the words mean.
+
+        Raises:
+            ProtocolError: The view has too few members.
+        """
+        if len(view.members) < config.least_members:
+            raise ProtocolError(f"a view of {len(view.members)} parties is too small, {config.least_members} required")
+        self._config, self._view, self._number, self._manifest = config, view, number, manifest
+        self._headers: dict[PartyName, tuple[bytes, bytes, int, bytes]] = {}
+        self._prints: dict[PartyName, bytes] = {}
+        self._print_key = os.urandom(32)
+        self._total: Words | None = None
+
+    def add(self, sender: PartyName, message: Message) -> None:
+        """Adds one member's vector; the same one again is ignored.
+
+        Raises:
+            ProtocolError: The sender is no member, the message does not fit the round, or it differs from the sender's
+                first one. The sum is unchanged.
+        """
+        if sender not in self._view.members:
+            raise ProtocolError(f"{sender} is not in view {self._view.counter} of {self._view.members}")
+        masked = Masked.decode(message)
+        words, bits = masked.words, self._config.encoding.ring
+        if masked.number != self._number or len(words) != self._manifest.words or words.itemsize * 8 != bits:
+            raise ProtocolError(
+                f"{sender}: expected round {self._number} with {self._manifest.words} words of {bits} bits, found "
+                f"round {masked.number} with {len(words)} of {words.itemsize * 8}"
+            )
+        fingerprint = self._fingerprint(message)
+        if sender in self._prints:
+            if self._prints[sender] != fingerprint:
+                raise ProtocolError(f"{sender}: a second, different vector for round {self._number}")
+            return
+        self._headers[sender] = (masked.sid, masked.vid, masked.index, masked.ctx)
+        self._prints[sender] = fingerprint
+        if self._total is None:
+            self._total = words.copy()
+        else:
+            np.add(self._total, words, out=self._total)
+
+    def missing(self) -> frozenset[PartyName]:
+        """Returns whose vector is still awaited."""
+        return frozenset(self._view.members) - frozenset(self._prints)
+
+    def advance(self) -> bytes | None:
+        """Returns None: one exchange is all."""
+        return None
+
+    def open(self) -> Opened:
+        """Returns the sum, once all vectors are in.
+
+        Raises:
+            ProtocolError: A vector is missing, or the vectors do not belong together. Nothing is published.
+        """
+        if self._total is None or self.missing():
+            raise ProtocolError(f"round {self._number}: no vector yet from {sorted(self.missing())}")
+        self._check_headers()
+        return decode(self._config.encoding, self._config.parties, self._manifest, self._total, self._view.members)
+
+    def _check_headers(self) -> None:
+        """Names who was told something else than the others, before the check word says that someone was."""
+        for place, what in ((0, "session"), (1, "view"), (3, "model, settings or history")):
+            found = {name: header[place] for name, header in self._headers.items()}
+            usual, _ = Counter(found.values()).most_common(1)[0]
+            others = sorted(name for name, value in found.items() if value != usual)
+            if others:
+                raise ProtocolError(
+                    f"round {self._number}: {', '.join(others)} took part with another {what} than the other parties; "
+                    "nothing is published"
+                )
+        indices = tuple(self._headers[name][2] for name in self._view.members)
+        sid, vid = self._headers[self._view.members[0]][:2]
+        if list(indices) != sorted(set(indices)) or vid != view_id(sid, self._view.counter, indices):
+            raise ProtocolError(f"round {self._number}: the vectors belong to another view than {self._view.members}")
+
+    def _fingerprint(self, message: Message) -> bytes:
+        """Returns a keyed 16-byte print (GMAC under a key of this collector only), faster than a hash."""
+        stream = Cipher(algorithms.AES(self._print_key), modes.GCM(bytes(12))).encryptor()
+        stream.authenticate_additional_data(message)  # type: ignore[arg-type]
+        stream.finalize()
+        return stream.tag

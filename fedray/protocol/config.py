@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""S1: all that a session agrees on, as one record with canonical bytes, whatever the scheme.
+
+Knows which settings fit together (the ring has headroom, the thresholds make sense). Does not know what a party is
+willing to accept: that is `policy`, which never leaves the party.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeVar, get_args
+
+from fedray.errors import EncodingError, PlanError
+from fedray.protocol.graph import quorum
+from fedray.protocol.keys import MOST_PARTIES, Roster
+from fedray.protocol.messages import HASH_BYTES, dec, dec_list, digest, enc, enc_list
+from fedray.types import PartyName
+
+Part = Literal["plain", "masking", "recovery", "sharing"]
+Content = Literal["weights", "gradients"]
+GraphRule = Literal["complete", "chosen", "random"]
+
+Record = TypeVar("Record")
+
+SUITE = "x25519-ed25519-hkdf-sha256-aes256ctr-chacha20poly1305"
+EXACT_IN_FLOAT = 1 << 53
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How real numbers become ring words (SECAGG section 4).
+
+    Attributes:
+        ring: Bits l of a word, 64 or 32.
+        fraction: Bits f after the point; the step is 2^-f.
+        clip: Bound C on the absolute value of what is encoded, in the values' unit.
+        overflow: What happens to a value beyond C.
+        rounding: To nearest even, or stochastic.
+        weight_bound: Largest weight W of one party in one round.
+    """
+
+    ring: int = 64
+    fraction: int = 32
+    clip: float = 65536.0
+    overflow: Literal["clip", "refuse"] = "clip"
+    rounding: Literal["nearest", "stochastic"] = "nearest"
+    weight_bound: int = 1
+
+    def __post_init__(self) -> None:
+        if self.ring not in (32, 64):
+            raise PlanError(f"ring must be 32 or 64 bits, found {self.ring!r}")
+        if not isinstance(self.fraction, int) or not 1 <= self.fraction < self.ring:
+            raise PlanError(f"fraction bits must be 1..{self.ring - 1}, found {self.fraction!r}")
+        if not isinstance(self.clip, float) or not (0 < self.clip < math.inf):
+            raise PlanError(f"clip must be a positive finite float, found {self.clip!r}")
+        if self.overflow not in ("clip", "refuse") or self.rounding not in ("nearest", "stochastic"):
+            raise PlanError(f"unknown overflow {self.overflow!r} or rounding {self.rounding!r}")
+        if isinstance(self.weight_bound, bool) or not isinstance(self.weight_bound, int) or self.weight_bound < 1:
+            raise PlanError(f"weight_bound must be an integer of at least 1, found {self.weight_bound!r}")
+
+    @classmethod
+    def of(cls, content: Content, *, ring: int = 64, weight_bound: int = 1) -> Encoding:
+        """Returns the default encoding of model weights or of gradients; 32 bits are for clipped, rescaled updates."""
+        if ring == 32:
+            return cls(32, 16, 8.0, rounding="stochastic", weight_bound=weight_bound)
+        if content == "gradients":
+            return cls(ring, 40, 256.0, weight_bound=weight_bound)
+        return cls(ring, weight_bound=weight_bound)
+
+    @property
+    def limit(self) -> int:
+        """Largest absolute word of one party's real value: C * 2^f + 1, rounded up."""
+        return math.ceil(math.ldexp(self.clip, self.fraction)) + 1
+
+    def integer_bound(self, parties: int) -> int:
+        """Returns the largest absolute integer that so many parties can each add without wrapping."""
+        return ((1 << (self.ring - 1)) - 1) // parties
+
+    def check_headroom(self, parties: int) -> None:
+        """Checks that a sum over so many parties cannot wrap.
+
+        Raises:
+            PlanError: It could; the message says by how much.
+        """
+        room = 1 << (self.ring - 1)
+        if parties * self.limit >= room:
+            most = (room - 1) // self.limit
+            raise PlanError(
+                f"{parties} parties with clip {self.clip:g} and {self.fraction} fraction bits overflow a ring of "
+                f"{self.ring} bits (room for {most}): lower clip or fraction, or take ring=64"
+            )
+        if parties * self.weight_bound >= room:
+            raise PlanError(
+                f"{parties} parties with weights up to {self.weight_bound} overflow a ring of {self.ring} bits"
+            )
+
+    def encode(self) -> bytes:
+        """Returns canonical bytes."""
+        clip = struct.pack(">d", self.clip)
+        return enc("encoding", self.ring, self.fraction, clip, self.overflow, self.rounding, self.weight_bound)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Encoding:
+        """Parses canonical bytes.
+
+        Raises:
+            EncodingError: They are not an encoding's bytes, or its settings do not fit together.
+        """
+        ring, fraction, clip, overflow, rounding, bound = dec("encoding", data, (int, int, 8, str, str, int))
+        return _made(cls, ring, fraction, struct.unpack(">d", clip)[0], overflow, rounding, bound)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What the coordinator proposes and every party checks; its hash is in every key of the session.
+
+    Attributes:
+        part: The scheme.
+        roster: Hash of the roster.
+        parties: Size n of the roster.
+        receivers: Who takes the messages: the server, or the compute parties in order.
+        encoding: How numbers become words.
+        colluders: T, how many parties may collude with the coordinator.
+        n_min: Fewest inputs in an opened sum.
+        t_sig: Fewest members of a view (part A), signers of a survivor set (part B).
+        t_share: Shares that reconstruct a secret (part B).
+        graph: Who is masked with whom (part B): everybody, or k neighbours, safe against dropouts that the coordinator
+            chooses, or against random ones only.
+        degree: k, neighbours of each party.
+        dropouts: Most parties that may drop out of one round (part B).
+        batch: Rounds that one key set-up serves (part B).
+        set_up_timeout: Deadline of each set-up exchange, milliseconds.
+        round_timeout: Deadline of each exchange of a round, milliseconds.
+        privacy: Canonical bytes of the privacy noise's settings; empty for none.
+        suite: The cryptographic algorithms.
+    """
+
+    part: Part
+    roster: bytes
+    parties: int
+    receivers: tuple[PartyName, ...]
+    encoding: Encoding
+    colluders: int
+    n_min: int
+    t_sig: int
+    t_share: int
+    graph: GraphRule = "complete"
+    degree: int = 0
+    dropouts: int = 0
+    batch: int = 64
+    set_up_timeout: int = 60_000
+    round_timeout: int = 300_000
+    privacy: bytes = b""
+    suite: str = SUITE
+
+    def __post_init__(self) -> None:
+        if self.part not in get_args(Part) or self.graph not in get_args(GraphRule) or self.suite != SUITE:
+            raise PlanError(f"unknown part {self.part!r}, graph {self.graph!r} or suite {self.suite!r}")
+        n = self.parties
+        if len(self.roster) != HASH_BYTES or not 1 <= n <= MOST_PARTIES:
+            raise PlanError(f"expected a roster hash and 1..{MOST_PARTIES} parties, found {n} parties")
+        if not self.receivers or len(set(self.receivers)) != len(self.receivers):
+            raise PlanError(f"expected at least one receiver, each once, found {self.receivers}")
+        self.encoding.check_headroom(n)
+        if not 0 <= self.colluders < n or not 1 <= self.n_min <= n:
+            raise PlanError(f"{n} parties: colluders {self.colluders} or n_min {self.n_min} is out of range")
+        if not 1 <= self.t_sig <= n or not 1 <= self.t_share <= n:
+            raise PlanError(f"{n} parties: t_sig {self.t_sig} or t_share {self.t_share} is out of range")
+        if not 0 <= self.degree < n or not 0 <= self.dropouts < n:
+            raise PlanError(f"{n} parties: degree {self.degree} or dropouts {self.dropouts} is out of range")
+        if min(self.batch, self.set_up_timeout, self.round_timeout) < 1:
+            raise PlanError("batch and timeouts must be at least 1")
+
+    @classmethod
+    def propose(
+        cls,
+        part: Part,
+        roster: Roster,
+        receivers: Sequence[PartyName],
+        encoding: Encoding,
+        *,
+        colluders: int | None = None,
+        n_min: int | None = None,
+    ) -> Config:
+        """Returns the Config with the default thresholds of section 10 for a complete graph.
+
+        Args:
+            part: The scheme.
+            roster: The parties that contribute.
+            receivers: The server, or the compute parties.
+            encoding: How numbers become words.
+            colluders: T; by default max(1, floor((n - 1) / 3)), or 0 for two parties.
+            n_min: Fewest inputs in an opened sum; by default 3, or n where there are fewer.
+
+        Raises:
+            PlanError: The settings do not fit together.
+        """
+        n = len(roster.names)
+        most = default_colluders(n) if colluders is None else colluders
+        least = min(3, n) if n_min is None else n_min
+        signers = quorum(n, most)
+        dropouts = max(0, n - max(signers, least, most + 2))
+        return cls(
+            part, roster.hash, n, tuple(receivers), encoding, most, least, signers, signers, "complete", n - 1, dropouts
+        )
+
+    @property
+    def hash(self) -> bytes:
+        """SHA-256 of the canonical bytes."""
+        return digest("config-hash", self.encode())
+
+    @property
+    def least_members(self) -> int:
+        """Fewest members of a view: at least n_min, a quorum, and two more than may collude."""
+        if self.part == "plain":
+            return 1
+        return max(self.n_min, self.t_sig, self.colluders + 2)
+
+    def with_timeouts(self, set_up: int, rounds: int) -> Config:
+        """Returns a copy with other deadlines, milliseconds."""
+        return replace(self, set_up_timeout=set_up, round_timeout=rounds)
+
+    def encode(self) -> bytes:
+        """Returns canonical bytes."""
+        thresholds = (self.colluders, self.n_min, self.t_sig, self.t_share)
+        graph = (self.graph, self.degree, self.dropouts, self.batch)
+        receivers = enc_list("receivers", self.receivers)
+        times = (self.set_up_timeout, self.round_timeout)
+        head = (self.part, self.suite, self.roster, self.parties, receivers, self.encoding.encode())
+        return enc("config", *head, *thresholds, *graph, *times, self.privacy)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Config:
+        """Parses canonical bytes.
+
+        Raises:
+            EncodingError: They are not a Config's bytes, or its settings do not fit together.
+        """
+        schema = (str, str, HASH_BYTES, int, bytes, bytes, int, int, int, int, str, int, int, int, int, int, bytes)
+        part, suite, roster, parties, receivers, encoding, *rest = dec("config", data, schema)
+        names = tuple(dec_list("receivers", receivers, str, MOST_PARTIES))
+        return _made(cls, part, roster, parties, names, Encoding.decode(encoding), *rest, suite)
+
+
+def default_colluders(parties: int) -> int:
+    """Returns T for so many parties: max(1, floor((n - 1) / 3)), or 0 below three."""
+    return max(1, (parties - 1) // 3) if parties >= 3 else 0
+
+
+def _made(cls: type[Record], *values: Any) -> Record:
+    """Returns the record, with a refusal of its settings as a decoder's error."""
+    try:
+        return cls(*values)
+    except PlanError as error:
+        raise EncodingError(f"{cls.__name__}: {error}") from None

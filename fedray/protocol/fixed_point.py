@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real numbers to words of Z_2^l and back: `[values | weight | metrics | 1]`.
+
+Knows a manifest and an encoding. Does not know masks, messages or who else contributes. Works on one stretch of the
+vector at a time, into memory that the caller gives, so that masks can follow while it is in cache.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedray.errors import EncodingError, ProtocolError
+from fedray.protocol.config import EXACT_IN_FLOAT, Encoding
+from fedray.protocol.masks import CHUNK_BYTES, Keystream, scratch
+from fedray.protocol.messages import Words
+from fedray.protocol.scheme import Contribution, Manifest, Opened, Tensor
+from fedray.types import PartyName
+
+_COIN_STEP = 2.0**-32
+
+
+class Encoder:
+    """Turns one contribution into ring words, stretch by stretch, in order.
+
+    Attributes:
+        clipped: How many values were beyond the clip bound so far.
+    """
+
+    def __init__(
+        self,
+        encoding: Encoding,
+        parties: int,
+        manifest: Manifest,
+        contribution: Contribution,
+        *,
+        owner: PartyName = "this party",
+        refuse_overflow: bool = False,
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        """Checks all that can be checked before the values are read.
+
+        Args:
+            encoding: How numbers become words.
+            parties: Size n of the roster, for which the ring has headroom.
+            manifest: What the words mean.
+            contribution: What to encode; read later, not copied.
+            owner: Name for error messages.
+            refuse_overflow: Refuse values beyond the clip bound, also where the encoding would clip them.
+            entropy: Source of the rounding keystream's key, bytes by count.
+
+        Raises:
+            EncodingError: The contribution does not fit the manifest, or its weight or a metric is out of bounds.
+        """
+        self.clipped = 0
+        self._encoding, self._manifest, self._owner = encoding, manifest, owner
+        self._refuse = refuse_overflow or encoding.overflow == "refuse"
+        self._values = self._checked_values(contribution.values)
+        share = contribution.weight / encoding.weight_bound if manifest.weighted else float(contribution.weight)
+        self._scale = math.ldexp(share, encoding.fraction)
+        self._runs = _runs(encoding, parties, manifest)
+        self._tail = self._encode_tail(contribution)
+        self._real = np.empty(CHUNK_BYTES // (encoding.ring // 8))
+        self._coins = _Coins(entropy) if encoding.rounding == "stochastic" else None
+
+    def encode(self, words: Words, start: int) -> None:
+        """Encodes the words from place `start` on, in place.
+
+        Args:
+            words: uint32[m] or uint64[m], little-endian, of any content; m is at most `CHUNK_BYTES` of them.
+            start: Place of the first one in the vector.
+
+        Raises:
+            EncodingError: A value is NaN, infinite, or out of bounds; the message names the tensor.
+        """
+        stop = start + len(words)
+        for low, high, integer, bound in self._runs:
+            a, b = max(low, start), min(high, stop)
+            if a < b:
+                part = words[a - start : b - start]
+                if integer:
+                    self._encode_integers(part, a, b, bound)
+                else:
+                    self._encode_reals(part, a, b)
+        size = self._manifest.size
+        if stop > size:
+            a = max(start, size)
+            words[a - start :] = self._tail[a - size : stop - size]
+
+    def _checked_values(self, values: NDArray[np.generic]) -> NDArray[Any]:
+        manifest, expected = self._manifest, "iu" if self._manifest.integers else "f"
+        if not isinstance(values, np.ndarray) or values.shape != (manifest.size,):
+            raise self._fault(f"expected {manifest.size} values, found shape {getattr(values, 'shape', None)}")
+        if values.size and (values.dtype.kind not in expected or values.dtype.itemsize > 8):
+            wanted = "integers" if manifest.integers else "floats"
+            raise self._fault(f"expected {wanted} of at most 64 bits, found {values.dtype}")
+        return values
+
+    def _encode_reals(self, words: Words, a: int, b: int) -> None:
+        real, clip = self._real[: b - a], self._encoding.clip
+        np.copyto(real, self._values[a:b])
+        low, high = real.min(), real.max()
+        if not (-clip <= low and high <= clip):
+            self._clip(real, a)
+        np.multiply(real, self._scale, out=real)
+        if self._coins is None:
+            np.rint(real, out=real)
+        else:
+            self._coins.round(real)
+        np.copyto(words.view(f"<i{words.itemsize}"), real, casting="unsafe")
+
+    def _clip(self, real: NDArray[np.float64], start: int) -> None:
+        clip = self._encoding.clip
+        wrong = ~np.isfinite(real)
+        if wrong.any():
+            name = _tensor_at(self._manifest, start + int(wrong.argmax())).name
+            kind = "NaN" if np.isnan(real[wrong.argmax()]) else "an infinity"
+            raise self._fault(f"tensor {name!r} holds {kind}; nothing was sent")
+        beyond = np.abs(real) > clip
+        if self._refuse:
+            name = _tensor_at(self._manifest, start + int(beyond.argmax())).name
+            raise self._fault(f"tensor {name!r} holds a value beyond the clip bound {clip:g}, which is refused here")
+        self.clipped += int(beyond.sum())
+        np.clip(real, -clip, clip, out=real)
+
+    def _encode_integers(self, words: Words, a: int, b: int, bound: int) -> None:
+        values = self._values[a:b]
+        if values.dtype.kind == "f" and not np.array_equal(values, np.rint(values)):
+            raise self._fault(f"tensor {_tensor_at(self._manifest, a).name!r} is declared integer, found a fraction")
+        if values.min() < -bound or values.max() > bound:
+            wrong = int(((values < -bound) | (values > bound)).argmax())
+            name = _tensor_at(self._manifest, a + wrong).name
+            raise self._fault(f"integer tensor {name!r} holds a value beyond its bound {bound}")
+        whole = values.astype(np.int64)
+        np.copyto(words.view(f"<i{words.itemsize}"), whole if self._scale else 0, casting="unsafe")
+
+    def _encode_tail(self, contribution: Contribution) -> Words:
+        weight, bound = contribution.weight, self._encoding.weight_bound if self._manifest.weighted else 1
+        if isinstance(weight, bool) or not isinstance(weight, (int, np.integer)) or not 0 <= weight <= bound:
+            raise self._fault(f"expected an integer weight of 0 to {bound}, which the plan allows in one round")
+        metrics = np.asarray(contribution.metrics, np.float64)
+        if metrics.shape != (len(self._manifest.metrics),):
+            raise self._fault(f"expected {len(self._manifest.metrics)} metrics, found shape {metrics.shape}")
+        scaled = metrics / self._manifest.metric_bound
+        fits = np.abs(scaled) <= self._encoding.clip
+        if not fits.all():
+            name = self._manifest.metrics[int((~fits).argmax())]
+            raise self._fault(
+                f"metric {name!r} is not finite or exceeds its bound "
+                f"{self._encoding.clip * self._manifest.metric_bound:g}; metrics are never clipped"
+            )
+        scaled = np.rint(np.ldexp(metrics, self._encoding.fraction) / self._manifest.metric_bound)
+        tail = np.concatenate(([int(weight)], scaled.astype(np.int64), [1])).astype(np.int64)
+        return tail.astype(f"<i{self._encoding.ring // 8}").view(f"<u{self._encoding.ring // 8}")
+
+    def _fault(self, message: str) -> EncodingError:
+        return EncodingError(f"{self._owner}: {message}")
+
+
+class _Coins(Keystream):
+    """Stochastic rounding: up with a chance equal to the fraction, from a keystream seeded by the operating system."""
+
+    def __init__(self, entropy: Callable[[int], bytes]) -> None:
+        super().__init__(entropy(32))
+        self._bytes = scratch()
+        self._coin = np.empty(CHUNK_BYTES // 4)
+
+    def round(self, real: NDArray[np.float64]) -> None:
+        """Rounds in place; the chance is a multiple of 2^-32, and a whole number stays as it is."""
+        coin = self._coin[: len(real)]
+        self.fill(self._bytes, 4 * len(real))
+        np.multiply(self._bytes[: 4 * len(real)].view("<u4"), _COIN_STEP, out=coin)
+        np.add(coin, np.floor(real), out=coin)
+        np.subtract(real, coin, out=coin)
+        np.floor(real, out=real)
+        np.ceil(coin, out=coin)
+        np.add(real, coin, out=real)
+
+
+def encode(
+    encoding: Encoding,
+    parties: int,
+    manifest: Manifest,
+    contribution: Contribution,
+    *,
+    entropy: Callable[[int], bytes] = os.urandom,
+) -> Words:
+    """Returns all words of one contribution, uint32[L] or uint64[L].
+
+    Raises:
+        EncodingError: As in `Encoder`.
+    """
+    encoder = Encoder(encoding, parties, manifest, contribution, entropy=entropy)
+    words: Words = np.empty(manifest.words, f"<u{encoding.ring // 8}")
+    step = CHUNK_BYTES // words.itemsize
+    for start in range(0, len(words), step):
+        encoder.encode(words[start : start + step], start)
+    return words
+
+
+def decode(
+    encoding: Encoding, parties: int, manifest: Manifest, total: Words, members: tuple[PartyName, ...]
+) -> Opened:
+    """Returns what a sum of words says.
+
+    Args:
+        encoding: How numbers became words.
+        parties: Size n of the roster, for which the ring has headroom.
+        manifest: What the words mean.
+        total: uint32[L] or uint64[L], the sum mod 2^l.
+        members: Whose words are in it.
+
+    Raises:
+        ProtocolError: The sum is noise, out of range, or all weights are zero. Nothing of it is published.
+    """
+    signed: NDArray[Any] = total.view(f"<i{total.itemsize}")
+    count, size = len(members), manifest.size
+    if len(total) != manifest.words:
+        raise ProtocolError(f"expected a sum of {manifest.words} words, found {len(total)}")
+    if int(signed[-1]) != count:
+        raise ProtocolError(
+            f"the sum over {members} is noise or was altered: the check word is not {count}. The parties differ in "
+            "view, model, settings or history, or a vector was changed on its way; nothing is published"
+        )
+    weight = int(signed[size])
+    _check_range(signed[size : size + 1], count * (encoding.weight_bound if manifest.weighted else 1), "the weight")
+    _check_range(signed[size + 1 : -1], count * encoding.limit, "a metric")
+    if manifest.weighted and weight <= 0:
+        raise ProtocolError(f"all weights of {members} are zero: there is nothing to average")
+    scale = math.ldexp(weight / encoding.weight_bound if manifest.weighted else 1.0, encoding.fraction)
+    values: NDArray[Any] = np.empty(size, np.int64 if manifest.integers else np.float64)
+    for low, high, integer, bound in _runs(encoding, parties, manifest):
+        _decode_run(signed[low:high], values[low:high], 1.0 if integer else scale, count * bound)
+    metrics = np.ldexp(signed[size + 1 : -1].astype(np.float64) * manifest.metric_bound, -encoding.fraction)
+    return Opened(values, weight, metrics, members)
+
+
+def _decode_run(signed: NDArray[Any], values: NDArray[Any], scale: float, bound: int) -> None:
+    step = CHUNK_BYTES // 8
+    for start in range(0, len(signed), step):
+        part, target = signed[start : start + step], values[start : start + step]
+        _check_range(part, bound, "a value")
+        np.copyto(target, part)
+        if values.dtype.kind == "f" and scale != 1.0:
+            np.divide(target, scale, out=target)
+
+
+def _check_range(signed: NDArray[Any], bound: int, what: str) -> None:
+    if signed.size and not (-bound <= int(signed.min()) and int(signed.max()) <= bound):
+        raise ProtocolError(
+            f"{what} in the sum is beyond what the parties may send: a vector was altered; nothing is published"
+        )
+
+
+def _runs(encoding: Encoding, parties: int, manifest: Manifest) -> list[tuple[int, int, bool, int]]:
+    """Returns (first, last + 1, integer, bound of a word) of stretches that are encoded alike."""
+    most = encoding.integer_bound(parties)
+    if not manifest.integers:
+        most = min(most, EXACT_IN_FLOAT // parties)
+    runs, place = [], 0
+    for (integer, declared), group in groupby(manifest.tensors, lambda t: (t.integer, t.bound)):
+        stop = place + sum(t.size for t in group)
+        if declared is not None and declared > most:
+            raise EncodingError(
+                f"integer tensors with bound {declared} do not fit: {parties} parties have room for "
+                f"{most}; take ring=64, a smaller bound, or sum integers on their own"
+            )
+        runs.append((place, stop, integer, (declared or most) if integer else encoding.limit))
+        place = stop
+    return runs
+
+
+def _tensor_at(manifest: Manifest, place: int) -> Tensor:
+    """Returns the tensor that holds a word."""
+    for tensor in manifest.tensors:
+        if place < tensor.size:
+            return tensor
+        place -= tensor.size
+    raise EncodingError(f"no tensor holds word {place} beyond the end")

@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bytes of the protocol: one injective encoding, and the records of set-up and of a masked round.
+
+Knows how fields become bytes and which bytes are acceptable. Does not know what a field is for: signatures, keys and
+the order of messages are checked elsewhere. A decoder either returns a record or raises `EncodingError`; no input makes
+it do anything else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import unicodedata
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedray.errors import EncodingError
+from fedray.types import Message
+
+LABEL = "fedray/secagg/1/"
+HASH_BYTES = 32
+SIGNATURE_BYTES = 64
+
+Words: TypeAlias = NDArray[np.uint32] | NDArray[np.uint64]
+"""Ring words, little-endian, uint32[L] or uint64[L]."""
+
+Kind: TypeAlias = type[int] | type[str] | type[bytes] | int
+"""Schema of one field: `int` (u64), `str` (UTF-8 in NFC), `bytes` of any length, or bytes of the given length."""
+
+
+def enc(purpose: str, *fields: int | str | bytes) -> bytes:
+    """Returns the fields as bytes: u32 count, then u32 length and bytes of each; the first is the purpose's label.
+
+    Args:
+        purpose: What the statement is for, e.g. `"hello"`; it keeps statements of different kinds apart.
+        *fields: Integers become u64, strings UTF-8 in NFC; everything is big-endian.
+
+    Raises:
+        EncodingError: An integer is outside 0..2^64-1 or a string is not Unicode text.
+    """
+    parts = [_field(LABEL + purpose), *(_field(f) for f in fields)]
+    return b"".join([struct.pack(">I", len(parts)), *(struct.pack(">I", len(p)) + p for p in parts)])
+
+
+def dec(purpose: str, data: bytes, schema: tuple[Kind, ...]) -> list[Any]:
+    """Returns the fields of what `enc` made for the same purpose; accepts exactly the bytes that `enc` makes.
+
+    Raises:
+        EncodingError: The bytes are not such a statement.
+    """
+    if not isinstance(data, bytes):
+        raise EncodingError(f"{purpose}: expected bytes, found {type(data).__name__}")
+    parts = _split(purpose, data)
+    if len(parts) != len(schema) + 1 or parts[0] != (LABEL + purpose).encode():
+        raise EncodingError(f"{purpose}: expected its label and {len(schema)} fields, found {len(parts)} fields")
+    return [_value(purpose, part, kind) for part, kind in zip(parts[1:], schema, strict=True)]
+
+
+def enc_list(purpose: str, items: tuple[int | str | bytes, ...]) -> bytes:
+    """Returns a list of any length as one field for `enc`."""
+    return enc(purpose, *items)
+
+
+def dec_list(purpose: str, data: bytes, kind: Kind, most: int) -> list[Any]:
+    """Returns the items of what `enc_list` made.
+
+    Raises:
+        EncodingError: The bytes are not such a list, or it has more than `most` items.
+    """
+    if not isinstance(data, bytes):
+        raise EncodingError(f"{purpose}: expected bytes, found {type(data).__name__}")
+    parts = _split(purpose, data)
+    if not parts or len(parts) - 1 > most:
+        raise EncodingError(f"{purpose}: expected at most {most} items, found {len(parts) - 1}")
+    return dec(purpose, data, (kind,) * (len(parts) - 1))
+
+
+def digest(purpose: str, *fields: int | str | bytes) -> bytes:
+    """Returns SHA-256 of the encoded fields, 32 bytes."""
+    return hashlib.sha256(enc(purpose, *fields)).digest()
+
+
+def _field(value: int | str | bytes) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, str):
+        try:
+            return unicodedata.normalize("NFC", value).encode()
+        except UnicodeEncodeError:
+            raise EncodingError("a string field is not Unicode text (it holds a lone surrogate)") from None
+    if isinstance(value, bool) or not 0 <= value < 1 << 64:
+        raise EncodingError(f"an integer field must be 0..2^64-1, found {value!r}")
+    return int(value).to_bytes(8, "big")
+
+
+def _split(purpose: str, data: bytes) -> list[bytes]:
+    """Returns the fields of one statement, label first."""
+    if len(data) < 4:
+        raise EncodingError(f"{purpose}: expected at least 4 bytes, found {len(data)}")
+    count = int.from_bytes(data[:4], "big")
+    if count > len(data) // 4:
+        raise EncodingError(f"{purpose}: {count} fields do not fit in {len(data)} bytes")
+    parts, place = [], 4
+    for _ in range(count):
+        start = place + 4
+        place = start + int.from_bytes(data[start - 4 : start], "big")
+        if start > len(data) or place > len(data):
+            raise EncodingError(f"{purpose}: the message is cut short")
+        parts.append(data[start:place])
+    if place != len(data):
+        raise EncodingError(f"{purpose}: {len(data) - place} bytes too many")
+    return parts
+
+
+def _value(purpose: str, part: bytes, kind: Kind) -> int | str | bytes:
+    if kind is bytes:
+        return part
+    if kind is str:
+        try:
+            text = part.decode()
+        except UnicodeDecodeError:
+            raise EncodingError(f"{purpose}: a string field is not UTF-8") from None
+        if unicodedata.normalize("NFC", text) != text:
+            raise EncodingError(f"{purpose}: a string field is not in NFC")
+        return text
+    expected = 8 if kind is int else kind
+    if len(part) != expected:
+        raise EncodingError(f"{purpose}: expected a field of {expected} bytes, found {len(part)}")
+    return int.from_bytes(part, "big") if kind is int else part
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """S2: one party's key for one session, signed.
+
+    Attributes:
+        config: SHA-256 of the proposed Config.
+        index: The sender's place in the roster.
+        public: X25519 public key, 32 bytes.
+        commitment: SHA-256 of the sender's share of the graph seed.
+        signature: Ed25519 over `statement`.
+    """
+
+    config: bytes
+    index: int
+    public: bytes
+    commitment: bytes
+    signature: bytes
+
+    @property
+    def statement(self) -> bytes:
+        """What is signed, and what enters the session id."""
+        return enc("hello", self.config, self.index, self.public, self.commitment)
+
+    def encode(self) -> bytes:
+        """Returns the wire bytes."""
+        return enc("signed-hello", self.config, self.index, self.public, self.commitment, self.signature)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Hello:
+        """Parses wire bytes; the signature is not checked here.
+
+        Raises:
+            EncodingError: They are not a Hello.
+        """
+        schema = (HASH_BYTES, int, HASH_BYTES, HASH_BYTES, SIGNATURE_BYTES)
+        return cls(*dec("signed-hello", data, schema))
+
+
+@dataclass(frozen=True, slots=True)
+class Confirm:
+    """S3: one party saw these Hellos; opens its commitment, signed.
+
+    Attributes:
+        sid: Session id over the Config and all Hellos.
+        index: The sender's place in the roster.
+        reveal: The committed 32 bytes.
+        signature: Ed25519 over `statement`.
+    """
+
+    sid: bytes
+    index: int
+    reveal: bytes
+    signature: bytes
+
+    @property
+    def statement(self) -> bytes:
+        """What is signed."""
+        return enc("confirm", self.sid, self.index, self.reveal)
+
+    def encode(self) -> bytes:
+        """Returns the wire bytes."""
+        return enc("signed-confirm", self.sid, self.index, self.reveal, self.signature)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Confirm:
+        """Parses wire bytes; the signature is not checked here.
+
+        Raises:
+            EncodingError: They are not a Confirm.
+        """
+        return cls(*dec("signed-confirm", data, (HASH_BYTES, int, HASH_BYTES, SIGNATURE_BYTES)))
+
+
+_HEADER = struct.Struct(">II24sI32sI32sIQIQI32sIQIQI")
+_MASKED_PURPOSE = "masked-a"  # with the label 24 bytes, so that the words start at byte 192, a multiple of 64
+_LENGTHS = (24, 32, 32, 8, 8, 32, 8, 8)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Masked:
+    """V3: one party's vector of one round. Equal to `enc` of its fields, built and read without copying the words.
+
+    Attributes:
+        sid: Session id.
+        vid: View id.
+        number: Round.
+        index: The sender's place in the roster.
+        ctx: Hash of all that the input depends on.
+        words: uint32[L] or uint64[L], little-endian; a view into the frame.
+    """
+
+    sid: bytes
+    vid: bytes
+    number: int
+    index: int
+    ctx: bytes
+    words: Words = field(repr=False)
+
+    @classmethod
+    def frame(
+        cls, sid: bytes, vid: bytes, number: int, index: int, ctx: bytes, size: int, bits: int
+    ) -> tuple[NDArray[np.uint8], Words]:
+        """Returns a message with its header filled in, and a view of its words, not yet set.
+
+        Raises:
+            EncodingError: The words take 4 GiB or more.
+        """
+        payload = size * bits // 8
+        if payload >= 1 << 32:
+            raise EncodingError(f"{size} words of {bits} bits do not fit one message of 4 GiB: sum fewer tensors")
+        label = (LABEL + _MASKED_PURPOSE).encode()
+        values = (label, sid, vid, number, index, ctx, size, bits)
+        fields = [x for pair in zip(_LENGTHS, values, strict=True) for x in pair]
+        frame = np.empty(_HEADER.size + payload, np.uint8)
+        frame[: _HEADER.size] = np.frombuffer(_HEADER.pack(9, *fields, payload), np.uint8)
+        return frame, frame[_HEADER.size :].view(f"<u{bits // 8}")
+
+    @classmethod
+    def decode(cls, message: Message) -> Masked:
+        """Parses a message; its words stay where they are.
+
+        Raises:
+            EncodingError: It is not such a message.
+        """
+        data = _as_bytes(message)
+        if len(data) < _HEADER.size:
+            raise EncodingError(f"masked: expected at least {_HEADER.size} bytes, found {len(data)}")
+        count, *fields, payload = _HEADER.unpack(data[: _HEADER.size].tobytes())
+        label, sid, vid, number, index, ctx, size, bits = fields[1::2]
+        if count != 9 or tuple(fields[::2]) != _LENGTHS or label != (LABEL + _MASKED_PURPOSE).encode():
+            raise EncodingError("masked: the header is not that of a masked vector")
+        if bits not in (32, 64) or payload != size * bits // 8 or payload != len(data) - _HEADER.size:
+            raise EncodingError(f"masked: {size} words of {bits} bits do not match {len(data)} bytes")
+        return cls(sid, vid, number, index, ctx, data[_HEADER.size :].view(f"<u{bits // 8}"))
+
+
+def _as_bytes(message: Message) -> NDArray[np.uint8]:
+    """Returns a message as uint8[n] without copying it."""
+    if isinstance(message, bytes):
+        return np.frombuffer(message, np.uint8)
+    if not isinstance(message, np.ndarray) or message.dtype != np.uint8 or message.ndim != 1:
+        raise EncodingError(f"masked: expected bytes or uint8[n], found {type(message).__name__}")
+    if not message.flags.c_contiguous:
+        raise EncodingError("masked: the array is not contiguous")
+    return message
