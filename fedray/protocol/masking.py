@@ -36,7 +36,6 @@ class MaskingShield(RingShield):
         identity: Ed25519PrivateKey,
         roster: Roster,
         policy: Policy,
-        *,
         memory: ModelMemory,
     ) -> None:
         """Checks the Config against the policy and draws this session's secrets.

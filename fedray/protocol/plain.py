@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from fedray.errors import ProtocolError
 from fedray.protocol.collector import RingCollector
 from fedray.protocol.config import Config
 from fedray.protocol.keys import Roster
+from fedray.protocol.memory import ModelMemory
 from fedray.protocol.messages import HASH_BYTES, dec, digest, enc
+from fedray.protocol.policy import Policy
 from fedray.protocol.rounds import Rounds
 from fedray.protocol.scheme import Manifest, RoundContext
 from fedray.protocol.shield import RingShield
@@ -22,15 +26,32 @@ from fedray.types import PartyName, Round
 class PlainShield(RingShield):
     """The contributing party's end without protection."""
 
-    def __init__(self, config: Config, name: PartyName, roster: Roster) -> None:
+    def __init__(
+        self,
+        config: Config,
+        name: PartyName,
+        identity: Ed25519PrivateKey | None,
+        roster: Roster,
+        policy: Policy,
+        memory: ModelMemory | None,
+    ) -> None:
         """Takes the agreed settings.
+
+        Args:
+            config: What the coordinator proposes.
+            name: The party's own name.
+            identity: Not used: nothing is signed.
+            roster: Its own copy of the roster.
+            policy: Whether values beyond the clip bound are refused; nothing else of it applies.
+            memory: Not used: there is no limit to keep.
 
         Raises:
             ProtocolError: The Config is for another scheme or another roster.
         """
+        del identity, memory
         if config.part != "plain" or config.roster != roster.hash:
             raise ProtocolError(f"{name}: expected a Config for part 'plain' and this party's roster")
-        super().__init__(config, name, roster)
+        super().__init__(config, name, roster, refuse_overflow=policy.refuse_overflow)
         self._session = digest("plain-sid", config.encode())
         self._confirmed = False
 
