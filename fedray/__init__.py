@@ -6,7 +6,7 @@ Importing this package starts nothing, and imports neither Ray nor a machine-lea
 
 from fedray import errors, utils
 from fedray.device import PYU, SPU, PYUObject, SPUObject, proxy, reveal, to, wait
-from fedray.runtime.session import init, shutdown
+from fedray.runtime.session import init, ledger, shutdown
 from fedray.utils import testing as _testing  # noqa: F401 (so that sf.utils.testing resolves)
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "SPUObject",
     "errors",
     "init",
+    "ledger",
     "proxy",
     "reveal",
     "shutdown",

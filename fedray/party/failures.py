@@ -14,6 +14,8 @@ from fedray import errors
 from fedray.errors import FedRayError, PartyError, PartyLost
 from fedray.types import Failure, PartyName
 
+_PLUMBING = ("fedray.party.party",)
+
 
 class Failed(Exception):  # noqa: N818 (not an error of its own: it carries one)
     """Raised inside a party where a value is used whose making failed; carries the first failure."""
@@ -38,7 +40,8 @@ def to_failure(error: BaseException, party: PartyName, function: str, *, text: b
     ours = type(error).__module__ == errors.__name__ and _raised_by_us(error.__traceback__)
     if ours and isinstance(error, PartyError):  # it happened elsewhere and was told us: pass it on unchanged
         return Failure(kind, str(error), error.party, error.function, error.remote_type, error.remote_traceback)
-    trace = "".join(traceback.format_exception(error)) if text else _frames(error)
+    seen = _beyond_us(error.__traceback__)
+    trace = "".join(traceback.format_exception(type(error), error, seen)) if text else _frames(seen)
     where = f"party {party!r}"
     if type(error).__module__ == errors.__name__ and not isinstance(error, PartyError):
         message = (
@@ -88,6 +91,13 @@ def _text_of(error: BaseException) -> str:
         return "(no printable message)"
 
 
-def _frames(error: BaseException) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    return "".join(f"  {f.filename}:{f.lineno} {f.name}\n" for f in frames)
+def _frames(trace: TracebackType | None) -> str:
+    return "".join(f"  {f.filename}:{f.lineno} {f.name}\n" for f in traceback.extract_tb(trace))
+
+
+def _beyond_us(trace: TracebackType | None) -> TracebackType | None:
+    """Returns a traceback without the frames that every call to a party goes through, if others follow."""
+    inner = trace
+    while inner is not None and inner.tb_frame.f_globals.get("__name__") in _PLUMBING:
+        inner = inner.tb_next
+    return inner or trace

@@ -128,9 +128,9 @@ def check_page(page: LedgerPage, roster: Mapping[PartyName, bytes]) -> str | Non
     key = roster.get(page.party)
     if key is None:
         return f"{page.party}: not in the roster"
-    if chain(page.party, page.entries) != page.head:
-        return f"{page.party}: entries were changed, dropped, added or reordered"
     try:
+        if chain(page.party, page.entries) != page.head:
+            return f"{page.party}: entries were changed, dropped, added or reordered"
         signed = statement(page.party, roster, len(page.entries), page.head)
         Ed25519PublicKey.from_public_bytes(key).verify(page.signature, signed)
     except (InvalidSignature, ValueError):

@@ -1,10 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One Ray actor per party. The only file that imports Ray; every Ray exception is translated here, by one table."""
+"""One Ray actor per party. The only file that imports Ray; every Ray exception is translated before it leaves here."""
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import logging
 import os
+import secrets
+import shutil
+import signal
+import tempfile
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -12,13 +20,20 @@ from typing import Any, cast
 import ray
 import ray.exceptions
 
-from fedray.errors import FedRayError, PartyError, PartyLost, PartyTimeout, PlanError
+from fedray.errors import PlanError
 from fedray.party.party import LANES, Lane, Party, lane_widths
+from fedray.runtime import environment, placement
+from fedray.runtime.environment import Environment
 from fedray.runtime.gather import gather, opened
+from fedray.runtime.ray_errors import reason, translate
 from fedray.types import PartyConfig, PartyName, Ref
+
+_untyped: Any = ray  # where Ray's own annotations stop
 
 _START_TRIES = 3
 _START_SECONDS = 180.0
+_STOP_SECONDS = 10.0
+_INLINE_BYTES = 1 << 20  # a model of this size travels in the call itself; by way of the object store it costs ms
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,12 +103,19 @@ class RayCalls:
         )
 
 
+def _take(ref: RayRef, timeout: float | None) -> Any:
+    try:
+        answer = ray.get(ref.ref, timeout=timeout)
+    except Exception as error:
+        raise translate(error, ref.party, ref.method) from error
+    return opened(answer)
+
+
 class RayParty:
-    """The actor: a `Party` and the transport inside it."""
+    """The actor: a `Party` and the calls inside it."""
 
     def __init__(self, config: PartyConfig) -> None:
-        os.environ["OMP_NUM_THREADS"] = str(config.threads)
-        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+        os.environ.update(environment.computing(config.threads))
         logging.getLogger("fedray").setLevel(config.log_level)
         self._calls = RayCalls()
         self._party = Party(config, self._calls)
@@ -107,50 +129,179 @@ class RayParty:
         return self._party.handle(method, *args)
 
 
-class RayTransport(RayCalls):
-    """Starts or joins a cluster, and one actor per party."""
+class LocalCluster:
+    """A cluster of our own on this machine. Leaves no process, no file and no variable behind."""
 
-    def __init__(self, address: str | None, log_level: str) -> None:
+    def __init__(self) -> None:
+        self._mark = secrets.token_hex(8)
+        self._environment = Environment()
+        self._folder = ""
+        self._sigterm: Any = None
+
+    def start(self, resources: Mapping[str, float], threads: int, show_output: bool) -> None:
+        """Starts it, with a few tries: on a busy machine Ray gives up on itself.
+
+        Args:
+            resources: What the machine is to offer besides its CPUs and GPUs, e.g. `{"alice": 1}`.
+            threads: Compute threads of a party.
+            show_output: Whether what parties print is shown at the driver.
+
+        Raises:
+            PlanError: Ray is running in this process already, or does not start.
+        """
+        if ray.is_initialized():
+            raise PlanError("Ray is running in this process already; use sf.init(..., address='auto') to run on it")
+        self._environment.set(environment.authentication())
+        _reread_authentication()
+        if threading.current_thread() is threading.main_thread():
+            self._sigterm = signal.getsignal(signal.SIGTERM)  # Ray puts its own in place
+        for attempt in range(1, _START_TRIES + 1):
+            try:
+                self._start_once(resources, threads, show_output)
+                return
+            except Exception as error:
+                ray.shutdown()
+                self._end_processes()
+                if attempt == _START_TRIES:
+                    self.stop()
+                    raise PlanError(
+                        f"Ray did not start on this machine in {attempt} tries ({reason(error)}); "
+                        "close what keeps it busy, or use address='inline' to run without Ray"
+                    ) from error
+
+    def _start_once(self, resources: Mapping[str, float], threads: int, show_output: bool) -> None:
+        self._folder = self._folder or tempfile.mkdtemp(prefix="fedray-")
+        passing = environment.services(self._mark) | environment.computing(threads)
+        self._environment.set(passing)
+        try:
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                log_to_driver=show_output,
+                logging_level=logging.ERROR,
+                resources=dict(resources) or None,
+                _temp_dir=self._folder,
+                _system_config={"max_direct_call_object_size": _INLINE_BYTES},
+            )
+        finally:  # the cluster has inherited them; this process needs none of them
+            self._environment.restore(passing)
+
+    def stop(self) -> None:
+        """Ends it. Harmless when nothing runs."""
+        ray.shutdown()
+        self._end_processes()
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = ""
+        self._environment.restore()
+        _reread_authentication()
+        if self._sigterm is not None:
+            signal.signal(signal.SIGTERM, self._sigterm)
+            self._sigterm = None
+
+    def _end_processes(self) -> None:
+        """Waits until every process of the cluster has ended, and ends those that do not."""
+        deadline = time.monotonic() + _STOP_SECONDS
+        while left := environment.processes(self._mark):
+            if time.monotonic() > deadline - _STOP_SECONDS * 0.8:
+                for pid in left:
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        os.kill(pid, signal.SIGKILL)
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.05)
+
+
+class RayTransport(RayCalls):
+    """Starts or joins a cluster, and starts one actor per party.
+
+    Args:
+        address: `"local"`, or where the cluster is.
+        log_level: At INFO and below, what parties print is shown at the driver.
+    """
+
+    def __init__(self, address: str, log_level: str) -> None:
         super().__init__()
         self._address = address
-        self._log_level = log_level
+        self._show_output = log_level in ("DEBUG", "INFO")
+        self._cluster: LocalCluster | None = None
+        self._joined = False
         self._actors: dict[PartyName, Any] = {}
 
     def start(self, parties: Mapping[PartyName, PartyConfig]) -> None:
         """Starts one actor per party.
 
         Raises:
-            PlanError: The cluster cannot be started or reached.
+            PlanError: The cluster cannot be started or reached, or lacks what a party asks for.
         """
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-        ray.init(address=self._address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-        actor_class: Any = ray.remote(concurrency_groups=lane_widths(len(parties)))(RayParty)  # type: ignore[call-overload]
+        if self._address == "local":
+            self._cluster = LocalCluster()
+            threads = max(config.threads for config in parties.values())
+            self._cluster.start(placement.custom(parties), threads, self._show_output)
+        elif not (ray.is_initialized() and self._address == "auto"):
+            self._join()
+        lacking = placement.shortage(parties, [node["Resources"] for node in _untyped.nodes() if node["Alive"]])
+        if lacking is not None:
+            raise PlanError(f"resources: {lacking}")
+        widths = lane_widths(len(parties))
+        actor_class: Any = ray.remote(concurrency_groups=widths)(RayParty)  # type: ignore[call-overload]
         for name, config in parties.items():
-            self._actors[name] = actor_class.options(num_cpus=0, max_restarts=0, max_task_retries=0).remote(config)
+            variables = {"env_vars": environment.computing(config.threads)}
+            chosen = placement.options(config) | ({} if self._cluster else {"runtime_env": variables})
+            self._actors[name] = actor_class.options(**chosen, max_restarts=0, max_task_retries=0).remote(config)
         self.connect(self._actors)
-        ray.get(
-            [actor.connect.options(concurrency_group="command").remote(self._actors) for actor in self._actors.values()]
-        )
+        self._await_start(parties)
+
+    def _join(self) -> None:
+        if ray.is_initialized():
+            raise PlanError("Ray is running in this process already; use address='auto' to run on it")
+        try:
+            ray.init(address=self._address, log_to_driver=self._show_output, logging_level=logging.ERROR)
+        except (Exception, SystemExit) as error:  # Ray exits where it meets a cluster of another kind, e.g. with TLS
+            ray.shutdown()
+            raise PlanError(
+                f"no Ray cluster can be reached at address={self._address!r} ({reason(error)}); "
+                "start one with 'ray start --head', or use address='local'"
+            ) from error
+        self._joined = True
+
+    def _await_start(self, parties: Mapping[PartyName, PartyConfig]) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        starting = {
+            name: actor.connect.options(concurrency_group="command").remote(self._actors)
+            for name, actor in self._actors.items()
+        }
+        for name, ref in starting.items():
+            try:
+                ray.get(ref, timeout=max(0.0, deadline - time.monotonic()))
+            except ray.exceptions.GetTimeoutError as error:
+                raise PlanError(
+                    f"party {name!r} found no place in the cluster within {_START_SECONDS:.0f} s; it asks for "
+                    f"{placement.listed(parties[name].resources or {})}, free now are "
+                    f"{placement.listed(_untyped.available_resources())}"
+                ) from error
+            except Exception as error:
+                raise PlanError(f"party {name!r} could not start: {str(error).strip()}") from error
 
     def stop(self) -> None:
         """Ends every party and, if it was started here, the cluster. Harmless when nothing runs."""
         self._handles.clear()
-        self._actors.clear()
-        ray.shutdown()
+        actors, self._actors = self._actors, {}
+        if self._cluster is not None:
+            self._cluster.stop()
+            return
+        if ray.is_initialized():
+            for actor in actors.values():
+                with contextlib.suppress(Exception):  # it may have ended by itself
+                    ray.kill(actor, no_restart=True)
+        if self._joined:
+            self._joined = False
+            ray.shutdown()
 
 
-def _take(ref: RayRef, timeout: float | None) -> Any:
-    try:
-        answer = ray.get(ref.ref, timeout=timeout)
-    except Exception as error:
-        raise translated(error, ref) from error
-    return opened(answer)
-
-
-def translated(error: Exception, ref: RayRef) -> FedRayError:
-    """Returns our error for one of Ray's."""
-    if isinstance(error, ray.exceptions.GetTimeoutError):
-        return PartyTimeout(f"no answer in time: {ref}")
-    if isinstance(error, ray.exceptions.RayActorError):
-        return PartyLost(f"party {ref.party!r} has ended", party=ref.party)
-    return PartyError(str(error), party=ref.party, function=ref.method)
+def _reread_authentication() -> None:
+    """Makes Ray look at its variables again, in case it was imported before they changed."""
+    raylet: Any = importlib.import_module("ray._raylet")
+    if hasattr(raylet, "AuthenticationTokenLoader"):  # versions without it know no tokens
+        raylet.Config.initialize("")
+        raylet.AuthenticationTokenLoader.instance().reset_cache()

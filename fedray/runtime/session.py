@@ -7,22 +7,21 @@ Imports no Ray: the transport that does is imported when a session asks for it.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import itertools
-import os
 import secrets
 import threading
 from collections.abc import Mapping, Sequence
 from queue import SimpleQueue
 from typing import Any, Literal
 
-from fedray.errors import FedRayError, NotInitialized, PlanError
-from fedray.party.egress import POLICIES
+from fedray.errors import FedRayError, NotInitialized, PartyLost, PlanError
+from fedray.party.ledger import LedgerPage
+from fedray.party.ledger_view import Ledger
 from fedray.party.parcel import pack
 from fedray.runtime.inline import InlineTransport
+from fedray.runtime.settings import checked_address, checked_names, checked_settings
 from fedray.types import Key, PartyConfig, PartyName, Ref, Transport
-
-_LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-_NAME_BYTES = 64
 
 
 class Session:
@@ -89,17 +88,22 @@ class Session:
             NotInitialized: The session has ended.
             PlanError: There is no such party.
         """
-        if not self.open:
-            raise NotInitialized("this session has ended; call sf.init(...) and make new handles")
+        self._check_open()
         if party not in self.configs:
             raise PlanError(f"unknown party {party!r}; this session has {', '.join(map(repr, self.parties))}")
 
+    def _check_open(self) -> None:
+        if not self.open:
+            raise NotInitialized("this session has ended; call sf.init(...) and make new handles")
+
     def get(self, refs: Sequence[Ref], timeout: float | None = None) -> list[Any]:
         """Returns the results in order; see `fedray.types.Transport.get`."""
+        self._check_open()
         return self.transport.get(refs, timeout)
 
     def wait(self, refs: Sequence[Ref], timeout: float | None = None, first: bool = False) -> list[Ref]:
         """Returns the calls that are done or failed; see `fedray.types.Transport.wait`."""
+        self._check_open()
         return self.transport.wait(refs, timeout, first)
 
     def serve(self, party: PartyName, cls: type[Any], *args: Any, label: str | None = None) -> Key:
@@ -126,6 +130,16 @@ class Session:
     def release(self, party: PartyName, key: Key) -> None:
         """Lets a party forget an object, soon. Never blocks and never raises: finalizers call it, at any moment."""
         self._dropped.put((party, key))
+
+    def ledger(self) -> Ledger:
+        """Returns what left every party so far; a party that has ended is missing in it."""
+        label = self.statement("ledger")
+        refs = {party: self.call(party, "ledger", label=label) for party in self.parties}
+        pages: dict[PartyName, LedgerPage] = {}
+        for party, ref in refs.items():
+            with contextlib.suppress(PartyLost):
+                pages[party] = self.get([ref])[0]
+        return Ledger(pages, self.roster)
 
     def stop(self) -> None:
         """Ends every party. Harmless when repeated."""
@@ -197,15 +211,16 @@ def init(
     global _current
     if _current is not None:
         raise PlanError("a session is running already; call sf.shutdown() first")
-    names = _checked_names(parties)
-    settings = _checked_settings(names, seed, egress, resources, log_level, threads)
-    session = Session(settings, _transport(address, log_level))
+    settings = checked_settings(checked_names(parties), seed, egress, resources, log_level, threads)
+    session = Session(settings, _transport(checked_address(address), log_level))
     try:
         session.start()
-    except BaseException:
+    except BaseException:  # an interrupt, too, must leave nothing behind
         session.stop()
         raise
     _current = session
+    atexit.unregister(shutdown)
+    atexit.register(shutdown)  # last registered, first run: before Ray's own
 
 
 def shutdown() -> None:
@@ -216,67 +231,19 @@ def shutdown() -> None:
         session.stop()
 
 
-atexit.register(shutdown)
+def ledger() -> Ledger:
+    """Returns what left every party since the session began; reading it is itself an entry.
+
+    Raises:
+        NotInitialized: No session is running.
+        EgressDenied: A party's policy keeps its ledger to itself.
+    """
+    return current().ledger()
 
 
-def _transport(address: str | None, log_level: str) -> Transport:
+def _transport(address: str, log_level: str) -> Transport:
     if address == "inline":
         return InlineTransport()
-    if address is not None and (not isinstance(address, str) or not address):
-        raise PlanError(
-            f"address: expected 'local', 'inline', 'auto', 'host:port', 'ray://...' or None, found {address!r}"
-        )
-    from fedray.runtime.ray import RayTransport
+    from fedray.runtime.ray import RayTransport  # only here: Ray takes a second to import
 
     return RayTransport(address, log_level)
-
-
-def _checked_names(parties: Sequence[PartyName]) -> tuple[PartyName, ...]:
-    if isinstance(parties, str) or not isinstance(parties, Sequence) or not parties:
-        raise PlanError(f"parties: expected a list of names such as ['alice', 'bob'], found {parties!r}")
-    for name in parties:
-        if not isinstance(name, str) or not name.isprintable() or name != name.strip() or not name:
-            raise PlanError(f"parties: a name is printable text without blanks around it, found {name!r}")
-        if len(name.encode()) > _NAME_BYTES:
-            raise PlanError(f"parties: a name has at most {_NAME_BYTES} bytes, found {name!r}")
-        if name == "driver":
-            raise PlanError("parties: 'driver' is what the ledger calls this process; choose another name")
-    repeated = sorted({name for name in parties if list(parties).count(name) > 1})
-    if repeated:
-        raise PlanError(f"parties: names must differ, found {', '.join(map(repr, repeated))} more than once")
-    return tuple(parties)
-
-
-def _checked_settings(
-    names: tuple[PartyName, ...],
-    seed: int | None,
-    egress: Literal["default", "strict"],
-    resources: Mapping[PartyName, Mapping[str, float]] | None,
-    log_level: str,
-    threads: int | None,
-) -> dict[PartyName, PartyConfig]:
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63):
-        raise PlanError(f"seed: expected an integer from 0 to 2**63 - 1, found {seed!r}")
-    if egress not in POLICIES:
-        raise PlanError(f"egress: expected one of {', '.join(map(repr, POLICIES))}, found {egress!r}")
-    if log_level not in _LOG_LEVELS:
-        raise PlanError(f"log_level: expected one of {', '.join(map(repr, _LOG_LEVELS))}, found {log_level!r}")
-    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-        raise PlanError(f"threads: expected a positive integer, found {threads!r}")
-    asked = _checked_resources(names, resources or {})
-    drawn = int.from_bytes(os.urandom(8)) >> 1 if seed is None else seed
-    return {name: PartyConfig(name, names, drawn, egress, threads or 1, log_level, asked.get(name)) for name in names}
-
-
-def _checked_resources(
-    names: tuple[PartyName, ...], resources: Mapping[PartyName, Mapping[str, float]]
-) -> dict[PartyName, dict[str, float]]:
-    for party, wanted in resources.items():
-        if party not in names:
-            raise PlanError(f"resources: unknown party {party!r}; this session has {', '.join(map(repr, names))}")
-        if not isinstance(wanted, Mapping):
-            raise PlanError(f"resources: expected e.g. {{{party!r}: {{'CPU': 1}}}}, found {wanted!r} for {party!r}")
-        for kind, amount in wanted.items():
-            if isinstance(amount, bool) or not isinstance(amount, int | float) or not amount >= 0:
-                raise PlanError(f"resources: {party!r} asks for {kind}={amount!r}; expected a number from 0 on")
-    return {party: dict(wanted) for party, wanted in resources.items()}

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which of our errors stands for which of Ray's: one table, by class name, complete for `ray.exceptions`.
+
+Imports no Ray. A class that is not listed is treated as its nearest listed base; a test sees that every class is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fedray.errors import FedRayError, PartyError, PartyLost, PartyTimeout, PlanError
+
+TABLE: Mapping[str, type[FedRayError]] = {
+    # The process is gone, or nothing is known of it any more.
+    "ActorDiedError": PartyLost,
+    "ActorUnavailableError": PartyLost,
+    "LocalRayletDiedError": PartyLost,
+    "NodeDiedError": PartyLost,
+    "OutOfMemoryError": PartyLost,
+    "RayActorError": PartyLost,
+    "RpcError": PartyLost,
+    "WorkerCrashedError": PartyLost,
+    # The answer was made and is gone with whoever kept it.
+    "ObjectFetchTimedOutError": PartyLost,
+    "ObjectFreedError": PartyLost,
+    "ObjectLostError": PartyLost,
+    "ObjectReconstructionFailedError": PartyLost,
+    "OwnerDiedError": PartyLost,
+    "PlasmaObjectNotAvailable": PartyLost,
+    "ReferenceCountingAssertionError": PartyLost,
+    # No answer yet.
+    "GetTimeoutError": PartyTimeout,
+    "RayChannelTimeoutError": PartyTimeout,
+    # The cluster does not take us, or has no place for a party.
+    "ActorAlreadyExistsError": PlanError,
+    "ActorHandleNotFoundError": PlanError,
+    "ActorPlacementGroupRemoved": PlanError,
+    "ActorUnschedulableError": PlanError,
+    "AuthenticationError": PlanError,
+    "RuntimeEnvSetupError": PlanError,
+    "TaskPlacementGroupRemoved": PlanError,
+    "TaskUnschedulableError": PlanError,
+    # Something in the party, or in Ray, raised.
+    "AsyncioActorExit": PartyError,
+    "CrossLanguageError": PartyError,
+    "ObjectRefStreamEndOfStreamError": PartyError,
+    "ObjectStoreFullError": PartyError,
+    "OufOfBandObjectRefSerializationException": PartyError,
+    "OutOfDiskError": PartyError,
+    "PendingCallsLimitExceeded": PartyError,
+    "RayCgraphCapacityExceeded": PartyError,
+    "RayChannelError": PartyError,
+    "RayDirectTransportError": PartyError,
+    "RayError": PartyError,
+    "RaySystemError": PartyError,
+    "RayTaskError": PartyError,
+    "StreamingGeneratorReplayInconsistentError": PartyError,
+    "TaskCancelledError": PartyError,
+    "UnserializableException": PartyError,
+    "UserCodeException": PartyError,
+}
+
+_MEANING: Mapping[type[FedRayError], str] = {
+    PartyLost: "has ended or cannot be reached",
+    PartyTimeout: "did not answer in time and may still be working",
+    PlanError: "has no place in the cluster",
+    PartyError: "failed outside the code it was asked to run",
+}
+
+
+def translate(error: BaseException, party: str, method: str) -> FedRayError:
+    """Returns our error for one of Ray's, naming party and call.
+
+    Args:
+        error: What Ray raised.
+        party: Whom the call was for.
+        method: What was called.
+    """
+    names = (cls.__name__ for cls in type(error).__mro__)
+    kind = next((TABLE[name] for name in names if name in TABLE), PartyError)
+    message = f"party {party!r} {_MEANING[kind]} ({method}): {reason(error)}"
+    if issubclass(kind, PartyLost):
+        return kind(message, party=party)
+    if issubclass(kind, PartyError):
+        return kind(message, party=party, function=method, remote_type=type(error).__name__)
+    return kind(message)
+
+
+def reason(error: BaseException) -> str:
+    """Returns the first lines of an error that say something, without the paragraphs of advice that follow."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:1])[:300] or type(error).__name__

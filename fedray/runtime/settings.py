@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks the arguments of `init` and makes them what each party is told. Pure, but for drawing a seed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from fedray.errors import PlanError
+from fedray.party.egress import DRIVER, POLICIES
+from fedray.types import PartyConfig, PartyName
+
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+_NAME_BYTES = 64
+_SEEDS = 2**63
+
+
+def checked_names(parties: Sequence[PartyName]) -> tuple[PartyName, ...]:
+    """Returns the parties' names.
+
+    Raises:
+        PlanError: They are no list of different, printable names.
+    """
+    if isinstance(parties, str) or not isinstance(parties, Sequence) or not parties:
+        raise PlanError(f"parties: expected a list of names such as ['alice', 'bob'], found {parties!r}")
+    for name in parties:
+        if not isinstance(name, str) or not name or not name.isprintable() or name != name.strip():
+            raise PlanError(f"parties: expected printable names without blanks around them, found {name!r}")
+        if len(name.encode()) > _NAME_BYTES:
+            raise PlanError(f"parties: expected names of at most {_NAME_BYTES} bytes, found {name!r}")
+        if name == DRIVER:
+            raise PlanError(f"parties: {DRIVER!r} is what the ledger calls this process; choose another name")
+    repeated = sorted({name for name in parties if parties.count(name) > 1})
+    if repeated:
+        raise PlanError(f"parties: expected different names, found {', '.join(map(repr, repeated))} more than once")
+    return tuple(parties)
+
+
+def checked_settings(
+    names: tuple[PartyName, ...],
+    seed: int | None,
+    egress: Literal["default", "strict"],
+    resources: Mapping[PartyName, Mapping[str, float]] | None,
+    log_level: str,
+    threads: int | None,
+) -> dict[PartyName, PartyConfig]:
+    """Returns what each party is told; a seed that is not given is drawn from the operating system.
+
+    Raises:
+        PlanError: An argument is wrong.
+    """
+    if seed is not None and not (_is_int(seed) and 0 <= seed < _SEEDS):
+        raise PlanError(f"seed: expected an integer from 0 to 2**63 - 1, found {seed!r}")
+    if egress not in POLICIES:
+        raise PlanError(f"egress: expected one of {', '.join(map(repr, POLICIES))}, found {egress!r}")
+    if log_level not in LOG_LEVELS:
+        raise PlanError(f"log_level: expected one of {', '.join(map(repr, LOG_LEVELS))}, found {log_level!r}")
+    if threads is not None and not (_is_int(threads) and threads >= 1):
+        raise PlanError(f"threads: expected a positive integer, found {threads!r}")
+    asked = _checked_resources(names, resources or {})
+    drawn = int.from_bytes(os.urandom(8)) % _SEEDS if seed is None else seed
+    return {name: PartyConfig(name, names, drawn, egress, threads or 1, log_level, asked.get(name)) for name in names}
+
+
+def checked_address(address: str | None) -> str:
+    """Returns the address, `"auto"` for None.
+
+    Raises:
+        PlanError: It is none.
+    """
+    if address is None:
+        return "auto"
+    if not isinstance(address, str) or not (address in ("local", "inline", "auto") or ":" in address):
+        raise PlanError(
+            f"address: expected 'local', 'inline', 'auto', 'host:port', 'ray://host:port' or None, found {address!r}"
+        )
+    return address
+
+
+def _checked_resources(
+    names: tuple[PartyName, ...], resources: Mapping[PartyName, Mapping[str, float]]
+) -> dict[PartyName, dict[str, float]]:
+    if not isinstance(resources, Mapping):
+        raise PlanError(f"resources: expected e.g. {{'alice': {{'CPU': 1}}}}, found {resources!r}")
+    for party, wanted in resources.items():
+        if party not in names:
+            raise PlanError(f"resources: unknown party {party!r}; this session has {', '.join(map(repr, names))}")
+        if not isinstance(wanted, Mapping):
+            raise PlanError(f"resources: expected e.g. {{{party!r}: {{'CPU': 1}}}}, found {wanted!r} for {party!r}")
+        for kind, amount in wanted.items():
+            if not isinstance(kind, str) or isinstance(amount, bool) or not isinstance(amount, int | float):
+                raise PlanError(f"resources: {party!r} asks for {kind!r}: {amount!r}; expected a name and a number")
+            if not 0 <= amount < float("inf"):
+                raise PlanError(f"resources: {party!r} asks for {amount!r} {kind}; expected a number from 0 on")
+    return {party: dict(wanted) for party, wanted in resources.items()}
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
