@@ -5,9 +5,13 @@ Importing this package starts nothing, and imports neither Ray nor a machine-lea
 """
 
 from fedray import errors, utils
+from fedray.data.statistics import use_by_default as _use_by_default
 from fedray.device import PYU, SPU, PYUObject, SPUObject, proxy, reveal, to, wait
 from fedray.runtime.session import init, ledger, shutdown
+from fedray.security.aggregation import SecureAggregator as _SecureAggregator
 from fedray.utils import testing as _testing  # noqa: F401 (so that sf.utils.testing resolves)
+
+_use_by_default(_SecureAggregator)
 
 __all__ = [
     "PYU",

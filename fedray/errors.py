@@ -11,6 +11,7 @@
     ├── EgressDenied       the party's policy does not let this value leave
     ├── ProtocolError      a message of the masked-sum protocol is wrong, late, or refused
     │   └── EncodingError  a number or a byte string cannot be encoded or decoded
+    │       └── NotFinite  a number is NaN or infinite
     ├── PartyError         code that ran inside a party raised; carries the remote traceback
     ├── PartyLost          a party's process has ended or cannot be reached
     └── PartyTimeout       a party did not answer in time; it may still be working
@@ -51,6 +52,10 @@ class ProtocolError(FedRayError):
 
 class EncodingError(ProtocolError, ValueError):
     """A number does not fit the ring, or bytes do not decode."""
+
+
+class NotFinite(EncodingError):
+    """A number that is to be summed is NaN or infinite."""
 
 
 class PartyError(FedRayError):

@@ -182,8 +182,25 @@ class Backend(Protocol):
             PlanError: The optimizer follows a schedule of its own.
         """
 
-    def export_model(self) -> bytes:
-        """Returns the compiled model in the framework's own file format."""
+    def facts(self) -> ModelFacts:
+        """Returns names and shapes of tensors and metrics.
+
+        Raises:
+            PlanError: No data has been bound yet.
+        """
+
+    def arrays(self) -> list[NDArray[Any]]:
+        """Returns the weights in the framework's own order."""
+
+    def set_arrays(self, values: Sequence[NDArray[Any]]) -> None:
+        """Sets the weights from arrays in the framework's own order.
+
+        Raises:
+            DataError: Their number or a shape is not the model's.
+        """
+
+    def export_model(self, weights_only: bool = False) -> bytes:
+        """Returns the compiled model, or its weights alone, in the framework's own file format."""
 
     def import_model(self, content: bytes) -> None:
         """Takes weights and optimizer state from such a file.

@@ -11,25 +11,24 @@ import contextlib
 import logging
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedray.backends import keras_checks as checks
-from fedray.backends.backend import Batch, Data, ParamSpec
+from fedray.backends import keras_files as files
+from fedray.backends.backend import Batch, Data, ModelFacts, ParamSpec
+from fedray.backends.keras_fitted import Fitted, fit
 from fedray.backends.keras_flat import FlatVariables
-from fedray.backends.keras_graph import Steps, flat_logs, pack
-from fedray.backends.keras_metrics import KerasMetrics
+from fedray.backends.keras_graph import Steps
 from fedray.backends.keras_state import BUILDING, LocalState, seeded
 from fedray.backends.quiet import quiet
 from fedray.errors import DataError, PlanError
-from fedray.metrics import Mean, Metric
+from fedray.metrics import Metric
 from fedray.strategies.strategy import Hook, State
 from fedray.types import Vector
 
@@ -47,25 +46,6 @@ class KerasData:
 
     tensors: tuple[Any, ...]
     rows: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Reported:
-    """What one kind of step reports: metrics that the model keeps, and bare values of a custom step."""
-
-    metrics: tuple[str, ...]
-    logs: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Fitted:
-    """What is known once data has passed through the model: its metrics, its steps, and the shape of its output."""
-
-    metrics: KerasMetrics
-    steps: Steps
-    trained: _Reported
-    tested: _Reported
-    output_shape: tuple[int, ...]
 
 
 class KerasBackend:
@@ -87,7 +67,7 @@ class KerasBackend:
         self._noise_seed = noise_seed
         self._functions: dict[Any, Callable[..., Any]] = {}
         self._flat: FlatVariables | None = None
-        self._fitted: _Fitted | None = None
+        self._fitted: Fitted | None = None
         self._log_sums = np.zeros(0)
         self._log_rows = 0
         self._fingerprint = b""
@@ -172,26 +152,25 @@ class KerasBackend:
 
     def take_metrics(self) -> list[Metric]:
         """Returns the training metrics accumulated since the last call, and resets them."""
-        metrics, reported = self._ready().metrics, self._ready().trained
-        taken = metrics.read(reported.metrics) + _means(reported.logs, self._log_sums, self._log_rows)
-        metrics.reset()
-        self._log_sums, self._log_rows = np.zeros(len(reported.logs)), 0
+        fitted = self._ready()
+        taken = fitted.trained.read(self._log_sums, self._log_rows)
+        fitted.metrics.reset()
+        self._log_sums, self._log_rows = np.zeros(len(fitted.trained.logs)), 0
         return taken
 
     def evaluate(self, data: Data, batches: Sequence[Batch]) -> list[Metric]:
         """Returns the metrics over the batches; training metrics are not touched."""
-        metrics, reported = self._ready().metrics, self._ready().tested
+        fitted = self._ready()
         tensors, rows, ends = self._arguments(data, batches)
         specs = self._batch_specs(tensors)
-        function = self._traced(("evaluate", specs), self._ready().steps.evaluate, *specs)
-        kept = [variable.numpy() for variable in metrics.variables]
+        function = self._traced(("evaluate", specs), fitted.steps.evaluate, *specs)
+        kept = fitted.metrics.values()
         try:
-            metrics.reset()
-            sums = function(tensors, rows, ends).numpy().astype(np.float64)
-            return metrics.read(reported.metrics) + _means(reported.logs, sums, len(rows))
+            fitted.metrics.reset()
+            sums = function(tensors, rows, ends).numpy()
+            return fitted.tested.read(sums, len(rows))
         finally:
-            for variable, value in zip(metrics.variables, kept, strict=True):
-                variable.assign(value)
+            fitted.metrics.set_values(kept)
 
     def finish(self, metrics: Sequence[Metric]) -> list[Metric]:
         """Returns metrics whose states are sums over parties with their values computed by the stock metric."""
@@ -201,11 +180,9 @@ class KerasBackend:
         """Returns the model's outputs, row by row."""
         tensors = self._tensors(data)[:1]
         data_spec, row_spec, _ = self._batch_specs(tensors)
-        function = self._traced(("predict", data_spec), self._ready().steps.predict, data_spec, row_spec)
+        function = self._traced(("predict", data_spec), self._predictor.predict, data_spec, row_spec)
         parts = [function(tensors, self._tf.constant(batch.rows, self._tf.int64)).numpy() for batch in batches]
-        if not parts:
-            return np.empty((0, *self._ready().output_shape[1:]), np.float32)
-        return np.concatenate(parts)
+        return np.concatenate([np.empty((0, *self._output_shape), self._output_dtype), *parts])
 
     def snapshot(self) -> Mapping[str, Any]:
         """Returns all local state but the weights; tensors that share memory with the variables until those change."""
@@ -232,33 +209,47 @@ class KerasBackend:
         except TypeError:
             raise PlanError("learning_rate: the optimizer follows a schedule of its own, expected a number") from None
 
-    def export_model(self) -> bytes:
-        """Returns the compiled model as the content of a `.keras` file."""
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "model.keras")
-            self._model.save(path)
-            return path.read_bytes()
+    def facts(self) -> ModelFacts:
+        """Returns names and shapes of tensors and metrics; data must have been bound."""
+        fitted = self._ready()
+        return ModelFacts(
+            self.spec,
+            fitted.trained.words,
+            fitted.tested.words,
+            fitted.metrics.directions,
+        )
+
+    def export_model(self, weights_only: bool = False) -> bytes:
+        """Returns the compiled model as the content of a `.keras` file, or its weights as that of a `.weights.h5`."""
+        return files.export_model(self._model, weights_only)
 
     def import_model(self, content: bytes) -> None:
         """Takes weights and optimizer state from the content of a `.keras` file; runs none of its code."""
-        flat = self._variables()
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "model.keras")
-            path.write_bytes(content)
-            try:
-                self._model.load_weights(path)
-            except (ValueError, KeyError, OSError) as error:
-                names = ", ".join(flat.spec.names)
-                raise DataError(f"the file does not hold the weights of this model ({names})") from error
+        weights, local = self.weights(), self.snapshot()
+        try:
+            files.import_model(self._model, content)
+        except DataError:
+            # Keras loads layer by layer: a file that does not fit has changed the layers before the one that shows it.
+            self.set_weights(weights)
+            self.restore(local)
+            raise
+
+    def arrays(self) -> list[NDArray[Any]]:
+        """Returns the weights in the order of Keras's `get_weights()`."""
+        return files.arrays(self._model)
+
+    def set_arrays(self, values: Sequence[NDArray[Any]]) -> None:
+        """Sets the weights from arrays in the order of Keras's `get_weights()`."""
+        files.set_arrays(self._model, values)
 
     def _variables(self) -> FlatVariables:
         if self._flat is None:
             raise PlanError(f"model {self._model.name!r} learns its shape from the data; bind data first")
         return self._flat
 
-    def _ready(self) -> _Fitted:
+    def _ready(self) -> Fitted:
         if self._fitted is None:
-            raise PlanError(f"model {self._model.name!r} has seen no data yet; bind data first")
+            raise PlanError(f"model {self._model.name!r} has seen no data with labels yet; bind such data first")
         return self._fitted
 
     @property
@@ -271,6 +262,7 @@ class KerasBackend:
         self._model.optimizer.build(self._model.trainable_variables)
         self._local = LocalState(self._tf, [v.value for v in self._flat.variables], self._noise_seed)
         self._local.adopt(v.value for v in (*self._model.variables, *self._model.optimizer.variables))
+        self._predictor = Steps(self._tf, self._model, self._flat, (), ())
 
     def _try_on(self, x: NDArray[Any], y: NDArray[Any] | None, sample_weight: NDArray[Any] | None) -> None:
         """Passes two rows through model and loss: builds what is unbuilt, and finds what does not fit."""
@@ -279,35 +271,22 @@ class KerasBackend:
         output = self._seeded(lambda: self._model(tensors[0]))
         if not self._tf.is_tensor(output):
             raise PlanError(f"model {self._model.name!r} has several outputs, which is not supported")
-        if not checks.is_custom(self._keras, self._model, "compute_loss"):
+        self._output_shape, self._output_dtype = tuple(output.shape[1:]), output.dtype.as_numpy_dtype
+        if y is not None and self._needs_labels:
             checks.check_labels(self._keras, self._model, y, tuple(output.shape))
         if self._flat is None:
             self._seeded(self._take_variables)
-        if self._fitted is None:
-            self._fitted = self._seeded(lambda: self._fit(tensors, output))
+        if self._fitted is None and (y is not None or not self._needs_labels):
+            flat = self._variables()
+            self._fitted = self._seeded(lambda: fit(self._tf, self._keras, self._model, flat, tensors, output))
+            self._local.adopt(v.value for v in self._ready().metrics.variables)
             self._log_sums = np.zeros(len(self._ready().trained.logs))
 
-    def _fit(self, tensors: Sequence[Any], output: Any) -> _Fitted:
-        """Builds loss and metrics on two rows, and finds out what the steps report."""
-        x, y, sample_weight = tensors
-        if y is not None:
-            if self._model.loss is not None:
-                Steps(self._tf, self._model, self._variables(), (), ()).loss(x, y, output, sample_weight, False)
-            self._model.compute_metrics(x, y, output, sample_weight=sample_weight)
-        metrics = KerasMetrics(self._keras, self._model)
-        metrics.reset()
-        self._local.adopt(v.value for v in metrics.variables)
-        batch = tuple(tensor for tensor in tensors if tensor is not None)
-        trained, tested = (self._reported(step, batch, metrics.names) for step in ("train_step", "test_step"))
-        steps = Steps(self._tf, self._model, self._variables(), trained.logs, tested.logs)
-        return _Fitted(metrics, steps, trained, tested, tuple(output.shape))
-
-    def _reported(self, step: str, batch: tuple[Any, ...], names: tuple[str, ...]) -> _Reported:
-        if not checks.is_custom(self._keras, self._model, step):
-            return _Reported(names, ())
-        traced = self._tf.function(getattr(self._model, step), autograph=False).get_concrete_function(pack(batch))
-        logs = flat_logs(traced.structured_outputs)
-        return _Reported(tuple(n for n in names if n in logs), tuple(n for n in logs if n not in names))
+    @property
+    def _needs_labels(self) -> bool:
+        """Whether the labels go into a stock loss; a step or loss of the user's own says itself what it needs."""
+        custom = (checks.is_custom(self._keras, self._model, method) for method in ("train_step", "compute_loss"))
+        return self._model.loss is not None and not any(custom)
 
     def _seeded(self, work: Callable[[], Any]) -> Any:
         return seeded(self._keras, self._seed, work)
@@ -328,6 +307,8 @@ class KerasBackend:
 
     def _arguments(self, data: Data, batches: Sequence[Batch]) -> tuple[tuple[Any, ...], Any, NDArray[np.int64]]:
         """Returns a data set's tensors, all row numbers end to end, and where each batch ends."""
+        if self._needs_labels and len(self._tensors(data)) == 1:
+            raise DataError(f"y: model {self._model.name!r} is trained and evaluated on labels, found none")
         rows = np.concatenate([np.empty(0, np.int64), *(batch.rows for batch in batches)])
         ends = np.cumsum([len(batch.rows) for batch in batches], dtype=np.int64)
         return self._tensors(data), self._tf.constant(rows), self._tf.constant(ends)
@@ -379,12 +360,21 @@ def _view(tensor: Any) -> Vector:
     return np.asarray(memoryview(tensor))
 
 
-def _means(names: Sequence[str], sums: NDArray[np.float64], rows: int) -> list[Metric]:
-    return [Mean(name, float(total), float(rows)) for name, total in zip(names, sums, strict=True)]
-
-
 def _identity(hook: Hook) -> Any:
     """Returns what makes two hooks the same, so that one made anew with the same settings is not traced again."""
     if isinstance(hook, partial):
         return hook.func, hook.args, tuple(sorted(hook.keywords.items()))
     return hook
+
+
+def make(builder: Callable[[], Any], seed: int, noise_seed: int, threads: int) -> KerasBackend:
+    """Returns the backend of one party; see `fedray.backends.make_backend`."""
+    return KerasBackend(builder, seed=seed, noise_seed=noise_seed, threads=threads)
+
+
+def build_at_driver(builder: Callable[[], Any], weights: Sequence[NDArray[Any]]) -> Any:
+    """Returns a model of the builder with these weights; see `fedray.backends.build_at_driver`."""
+    with contextlib.nullcontext() if "tensorflow" in sys.modules else quiet():
+        model = builder()
+    model.set_weights(list(weights))
+    return model

@@ -114,23 +114,21 @@ def check_input(model: Any, x: NDArray[Any]) -> None:
         raise DataError(f"x: model {model.name!r} expects rows of shape {expected}, found {found}")
 
 
-def check_labels(keras: Any, model: Any, y: NDArray[Any] | None, output: Shape) -> None:
+def check_labels(keras: Any, model: Any, y: NDArray[Any], output: Shape) -> None:
     """Compares labels with what the stock loss needs; losses of the user's own are left to say so themselves.
 
     Args:
         keras: The keras module.
         model: A compiled model.
-        y: All labels of the party, or None.
+        y: All labels of the party.
         output: Shape of the model's output, batch axis first.
 
     Raises:
-        DataError: The labels are missing, of the wrong shape, or name a class the model does not have.
+        DataError: The labels are of the wrong shape, or name a class the model does not have.
     """
     loss, name = _stock_loss(keras, model.loss)
     if loss is None:
         return
-    if y is None:
-        raise DataError(f"y: the loss {name!r} expects labels, found none")
     found = y.shape[1:]
     if name.startswith("sparse"):
         if not _fits(output[1:-1], found):

@@ -60,6 +60,13 @@ class KerasMetrics:
         return tuple(self._metrics)
 
     @property
+    def directions(self) -> dict[str, str]:
+        """Metric name -> `"max"` or `"min"`, where Keras knows which is better."""
+        known = {name: getattr(metric, "_direction", None) for name, metric in self._metrics.items()}
+        ways = {"up": "max", "down": "min"}
+        return {name: ways[direction] for name, direction in known.items() if direction in ways}
+
+    @property
     def variables(self) -> list[Any]:
         """All state variables."""
         return [variable for metric in self._metrics.values() for variable in metric.variables]
@@ -67,6 +74,14 @@ class KerasMetrics:
     def read(self, names: Sequence[str] | None = None) -> list[Metric]:
         """Returns the metrics over the rows since the last reset, those of the given names or all."""
         return [self._read(name) for name in (self.names if names is None else names)]
+
+    def values(self) -> list[NDArray[Any]]:
+        """Returns all state variables as they are."""
+        return [variable.numpy() for variable in self.variables]
+
+    def set_values(self, values: Sequence[NDArray[Any]]) -> None:
+        """Puts back what `values` returned."""
+        _assign(self.variables, values)
 
     def reset(self) -> None:
         """Forgets the rows seen."""

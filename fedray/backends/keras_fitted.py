@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What becomes known once data has passed through a Keras model: its metrics and what its steps report.
+
+Works on the modules and the model it is handed; imports no framework.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedray.backends import keras_checks as checks
+from fedray.backends.keras_flat import FlatVariables
+from fedray.backends.keras_graph import Steps, flat_logs, pack
+from fedray.backends.keras_metrics import KerasMetrics
+from fedray.metrics import Mean, Metric, words
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """What one kind of step reports, as Keras's history would: metrics of the model, bare values of a custom step.
+
+    Attributes:
+        owner: All metrics of the model.
+        metrics: Names of those that the step reports.
+        logs: Names of values that it returns and no metric keeps; they are averaged over rows.
+    """
+
+    owner: KerasMetrics
+    metrics: tuple[str, ...]
+    logs: tuple[str, ...]
+
+    def read(self, sums: NDArray[np.floating[Any]], rows: int) -> list[Metric]:
+        """Returns the metrics, those of bare values from their sums over rows."""
+        means = [Mean(name, float(total), float(rows)) for name, total in zip(self.logs, sums, strict=True)]
+        return [*self.owner.read(self.metrics), *means]
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Names of the words that the metrics' states flatten to."""
+        return words(self.read(np.zeros(len(self.logs)), 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A model that has seen data.
+
+    Attributes:
+        metrics: Its metrics.
+        steps: Its steps, to be traced.
+        trained: What its train_step reports.
+        tested: What its test_step reports.
+    """
+
+    metrics: KerasMetrics
+    steps: Steps
+    trained: Reported
+    tested: Reported
+
+
+def fit(tf: Any, keras: Any, model: Any, flat: FlatVariables, tensors: Sequence[Any], output: Any) -> Fitted:
+    """Builds loss and metrics on a few rows, and finds out what the steps report.
+
+    Args:
+        tf: The tensorflow module.
+        keras: The keras module.
+        model: A built, compiled model.
+        flat: Its variables.
+        tensors: x, y and sample_weight of a few rows; None for what there is not.
+        output: What the model returns for x.
+    """
+    x, y, sample_weight = tensors
+    if y is not None:
+        if model.loss is not None:
+            Steps(tf, model, flat, (), ()).loss(x, y, output, sample_weight, training=False)
+        model.compute_metrics(x, y, output, sample_weight=sample_weight)
+    metrics = KerasMetrics(keras, model)
+    metrics.reset()
+    batch = tuple(tensor for tensor in tensors if tensor is not None)
+    trained, tested = (_reported(tf, keras, model, step, batch, metrics) for step in ("train_step", "test_step"))
+    return Fitted(metrics, Steps(tf, model, flat, trained.logs, tested.logs), trained, tested)
+
+
+def _reported(tf: Any, keras: Any, model: Any, step: str, batch: tuple[Any, ...], metrics: KerasMetrics) -> Reported:
+    if not checks.is_custom(keras, model, step):
+        return Reported(metrics, metrics.names, ())
+    # Traced, not run: the weights must not move.
+    traced = tf.function(getattr(model, step), autograph=False).get_concrete_function(pack(batch))
+    logs = flat_logs(traced.structured_outputs)
+    known = tuple(name for name in metrics.names if name in logs)
+    return Reported(metrics, known, tuple(name for name in logs if name not in metrics.names))

@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: Apache-2.0
+"""FLModel: one model trained by several parties, with the manners of a Keras model.
+
+The driver's side only: it checks arguments, plans, and hands the plan to a run. Nothing of a run is kept on the object.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fedray.backends import BACKENDS, build_at_driver
+from fedray.data.ndarray import FedNdarray
+from fedray.device import PYU, PYUObject
+from fedray.errors import PlanError
+from fedray.metrics import Metric
+from fedray.ml.nn.callbacks import CallbackList, LearningRate, ModelAccess
+from fedray.ml.nn.federation import Federation
+from fedray.ml.nn.fitting import FitRun
+from fedray.ml.nn.history import History
+from fedray.ml.nn.plan import plan_evaluate, plan_fit, whole
+from fedray.ml.nn.progress import EpochBar, Verbose, check_verbose
+from fedray.ml.nn.source import Source, check_source
+from fedray.runtime.session import current
+from fedray.security.aggregation import Aggregator, PlainAggregator, SecureAggregator
+from fedray.strategies import make_strategy
+from fedray.types import PartyName
+
+
+class FLModel:
+    """A model that several parties train together.
+
+    Every party builds the model under the same seed and keeps its own rows; what leaves a party in a round is its
+    protected update. The parties' optimizers keep their state from one `fit` to the next.
+
+    Args:
+        server: The party that sums; None takes the aggregator's.
+        device_list: The parties that hold rows. The server may be one of them.
+        model: A function without arguments that returns a compiled model; it is called inside each party.
+        aggregator: How updates are summed; None is `SecureAggregator(server, device_list)`.
+        strategy: `"fed_avg_w"` averages weights, `"fed_avg_g"` gradients, `"fed_avg_u"` updates; `"fed_prox"` averages
+            weights that are pulled towards the global ones by `mu`.
+        strategy_parameters: Its settings, e.g. `{"mu": 0.1}`.
+        backend: `"tensorflow"`.
+        random_seed: Seed of initial weights; None takes the session's.
+        local_metrics: Whether each party's own metrics and losses come to the driver, as egress kind `metrics`.
+
+    Raises:
+        NotInitialized: No session is running.
+        PlanError: An argument cannot work; the message names it.
+        PartyError: `model` failed inside a party.
+    """
+
+    def __init__(
+        self,
+        server: PYU | None = None,
+        device_list: Sequence[PYU] = (),
+        model: Callable[[], Any] | None = None,
+        aggregator: Aggregator | None = None,
+        strategy: str = "fed_avg_w",
+        backend: str = "tensorflow",
+        random_seed: int | None = None,
+        *,
+        strategy_parameters: Mapping[str, float] | None = None,
+        local_metrics: bool = True,
+    ) -> None:
+        session = current()
+        self._devices = _checked_devices(device_list)
+        if not callable(model):
+            raise PlanError(f"model: expected a function that returns a compiled model, found {type(model).__name__}")
+        if backend not in BACKENDS:
+            raise PlanError(f"backend: expected one of {', '.join(BACKENDS)}; found {backend!r}")
+        made = make_strategy(strategy, strategy_parameters)
+        self._aggregator = _checked_aggregator(server, self._devices, aggregator)
+        self._seed = session.seed if random_seed is None else whole("random_seed", random_seed, least=0)
+        self._builder, self._backend = model, backend
+        self._federation = Federation(
+            session, self._aggregator, self._devices, model, backend, made, self._seed, local_metrics
+        )
+
+    def fit(
+        self,
+        x: FedNdarray,
+        y: FedNdarray,
+        *,
+        batch_size: int = 32,
+        epochs: int = 1,
+        verbose: Verbose = "auto",
+        callbacks: Sequence[Any] | None = None,
+        validation_data: tuple[FedNdarray, ...] | None = None,
+        shuffle: bool = True,
+        class_weight: Mapping[int, float] | None = None,
+        sample_weight: FedNdarray | None = None,
+        initial_epoch: int = 0,
+        validation_freq: int | Sequence[int] = 1,
+        aggregate_freq: int = 1,
+        sampler_method: str = "batch",
+        random_seed: int | None = None,
+    ) -> History:
+        """Trains, and returns the history; arguments mean what they mean in Keras's `fit`.
+
+        Args:
+            x: Rows.
+            y: Labels, as the model's loss wants them.
+            batch_size: Rows in one local batch of each party.
+            epochs: Epoch to stop before.
+            verbose: `"auto"` or 1: a bar per epoch; 2: a line per epoch; 0: nothing.
+            callbacks: Stock Keras callbacks; they run at the driver on the aggregated metrics.
+            validation_data: `(x, y)` or `(x, y, sample_weight)`.
+            shuffle: Whether each party deals its rows in a new order each epoch.
+            class_weight: Weight of each class.
+            sample_weight: One weight per row.
+            initial_epoch: Epoch to start with.
+            validation_freq: Epochs between validations, or a list of epochs counted from 1.
+            aggregate_freq: Local batches between two sums.
+            sampler_method: `"batch"`, or `"poisson"` (each row with probability batch_size / rows).
+            random_seed: Seed of the order of rows; None takes the model's.
+
+        Raises:
+            PlanError: An argument cannot work; nothing has started.
+            DataError: A party's rows or labels do not fit.
+            NotFinite: A party's weights became NaN or infinite; the round was put back.
+            PartyLost: A party's process ended; the message names party and round.
+        """
+        level = check_verbose(verbose)
+        train = check_source(self._devices, x, y, sample_weight)
+        validation = self._checked_validation(validation_data)
+        rate = LearningRate()
+        watched = CallbackList(callbacks or (), self._access(rate))
+        seed = self._seed if random_seed is None else whole("random_seed", random_seed, least=0)
+        plan = plan_fit(
+            train.sizes,
+            seed=seed,
+            batch_size=batch_size,
+            epochs=epochs,
+            initial_epoch=initial_epoch,
+            aggregate_freq=aggregate_freq,
+            sampler_method=sampler_method,
+            shuffle=shuffle,
+            validation_freq=validation_freq,
+            every_round=watched.wants_rounds,
+            alone=self._alone,
+        )
+        facts = self._federation.bind("train", train, class_weight)
+        if validation is not None:
+            facts = self._federation.bind("evaluate", validation)
+        self._federation.open(plan.largest_weight())
+        params = {"epochs": epochs, "steps": plan.steps, "batch_size": batch_size, "verbose": level, "seed": seed}
+        watched.prepare(params, facts.directions)
+        run = FitRun(self._federation, facts, plan, train, validation, watched, History(params), level, rate)
+        return run.execute()
+
+    def evaluate(
+        self,
+        x: FedNdarray,
+        y: FedNdarray,
+        *,
+        batch_size: int = 32,
+        sample_weight: FedNdarray | None = None,
+        verbose: Verbose = "auto",
+    ) -> tuple[list[Metric], dict[PartyName, list[Metric]]]:
+        """Returns the metrics over all parties' rows, and each party's own.
+
+        Args:
+            x: Rows.
+            y: Labels.
+            batch_size: Rows in one local batch.
+            sample_weight: One weight per row.
+            verbose: 0 for silence; otherwise a line.
+
+        Raises:
+            PlanError: An argument cannot work.
+            DataError: A party's rows or labels do not fit.
+        """
+        level = check_verbose(verbose)
+        source = check_source(self._devices, x, y, sample_weight)
+        plan = plan_evaluate(source.sizes, batch_size=batch_size, alone=self._alone)
+        facts = self._federation.bind("evaluate", source)
+        self._federation.open()
+        with EpochBar(level, "evaluate", plan.steps) as bar:
+            reports = self._federation.evaluate(facts, source, plan.batch_size)
+            overall = list(next(iter(reports.values())).overall)
+            bar.finish({metric.name: float(metric) for metric in overall})
+        return overall, {party: list(report.local) for party, report in reports.items() if report.local}
+
+    def predict(self, x: FedNdarray, *, batch_size: int = 32) -> dict[PYU, PYUObject]:
+        """Returns each party's predictions for its own rows; they stay with their party.
+
+        Args:
+            x: Rows, at any of the model's parties.
+            batch_size: Rows in one local batch.
+
+        Raises:
+            PlanError: A party that holds rows is not one of the model's.
+        """
+        if not isinstance(x, FedNdarray):
+            raise PlanError(f"x: expected a FedNdarray, found {type(x).__name__}")
+        rows = whole("batch_size", batch_size, least=1)
+        strangers = [device.name for device in x.partitions if device not in self._devices]
+        if strangers:
+            raise PlanError(f"x: expected parts at the model's parties only, found parts at {strangers}")
+        return {device: self._federation.predict(device, part, rows) for device, part in x.partitions.items()}
+
+    def save(self, path: str | Path) -> None:
+        """Saves the global model at the driver as a stock Keras file (`.keras`).
+
+        Raises:
+            PlanError: The path ends otherwise.
+        """
+        self._write(Path(path), ".keras", weights_only=False)
+
+    def load(self, path: str | Path) -> None:
+        """Replaces the weights, everywhere, by those in a `.keras` file at the driver.
+
+        Raises:
+            PlanError: There is no such file.
+            DataError: It holds another model.
+        """
+        file = Path(path)
+        if not file.is_file():
+            raise PlanError(f"load: no file {str(file)!r}; expected one that save(path) wrote")
+        self._federation.import_model(file.read_bytes())
+
+    def global_model(self) -> Any:
+        """Returns the global model as a stock Keras model in this process (imports Keras)."""
+        return build_at_driver(self._backend, self._builder, self._federation.arrays())
+
+    def _write(self, path: Path, suffix: str, *, weights_only: bool) -> None:
+        if path.suffix != Path(suffix).suffix or not path.name.endswith(suffix):
+            raise PlanError(f"path: expected a name that ends in {suffix}, found {str(path)!r}")
+        path.write_bytes(self._federation.export_model(weights_only))
+
+    @property
+    def _alone(self) -> bool:
+        return isinstance(self._aggregator, PlainAggregator)
+
+    def _checked_validation(self, data: Any) -> Source | None:
+        if data is None:
+            return None
+        if not isinstance(data, tuple | list) or len(data) not in (2, 3):
+            raise PlanError("validation_data: expected (x, y) or (x, y, sample_weight)")
+        source = check_source(self._devices, *data, prefix="validation ")
+        plan_evaluate(source.sizes, alone=self._alone)
+        return source
+
+    def _access(self, rate: LearningRate) -> ModelAccess:
+        federation = self._federation
+
+        def set_rate(value: float) -> None:
+            if not math.isfinite(value) or value < 0:
+                raise PlanError(f"learning_rate: expected a finite number of 0 or more, found {value}")
+            rate.value = value
+
+        return ModelAccess(
+            get_weights=federation.arrays,
+            set_weights=federation.set_arrays,
+            save=self.save,
+            save_weights=lambda path: self._write(Path(path), ".weights.h5", weights_only=True),
+            get_learning_rate=lambda: federation.learning_rate() if rate.value is None else rate.value,
+            set_learning_rate=set_rate,
+        )
+
+
+def _checked_devices(device_list: Sequence[PYU]) -> tuple[PYU, ...]:
+    devices = tuple(device_list)
+    if not devices or not all(isinstance(device, PYU) for device in devices):
+        raise PlanError(f"device_list: expected the PYUs that hold rows, found {device_list!r}")
+    if len(set(devices)) != len(devices):
+        raise PlanError(f"device_list: every party once, found {[device.name for device in devices]}")
+    return devices
+
+
+def _checked_aggregator(server: PYU | None, devices: tuple[PYU, ...], aggregator: Aggregator | None) -> Aggregator:
+    if server is not None and not isinstance(server, PYU):
+        raise PlanError(f"server: expected a PYU, found {type(server).__name__}")
+    if aggregator is None:
+        if server is None:
+            raise PlanError("server: expected the PYU that sums, or an aggregator that names one; found neither")
+        return SecureAggregator(server, devices)
+    if not isinstance(aggregator, Aggregator):
+        raise PlanError(f"aggregator: expected a SecureAggregator or another aggregator, found {aggregator!r}")
+    if server is not None and server != aggregator.server:
+        raise PlanError(f"server: found {server.name}, but the aggregator's server is {aggregator.server.name}")
+    if set(aggregator.participants) != set(devices):
+        raise PlanError(
+            f"aggregator: its participants are {sorted(p.name for p in aggregator.participants)}, but device_list is "
+            f"{sorted(d.name for d in devices)}; they must be the same parties"
+        )
+    return aggregator

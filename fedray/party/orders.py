@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the driver orders, and what the server answers: the records that travel around the rounds.
+
+An order says everything that a party's input to its rounds depends on, besides the model and the party's own data.
+Every party hashes the order it received into its keys, so parties that were told different things cannot be summed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedray.party.batches import Sampling
+from fedray.protocol.scheme import Manifest, View
+from fedray.types import PartyName, Round
+
+
+@dataclass(frozen=True, slots=True)
+class TrainOrder:
+    """Consecutive rounds of one epoch, up to where the driver has something to do.
+
+    Attributes:
+        number: Protocol number of the first round; the others follow.
+        epoch: Epoch, counted from 0.
+        spans: First step of each round and the step after its last, within the epoch.
+        begins_epoch: Whether the epoch's metrics start at zero here.
+        sampling: How rows are dealt over the epoch's steps.
+        sizes: Rows of every party.
+        metric_bound: Largest count that a party's metrics may reach in the epoch.
+        strategy: Name and parameters of the strategy.
+        learning_rate: What the optimizers are set to, or None where the compiled value holds.
+    """
+
+    number: Round
+    epoch: int
+    spans: tuple[tuple[int, int], ...]
+    begins_epoch: bool
+    sampling: Sampling
+    sizes: Mapping[PartyName, int]
+    metric_bound: int
+    strategy: tuple[str, Mapping[str, float]]
+    learning_rate: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateOrder:
+    """One round of metrics over every party's rows.
+
+    Attributes:
+        number: Protocol number of the round.
+        batch_size: Rows of one local batch.
+        sizes: Rows of every party.
+        metric_bound: Largest count that a party's metrics may reach.
+    """
+
+    number: Round
+    batch_size: int
+    sizes: Mapping[PartyName, int]
+    metric_bound: int
+
+
+@dataclass(frozen=True, slots=True)
+class Expect:
+    """What the server is told before a segment: which rounds come and what their words mean.
+
+    Attributes:
+        number: Protocol number of the first round.
+        count: How many rounds.
+        manifest: The words of each.
+        purpose: `"train"` goes through the strategy, `"sum"` is answered as it was opened.
+    """
+
+    number: Round
+    count: int
+    manifest: Manifest
+    purpose: Literal["train", "sum"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The server's answer to a delivery.
+
+    Attributes:
+        verdict: `"next"`: another exchange of this round follows. `"opened"`: the round is over.
+            `"abandoned"`: nothing was opened, go on without the missing parties. `"aborted"`: the segment has ended.
+        values: The new global vector (or the opened values), when opened.
+        metrics: float64[m], the opened metric sums.
+        weight: Sum of the weights, when opened.
+        broadcast: Protocol message of the next exchange.
+        view: The smaller view, when abandoned.
+        stop: Whether the segment ends after this round because the driver asked for it.
+        reason: Why the round was abandoned or aborted.
+    """
+
+    verdict: Literal["next", "opened", "abandoned", "aborted"]
+    values: NDArray[Any] | None = None
+    metrics: NDArray[np.float64] | None = None
+    weight: int = 0
+    broadcast: bytes = b""
+    view: View | None = None
+    stop: bool = False
+    reason: str = ""
+
+
+def settings(order: TrainOrder | EvaluateOrder) -> bytes:
+    """Returns the canonical bytes of an order, to be hashed into the context of its rounds."""
+    record = {"order": type(order).__name__} | asdict(order)
+    return json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
