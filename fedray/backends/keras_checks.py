@@ -153,7 +153,8 @@ def class_weights(class_weight: Mapping[int, float], y: NDArray[Any] | None, flo
     classes = np.round(labels).astype(np.int64)
     weights = np.ones(len(y), floatx)
     for label, weight in class_weight.items():
-        if isinstance(label, bool) or int(label) != label or not np.isfinite(weight) or weight < 0:
+        number = isinstance(label, int | np.integer) and not isinstance(label, bool)
+        if not number or not isinstance(weight, int | float | np.number) or not 0 <= weight < np.inf:
             raise PlanError(f"class_weight: expected class number -> weight of 0 or more, found {label!r}: {weight!r}")
         weights[classes == label] = weight
     return weights

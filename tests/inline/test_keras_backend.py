@@ -1,67 +1,291 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Keras backend in one process: it trains as Keras does, behind one flat vector."""
 
-from __future__ import annotations
-
-from itertools import pairwise
+import random
 
 import numpy as np
 import pytest
+from inline.keras_models import CLASS, X, Y, batches, dense, noisy, one_matrix, ready, stock
 
-from fedray.backends.backend import Batch
 from fedray.backends.keras import KerasBackend
+from fedray.errors import PlanError
 from fedray.party.batches import in_order
-
-RNG = np.random.default_rng(7)
-X = RNG.normal(size=(60, 4)).astype(np.float32)
-Y = np.eye(3, dtype=np.float32)[(X[:, 0] > 0).astype(int) + (X[:, 1] > 0.5)]
+from fedray.strategies import make_strategy
 
 
-def dense(optimizer="sgd", metrics=("accuracy",), **compile_arguments):
-    def builder():
-        import keras
-
-        model = keras.Sequential(
-            [keras.Input((4,)), keras.layers.Dense(5, activation="tanh"), keras.layers.Dense(3, activation="softmax")]
-        )
-        model.compile(loss="categorical_crossentropy", optimizer=optimizer, metrics=list(metrics), **compile_arguments)
-        return model
-
-    return builder
-
-
-def noisy():
-    import keras
-    from keras import layers
-
-    model = keras.Sequential(
-        [keras.Input((4,)), layers.Dense(6), layers.BatchNormalization(), layers.Dropout(0.5), layers.Dense(3)]
-    )
-    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
-    model.compile(loss=loss, optimizer="adam", metrics=["accuracy"])
-    return model
-
-
-def batches(*sizes, start=0):
-    bounds = np.cumsum([start, *sizes])
-    return [Batch(np.arange(a, b)) for a, b in pairwise(bounds)]
+def keras_fit(backend, builder, start, batch_size, **arguments):
+    """Trains the same model with Keras's own fit from the same weights; returns weights and history."""
+    reference = stock(backend, builder, start)
+    history = reference.fit(X, Y, batch_size=batch_size, shuffle=False, verbose=0, **arguments).history
+    return backend.spec.pack(reference.get_weights()), history
 
 
 def test_a_round_trains_exactly_as_keras_fit_does():
-    backend = KerasBackend(dense("adam"), seed=1)
-    data = backend.bind(X, Y)
+    backend, data = ready(dense("adam"))
     start = backend.weights()
     trained, rows = backend.train(start, data, in_order(60, 16))
-
-    import keras
-
-    reference = dense("adam")()
-    reference.set_weights(backend.spec.unpack(start))
-    history = reference.fit(X, Y, batch_size=16, shuffle=False, verbose=0).history
+    expected, history = keras_fit(backend, dense("adam"), start, 16)
     assert rows == 60
-    np.testing.assert_allclose(trained, backend.spec.pack(reference.get_weights()), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(trained, expected, rtol=1e-5, atol=1e-6)
     loss, accuracy = backend.take_metrics()
     assert float(loss) == pytest.approx(history["loss"][0], rel=1e-5)
     assert float(accuracy) == pytest.approx(history["accuracy"][0])
     assert (loss.name, loss.count, accuracy.count) == ("loss", 60.0, 60.0)
-    assert keras.backend.backend() == "tensorflow"
+
+
+def test_the_optimizer_keeps_its_state_over_rounds():
+    backend, data = ready(dense("adam"))
+    start = backend.weights()
+    flat = start
+    for batch in in_order(60, 16):
+        flat, _ = backend.train(flat, data, [batch])
+    again, data = ready(dense("adam"))
+    whole, _ = again.train(start, data, in_order(60, 16))
+    assert flat.tolist() == whole.tolist()
+
+
+@pytest.mark.parametrize("weights", ["sample_weight", "class_weight"])
+def test_weights_of_rows_and_classes_are_those_of_keras(weights):
+    value = {0: 0.5, 2: 3.0} if weights == "class_weight" else np.linspace(0, 2, 60)
+    backend = KerasBackend(dense(), seed=1)
+    data = backend.bind(X, Y, **{weights: value})
+    start = backend.weights()
+    trained, _ = backend.train(start, data, in_order(60, 16))
+    expected, history = keras_fit(backend, dense(), start, 16, **{weights: value})
+    np.testing.assert_allclose(trained, expected, rtol=1e-5, atol=1e-6)
+    assert float(backend.take_metrics()[0]) == pytest.approx(history["loss"][0], rel=1e-5)
+
+
+def test_class_weights_read_class_numbers_and_one_hot_labels_alike():
+    one_hot = KerasBackend(dense(), seed=1).bind(X, Y, class_weight={1: 5.0})
+    numbers = KerasBackend(dense(loss="sparse_categorical_crossentropy"), seed=1).bind(X, CLASS, class_weight={1: 5.0})
+    expected = np.where(CLASS == 1, 5.0, 1.0).tolist()
+    assert one_hot.tensors[2].numpy().tolist() == numbers.tensors[2].numpy().tolist() == expected
+
+
+def test_batchnorm_statistics_are_in_the_vector_behind_the_trainables_and_counters_are_not():
+    backend, data = ready(noisy)
+    names = backend.spec.names
+    assert names == (
+        "dense/kernel",
+        "dense/bias",
+        "batch_normalization/gamma",
+        "batch_normalization/beta",
+        "dense_1/kernel",
+        "dense_1/bias",
+        "batch_normalization/moving_mean",
+        "batch_normalization/moving_variance",
+    )
+    assert backend.spec.trainable == backend.spec.size - 12
+    trained, _ = backend.train(backend.weights(), data, batches(30))
+    mean = dict(zip(names, backend.spec.unpack(trained), strict=True))["batch_normalization/moving_mean"]
+    assert np.abs(mean).min() > 0
+
+
+def test_the_model_stands_where_the_round_has_left_it():
+    backend, data = ready(noisy)
+    trained, _ = backend.train(backend.weights(), data, batches(30, 30))
+    assert backend.weights().tolist() == trained.tolist()
+    backend.set_weights(np.arange(backend.spec.size, dtype=np.float32))
+    assert backend.weights().tolist() == list(range(backend.spec.size))
+
+
+def test_two_runs_with_one_seed_are_bit_equal():
+    results = []
+    for _ in range(2):
+        backend, data = ready(noisy, noise_seed=5)
+        flat = backend.weights()
+        for _ in range(3):
+            flat, _ = backend.train(flat, data, batches(13, 20, 27))
+        results.append((flat.tolist(), [float(m) for m in backend.take_metrics()]))
+    assert results[0] == results[1]
+
+
+def test_parties_start_equal_and_draw_their_own_noise():
+    alice, alices = ready(noisy, noise_seed=1)
+    bob, bobs = ready(noisy, noise_seed=2)
+    assert alice.spec == bob.spec
+    assert alice.weights().tolist() == bob.weights().tolist()
+    assert alice.fingerprint() == bob.fingerprint()
+    assert (
+        alice.train(alice.weights(), alices, batches(60))[0].tolist()
+        != bob.train(bob.weights(), bobs, batches(60))[0].tolist()
+    )
+    assert alice.weights().tolist() != KerasBackend(noisy, seed=2).weights().tolist()
+
+
+def test_building_leaves_the_callers_generators_alone():
+    random.seed(3)
+    np.random.seed(3)
+    before = random.getstate(), np.random.get_state()[1].tolist()
+    backend, data = ready(noisy)
+    backend.train(backend.weights(), data, batches(8))
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == before
+
+
+def test_restore_takes_a_round_back_whole():
+    backend, data = ready(noisy)
+    start, _ = backend.train(backend.weights(), data, batches(20))
+    before = backend.snapshot()
+    first, _ = backend.train(start, data, batches(20, 20))
+    metrics = backend.take_metrics()
+    backend.restore(before)
+    second, _ = backend.train(start, data, batches(20, 20))
+    assert second.tolist() == first.tolist()
+    assert backend.take_metrics() == metrics
+    backend.restore(before)
+    assert backend.take_metrics()[0].count == 20
+
+
+def test_a_round_without_rows_gives_back_what_it_got():
+    backend, data = ready(noisy)
+    start = np.linspace(-1, 1, backend.spec.size, dtype=np.float32)
+    trained, rows = backend.train(start, data, [])
+    assert (trained.tolist(), rows) == (start.tolist(), 0)
+    assert [m.count for m in backend.take_metrics()] == [0.0, 0.0]
+
+
+def test_a_party_without_rows_takes_part():
+    backend = KerasBackend(noisy, seed=1)
+    data = backend.bind(X[:0], Y[:0])
+    assert data.rows == 0
+    assert backend.evaluate(data, [])[0].count == 0
+    assert backend.predict(data, []).shape == (0, 3)
+
+
+@pytest.mark.parametrize("builder", [one_matrix, noisy])
+def test_training_changes_neither_the_vector_it_was_given_nor_one_it_has_returned(builder):
+    backend, data = ready(builder)
+    start = np.zeros(backend.spec.size, np.float32)
+    first, _ = backend.train(start, data, batches(30))
+    kept = first.copy()
+    backend.train(first, data, batches(30))
+    assert not start.any()
+    assert first.tolist() == kept.tolist()
+
+
+def test_batches_of_any_size_and_number_share_one_trace():
+    traced = []
+
+    def builder():
+        import keras
+
+        class Counting(keras.Model):
+            def __init__(self):
+                super().__init__()
+                self.dense = keras.layers.Dense(3)
+
+            def call(self, x):
+                traced.append(tuple(x.shape))
+                return self.dense(x)
+
+        model = Counting()
+        model.compile(loss="mse", optimizer="sgd", metrics=["mae"])
+        return model
+
+    backend, data = ready(builder)
+    flat = backend.weights()
+    prox = [make_strategy("fed_prox", {"mu": 0.1}) for _ in range(2)]
+    backend.train(flat, data, batches(10))
+    backend.train(flat, data, batches(10), prox[0].hook, prox[0].open({}, flat))
+    backend.evaluate(data, batches(10))
+    backend.predict(data, batches(10))
+    backend.gradient(data, batches(10))
+    other = backend.bind(X[:33], Y[:33])
+    before = len(traced)
+    for sizes in ((7,), (3, 9), (1, 2, 3), (33,)):
+        backend.train(flat, other, batches(*sizes))
+        backend.train(flat, other, batches(*sizes), prox[1].hook, prox[1].open({}, flat))
+        backend.evaluate(other, batches(*sizes))
+        backend.predict(other, batches(*sizes))
+        backend.gradient(other, batches(*sizes))
+        backend.apply_gradient(flat)
+        backend.set_learning_rate(0.3)
+    assert len(traced) == before
+
+
+def test_evaluate_is_that_of_keras_and_leaves_training_metrics_alone():
+    backend, data = ready(noisy)
+    flat, _ = backend.train(backend.weights(), data, batches(30))
+    evaluated = backend.evaluate(data, in_order(60, 16))
+    assert backend.take_metrics()[0].count == 30
+    reference = stock(backend, noisy, flat)
+    expected = reference.evaluate(X, Y, batch_size=16, verbose=0, return_dict=True)
+    assert {m.name: float(m) for m in evaluated} == pytest.approx(expected, rel=1e-5)
+
+
+def test_predict_is_that_of_keras():
+    backend, data = ready(dense())
+    reference = stock(backend, dense(), backend.weights())
+    predicted = backend.predict(data, in_order(60, 16))
+    assert predicted.shape == (60, 3)
+    np.testing.assert_allclose(predicted, reference.predict(X, verbose=0), rtol=1e-5)
+
+
+def test_a_model_that_waits_for_data_is_built_from_it():
+    def builder():
+        import keras
+
+        model = keras.Sequential([keras.layers.Dense(5), keras.layers.BatchNormalization(), keras.layers.Dense(3)])
+        model.compile(loss="mse", optimizer="adam", metrics=["mae"])
+        return model
+
+    backend = KerasBackend(builder, seed=1)
+    with pytest.raises(PlanError, match="learns its shape from the data; bind data first"):
+        backend.weights()
+    data = backend.bind(X, Y)
+    assert backend.weights().tolist() == ready(builder)[0].weights().tolist()
+    trained, _ = backend.train(backend.weights(), data, batches(30))
+    assert trained.shape == (backend.spec.size,)
+
+
+def test_double_precision_travels_in_double_precision():
+    def builder():
+        import keras
+
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, dtype="float64")])
+        model.compile(loss="mse", optimizer="sgd")
+        return model
+
+    backend, data = ready(builder)
+    assert backend.spec.dtype == np.float64
+    start = np.full(backend.spec.size, 1 / 3)
+    assert backend.train(start, data, [])[0].tolist() == start.tolist()
+
+
+def test_xla_is_used_where_the_user_asks_for_it_and_only_there():
+    backend, data = ready(dense("adam"))
+    compiled, same = ready(dense("adam", jit_compile=True))
+    start = backend.weights()
+    plain, _ = backend.train(start, data, batches(30, 30))
+    xla, _ = compiled.train(start, same, batches(30, 30))
+    np.testing.assert_allclose(xla, plain, rtol=1e-4, atol=1e-6)
+    for one, wanted in ((backend, False), (compiled, True)):
+        graphs = [function.graph.as_graph_def() for function in one._functions.values()]
+        library = [node for graph in graphs for node in graph.library.function]
+        assert any(node.attr["_XlaMustCompile"].b for node in library) is wanted
+
+
+def test_a_model_compiled_to_run_eagerly_does():
+    eager = []
+
+    def builder():
+        import keras
+        import tensorflow as tf
+
+        class Watching(keras.Model):
+            def __init__(self):
+                super().__init__()
+                self.dense = keras.layers.Dense(3)
+
+            def call(self, x):
+                eager.append(tf.executing_eagerly())
+                return self.dense(x)
+
+        model = Watching()
+        model.compile(loss="mse", optimizer="sgd", run_eagerly=True)
+        return model
+
+    backend, data = ready(builder)
+    backend.train(backend.weights(), data, batches(10, 10))
+    assert eager[-2:] == [True, True]

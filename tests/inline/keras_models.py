@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small models and data for the tests of the Keras backend."""
+
+from itertools import pairwise
+
+import numpy as np
+
+from fedray.backends.backend import Batch
+from fedray.backends.keras import KerasBackend
+
+RNG = np.random.default_rng(7)
+X = RNG.normal(size=(60, 4)).astype(np.float32)
+CLASS = (X[:, 0] > 0).astype(int) + (X[:, 1] > 0.5)
+Y = np.eye(3, dtype=np.float32)[CLASS]
+
+
+def dense(optimizer="sgd", loss="categorical_crossentropy", metrics=("accuracy",), **compile_arguments):
+    """Two dense layers, 4 -> 5 -> 3."""
+
+    def builder():
+        import keras
+
+        model = keras.Sequential(
+            [keras.Input((4,)), keras.layers.Dense(5, activation="tanh"), keras.layers.Dense(3, activation="softmax")]
+        )
+        model.compile(loss=loss, optimizer=optimizer, metrics=list(metrics), **compile_arguments)
+        return model
+
+    return builder
+
+
+def noisy():
+    """BatchNorm and dropout: a model with statistics to average and a generator to keep."""
+    import keras
+    from keras import layers
+
+    model = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(6), layers.BatchNormalization(), layers.Dropout(0.5), layers.Dense(3)]
+    )
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    model.compile(loss=loss, optimizer="adam", metrics=["accuracy"])
+    return model
+
+
+def binary(*metrics):
+    """One sigmoid output with the metrics given by name of their class."""
+
+    def builder():
+        import keras
+
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1, activation="sigmoid")])
+        made = [getattr(keras.metrics, name)() for name in metrics]
+        model.compile(loss="binary_crossentropy", optimizer="sgd", metrics=made)
+        return model
+
+    return builder
+
+
+def one_matrix():
+    """A model of a single variable, where flat vector and variable could share memory."""
+    import keras
+
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, use_bias=False)])
+    model.compile(loss="mse", optimizer="sgd")
+    return model
+
+
+def batches(*sizes):
+    """Consecutive batches of these sizes, in file order."""
+    return [Batch(np.arange(start, stop)) for start, stop in pairwise(np.cumsum([0, *sizes]))]
+
+
+def ready(builder, x=X, y=Y, seed=1, **arguments):
+    """Returns a backend and its bound data."""
+    backend = KerasBackend(builder, seed=seed, **arguments)
+    return backend, backend.bind(x, y)
+
+
+def stock(backend, builder, values):
+    """Returns a stock Keras model with the weights in a flat vector."""
+    model = builder()
+    variables = [*model.trainable_weights, *(v for v in model.non_trainable_weights if "float" in v.dtype)]
+    for variable, value in zip(variables, backend.spec.unpack(values), strict=True):
+        variable.assign(value)
+    return model

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What makes a Keras model the same one: fingerprint, files, learning rate, another process."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from inline.keras_models import X, batches, dense, noisy, one_matrix, ready
+
+from fedray.backends.keras import KerasBackend
+from fedray.errors import DataError, PlanError
+
+
+def test_the_learning_rate_can_be_read_and_set():
+    backend, data = ready(dense("sgd"))
+    start = backend.weights()
+    assert backend.learning_rate() == pytest.approx(0.01)
+    slow, _ = backend.train(start, data, batches(60))
+    backend.set_learning_rate(0.5)
+    fast, _ = backend.train(start, data, batches(60))
+    np.testing.assert_allclose(fast - start, 50 * (slow - start), rtol=1e-3, atol=1e-5)
+
+
+def test_a_schedule_of_the_users_own_is_not_overridden():
+    def builder():
+        import keras
+
+        schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.9)
+        return dense(keras.optimizers.SGD(schedule))()
+
+    backend = KerasBackend(builder, seed=1)
+    assert backend.learning_rate() == pytest.approx(0.1)
+    with pytest.raises(PlanError, match="learning_rate: the optimizer follows a schedule"):
+        backend.set_learning_rate(0.5)
+
+
+def test_a_saved_model_is_a_stock_keras_model_and_comes_back_with_its_optimizer(tmp_path):
+    import keras
+
+    backend, data = ready(dense("adam"))
+    flat, _ = backend.train(backend.weights(), data, batches(30))
+    path = tmp_path / "model.keras"
+    path.write_bytes(backend.export_model())
+    stock = keras.models.load_model(path)
+    np.testing.assert_allclose(stock.predict(X, verbose=0), backend.predict(data, batches(60)), rtol=1e-5)
+
+    again, same = ready(dense("adam"), seed=2)
+    again.import_model(path.read_bytes())
+    assert again.weights().tolist() == flat.tolist()
+    assert again.train(flat, same, batches(30))[0].tolist() == backend.train(flat, data, batches(30))[0].tolist(), (
+        "Adam's moments must come back too"
+    )
+
+
+def test_a_file_that_does_not_fit_is_refused():
+    backend, _ = ready(dense())
+    other, _ = ready(noisy)
+    for content in (other.export_model(), b"no model at all"):
+        with pytest.raises(DataError, match="the file does not hold the weights of this model"):
+            backend.import_model(content)
+
+
+def test_the_fingerprint_tells_models_apart():
+    builders = [
+        dense(),
+        dense("adam"),
+        dense(loss="mse"),
+        dense(metrics=()),
+        noisy,
+        one_matrix,
+    ]
+    assert len({ready(builder)[0].fingerprint() for builder in builders}) == len(builders)
+
+
+SCRIPT = """
+import sys
+from inline.keras_models import X, Y, batches, noisy, ready
+backend, data = ready(noisy, noise_seed=5)
+flat, _ = backend.train(backend.weights(), data, batches(13, 20, 27))
+print(backend.fingerprint().hex(), flat.tobytes().hex())
+print("a word of its own", file=sys.stderr)
+"""
+
+
+def test_another_process_has_the_same_model_and_says_nothing():
+    result = subprocess.run(
+        [sys.executable, "-c", SCRIPT], cwd=Path(__file__).parent.parent, capture_output=True, text=True, timeout=250
+    )
+    assert result.stderr == "a word of its own\n"
+    backend, data = ready(noisy, noise_seed=5)
+    flat, _ = backend.train(backend.weights(), data, batches(13, 20, 27))
+    assert result.stdout.split() == [backend.fingerprint().hex(), flat.tobytes().hex()]

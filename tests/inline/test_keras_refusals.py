@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the Keras backend refuses, and how it says so."""
+
+import numpy as np
+import pytest
+from inline.keras_models import CLASS, X, Y, batches, binary, dense, ready
+
+from fedray.backends.keras import KerasBackend
+from fedray.errors import DataError, PlanError
+
+WIDE = np.zeros((60, 5), np.float32)
+
+
+def not_compiled():
+    import keras
+
+    return keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+
+
+def two_outputs():
+    import keras
+
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, [keras.layers.Dense(3)(inputs), keras.layers.Dense(1)(inputs)])
+    model.compile(loss="mse", optimizer="sgd")
+    return model
+
+
+def two_inputs():
+    import keras
+
+    inputs = [keras.Input((4,)), keras.Input((4,))]
+    model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Add()(inputs)))
+    model.compile(loss="mse", optimizer="sgd")
+    return model
+
+
+def averaged():
+    import keras
+
+    return dense(keras.optimizers.SGD(use_ema=True))()
+
+
+def no_weights():
+    import keras
+
+    model = keras.Sequential([keras.Input((4,)), keras.layers.ReLU()])
+    model.compile(loss="mse", optimizer="sgd")
+    return model
+
+
+@pytest.mark.parametrize(
+    ("builder", "message"),
+    [
+        (lambda: None, "expected the builder to return a compiled keras.Model, found NoneType"),
+        (lambda: [not_compiled()], "expected the builder to return a compiled keras.Model, found list"),
+        (not_compiled, "expected a compiled model; call model.compile"),
+        (averaged, "use_ema=True is not supported"),
+        (no_weights, "expected at least one weight to train, found none"),
+        (two_inputs, "has several inputs, which is not supported"),
+        (two_outputs, "has several outputs, which is not supported"),
+    ],
+)
+def test_models_that_cannot_be_trained(builder, message):
+    with pytest.raises(PlanError, match=message):
+        KerasBackend(builder, seed=1).bind(X, Y)
+
+
+@pytest.mark.parametrize(
+    ("loss", "y", "message"),
+    [
+        ("categorical_crossentropy", CLASS, r"expects rows of shape \(3,\), found \(\); one-hot encode"),
+        ("categorical_crossentropy", WIDE, r"expects rows of shape \(3,\), found \(5,\)"),
+        ("mse", CLASS, r"the loss 'mean_squared_error' expects rows of shape \(3,\), found \(\)"),
+        ("sparse_categorical_crossentropy", Y, r"expects one class number per output \(\), found \(3,\)"),
+        ("sparse_categorical_crossentropy", CLASS + 1, "expects class numbers from 0 to 3 - 1, found others"),
+        ("sparse_categorical_crossentropy", CLASS - 1, "expects class numbers from 0 to 3 - 1, found others"),
+    ],
+)
+def test_labels_that_do_not_fit_the_loss(loss, y, message):
+    backend = KerasBackend(dense(loss=loss), seed=1)
+    with pytest.raises(DataError, match=message):
+        backend.bind(X, y)
+
+
+def test_labels_with_and_without_a_last_axis_of_one_are_the_same():
+    for y in (CLASS > 0, (CLASS > 0)[:, None].astype(np.float64)):
+        backend, data = ready(binary(), y=y)
+        assert backend.train(backend.weights(), data, batches(60))[1] == 60
+    backend, data = ready(dense(loss="sparse_categorical_crossentropy"), y=CLASS[:, None])
+    assert backend.train(backend.weights(), data, batches(60))[1] == 60
+
+
+def test_a_loss_object_is_checked_like_its_name():
+    def builder():
+        import keras
+
+        return dense(loss=keras.losses.CategoricalCrossentropy(label_smoothing=0.1))()
+
+    with pytest.raises(DataError, match="the loss 'categorical_crossentropy' expects rows"):
+        KerasBackend(builder, seed=1).bind(X, CLASS)
+
+
+def test_a_class_to_ignore_is_allowed():
+    def builder():
+        import keras
+
+        return dense(loss=keras.losses.SparseCategoricalCrossentropy(ignore_class=-1), metrics=())()
+
+    backend, data = ready(builder, y=CLASS - 1)
+    assert backend.train(backend.weights(), data, batches(60))[1] == 60
+
+
+def test_a_loss_function_of_the_users_own_takes_what_it_likes():
+    def loss(y_true, y_pred):
+        import keras
+
+        return keras.losses.sparse_categorical_crossentropy(y_true, y_pred)
+
+    backend, data = ready(dense(loss=loss, metrics=()), y=CLASS)
+    assert backend.train(backend.weights(), data, batches(60))[1] == 60
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"x": WIDE, "y": Y}, r"x: model 'sequential' expects rows of shape \(4,\), found \(5,\)"),
+        ({"x": X[:50], "y": Y}, "same length, found rows of x: 50, y: 60"),
+        ({"x": X, "y": Y, "sample_weight": np.ones(3)}, "found rows of x: 60, y: 60, sample_weight: 3"),
+        ({"x": X, "sample_weight": np.ones(60)}, "sample_weight: expected labels y beside it, found none"),
+        ({"x": X.astype(object), "y": Y}, "x: expected rows of numbers, found shape"),
+        ({"x": X, "y": 3.0}, r"y: expected rows of numbers, found shape \(\)"),
+        ({"x": X, "class_weight": {0: 1.0}}, "class_weight: expected one class per row in y, found None"),
+        ({"x": [X, X], "y": Y}, "x: models with several inputs or outputs are not supported"),
+        ({"x": {"a": X}, "y": Y}, "x: models with several inputs or outputs are not supported"),
+        ({"x": X, "y": Y, "class_weight": {0: -1.0}}, "class_weight: expected class number -> weight of 0 or more"),
+        ({"x": X, "y": Y, "class_weight": {"cat": 1.0}}, "class_weight: expected class number"),
+        ({"x": X, "y": Y, "class_weight": {0: 1}, "sample_weight": np.ones(60)}, "expected one of the two, found both"),
+    ],
+)
+def test_data_that_does_not_fit(arguments, message):
+    with pytest.raises((DataError, PlanError), match=message):
+        KerasBackend(dense(), seed=1).bind(**arguments)
+
+
+def test_images_without_their_channel_axis_fit():
+    def builder():
+        import keras
+
+        model = keras.Sequential([keras.Input((2, 2, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
+        model.compile(loss="mse", optimizer="sgd")
+        return model
+
+    backend, data = ready(builder, x=X.reshape(60, 2, 2))
+    assert backend.train(backend.weights(), data, batches(60))[1] == 60
+    with pytest.raises(DataError, match=r"expects rows of shape \(2, 2, 1\), found \(4,\)"):
+        backend.bind(X, Y)
+
+
+def test_data_without_labels_can_be_predicted_but_not_trained_on():
+    backend = KerasBackend(dense(), seed=1)
+    data = backend.bind(X)
+    assert backend.predict(data, batches(60)).shape == (60, 3)
+    backend.bind(X, Y)
+    for action in (lambda: backend.train(backend.weights(), data, batches(60)), lambda: backend.evaluate(data, [])):
+        with pytest.raises(DataError, match="is trained and evaluated on labels, found none"):
+            action()
+
+
+def test_nothing_can_be_measured_before_data_is_bound():
+    backend = KerasBackend(dense(), seed=1)
+    with pytest.raises(PlanError, match="has seen no data with labels yet"):
+        backend.take_metrics()
+
+
+def test_a_vector_of_the_wrong_length_is_refused():
+    backend, data = ready(dense())
+    with pytest.raises(DataError, match=r"weights: expected 43 words, found shape \(42,\)"):
+        backend.train(np.zeros(42, np.float32), data, batches(60))
+    with pytest.raises(DataError, match="data: expected what bind returned, found ndarray"):
+        backend.train(np.zeros(43, np.float32), X, batches(60))
+
+
+def test_a_model_whose_step_scales_the_loss_has_no_gradient_to_share():
+    def builder():
+        import keras
+
+        return dense(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.01)))()
+
+    backend, data = ready(builder)
+    assert backend.train(backend.weights(), data, batches(60))[1] == 60
+    with pytest.raises(PlanError, match="LossScaleOptimizer"):
+        backend.gradient(data, batches(60))
