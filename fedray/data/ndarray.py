@@ -168,9 +168,9 @@ class FedNdarray(Operators):
         return FedNdarray({party: party(inside.convert)(part, name) for party, part in self.partitions.items()})
 
     def mean(self, axis: Axis = None, *, aggregator: Aggregator | None = None) -> Any:
-        """Returns the mean over rows (and other axes) as float64, opened to the driver by a sum over parties.
+        """Returns the mean over rows (and other axes) as float64, opened by a sum over parties.
 
-        No party's own mean can be seen by the driver, the server or another party, with the limits that the aggregator
+        The driver, the server and the parties that hold rows learn it. No party's own mean can be seen by the driver, the server or another party, with the limits that the aggregator
         states. Each party sums in float64; these sums are added exactly, whatever their magnitude, and rounded once.
 
         Args:
