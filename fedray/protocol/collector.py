@@ -7,15 +7,14 @@ until the last one is added.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from fedray.errors import ProtocolError
 from fedray.protocol.config import Config
 from fedray.protocol.fixed_point import decode
+from fedray.protocol.masks import CHUNK_BYTES
 from fedray.protocol.messages import Masked, Words
 from fedray.protocol.rounds import view_id
 from fedray.protocol.scheme import Manifest, Opened, View
@@ -41,8 +40,7 @@ class RingCollector:
             raise ProtocolError(f"a view of {len(view.members)} parties is too small, {config.least_members} required")
         self._config, self._view, self._number, self._manifest = config, view, number, manifest
         self._headers: dict[PartyName, tuple[bytes, bytes, int, bytes]] = {}
-        self._prints: dict[PartyName, bytes] = {}
-        self._print_key = os.urandom(32)
+        self._prints: dict[PartyName, tuple[int, ...]] = {}
         self._total: Words | None = None
 
     def add(self, sender: PartyName, message: Message) -> None:
@@ -61,17 +59,13 @@ class RingCollector:
                 f"{sender}: expected round {self._number} with {self._manifest.words} words of {bits} bits, found "
                 f"round {masked.number} with {len(words)} of {words.itemsize * 8}"
             )
-        fingerprint = self._fingerprint(message)
-        if sender in self._prints:
-            if self._prints[sender] != fingerprint:
+        known = self._prints.get(sender)
+        if known is not None:
+            if known != self._take(words, add=False):
                 raise ProtocolError(f"{sender}: a second, different vector for round {self._number}")
             return
         self._headers[sender] = (masked.sid, masked.vid, masked.index, masked.ctx)
-        self._prints[sender] = fingerprint
-        if self._total is None:
-            self._total = words.copy()
-        else:
-            np.add(self._total, words, out=self._total)
+        self._prints[sender] = self._take(words, add=True)
 
     def missing(self) -> frozenset[PartyName]:
         """Returns whose vector is still awaited."""
@@ -108,9 +102,22 @@ class RingCollector:
         if list(indices) != sorted(set(indices)) or vid != view_id(sid, self._view.counter, indices):
             raise ProtocolError(f"round {self._number}: the vectors belong to another view than {self._view.members}")
 
-    def _fingerprint(self, message: Message) -> bytes:
-        """Returns a keyed 16-byte print (GMAC under a key of this collector only), faster than a hash."""
-        stream = Cipher(algorithms.AES(self._print_key), modes.GCM(bytes(12))).encryptor()
-        stream.authenticate_additional_data(message)  # type: ignore[arg-type]
-        stream.finalize()
-        return stream.tag
+    def _take(self, words: Words, *, add: bool) -> tuple[int, ...]:
+        """Returns the sums of the vector's chunks, and adds it to the total while a chunk is in cache.
+
+        The sums tell a party's second, different vector from a repeated one. They are no hash: who makes two vectors
+        with equal sums has its second one ignored, as it would be anyway.
+        """
+        step = CHUNK_BYTES // words.itemsize
+        first = self._total is None
+        total: Words = np.empty(len(words), words.dtype) if self._total is None else self._total
+        sums = []
+        for start in range(0, len(words), step):
+            part, place = words[start : start + step], total[start : start + step]
+            sums.append(int(np.add.reduce(part, dtype=part.dtype)))
+            if first:
+                np.copyto(place, part)
+            elif add:
+                np.add(place, part, out=place)
+        self._total = total
+        return tuple(sums)

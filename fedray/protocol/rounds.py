@@ -7,8 +7,10 @@ Knows the order of rounds and the one message of the last one. Does not know key
 from __future__ import annotations
 
 import hashlib
+import os
 
 import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 
 from fedray.errors import ProtocolError
@@ -22,7 +24,7 @@ MOST_STEPS = 1024
 """How far ahead of the last round a round number may be."""
 
 CACHE_BYTES = 1 << 26
-"""Messages up to this size are kept for a repeated request; of longer ones only the hash."""
+"""Messages up to this size are kept for a repeated request; of longer ones only a print."""
 
 
 def view_id(sid: bytes, counter: int, indices: tuple[int, ...]) -> bytes:
@@ -66,7 +68,7 @@ class Rounds(Guarded):
         self._previous = self._before = b""
         self._sent: tuple[bytes, bytes, Round] | None = None
         self._message: NDArray[np.uint8] | None = None
-        self._hash = b""
+        self._print_key, self._print = os.urandom(32), b""
 
     @property
     def vid(self) -> bytes:
@@ -141,7 +143,7 @@ class Rounds(Guarded):
         self._before, self._previous = self._previous, ctx
         self._sent, self.next = (self.vid, ctx, context.number), context.number + 1
         message.flags.writeable = False
-        self._message, self._hash = message, b""
+        self._message = message
         if message.nbytes > CACHE_BYTES:
             self.drop()
 
@@ -150,20 +152,23 @@ class Rounds(Guarded):
         self.next = max(self.next, number + 1)
 
     def drop(self) -> None:
-        """Forgets the last message but for its hash, e.g. when the round's answer has come."""
+        """Forgets the last message but for a print of it, e.g. when the round's answer has come."""
         if self._message is not None:
-            self._hash, self._message = _sha256(self._message), None
+            self._print, self._message = self._print_of(self._message), None
 
     def is_last(self, message: Message) -> bool:
         """Returns whether these are the bytes of the last round's message, which may be sent again."""
         if self._sent is None:
             return False
-        kept = _sha256(self._message) if self._message is not None else self._hash
-        return _sha256(message) == kept
+        kept = self._print if self._message is None else self._print_of(self._message)
+        return self._print_of(message) == kept
+
+    def _print_of(self, message: Message) -> bytes:
+        """Returns GMAC under a key of this object only: a hash to everybody else, ten times as fast."""
+        stream = Cipher(algorithms.AES(self._print_key), modes.GCM(bytes(12))).encryptor()
+        stream.authenticate_additional_data(message if isinstance(message, bytes) else message.data)
+        stream.finalize()
+        return stream.tag
 
     def _fault(self, message: str) -> ProtocolError:
         return ProtocolError(f"{self._name}: {message}")
-
-
-def _sha256(message: Message) -> bytes:
-    return hashlib.sha256(message if isinstance(message, bytes) else message.data).digest()

@@ -92,7 +92,7 @@ class RingShield(Guarded):
         )
 
     def drop_cache(self) -> None:
-        """Forgets the last message but for its hash; a repeated request is then refused."""
+        """Forgets the last message but for a print of it; a repeated request is then refused."""
         self.rounds.drop()
 
     def _message(self, context: RoundContext, ctx: bytes, contribution: Contribution) -> NDArray[np.uint8]:
