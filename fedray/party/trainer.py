@@ -165,6 +165,8 @@ class Trainer(Contributor):
             overall = opened_metrics(answer)
             if answer.stop:
                 break
+        # Training has left this party's own weights in the model: nobody may evaluate, predict with, or ask for those.
+        self._backend.set_weights(self._global)
         return self._report(self._measured, overall)
 
     def evaluate(self, order: EvaluateOrder) -> Reply:
