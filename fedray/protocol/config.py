@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 from fedray.errors import EncodingError, PlanError
 from fedray.protocol.graph import quorum
-from fedray.protocol.keys import MOST_PARTIES, Roster
+from fedray.protocol.keys import MOST_PARTIES, Roster, check_name
 from fedray.protocol.messages import HASH_BYTES, dec, dec_list, digest, enc, enc_list
 from fedray.types import PartyName
 
@@ -54,8 +54,8 @@ class Encoding:
             raise PlanError(f"ring must be 32 or 64 bits, found {self.ring!r}")
         if not isinstance(self.fraction, int) or not 1 <= self.fraction < self.ring:
             raise PlanError(f"fraction bits must be 1..{self.ring - 1}, found {self.fraction!r}")
-        if not isinstance(self.clip, float) or not (0 < self.clip < math.inf):
-            raise PlanError(f"clip must be a positive finite float, found {self.clip!r}")
+        if not isinstance(self.clip, float) or not (0 < self.clip < 2.0**self.ring):
+            raise PlanError(f"clip must be a float above 0 and below 2^{self.ring}, found {self.clip!r}")
         if self.overflow not in ("clip", "refuse") or self.rounding not in ("nearest", "stochastic"):
             raise PlanError(f"unknown overflow {self.overflow!r} or rounding {self.rounding!r}")
         if isinstance(self.weight_bound, bool) or not isinstance(self.weight_bound, int) or self.weight_bound < 1:
@@ -164,6 +164,8 @@ class Config:
             raise PlanError(f"expected a roster hash and 1..{MOST_PARTIES} parties, found {n} parties")
         if not self.receivers or len(set(self.receivers)) != len(self.receivers):
             raise PlanError(f"expected at least one receiver, each once, found {self.receivers}")
+        for name in self.receivers:
+            check_name(name)
         self.encoding.check_headroom(n)
         if not 0 <= self.colluders < n or not 1 <= self.n_min <= n:
             raise PlanError(f"{n} parties: colluders {self.colluders} or n_min {self.n_min} is out of range")

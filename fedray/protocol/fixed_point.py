@@ -132,7 +132,9 @@ class Encoder:
     def _encode_integers(self, words: Words, a: int, b: int, bound: int) -> None:
         values = self._values[a:b]
         if values.dtype.kind == "f" and not np.array_equal(values, np.rint(values)):
-            raise self._fault(f"tensor {_tensor_at(self._manifest, a).name!r} is declared integer, found a fraction")
+            raise self._fault(
+                f"tensor {_tensor_at(self._manifest, a).name!r} is declared integer, found another number"
+            )
         if values.min() < -bound or values.max() > bound:
             wrong = int(((values < -bound) | (values > bound)).argmax())
             name = _tensor_at(self._manifest, a + wrong).name

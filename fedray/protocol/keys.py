@@ -82,7 +82,12 @@ def exchange(private: X25519PrivateKey, public: bytes) -> bytes:
         raise ProtocolError("an X25519 public key is invalid: the shared secret would be zero") from None
 
 
-def _check_name(name: object) -> None:
+def check_name(name: object) -> None:
+    """Checks a party's name.
+
+    Raises:
+        PlanError: It is empty, no Unicode text, or not in normal form.
+    """
     if not isinstance(name, str) or not name or any("\ud800" <= c <= "\udfff" for c in name):
         raise PlanError(f"a party's name must be a non-empty string of Unicode text, found {name!r}")
     if unicodedata.normalize("NFC", name) != name:
@@ -108,7 +113,7 @@ class Roster:
                 f"found {len(self.names)} names and {len(self.keys)} keys"
             )
         for name in self.names:
-            _check_name(name)
+            check_name(name)
         if list(self.names) != sorted(set(self.names), key=str.encode):
             raise PlanError(f"a roster's names must be unique and in UTF-8 order, found {self.names}: use Roster.of")
         if any(not isinstance(k, bytes) or len(k) != 32 for k in self.keys) or len(set(self.keys)) != len(self.keys):
@@ -122,7 +127,7 @@ class Roster:
             PlanError: A name or key is not acceptable, or two are equal.
         """
         for name in keys:
-            _check_name(name)
+            check_name(name)
         names = tuple(sorted(keys, key=str.encode))
         return cls(names, tuple(keys[n] for n in names))
 

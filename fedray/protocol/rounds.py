@@ -55,6 +55,8 @@ class Rounds(Guarded):
 
     Attributes:
         view: Whose inputs the next round sums.
+        members: Their places in the roster, in order.
+        vid: Id of the view.
         next: Smallest number of the next round.
     """
 
@@ -62,23 +64,14 @@ class Rounds(Guarded):
         self, config: Config, name: PartyName, roster: Roster, sid: bytes, most_views: int | None = None
     ) -> None:
         self._config, self._name, self._roster, self._sid = config, name, roster, sid
-        self.view = View(0, roster.names)
+        self._places = {place: i for i, place in enumerate(roster.names)}
+        self._enter(View(0, roster.names))
         self.next: Round = 0
         self._views_left = most_views
         self._previous = self._before = b""
         self._sent: tuple[bytes, bytes, Round] | None = None
         self._message: NDArray[np.uint8] | None = None
         self._print_key, self._print = os.urandom(32), b""
-
-    @property
-    def vid(self) -> bytes:
-        """Id of the view."""
-        return view_id(self._sid, self.view.counter, self.members)
-
-    @property
-    def members(self) -> tuple[int, ...]:
-        """Roster places of the view's members, in order."""
-        return tuple(self._roster.index(name) for name in self.view.members)
 
     def join(self, view: View) -> None:
         """Moves to a smaller view; the present one again changes nothing.
@@ -93,7 +86,12 @@ class Rounds(Guarded):
             if self._views_left < 1:
                 raise self._fault("its policy allows no further smaller view in this session")
             self._views_left -= 1
+        self._enter(view)
+
+    def _enter(self, view: View) -> None:
         self.view = view
+        self.members = tuple(self._places[name] for name in view.members)
+        self.vid = view_id(self._sid, view.counter, self.members)
 
     def _check_view(self, view: View) -> None:
         members, least = set(view.members), self._config.least_members
