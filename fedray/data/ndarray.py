@@ -170,13 +170,14 @@ class FedNdarray(Operators):
     def mean(self, axis: Axis = None, *, aggregator: Aggregator | None = None) -> Any:
         """Returns the mean over rows (and other axes) as float64, opened by a sum over parties.
 
-        The driver, the server and the parties that hold rows learn it. No party's own mean can be seen by the driver, the server or another party, with the limits that the aggregator
-        states. Each party sums in float64; these sums are added exactly, whatever their magnitude, and rounded once.
+        The driver, the server and the parties that hold rows learn it. No party's own mean can be seen by any of the
+        others, with the limits that the aggregator states. Each party sums in float64; these sums are added exactly,
+        whatever their magnitude, and rounded once.
 
         Args:
             axis: `None` for all axes, or axes with the rows, axis 0, among them.
-            aggregator: What opens the sum, e.g. a `SecureAggregator`; by default one is made for this call, with a
-                party that holds no rows as its server where there is one.
+            aggregator: What opens the sum, e.g. a `SecureAggregator`; by default one whose server is a party that
+                holds no rows, where there is one.
 
         Raises:
             DataError: The rows are all at one party, whose mean this would be; or there are none.

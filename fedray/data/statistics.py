@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -37,7 +38,7 @@ class Aggregator(Protocol):
 
 AggregatorMaker: TypeAlias = Callable[[PYU, Sequence[PYU]], Aggregator]
 
-_default_maker: AggregatorMaker | None = None
+_default_maker: Callable[[PYU, tuple[PYU, ...]], Aggregator] | None = None
 
 
 def use_by_default(maker: AggregatorMaker) -> None:
@@ -49,7 +50,7 @@ def use_by_default(maker: AggregatorMaker) -> None:
         maker: Takes the server and the parties that hold rows.
     """
     global _default_maker
-    _default_maker = maker
+    _default_maker = lru_cache(maxsize=8)(maker)  # an aggregator keeps services in the parties, so one is used again
 
 
 class Spread:
@@ -145,4 +146,4 @@ class Spread:
             raise PlanError(f"{name}: no default aggregator is set; pass aggregator=, e.g. SecureAggregator(...)")
         names = current().parties
         outside = [PYU(other) for other in names if other not in {party.name for party in self.arrays}]
-        return _default_maker([*outside, *holders][0], list(self.arrays))
+        return _default_maker([*outside, *holders][0], tuple(self.arrays))

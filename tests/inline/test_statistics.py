@@ -200,3 +200,5 @@ def test_the_default_aggregator_is_handed_down(monkeypatch: pytest.MonkeyPatch) 
         load({PYU("carol"): ALICE, PYU("alice"): BOB, PYU("bob"): BOB}).mean(), np.mean(np.concatenate([WHOLE, BOB]))
     )
     assert made == [("carol", ["alice", "bob"]), ("carol", ["carol", "alice", "bob"])]
+    spread().std()
+    assert len(made) == 2
