@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Part B, the summing end of one round: adds masked inputs, fixes the survivors, gathers signatures and shares, opens.
+
+Knows what is public, and the sum. Keeps no vector. Faults of parties are named and kept; a message that comes too late
+is dropped unread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedray.errors import ProtocolError
+from fedray.protocol.keys import verify
+from fedray.protocol.messages import Words, digest
+from fedray.protocol.recovery.facts import RoundFacts
+from fedray.protocol.recovery.messages import (
+    MaskedInput,
+    Quorum,
+    Survive,
+    Survivors,
+    Unmask,
+    pack_indices,
+    purpose_of,
+)
+from fedray.protocol.recovery.opening import Opening
+from fedray.protocol.scheme import Opened
+from fedray.types import Message, PartyName
+
+_PURPOSES = ("mask", "signed-survive", "unmask")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What one party did wrong in a round.
+
+    Attributes:
+        party: Who.
+        what: In words.
+        evidence: A signed statement that proves it to others, or empty.
+    """
+
+    party: PartyName
+    what: str
+    evidence: bytes = b""
+
+
+class _ProvenFaultError(ProtocolError):
+    """A fault with a signed statement that proves it."""
+
+    def __init__(self, message: str, evidence: bytes) -> None:
+        super().__init__(message)
+        self.evidence = evidence
+
+
+class RecoveryCollector:
+    """One round at the server: three stages of `add` and `advance`, then `open`.
+
+    A stage may be closed while messages are missing; `sufficient` says whether that would abort the round.
+
+    Attributes:
+        faults: What parties did wrong, in order of discovery.
+        late: Whose masked input came after the round had closed; it stays masked.
+        transcript: Digest of what was signed by whom, once the quorum is complete.
+    """
+
+    def __init__(self, facts: RoundFacts) -> None:
+        self.faults: list[Fault] = []
+        self.late: list[PartyName] = []
+        self.transcript = b""
+        self._facts = facts
+        self._stage = 0
+        self._hashes: dict[int, tuple[bytes, bytes]] = {}
+        self._totals: dict[bytes, Words] = {}
+        self._survivors: Survivors | None = None
+        self._signatures: dict[int, bytes] = {}
+        self._opening: Opening | None = None
+        self._opened: Opened | None = None
+
+    def add(self, sender: PartyName, message: Message) -> None:
+        """Takes one message of the current stage; the same one again, or one of an earlier stage, changes nothing.
+
+        Raises:
+            ProtocolError: The message is not what its sender owes at this stage; the sender counts as silent, and the
+                fault is kept.
+        """
+        facts = self._facts
+        place = facts.roster.index(sender)
+        try:
+            purpose = purpose_of(message)
+            if purpose in _PURPOSES[: self._stage]:
+                if purpose == "mask" and place not in self._members:
+                    self.late.append(sender)
+                return
+            if self._stage >= len(_PURPOSES) or purpose != _PURPOSES[self._stage]:
+                raise ProtocolError(f"{purpose!r} is out of turn")
+            if self._stage == 0:
+                self._add_input(place, message)
+            elif place not in self._members:
+                raise ProtocolError("not among the survivors of this round")
+            elif self._stage == 1:
+                self._add_signature(place, bytes(message))
+            else:
+                self._add_shares(place, bytes(message))
+        except ProtocolError as error:
+            evidence = error.evidence if isinstance(error, _ProvenFaultError) else b""
+            self.faults.append(Fault(sender, str(error), evidence))
+            raise ProtocolError(f"{sender}: round {facts.number}: {error}") from None
+
+    def missing(self) -> frozenset[PartyName]:
+        """Returns whose message of the current stage is still awaited."""
+        names = self._facts.roster.names
+        if self._stage == 0:
+            return frozenset(names) - {names[i] for i in self._hashes}
+        heard = set(self._signatures) if self._stage == 1 else self._opened_by
+        return frozenset(names[i] for i in self._members if i not in heard)
+
+    def sufficient(self) -> bool:
+        """Returns whether the current stage may be closed without those who are missing."""
+        try:
+            self._check_stage()
+        except ProtocolError:
+            return False
+        return True
+
+    def advance(self) -> bytes | None:
+        """Closes the current stage: returns the survivors to sign, then the quorum, then None: the sum can be opened.
+
+        Raises:
+            ProtocolError: Too few answered: the round is aborted and nothing is opened.
+        """
+        self._check_stage()
+        self._stage += 1
+        if self._stage == 1:
+            return self._close_inputs().encode()
+        if self._stage == 2:
+            return self._close_signatures().encode()
+        return None
+
+    def open(self) -> Opened:
+        """Returns the sum over the survivors.
+
+        Raises:
+            ProtocolError: The round is not that far, a secret cannot be reconstructed, or the sum fails its checks.
+        """
+        if self._opened is not None:
+            return self._opened
+        if self._stage < len(_PURPOSES) or self._opening is None or self._survivors is None:
+            raise ProtocolError(f"round {self._facts.number} is not ready to be opened")
+        total = self._totals.pop(self._survivors.ctx, None)
+        if total is None:
+            raise ProtocolError(f"round {self._facts.number} was tried before and did not open")
+        opening, self._opening = self._opening, None
+        try:
+            self._opened = opening.open(total)
+        finally:
+            names = self._facts.roster.names
+            self.faults += [Fault(names[i], what) for i, what in opening.faulty.items()]
+        return self._opened
+
+    @property
+    def _members(self) -> tuple[int, ...]:
+        return self._survivors.members if self._survivors else ()
+
+    @property
+    def _opened_by(self) -> set[int]:
+        return self._opening.holders if self._opening else set()
+
+    def _add_input(self, place: int, message: Message) -> None:
+        facts, masked = self._facts, MaskedInput.decode(message)
+        size, bits = facts.manifest.words, facts.config.encoding.ring
+        found = (masked.sid, masked.number, masked.index, len(masked.words), masked.words.itemsize * 8)
+        if found != (facts.sid, facts.number, place, size, bits):
+            raise ProtocolError(f"a masked input of another session, round, party, length or ring: {found[1:]}")
+        if hashlib.sha256(masked.words.data).digest() != masked.words_hash:
+            raise ProtocolError("the hash of its masked input is wrong")
+        if not verify(facts.roster.keys[place], masked.statement, masked.signature):
+            raise ProtocolError("its masked input is not signed by it")
+        sent = (masked.ctx, masked.words_hash)
+        if place in self._hashes:
+            if self._hashes[place] != sent:
+                raise _ProvenFaultError("a second, different masked input", masked.statement + masked.signature)
+            return
+        if masked.ctx in self._totals:
+            np.add(self._totals[masked.ctx], masked.words, out=self._totals[masked.ctx])
+        elif len(self._totals) <= facts.terms.colluders:
+            self._totals[masked.ctx] = masked.words.copy()
+        else:
+            raise ProtocolError(
+                f"a further context: honest parties agree on one, colluders make at most {len(self._totals)}"
+            )
+        self._hashes[place] = sent
+
+    def _check_stage(self) -> None:
+        facts = self._facts
+        if self._stage == 0:
+            try:
+                facts.terms.check_survivors(self._usual()[1], facts.ring)
+            except ProtocolError as error:
+                raise ProtocolError(f"round {facts.number} is aborted: {error}") from None
+        elif self._stage == 1 and len(self._signatures) < facts.terms.signatures:
+            raise ProtocolError(
+                f"round {facts.number} is aborted: {len(self._signatures)} signatures, expected at least "
+                f"{facts.terms.signatures}; missing {sorted(self.missing())}"
+            )
+        elif self._stage == 2 and self._opening is not None:
+            self._opening.check()
+        elif self._stage > 2:
+            raise ProtocolError(f"round {facts.number} has no further stage")
+
+    def _usual(self) -> tuple[bytes, tuple[int, ...]]:
+        """The context that most parties share, and who they are."""
+        by_context = {ctx: tuple(i for i in sorted(self._hashes) if self._hashes[i][0] == ctx) for ctx in self._totals}
+        return max(by_context.items(), key=lambda item: len(item[1]), default=(b"", ()))
+
+    def _close_inputs(self) -> Survivors:
+        facts, (ctx, members) = self._facts, self._usual()
+        for other in sorted(set(self._hashes) - set(members)):
+            self.faults.append(Fault(facts.roster.names[other], "was told another model or settings than the others"))
+        self._totals = {ctx: self._totals[ctx]}
+        hashes = tuple(self._hashes[i][1] for i in members)
+        self._survivors = Survivors(facts.sid, facts.number, ctx, members, hashes)
+        return self._survivors
+
+    def _add_signature(self, place: int, message: bytes) -> None:
+        facts, survive = self._facts, Survive.decode(message)
+        key = facts.roster.keys[place]
+        if survive.index != place or not verify(key, survive.statement, survive.signature):
+            raise ProtocolError("its statement is not signed by it")
+        if self._survivors is None or survive.statement != self._survivors.statement:
+            raise _ProvenFaultError("it signed another set of survivors", message)
+        self._signatures[place] = survive.signature
+
+    def _close_signatures(self) -> Quorum:
+        facts, survivors = self._facts, self._survivors
+        if survivors is None:
+            raise ProtocolError(f"round {facts.number} has no survivors yet")
+        signers = tuple(sorted(self._signatures))[: facts.terms.signatures]
+        signatures = tuple(self._signatures[i] for i in signers)
+        self.transcript = digest(
+            "transcript", facts.directory.digest, survivors.statement, pack_indices(signers), b"".join(signatures)
+        )
+        self._opening = Opening(facts, survivors)
+        return Quorum(survivors, signers, signatures)
+
+    def _add_shares(self, place: int, message: bytes) -> None:
+        unmask = Unmask.decode(message)
+        if (unmask.sid, unmask.number, unmask.index) != (self._facts.sid, self._facts.number, place):
+            raise ProtocolError("its shares are of another session, round or holder")
+        if self._opening is not None:
+            self._opening.add(unmask)

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""R4: from shares to secrets to pads, and the sum without them.
+
+Knows which share each holder owes, and what every secret was committed to. Does not know single inputs: self masks of
+survivors and pair pads with dropped parties are all it can take away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from fedray.errors import ProtocolError
+from fedray.protocol.fixed_point import decode
+from fedray.protocol.keys import Guarded, public_bytes
+from fedray.protocol.masks import Pad
+from fedray.protocol.messages import Words
+from fedray.protocol.recovery.facts import RoundFacts
+from fedray.protocol.recovery.messages import PAIR, SELF, Survivors, Unmask
+from fedray.protocol.recovery.pads import PadScope, self_commitment
+from fedray.protocol.scheme import Opened
+from fedray.protocol.shamir import recover
+
+
+class Opening(Guarded):
+    """Shares of one round at the server.
+
+    Attributes:
+        holders: Whose shares have come.
+        faulty: Place in the roster -> what is wrong with its shares; filled in by `open`.
+    """
+
+    def __init__(self, facts: RoundFacts, survivors: Survivors) -> None:
+        self.holders: set[int] = set()
+        self.faulty: dict[int, str] = {}
+        self._facts, self._survivors = facts, survivors
+        graph = facts.terms.graph
+        self._around = [graph.neighbours(facts.ring, i) for i in range(graph.parties)]
+        self._shares: dict[int, dict[int, bytes]] = {i: {} for i in range(graph.parties)}
+
+    def add(self, unmask: Unmask) -> None:
+        """Takes one holder's shares; the same ones again change nothing.
+
+        Raises:
+            ProtocolError: They are not one share of each owner of the kind that the survivors imply, or differ from
+                what the holder sent before.
+        """
+        holder, members = unmask.index, self._survivors.members
+        owners = tuple(sorted((*self._around[holder], holder)))
+        kinds = bytes(SELF if owner in members else PAIR for owner in owners)
+        if unmask.owners != owners or unmask.kinds != kinds:
+            raise ProtocolError("its shares are not one of each neighbour, of the kind that the survivors imply")
+        given = dict(zip(owners, unmask.shares, strict=True))
+        if holder in self.holders:
+            if any(self._shares[owner][holder + 1] != share for owner, share in given.items()):
+                raise ProtocolError("it sent other shares before")
+            return
+        self.holders.add(holder)
+        for owner, share in given.items():
+            self._shares[owner][holder + 1] = share
+
+    def check(self) -> None:
+        """Checks that every secret that is needed has enough shares.
+
+        Raises:
+            ProtocolError: One has not.
+        """
+        least, number = self._facts.terms.graph.share_threshold, self._facts.number
+        for owner, shares in self._shares.items():
+            if len(shares) < least:
+                name = self._facts.roster.names[owner]
+                raise ProtocolError(
+                    f"round {number} is aborted: {len(shares)} shares of {name}'s secret, expected at least {least}"
+                )
+
+    def open(self, total: Words) -> Opened:
+        """Takes the pads away, in place, and returns what the sum says.
+
+        Args:
+            total: uint32[L] or uint64[L], sum of the survivors' masked words; it is overwritten.
+
+        Raises:
+            ProtocolError: A secret does not match what was committed to, or the sum fails its checks.
+        """
+        facts, survivors = self._facts, self._survivors
+        bits = facts.config.encoding.ring
+        scope = PadScope(facts.sid, facts.directory.digest, facts.number, survivors.ctx, len(total), bits)
+        plus, minus = list[bytes](), list[bytes]()
+        for member in survivors.members:
+            minus.append(scope.self_key(self._secret(member, self._is_seed), member))
+        for dropped in sorted(set(self._shares) - set(survivors.members)):
+            private = X25519PrivateKey.from_private_bytes(self._secret(dropped, self._is_private))
+            for member in set(self._around[dropped]).intersection(survivors.members):
+                public = facts.directory.public(member, facts.number)
+                key = scope.pair_key(private, public, dropped, member)
+                # The member added the pad where its index is the lower one.
+                (minus if member < dropped else plus).append(key)
+        Pad(plus, minus).apply(total)
+        names = tuple(facts.roster.names[i] for i in survivors.members)
+        return decode(facts.config.encoding, facts.config.parties, facts.manifest, total, names)
+
+    def _secret(self, owner: int, valid: Callable[[int, bytes], bool]) -> bytes:
+        facts, name = self._facts, self._facts.roster.names[owner]
+        trusted = {x: share for x, share in self._shares[owner].items() if x - 1 not in self.faulty}
+        least = facts.terms.graph.share_threshold
+        shares = trusted if len(trusted) >= least else self._shares[owner]
+        try:
+            secret, wrong = recover(shares, least, partial(valid, owner))
+        except ProtocolError as error:
+            raise ProtocolError(f"round {facts.number} is aborted: the secret of {name} is lost: {error}") from None
+        for place in wrong:
+            self.faulty[place - 1] = f"its share of {name}'s secret is wrong"
+        return secret
+
+    def _is_seed(self, owner: int, secret: bytes) -> bool:
+        facts = self._facts
+        return self_commitment(facts.sid, facts.number, owner, secret) == facts.directory.commitment(
+            owner, facts.number
+        )
+
+    def _is_private(self, owner: int, secret: bytes) -> bool:
+        public = public_bytes(X25519PrivateKey.from_private_bytes(secret))
+        return public == self._facts.directory.public(owner, self._facts.number)

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The secrets of one round and the keys of its pads (SECAGG part B, R1).
+
+Knows how two one-round secrets become pad keys, and what the public sees of the secrets. Does not know who drops out.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from fedray.protocol.keys import Guarded, exchange, kdf, public_bytes
+from fedray.protocol.messages import digest, enc
+from fedray.types import Round
+
+
+@dataclass(frozen=True, slots=True)
+class PadScope:
+    """What every pad key of one round is bound to.
+
+    Attributes:
+        sid: Session id.
+        batch_digest: D, hash of all Keys of the batch.
+        number: Round.
+        ctx: Hash of all that the input depends on.
+        size: Words L of the vector.
+        bits: Bits l of a word.
+    """
+
+    sid: bytes
+    batch_digest: bytes
+    number: Round
+    ctx: bytes
+    size: int
+    bits: int
+
+    def pair_key(self, private: X25519PrivateKey, public: bytes, mine: int, other: int) -> bytes:
+        """Returns the key k_ij of the pad that parties `mine` and `other` share.
+
+        Raises:
+            ProtocolError: The public key is invalid.
+        """
+        low, high = min(mine, other), max(mine, other)
+        info = enc("pair", self.sid, self.number, low, high, self.ctx, self.size, self.bits)
+        return kdf(exchange(private, public), self.batch_digest, info)
+
+    def self_key(self, secret: bytes, owner: int) -> bytes:
+        """Returns the key k_i of a party's own pad."""
+        info = enc("self", self.sid, self.number, owner, self.ctx, self.size, self.bits)
+        return kdf(secret, self.batch_digest, info)
+
+
+class RoundSecrets(Guarded):
+    """What one party draws for one round: a fresh key for pads with others, a fresh seed for its own pad.
+
+    Attributes:
+        private: s, X25519 private key.
+        seed: b, 32 bytes.
+    """
+
+    def __init__(self) -> None:
+        self.private = X25519PrivateKey.generate()
+        self.seed = secrets.token_bytes(32)
+
+    @property
+    def public(self) -> bytes:
+        """S, the public half of s, 32 bytes."""
+        return public_bytes(self.private)
+
+
+def self_commitment(sid: bytes, number: Round, owner: int, seed: bytes) -> bytes:
+    """Returns h, what a party publishes of its seed b."""
+    return digest("selfcommit", sid, number, owner, seed)
