@@ -228,7 +228,7 @@ class FLModel:
         return build_at_driver(self._backend, self._builder, self._federation.arrays())
 
     def _write(self, path: Path, suffix: str, *, weights_only: bool) -> None:
-        if path.suffix != Path(suffix).suffix or not path.name.endswith(suffix):
+        if not path.name.endswith(suffix):
             raise PlanError(f"path: expected a name that ends in {suffix}, found {str(path)!r}")
         path.write_bytes(self._federation.export_model(weights_only))
 
