@@ -24,6 +24,11 @@ def options(config: PartyConfig) -> dict[str, Any]:
     return chosen | ({"resources": wanted} if wanted else {})
 
 
+def threads_by_default(config: PartyConfig) -> int:
+    """Returns how many compute threads Ray gives a process by itself."""
+    return max(1, int((config.resources or {}).get("CPU", 0)))
+
+
 def custom(parties: Mapping[PartyName, PartyConfig]) -> dict[str, float]:
     """Returns the sum of what parties ask for by names of their own: a local cluster offers it."""
     total: dict[str, float] = {}

@@ -107,7 +107,7 @@ def _take(ref: RayRef, timeout: float | None) -> Any:
     try:
         answer = ray.get(ref.ref, timeout=timeout)
     except Exception as error:
-        raise translate(error, ref.party, ref.method) from error
+        raise translate(error, ref.party, ref.method) from None  # what Ray says at length is in the message, in short
     return opened(answer)
 
 
@@ -246,8 +246,9 @@ class RayTransport(RayCalls):
         widths = lane_widths(len(parties))
         actor_class: Any = ray.remote(concurrency_groups=widths)(RayParty)  # type: ignore[call-overload]
         for name, config in parties.items():
-            variables = {"env_vars": environment.computing(config.threads)}
-            chosen = placement.options(config) | ({} if self._cluster else {"runtime_env": variables})
+            chosen = placement.options(config)
+            if self._cluster is None and config.threads != placement.threads_by_default(config):
+                chosen["runtime_env"] = {"env_vars": environment.computing(config.threads)}  # costs a second
             self._actors[name] = actor_class.options(**chosen, max_restarts=0, max_task_retries=0).remote(config)
         self.connect(self._actors)
         self._await_start(parties)

@@ -78,7 +78,8 @@ def translate(error: BaseException, party: str, method: str) -> FedRayError:
     """
     names = (cls.__name__ for cls in type(error).__mro__)
     kind = next((TABLE[name] for name in names if name in TABLE), PartyError)
-    message = f"party {party!r} {_MEANING[kind]} ({method}): {reason(error)}"
+    text = str(error) if kind is PartyError else reason(error)
+    message = f"party {party!r} {_MEANING[kind]} ({method}): {text}"
     if issubclass(kind, PartyLost):
         return kind(message, party=party)
     if issubclass(kind, PartyError):

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every tier shares: one Ray cluster for a whole run of the tests, and sessions that end with their test.
+
+Sessions of cluster tests join the one cluster (`address="auto"`), because starting one takes seconds. It ends with the
+run, also when tests fail or are interrupted; two runs at once have a cluster each and share nothing.
+"""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+import fedray as sf
+from fedray.runtime.session import Session, current
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[str]:
+    """Starts Ray once; returns the address under which sessions join it."""
+    from fedray.runtime.ray import LocalCluster
+
+    running = LocalCluster()
+    running.start({"special": 2}, threads=1, show_output=False)
+    yield "auto"
+    running.stop()
+
+
+@pytest.fixture(scope="module", params=["inline", "ray"])
+def address(request: pytest.FixtureRequest) -> str:
+    """Runs a module's tests once on each transport."""
+    return "inline" if request.param == "inline" else request.getfixturevalue("cluster")
+
+
+@pytest.fixture(scope="module")
+def shared(address: str) -> Iterator[Session]:
+    """Returns a session of alice, bob and charlie for all tests of a module that leave it as it was."""
+    sf.init(["alice", "bob", "charlie"], address)
+    yield current()
+    sf.shutdown()
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Session]]:
+    """Returns `init`, with alice and bob by default; the session ends with the test.
+
+    Not for modules that use `shared`: there is one session at a time.
+    """
+
+    def begin(address: str, parties: tuple[str, ...] = ("alice", "bob"), **settings: object) -> Session:
+        sf.init(list(parties), address, **settings)
+        return current()
+
+    sf.shutdown()
+    yield begin
+    sf.shutdown()
