@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who may import whom: read from the source, so that a forbidden import fails even where it is never executed."""
+
+import ast
+import importlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import fedray
+
+PACKAGE = Path(fedray.__file__).parent
+ORDER = (
+    "errors types metrics protocol strategies backends party runtime device data security ml utils"
+    " demo demo_report cli __main__"
+).split()
+"""A part may import itself and those before it."""
+
+FRAMEWORKS = ("tensorflow", "keras", "torch", "jax")
+MAY_IMPORT_RAY = {"runtime/ray.py", "runtime/ray_errors.py"}
+MAY_IMPORT_A_FRAMEWORK = {"demo.py"}  # its builder, as in a user's program; and every file of backends/
+
+
+def files() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def module_of(path: Path) -> str:
+    parts = ["fedray", *path.relative_to(PACKAGE).with_suffix("").parts]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """Yields line and full name of whatever a file imports, inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name_of(path)}:{node.lineno}: imports are absolute"
+            for alias in node.names:
+                yield node.lineno, f"{node.module}.{alias.name}"
+
+
+def part_of(module: str) -> str | None:
+    pieces = module.split(".")
+    return pieces[1] if pieces[0] == "fedray" and len(pieces) > 1 else None
+
+
+@pytest.mark.parametrize("path", files(), ids=name_of)
+def test_imports_only_what_stands_above(path: Path) -> None:
+    if path == PACKAGE / "__init__.py":
+        pytest.skip("it gathers the public names")
+    mine = part_of(module_of(path))
+    assert mine in ORDER, f"{name_of(path)}: a new part needs its place in ORDER, and in CONTRIBUTING.md"
+    for line, module in imports(path):
+        other = part_of(module)
+        if other is None or other not in ORDER:
+            continue
+        assert ORDER.index(other) <= ORDER.index(mine), f"{name_of(path)}:{line}: {mine} may not import {module}"
+
+
+@pytest.mark.parametrize("path", files(), ids=name_of)
+def test_ray_and_frameworks_stay_where_they_belong(path: Path) -> None:
+    for line, module in imports(path):
+        root = module.split(".")[0]
+        where = f"{name_of(path)}:{line}: {module}"
+        assert root != "ray" or name_of(path) in MAY_IMPORT_RAY, where
+        if root in FRAMEWORKS:
+            assert name_of(path).startswith("backends/") or name_of(path) in MAY_IMPORT_A_FRAMEWORK, where
+
+
+def test_no_framework_is_imported_at_module_level() -> None:
+    for path in files():
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+                assert not {name.split(".")[0] for name in names} & set(FRAMEWORKS), name_of(path)
+
+
+def test_importing_fedray_loads_nothing_heavy_and_starts_nothing() -> None:
+    code = (
+        "import sys, threading, fedray, fedray.ml.nn, fedray.data.ndarray, fedray.security.aggregation, fedray.cli\n"
+        "heavy = {'ray', 'tensorflow', 'keras', 'torch', 'jax', 'matplotlib', 'pandas', 'IPython'}\n"
+        "print(sorted(heavy & set(sys.modules)), threading.active_count())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert (done.stdout.strip(), done.stderr) == ("[] 1", "")
+
+
+def in_order(name: str) -> tuple[int, str]:
+    """Constants, then classes, then the rest, as ruff sorts them."""
+    return (0 if name.isupper() else 1 if name[0].isupper() else 2), name
+
+
+def test_public_names_are_sorted_and_are_all_that_is_visible() -> None:
+    modules = {name for name, value in vars(fedray).items() if isinstance(value, type(sys))}
+    visible = {name for name in vars(fedray) if not name.startswith("_")} - modules
+    assert fedray.__all__ == sorted(fedray.__all__, key=in_order)
+    assert set(fedray.__all__) - modules == visible
+    strangers = [name for name in modules if getattr(fedray, name).__name__ != f"fedray.{name}"]
+    assert [name for name in strangers if not name.startswith("_")] == [], "foreign modules are not for users"
+
+
+@pytest.mark.parametrize("path", [path for path in files() if "\n__all__ =" in path.read_text()], ids=name_of)
+def test_whatever_is_offered_is_there(path: Path) -> None:
+    module = importlib.import_module(module_of(path))
+    assert [name for name in module.__all__ if not hasattr(module, name)] == []
+    assert module.__all__ == sorted(module.__all__, key=in_order)
+
+
+@pytest.mark.parametrize("path", files(), ids=name_of)
+def test_every_file_names_its_licence_and_its_purpose(path: Path) -> None:
+    text = path.read_text()
+    assert text.startswith("# SPDX-License-Identifier: Apache-2.0\n")
+    assert ast.get_docstring(ast.parse(text)), "a module docstring says what the file knows"
