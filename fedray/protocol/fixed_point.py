@@ -62,10 +62,10 @@ class Encoder:
         self._encoding, self._manifest, self._owner = encoding, manifest, owner
         self._refuse = refuse_overflow or encoding.overflow == "refuse"
         self._values = self._checked_values(contribution.values)
-        share = contribution.weight / encoding.weight_bound if manifest.weighted else float(contribution.weight)
-        self._scale = math.ldexp(share, encoding.fraction)
         self._runs = _runs(encoding, parties, manifest)
         self._tail = self._encode_tail(contribution)
+        share = contribution.weight / encoding.weight_bound if manifest.weighted else float(contribution.weight)
+        self._scale = math.ldexp(share, encoding.fraction)
         self._real = np.empty(CHUNK_BYTES // (encoding.ring // 8))
         self._coins = _Coins(entropy) if encoding.rounding == "stochastic" else None
 
@@ -223,8 +223,11 @@ def decode(
     """
     signed: NDArray[Any] = total.view(f"<i{total.itemsize}")
     count, size = len(members), manifest.size
-    if len(total) != manifest.words:
-        raise ProtocolError(f"expected a sum of {manifest.words} words, found {len(total)}")
+    if len(total) != manifest.words or 8 * total.itemsize != encoding.ring:
+        raise ProtocolError(
+            f"expected a sum of {manifest.words} words of {encoding.ring} bits, "
+            f"found {len(total)} of {8 * total.itemsize}"
+        )
     if int(signed[-1]) != count:
         raise ProtocolError(
             f"the sum over {members} is noise or was altered: the check word is not {count}. The parties differ in "

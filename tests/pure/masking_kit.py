@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sessions of part A and of the plain sum in one process, for the tests."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fedray.protocol.config import Config, Encoding
+from fedray.protocol.handshake import introduce
+from fedray.protocol.keys import Roster, generate_identity, public_bytes
+from fedray.protocol.masking import MaskingCollector, MaskingShield
+from fedray.protocol.memory import ModelMemory
+from fedray.protocol.plain import PlainCollector, PlainShield
+from fedray.protocol.policy import Policy
+from fedray.protocol.scheme import Contribution, Manifest, Opened, RoundContext, Tensor, View
+
+ENDS = {"masking": (MaskingShield, MaskingCollector), "plain": (PlainShield, PlainCollector)}
+NO_METRICS = np.empty(0)
+
+
+def identities(parties):
+    return {f"p{i:02}": generate_identity() for i in range(parties)}
+
+
+def roster_of(keys):
+    return Roster.of({name: public_bytes(key) for name, key in keys.items()})
+
+
+def manifest_of(size, metrics=(), weighted=True, dtype="float64", bound=1024):
+    return Manifest((Tensor("w", (size,), dtype),), tuple(metrics), bound, weighted)
+
+
+def context_of(number, manifest, model=None, settings=b"", purpose="train"):
+    name = hashlib.sha256(f"model {number}".encode()).digest() if model is None else model
+    return RoundContext(number, name, settings, manifest, purpose)
+
+
+def plain_values(values, weight=1, metrics=NO_METRICS):
+    return Contribution(np.asarray(values), weight, np.asarray(metrics, np.float64))
+
+
+@dataclass
+class Kit:
+    """One session; `shields` by name."""
+
+    config: Config
+    roster: Roster
+    keys: dict
+    shields: dict = field(default_factory=dict)
+    memories: dict = field(default_factory=dict)
+
+    @property
+    def names(self):
+        return self.roster.names
+
+    def start(self, policy):
+        shield, _ = ENDS[self.config.part]
+        for name in self.names:
+            memory = self.memories.setdefault(name, ModelMemory())
+            self.shields[name] = shield(self.config, name, self.keys[name], self.roster, policy, memory)
+        introduce([self.shields[name] for name in self.names])
+        return self
+
+    def again(self, policy=None):
+        """Returns a new session of the same parties, with their memories."""
+        return Kit(self.config, self.roster, self.keys, memories=self.memories).start(policy or Policy())
+
+    def collector(self, number, manifest, view=None):
+        return ENDS[self.config.part][1](self.config, view or View(0, self.names), number, manifest)
+
+    def send(self, name, context, contribution):
+        (message,) = self.shields[name].protect(context, contribution).values()
+        return message
+
+    def round(self, context, contributions, view=None) -> Opened:
+        """Runs one round over a view whose members all send."""
+        collector = self.collector(context.number, context.manifest, view)
+        for name, contribution in contributions.items():
+            collector.add(name, self.send(name, context, contribution))
+        return collector.open()
+
+    def join(self, view, names: Sequence[str] | None = None):
+        for name in names or view.members:
+            self.shields[name].join(view)
+
+
+def session(parties, part="masking", encoding=None, policy=None, keys=None, memories=None, **thresholds) -> Kit:
+    """Returns a started session."""
+    keys = keys or identities(parties)
+    roster = roster_of(keys)
+    config = Config.propose(part, roster, ["server"], encoding or Encoding(), **thresholds)
+    return Kit(config, roster, keys, memories=memories if memories is not None else {}).start(policy or Policy())
