@@ -42,10 +42,14 @@ class KerasData:
     Attributes:
         tensors: x, or (x, y), or (x, y, sample_weight); rows on the first axis.
         rows: Number of rows.
+        specs: Shapes and dtypes of the tensors, row axis open: data sets with the same specs share their graphs.
+        kind: The specs in words, a key that is quick to compare.
     """
 
     tensors: tuple[Any, ...]
     rows: int
+    specs: tuple[Any, ...]
+    kind: str
 
 
 class KerasBackend:
@@ -104,7 +108,8 @@ class KerasBackend:
         checks.check_input(self._model, x)
         self._try_on(x, y, sample_weight)
         tensors = tuple(self._tf.convert_to_tensor(array) for array in (x, y, sample_weight) if array is not None)
-        return KerasData(tensors, rows)
+        specs = tuple(self._tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype) for tensor in tensors)
+        return KerasData(tensors, rows, specs, repr(specs))
 
     def weights(self) -> Vector:
         """Returns the flat vector, read-only."""
@@ -112,43 +117,43 @@ class KerasBackend:
 
     def set_weights(self, values: Vector) -> None:
         """Sets every parameter from the flat vector."""
-        flat = self._variables()
-        self._traced("put", flat.put, self._flat_spec(flat.spec.size))(self._vector(values))
+        self._traced("put", self._variables().put, self._vector_spec)(self._vector(values))
 
     def train(
         self, start: Vector, data: Data, batches: Sequence[Batch], hook: Hook | None = None, state: State | None = None
     ) -> tuple[Vector, int]:
         """Sets the weights to `start`, trains on the batches; returns the new flat vector (read-only) and the rows."""
-        tensors, rows, ends = self._arguments(data, batches)
-        arguments: tuple[Any, ...] = (self._vector(start), tensors, rows, ends)
-        specs: tuple[Any, ...] = (self._flat_spec(self.spec.size), *self._batch_specs(tensors))
+        bound, rows, ends, count = self._arguments(data, batches)
+        arguments: tuple[Any, ...] = (self._vector(start), bound.tensors, rows, ends)
+        specs: tuple[Any, ...] = (self._vector_spec, bound.specs, self._rows_spec, self._rows_spec)
         if hook is None:
-            function = self._traced(("train", specs), self._ready().steps.train, *specs)
+            function = self._traced(("train", bound.kind), self._ready().steps.train, *specs)
         else:
             checks.check_own_step(self._keras, self._model, "a strategy that changes gradients")
-            words = self.spec.trainable
-            arguments += ({name: self._tf.constant(v[:words], self._dtype) for name, v in (state or {}).items()},)
-            specs += (dict.fromkeys(state or {}, self._flat_spec(words)),)
-            key = ("train", _identity(hook), tuple(state or {}), specs[:-1])
+            words = self._variables().spec.trainable
+            anchors = {name: self._tf.constant(vector[:words], self._dtype) for name, vector in (state or {}).items()}
+            specs += ({name: self._tf.TensorSpec([words], self._dtype) for name in anchors},)
+            key = ("train", bound.kind, _identity(hook), tuple(anchors))
             function = self._traced(key, self._ready().steps.train_with(hook), *specs)
+            arguments += (anchors,)
         flat, sums = function(*arguments)
-        count = int(ends[-1]) if batches else 0
-        self._log_sums = self._log_sums + sums.numpy()
+        if self._log_sums.size:
+            self._log_sums = self._log_sums + sums.numpy()
         self._log_rows += count
         return _view(flat), count
 
     def gradient(self, data: Data, batches: Sequence[Batch]) -> tuple[Vector, int]:
         """Returns the mean gradient over the batches' rows and their number; non-trainable words hold the values."""
         checks.check_own_step(self._keras, self._model, "a strategy that averages gradients")
-        tensors, rows, ends = self._arguments(data, batches)
-        specs = self._batch_specs(tensors)
-        gradient = self._traced(("gradient", specs), self._ready().steps.gradient, *specs)(tensors, rows, ends)
-        return _view(gradient), int(ends[-1]) if batches else 0
+        bound, rows, ends, count = self._arguments(data, batches)
+        specs = (bound.specs, self._rows_spec, self._rows_spec)
+        function = self._traced(("gradient", bound.kind), self._ready().steps.gradient, *specs)
+        return _view(function(bound.tensors, rows, ends)), count
 
     def apply_gradient(self, gradient: Vector) -> None:
         """Lets the optimizer apply a gradient; non-trainable words are set."""
-        spec = self._flat_spec(self.spec.size)
-        self._traced("apply", self._ready().steps.apply_gradient, spec)(self._vector(gradient))
+        function = self._traced("apply", self._ready().steps.apply_gradient, self._vector_spec)
+        function(self._vector(gradient))
 
     def take_metrics(self) -> list[Metric]:
         """Returns the training metrics accumulated since the last call, and resets them."""
@@ -161,14 +166,14 @@ class KerasBackend:
     def evaluate(self, data: Data, batches: Sequence[Batch]) -> list[Metric]:
         """Returns the metrics over the batches; training metrics are not touched."""
         fitted = self._ready()
-        tensors, rows, ends = self._arguments(data, batches)
-        specs = self._batch_specs(tensors)
-        function = self._traced(("evaluate", specs), fitted.steps.evaluate, *specs)
+        bound, rows, ends, count = self._arguments(data, batches)
+        specs = (bound.specs, self._rows_spec, self._rows_spec)
+        function = self._traced(("evaluate", bound.kind), fitted.steps.evaluate, *specs)
         kept = fitted.metrics.values()
         try:
             fitted.metrics.reset()
-            sums = function(tensors, rows, ends).numpy()
-            return fitted.tested.read(sums, len(rows))
+            sums = function(bound.tensors, rows, ends).numpy()
+            return fitted.tested.read(sums, count)
         finally:
             fitted.metrics.set_values(kept)
 
@@ -178,15 +183,18 @@ class KerasBackend:
 
     def predict(self, data: Data, batches: Sequence[Batch]) -> NDArray[Any]:
         """Returns the model's outputs, row by row."""
-        tensors = self._tensors(data)[:1]
-        data_spec, row_spec, _ = self._batch_specs(tensors)
-        function = self._traced(("predict", data_spec), self._predictor.predict, data_spec, row_spec)
-        parts = [function(tensors, self._tf.constant(batch.rows, self._tf.int64)).numpy() for batch in batches]
+        bound = _bound(data)
+        specs = (bound.specs[:1], self._rows_spec)
+        function = self._traced(("predict", repr(specs)), self._predictor.predict, *specs)
+        parts = [
+            function(bound.tensors[:1], self._tf.constant(batch.rows, self._tf.int64)).numpy() for batch in batches
+        ]
         return np.concatenate([np.empty((0, *self._output_shape), self._output_dtype), *parts])
 
     def snapshot(self) -> Mapping[str, Any]:
         """Returns all local state but the weights; tensors that share memory with the variables until those change."""
-        return {"variables": self._local.read(), "logs": (self._log_sums, self._log_rows)}
+        function = self._traced(("snapshot", len(self._local)), self._local.read)
+        return {"variables": function(), "logs": (self._log_sums, self._log_rows)}
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
         """Puts back what `snapshot` returned."""
@@ -305,31 +313,28 @@ class KerasBackend:
         self._local.adopt(traced.variables)  # type: ignore[attr-defined]  # a tf ConcreteFunction
         return traced
 
-    def _arguments(self, data: Data, batches: Sequence[Batch]) -> tuple[tuple[Any, ...], Any, NDArray[np.int64]]:
-        """Returns a data set's tensors, all row numbers end to end, and where each batch ends."""
-        if self._needs_labels and len(self._tensors(data)) == 1:
+    def _arguments(self, data: Data, batches: Sequence[Batch]) -> tuple[KerasData, Any, Any, int]:
+        """Returns the data set, all row numbers end to end, where each batch ends, and how many rows that are."""
+        bound = _bound(data)
+        if self._needs_labels and len(bound.tensors) == 1:
             raise DataError(f"y: model {self._model.name!r} is trained and evaluated on labels, found none")
         rows = np.concatenate([np.empty(0, np.int64), *(batch.rows for batch in batches)])
         ends = np.cumsum([len(batch.rows) for batch in batches], dtype=np.int64)
-        return self._tensors(data), self._tf.constant(rows), self._tf.constant(ends)
-
-    def _tensors(self, data: Data) -> tuple[Any, ...]:
-        if not isinstance(data, KerasData):
-            raise DataError(f"data: expected what bind returned, found {type(data).__name__}")
-        return data.tensors
+        return bound, self._tf.constant(rows), self._tf.constant(ends), len(rows)
 
     def _vector(self, values: Vector) -> Any:
-        if values.shape != (self.spec.size,):
-            raise DataError(f"weights: expected {self.spec.size} words, found shape {values.shape}")
+        size = self._variables().size
+        if values.shape != (size,):
+            raise DataError(f"weights: expected {size} words, found shape {values.shape}")
         return self._tf.constant(values, self._dtype)
 
-    def _flat_spec(self, words: int) -> Any:
-        return self._tf.TensorSpec([words], self._dtype)
+    @property
+    def _vector_spec(self) -> Any:
+        return self._tf.TensorSpec([self._variables().size], self._dtype)
 
-    def _batch_specs(self, tensors: Sequence[Any]) -> tuple[Any, Any, Any]:
-        tf = self._tf
-        data = tuple(tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype) for tensor in tensors)
-        return data, tf.TensorSpec([None], tf.int64), tf.TensorSpec([None], tf.int64)
+    @property
+    def _rows_spec(self) -> Any:
+        return self._tf.TensorSpec([None], self._tf.int64)
 
 
 def frameworks(threads: int) -> tuple[Any, Any]:
@@ -353,6 +358,12 @@ def frameworks(threads: int) -> tuple[Any, Any]:
     if keras.config.backend() != "tensorflow":
         raise PlanError(f"Keras: expected backend 'tensorflow', found {keras.config.backend()!r}; unset KERAS_BACKEND")
     return tf, keras
+
+
+def _bound(data: Data) -> KerasData:
+    if not isinstance(data, KerasData):
+        raise DataError(f"data: expected what bind returned, found {type(data).__name__}")
+    return data
 
 
 def _view(tensor: Any) -> Vector:

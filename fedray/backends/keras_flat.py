@@ -42,6 +42,7 @@ class FlatVariables:
             dtypes=tuple(str(v.dtype) for v in self.variables),
             trainable=sum(ParamSpec((), shapes[: len(trainable)], (), 0).sizes),
         )
+        self.size = self.spec.size
         self.dtype = tf.as_dtype(self.spec.dtype)
 
     def get(self) -> Any:

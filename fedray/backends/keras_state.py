@@ -73,6 +73,9 @@ class LocalState:
                 variable.assign(np.asarray([own >> 1, 0], old.dtype))
             self._variables[variable.ref()] = variable
 
+    def __len__(self) -> int:
+        return len(self._variables)
+
     def read(self) -> list[Any]:
         """Returns tensors that share memory with the variables until those change."""
         return [self._tf.identity(variable) for variable in self._variables.values()]
