@@ -3,19 +3,22 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from typing import Any
 
 from fedray.errors import ProtocolError
 from fedray.party.context import PartyContext, Reply
 from fedray.party.egress import Kind
+from fedray.party.key_supply import KeySupply
 from fedray.party.orders import Answer
 from fedray.protocol.config import Config
 from fedray.protocol.keys import Roster
 from fedray.protocol.memory import ModelMemory
 from fedray.protocol.policy import Policy
-from fedray.protocol.scheme import Contribution, RoundContext, Shield
+from fedray.protocol.scheme import BatchedShield, Contribution, RoundContext, Shield
 from fedray.protocol.schemes import SCHEMES
-from fedray.types import Key, Message, PartyName
+from fedray.types import Key, PartyName
 
 
 class Contributor:
@@ -25,14 +28,21 @@ class Contributor:
         context: The party this end lives in.
         server: The party that sums.
         combiner: Key of the server's `Combiner`.
+
+    Attributes:
+        members: Whose inputs the next round sums.
     """
 
     def __init__(self, context: PartyContext, server: PartyName, combiner: Key) -> None:
         self._context = context
         self._server = server
         self._combiner = combiner
+        self.members: tuple[PartyName, ...] = ()
         self._shield: Shield | None = None
         self._kind = Kind.MASKED
+        self._batch_length = 0
+        self._lock = threading.Lock()  # keys of later rounds are prepared beside the round under way
+        self._key_supply = KeySupply(None, 0, self._lock, self._relay)
 
     def hello(self, config: bytes, names: Sequence[PartyName]) -> Reply:
         """Checks a proposed Config against this party's own policy and roster, and returns the signed Hello.
@@ -50,6 +60,7 @@ class Contributor:
         proposed = Config.decode(config)
         scheme = SCHEMES[proposed.part]
         self._kind = Kind.MASKED if scheme.protected else Kind.RAW
+        self.members, self._batch_length = roster.names, proposed.batch
         self._shield = scheme.shield(proposed, self._context.name, self._context.identity, roster, Policy(), memory)
         return Reply(Kind.HELLO, self._shield.hello())
 
@@ -59,30 +70,46 @@ class Contributor:
 
     def start(self, confirms: Sequence[bytes]) -> None:
         """Checks everybody's Confirm; the session's rounds may begin."""
-        self._active().start(confirms)
+        shield = self._active()
+        shield.start(confirms)
+        batched = shield if isinstance(shield, BatchedShield) else None
+        self._key_supply = KeySupply(batched, self._batch_length, self._lock, self._relay)
+
+    def _relay(self, batch: int, message: bytes) -> Answer:
+        answer: Answer = self._send(f"keys of batch {batch}", ("set up", batch, message), Kind.SHARE)
+        return answer
 
     def exchange(self, call: str, context: RoundContext, contribution: Contribution) -> Answer:
         """Sends one round's protected contribution to the server and returns its answer.
 
+        Returns:
+            An answer that is `"opened"`, `"abandoned"`, `"missed"` or `"renew"`.
+
         Raises:
-            ProtocolError: The round or the whole segment was given up.
+            ProtocolError: The segment was given up, or the others went on without this party.
             EncodingError: A value is not finite or exceeds its bound.
         """
+        refusal = self._key_supply.cover(context.number)
+        if refusal is not None:
+            return refusal
         shield = self._active()
-        (message,) = shield.protect(context, contribution).values()
-        answer = self._deliver(call, context.number, message)
+        with self._lock:
+            (message,) = shield.protect(context, contribution).values()
+        answer: Answer = self._send(call, ("sum", context.number, message), self._kind)
         while answer.verdict == "next":
-            answer = self._deliver(call, context.number, shield.reply(answer.broadcast))
-        if answer.verdict == "aborted":
+            with self._lock:
+                reply = shield.reply(answer.broadcast)
+            answer = self._send(call, ("sum", context.number, reply), Kind.SHARE)
+        if answer.verdict in ("aborted", "left"):
             raise ProtocolError(f"round {context.number} was given up: {answer.reason}")
         if answer.view is not None:
-            shield.join(answer.view)
+            with self._lock:
+                shield.join(answer.view)
+            self.members = answer.view.members
         return answer
 
-    def _deliver(self, call: str, number: int, message: Message) -> Answer:
-        ref = self._context.send(call, self._server, self._combiner, ("sum", number, message), self._kind)
-        answer: Answer = self._context.get(ref, timeout=None)
-        return answer
+    def _send(self, call: str, message: tuple[Any, ...], kind: Kind) -> Any:
+        return self._context.get(self._context.send(call, self._server, self._combiner, message, kind), None)
 
     def _active(self) -> Shield:
         if self._shield is None:

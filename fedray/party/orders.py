@@ -73,12 +73,14 @@ class Expect:
         count: How many rounds.
         manifest: The words of each.
         purpose: `"train"` goes through the strategy, `"sum"` is answered as it was opened.
+        report: The words of a further round of metrics alone, which follows where the last round was abandoned.
     """
 
     number: Round
     count: int
     manifest: Manifest
     purpose: Literal["train", "sum"]
+    report: Manifest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,25 +88,64 @@ class Answer:
     """The server's answer to a delivery.
 
     Attributes:
-        verdict: `"next"`: another exchange of this round follows. `"opened"`: the round is over.
-            `"abandoned"`: nothing was opened, go on without the missing parties. `"aborted"`: the segment has ended.
-        values: The new global vector (or the opened values), when opened.
+        verdict: What came of it:
+
+            * `"next"`: another exchange of this round follows;
+            * `"opened"`: the round is over;
+            * `"abandoned"`: nothing was opened; go on with the next round, without the parties that are not in `view`;
+            * `"missed"`: this party was too late and the round was opened without it; go on with round `number`;
+            * `"renew"`: no further round can be held in this session;
+            * `"left"`: the others go on without this party;
+            * `"aborted"`: the segment has ended.
+        values: The new global vector (or the opened values), when opened or missed.
         metrics: float64[m], the opened metric sums.
-        weight: Sum of the weights, when opened.
         broadcast: Protocol message of the next exchange.
         view: The smaller view, when abandoned.
+        number: The round to go on with, when missed.
         stop: Whether the segment ends after this round because the driver asked for it.
-        reason: Why the round was abandoned or aborted.
+        reason: Why, where it did not go as planned.
     """
 
-    verdict: Literal["next", "opened", "abandoned", "aborted"]
+    verdict: Literal["next", "opened", "abandoned", "missed", "renew", "left", "aborted"]
     values: NDArray[Any] | None = None
     metrics: NDArray[np.float64] | None = None
-    weight: int = 0
     broadcast: bytes = b""
     view: View | None = None
+    number: Round = 0
     stop: bool = False
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A party that was missing from a round.
+
+    Attributes:
+        number: The round.
+        party: Who.
+        reason: Why it counts as missing.
+        abandoned: Whether the round's work was lost; otherwise it was opened without the party.
+    """
+
+    number: Round
+    party: PartyName
+    reason: str
+    abandoned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What the driver may know of a segment under way.
+
+    Attributes:
+        done: Rounds of the segment that are over.
+        missing: Every party that was missing from one of them.
+        error: Why the segment has ended early, or empty.
+    """
+
+    done: int
+    missing: tuple[Missing, ...] = ()
+    error: str = ""
 
 
 def settings(order: TrainOrder | EvaluateOrder) -> bytes:

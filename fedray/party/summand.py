@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Summand: a party's part in sums of the user's own values. The values never leave it but under the aggregator's cover."""
+"""Summand: a party's part in sums of the user's own values, which leave it under the aggregator's cover only."""
 
 from __future__ import annotations
 

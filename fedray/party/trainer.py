@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trainer: one party's model, and its part in the rounds. The plain update lives in locals here and nowhere else.
+"""Trainer: one party's part in the rounds of training. The plain update lives in locals here and nowhere else.
 
-Knows no other party's data and no clock. What it may tell the driver about its own rows is decided by `local_metrics`.
+Knows no other party's data and no clock.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,35 +15,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray import metrics
-from fedray.backends import make_backend
-from fedray.backends.backend import Batch, Data, ModelFacts
-from fedray.errors import DataError, EncodingError, PlanError, ProtocolError
+from fedray.backends.backend import Batch, ModelFacts
+from fedray.errors import ProtocolError
 from fedray.metrics import Metric
-from fedray.party.batches import cut
 from fedray.party.context import PartyContext, Reply
-from fedray.party.contributor import Contributor
-from fedray.party.egress import Kind
-from fedray.party.orders import Answer, EvaluateOrder, TrainOrder, settings
+from fedray.party.holder import ModelHolder
+from fedray.party.orders import Answer, TrainOrder, settings
 from fedray.protocol.scheme import Contribution, Manifest, RoundContext, Tensor
 from fedray.strategies import State, Strategy, make_strategy
-from fedray.types import Key, PartyName, Value, Vector
+from fedray.types import Key, PartyName, Vector
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What a party tells the driver at the end of a segment.
+@dataclass(slots=True)
+class _Segment:
+    """One segment under way at one party.
 
     Attributes:
-        local: This party's own metrics; empty where they are withheld.
-        overall: The metrics over all parties, finished from the opened sums.
+        order: What the driver ordered.
+        settings: The order's canonical bytes.
+        steps: This party's local batches of every step of the epoch.
+        sums: The opened metric sums, once a round carried them.
+        done: Rounds that are over, opened or abandoned or passed over.
+        renew: Why no further round can be held in this session, or empty.
     """
 
-    local: tuple[Metric, ...]
-    overall: tuple[Metric, ...]
+    order: TrainOrder
+    settings: bytes
+    steps: list[list[Batch]]
+    sums: NDArray[np.float64] | None = None
+    done: int = 0
+    renew: str = ""
 
 
-class Trainer(Contributor):
-    """Trains, evaluates and predicts inside one party.
+class Trainer(ModelHolder):
+    """Trains inside one party.
 
     Args:
         context: The party this service lives in.
@@ -52,9 +56,9 @@ class Trainer(Contributor):
         combiner: Key of its combiner.
         backend: Name of the framework.
         builder: The user's function that returns a compiled model.
-        strategy: Name and parameters.
         seed: Seed under which every party builds the same model.
         local_metrics: Whether this party's own metrics go to the driver.
+        strategy: Name and parameters.
     """
 
     def __init__(
@@ -64,149 +68,110 @@ class Trainer(Contributor):
         combiner: Key,
         backend: str,
         builder: Any,
-        strategy: tuple[str, dict[str, float]],
         seed: int,
         local_metrics: bool,
+        strategy: tuple[str, dict[str, float]],
     ) -> None:
-        super().__init__(context, server, combiner)
+        super().__init__(context, server, combiner, backend, builder, seed, local_metrics)
         self._strategy: Strategy = make_strategy(*strategy)
-        with self._named():
-            self._backend = make_backend(backend, builder, seed, self._noise_seed(seed), context.config.threads)
-        self._data: dict[str, Data] = {}
         self._state: State = {}
-        self._global: Vector = np.empty(0, np.float32)
         self._measured: list[Metric] = []
-        self._local_metrics = local_metrics
-
-    # The model as a whole.
-
-    def bind(
-        self, purpose: str, x: Value, y: Value, sample_weight: Value | None, class_weight: dict[int, float] | None
-    ) -> Reply:
-        """Takes the arrays that the next segments of a purpose run over; builds a model that waited for their shape.
-
-        Returns:
-            `ModelFacts`, in which nothing depends on the numbers in the arrays.
-
-        Raises:
-            DataError: Rows, labels or weights do not fit each other or the model.
-        """
-        with self._named():
-            self._data[purpose] = self._backend.bind(x, y, sample_weight, class_weight)
-        self._facts = self._backend.facts()
-        return Reply(Kind.SHAPE, self._facts)
-
-    def ready(self) -> None:
-        """Acknowledges that the model is there."""
-
-    def publish(self) -> None:
-        """Sends the model to the server, before rounds begin, as everybody's starting point."""
-        self._adopt(np.array(self._backend.weights()))
-        self._tell_server("publish the starting weights", ("initial", self._global), Kind.INITIAL)
-
-    def pull(self) -> None:
-        """Takes the server's model as this party's own."""
-        answer: Answer = self._tell_server("pull the model", ("pull",), Kind.SHAPE)
-        if answer.values is None:
-            raise PlanError(f"server {self._server!r} has no model yet; publish it first")
-        self._adopt(np.array(answer.values))
-
-    def export_model(self, weights_only: bool) -> Reply:
-        """Returns the global model, or its weights alone, as the bytes of a stock file of its framework."""
-        return Reply(Kind.AGGREGATE, self._backend.export_model(weights_only))
-
-    def import_model(self, content: bytes) -> None:
-        """Replaces the weights by those in a saved model.
-
-        Raises:
-            DataError: The file holds another model.
-        """
-        with self._named():
-            self._backend.import_model(content)
-
-    def arrays(self) -> Reply:
-        """Returns the global weights as arrays, in the framework's order."""
-        return Reply(Kind.AGGREGATE, self._backend.arrays())
-
-    def set_arrays(self, arrays: Sequence[NDArray[Any]]) -> None:
-        """Sets the weights from arrays in the framework's order.
-
-        Raises:
-            DataError: Their number or shapes are not the model's.
-        """
-        with self._named():
-            self._backend.set_arrays(arrays)
-
-    def learning_rate(self) -> Reply:
-        """Returns the optimizer's learning rate."""
-        return Reply(Kind.SHAPE, self._backend.learning_rate())
-
-    # Rounds.
 
     def train(self, order: TrainOrder) -> Reply:
         """Runs the rounds of a segment and returns a `Report`.
 
-        A round that fails is put back: model, optimizer and random state are as they were before it.
+        A round that fails or is abandoned is put back: model, optimizer and random state are as they were before it.
         """
         if order.begins_epoch:
             self._backend.take_metrics()
             self._measured = []
         if order.learning_rate is not None:
             self._backend.set_learning_rate(order.learning_rate)
-        shared, manifest = settings(order), train_manifest(self._facts, order.metric_bound)
-        steps = order.sampling.deal(self._context.name, order.sizes[self._context.name], order.epoch)
-        last, overall = len(order.spans) - 1, np.empty(0)
-        for place, (start, stop) in enumerate(order.spans):
-            batches = [batch for step in steps[start:stop] for batch in step]
-            bound = shared + place.to_bytes(8, "big")
-            context = RoundContext(order.number + place, self._model_hash(), bound, manifest)
-            with self._put_back_on_error():
-                answer = self._round(context, batches, report=place == last)
-            overall = opened_metrics(answer)
-            if answer.stop:
+        rows = order.sizes[self._context.name]
+        steps = order.sampling.deal(self._context.name, rows, order.epoch)
+        segment = _Segment(order, settings(order), steps)
+        while segment.done < len(order.spans) and not segment.renew:
+            if self._holders(order, segment.done) < 2 and len(self.members) > 1:
+                segment.done += 1
+            elif self._round(segment, report=segment.done == len(order.spans) - 1):
                 break
-        # Training has left this party's own weights in the model: nobody may evaluate, predict with, or ask for those.
         self._backend.set_weights(self._global)
-        return self._report(self._measured, overall)
+        if segment.sums is None and segment.done == len(order.spans):
+            self._report_alone(segment)
+        return self._report(self._measured, segment.sums, segment.done, segment.renew)
 
-    def evaluate(self, order: EvaluateOrder) -> Reply:
-        """Evaluates the global model on the bound data and returns a `Report`."""
-        rows = np.arange(order.sizes[self._context.name], dtype=np.int64)
-        with self._named():
-            local = self._backend.evaluate(self._data["evaluate"], cut(rows, order.batch_size))
-            manifest = evaluate_manifest(self._facts, order.metric_bound)
-            context = RoundContext(order.number, self._model_hash(), settings(order), manifest, "evaluate")
-            measured = Contribution(np.empty(0, self._global.dtype), 0, metrics.flatten(local))
-            answer = self.exchange("evaluate", context, measured)
-        return self._report(local, opened_metrics(answer))
+    def _round(self, segment: _Segment, report: bool) -> bool:
+        """Runs one round; returns whether the driver wants the segment to end."""
+        order, place = segment.order, segment.done
+        start, stop = order.spans[place]
+        batches = [batch for step in segment.steps[start:stop] for batch in step]
+        manifest = train_manifest(self._facts, order.metric_bound)
+        bound = segment.settings + place.to_bytes(8, "big")
+        context = RoundContext(order.number + place, self._model_hash(), bound, manifest)
+        with self._unless_opened() as kept:
+            payload, weight = self._update(batches)
+            measured = self._measure() if report else np.zeros(len(manifest.metrics))
+            call = f"train round {context.number}"
+            answer = self._exchange(call, context, Contribution(payload, weight, measured))
+            if answer.verdict == "opened":
+                kept.append(answer)
+        segment.done += 1
+        if answer.verdict == "opened":
+            self._take(answer)
+            segment.sums = answer.metrics if report else None
+        elif answer.verdict == "missed":
+            self._catch_up(answer)
+            segment.done = max(segment.done, answer.number - order.number)
+        elif answer.verdict == "renew":
+            segment.done, segment.renew = place, answer.reason
+        else:
+            self._check_fresh(segment, batches)
+        return answer.stop
 
-    def predict(self, x: Value, batch_size: int) -> NDArray[Any]:
-        """Returns the model's outputs for this party's rows; they stay in the party."""
-        with self._named():
-            data = self._backend.bind(x)
-            return self._backend.predict(data, cut(np.arange(data.rows, dtype=np.int64), batch_size))
-
-    def _round(self, context: RoundContext, batches: Sequence[Batch], report: bool) -> Answer:
+    def _update(self, batches: Sequence[Batch]) -> tuple[Vector, int]:
+        """Returns this party's payload and its weight; without rows the payload counts nothing."""
         self._state = self._strategy.open(self._state, self._global)
         local, rows = self._global, 0
         if batches and self._strategy.local == "train":
-            local, rows = self._backend.train(
-                self._global, self._data["train"], batches, self._strategy.hook, self._state
-            )
+            data, hook = self._data["train"], self._strategy.hook
+            local, rows = self._backend.train(self._global, data, batches, hook, self._state)
         elif batches:
             local, rows = self._backend.gradient(self._data["train"], batches)
         self._state, payload = self._strategy.close(self._state, self._global, local)
-        measured = self._measure() if report else np.zeros(len(context.manifest.metrics))
-        with self._named():
-            answer = self.exchange(f"train round {context.number}", context, Contribution(payload, rows, measured))
+        return payload, rows
+
+    def _take(self, answer: Answer) -> None:
         if answer.values is None:
-            raise ProtocolError(f"round {context.number}: the server opened it without a result")
+            raise ProtocolError("the server opened a round without its result")
         if self._strategy.local == "gradient":
             self._backend.apply_gradient(answer.values)
             self._global = self._backend.weights()
         else:
             self._global = answer.values
-        return answer
+
+    def _catch_up(self, answer: Answer) -> None:
+        if answer.values is None:
+            raise ProtocolError(
+                f"party {self._context.name!r} was too late for a round, and the strategy {self._strategy.name!r} has "
+                "no model at the server to catch up with; it comes back with the next session"
+            )
+        self._adopt(np.array(answer.values))
+
+    def _check_fresh(self, segment: _Segment, batches: Sequence[Batch]) -> None:
+        """Leaves after an abandoned round that used more than half of this party's rows.
+
+        What the next round would use overlaps with what was sent, and the two sums might be compared.
+
+        Raises:
+            ProtocolError: The round used too many rows.
+        """
+        used = sum(len(batch.rows) for batch in batches)
+        if 2 * used > segment.order.sizes[self._context.name] and segment.done < len(segment.order.spans):
+            raise ProtocolError(
+                f"party {self._context.name!r} leaves: a round that used {used} of its "
+                f"{segment.order.sizes[self._context.name]} rows was abandoned, and it has too few others to go on "
+                "with; use on_dropout='recover' for rounds this long"
+            )
 
     def _measure(self) -> NDArray[np.float64]:
         """Adds what was measured since the last segment to the epoch's metrics, and returns their words."""
@@ -217,55 +182,44 @@ class Trainer(Contributor):
         self._measured = taken
         return metrics.flatten(taken)
 
-    def _report(self, local: Sequence[Metric], sums: NDArray[np.float64]) -> Reply:
-        finished = self._backend.finish(metrics.rebuild(local, sums))
-        shown = tuple(local) if self._local_metrics else ()
-        return Reply(Kind.METRICS if shown else Kind.AGGREGATE, Report(shown, tuple(finished)))
+    def _report_alone(self, segment: _Segment) -> None:
+        """Sums the epoch's metrics in a round of their own, where no opened round carried them."""
+        order, measured = segment.order, self._measure()
+        manifest = report_manifest(self._facts, order.metric_bound)
+        for number in range(order.number + len(order.spans), order.number + len(order.spans) + len(order.sizes)):
+            context = RoundContext(number, self._model_hash(), segment.settings, manifest, "evaluate")
+            nothing = np.empty(0, self._global.dtype)
+            answer = self._exchange("report metrics", context, Contribution(nothing, 0, measured))
+            if answer.verdict == "renew":
+                segment.renew = answer.reason
+            if answer.verdict != "abandoned":
+                segment.sums = answer.metrics
+                return
+
+    def _holders(self, order: TrainOrder, place: int) -> int:
+        """Returns how many parties of the view hold rows in a round; every party computes the same from the sizes."""
+        if len(self.members) == len(order.sizes):
+            return len(order.sizes)  # the plan holds no round of the whole roster with fewer than two
+        start, stop = order.spans[place]
+        shares = [order.sampling.share_sizes(party, order.sizes[party], order.epoch) for party in self.members]
+        return sum(int(share[start:stop].sum()) > 0 for share in shares)
 
     @contextmanager
-    def _put_back_on_error(self) -> Iterator[None]:
-        """Leaves model, optimizer, metrics and random state as they were, if the round inside fails."""
+    def _unless_opened(self) -> Iterator[list[Answer]]:
+        """Puts model, optimizer, metrics and random state back as they were, unless an opened answer is put in."""
         state, measured, local = self._state, self._measured, self._backend.snapshot()
+        opened: list[Answer] = []
         try:
-            yield
-        except BaseException:
-            self._backend.restore(local)
-            self._backend.set_weights(self._global)
-            self._state, self._measured = state, measured
-            raise
+            yield opened
+        finally:
+            if not opened:
+                self._backend.restore(local)
+                self._backend.set_weights(self._global)
+                self._state, self._measured = state, measured
 
     def _adopt(self, values: Vector) -> None:
-        self._global, self._state = values, {}
-        self._backend.set_weights(values)
-
-    def _tell_server(self, call: str, message: tuple[Any, ...], kind: Kind) -> Any:
-        return self._context.get(self._context.send(call, self._server, self._combiner, message, kind), None)
-
-    def _noise_seed(self, seed: int) -> int:
-        digest = hashlib.sha256(f"{seed} {self._context.name}".encode()).digest()
-        return int.from_bytes(digest[:8], "big")
-
-    @contextmanager
-    def _named(self) -> Iterator[None]:
-        """Puts this party's name before the text of an error about its data or its numbers."""
-        try:
-            yield
-        except (DataError, EncodingError, PlanError) as error:
-            raise type(error)(f"party {self._context.name!r}: {error}") from error
-
-    def _model_hash(self) -> bytes:
-        return hashlib.sha256(self._backend.fingerprint() + self._global.tobytes()).digest()
-
-
-def opened_metrics(answer: Answer) -> NDArray[np.float64]:
-    """Returns the metric sums of an opened round.
-
-    Raises:
-        ProtocolError: The server left them out.
-    """
-    if answer.metrics is None:
-        raise ProtocolError("the server opened a round without its metrics")
-    return answer.metrics
+        super()._adopt(values)
+        self._state = {}
 
 
 def train_manifest(facts: ModelFacts, metric_bound: int) -> Manifest:
@@ -274,6 +228,6 @@ def train_manifest(facts: ModelFacts, metric_bound: int) -> Manifest:
     return Manifest(tuple(Tensor(*tensor) for tensor in tensors), facts.train_words, metric_bound)
 
 
-def evaluate_manifest(facts: ModelFacts, metric_bound: int) -> Manifest:
-    """Returns what the words of an evaluation round mean: metrics only."""
-    return Manifest((), facts.evaluate_words, metric_bound, weighted=False)
+def report_manifest(facts: ModelFacts, metric_bound: int) -> Manifest:
+    """Returns what the words of a round of training metrics alone mean."""
+    return Manifest((), facts.train_words, metric_bound, weighted=False)

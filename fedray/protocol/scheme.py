@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NoReturn, Protocol
+from typing import Literal, NoReturn, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -210,6 +210,17 @@ class Shield(Protocol):
 
     def reply(self, broadcast: bytes) -> bytes:
         """Answers a further exchange of the current round, where the scheme has one."""
+
+
+@runtime_checkable
+class BatchedShield(Shield, Protocol):
+    """A shield whose rounds need keys that all parties prepare together, a batch of rounds at a time."""
+
+    def prepare(self, batch: int, first: Round) -> bytes:
+        """Begins the set-up of a batch whose first round is `first`; rounds may be under way meanwhile."""
+
+    def absorb(self, message: bytes) -> bytes | None:
+        """Answers what the coordinator relays of a set-up; None when the batch is ready."""
 
 
 class Collector(Protocol):

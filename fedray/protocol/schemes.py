@@ -1,32 +1,111 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of schemes: which Shield and which Collector a Config's part stands for."""
+"""The table of schemes: which Shield a Config's part stands for, and which Coordinator serves it at the server."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
-from fedray.protocol.masking import MaskingCollector, MaskingShield
-from fedray.protocol.plain import PlainCollector, PlainShield
-from fedray.protocol.scheme import Collector, Shield
+from fedray.errors import ProtocolError
+from fedray.protocol.collector import RingCollector
+from fedray.protocol.config import Config
+from fedray.protocol.keys import Roster
+from fedray.protocol.masking import MaskingShield
+from fedray.protocol.plain import PlainShield
+from fedray.protocol.recovery import RecoveryServer, RecoveryShield
+from fedray.protocol.scheme import Collector, Manifest, Shield, View
+from fedray.types import PartyName, Round
+
+
+class Coordinator(Protocol):
+    """The server's side of one session: makes the collectors of its rounds.
+
+    Attributes:
+        recovers: Whether a round is opened without the parties that dropped out of it; otherwise it is abandoned.
+    """
+
+    recovers: bool
+
+    def collector(self, view: View, number: Round, manifest: Manifest) -> Collector:
+        """Returns the summing end of one round."""
+
+    def check_view(self, members: Sequence[PartyName]) -> None:
+        """Checks that these parties may go on without the others.
+
+        Raises:
+            ProtocolError: They are too few.
+        """
+
+
+@runtime_checkable
+class BatchCoordinator(Coordinator, Protocol):
+    """A coordinator that also relays the set-up of batches of rounds."""
+
+    def set_up_stage(self, batch: int) -> int:
+        """Returns how many exchanges of a batch's set-up are over."""
+
+    def awaited(self, batch: int) -> frozenset[PartyName]:
+        """Returns whose message of a batch's set-up is awaited."""
+
+    def add_set_up(self, sender: PartyName, batch: int, message: bytes) -> None:
+        """Takes one message of a batch's set-up.
+
+        Raises:
+            ProtocolError: The message is wrong.
+        """
+
+    def set_up_answer(self, batch: int, stage: int, receiver: PartyName) -> bytes:
+        """Returns what a party gets at the end of one exchange of a batch's set-up."""
+
+
+class RingCoordinator:
+    """The server's side of schemes with one exchange a round."""
+
+    recovers = False
+
+    def __init__(
+        self,
+        config: Config,
+        roster: Roster,  # noqa: ARG002 (one signature for all schemes)
+        hellos: Sequence[bytes],  # noqa: ARG002
+        confirms: Sequence[bytes],  # noqa: ARG002
+    ) -> None:
+        self._config = config
+
+    def collector(self, view: View, number: Round, manifest: Manifest) -> Collector:
+        """Returns the summing end of one round."""
+        return RingCollector(self._config, view, number, manifest)
+
+    def check_view(self, members: Sequence[PartyName]) -> None:
+        """Checks that these parties may go on without the others.
+
+        Raises:
+            ProtocolError: They are too few.
+        """
+        least = self._config.least_members
+        if len(members) < least:
+            found = ", ".join(members) or "nobody"
+            raise ProtocolError(f"{found} cannot go on without the others: a sum needs at least {least} parties here")
 
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """The two ends of one private sum.
+    """The two ends of private sums under one Config.
 
     Attributes:
         shield: (config, name, identity, roster, policy, memory) -> the party's end.
-        collector: (config, view, number, manifest) -> the server's end of one round.
+        coordinator: (config, roster, hellos, confirms) -> the server's end.
         protected: Whether what leaves a party hides its contribution.
     """
 
     shield: Callable[..., Shield]
-    collector: Callable[..., Collector]
+    coordinator: Callable[[Config, Roster, Sequence[bytes], Sequence[bytes]], Coordinator]
     protected: bool = True
 
 
 SCHEMES: Mapping[str, Scheme] = {
-    "masking": Scheme(MaskingShield, MaskingCollector),
-    "plain": Scheme(PlainShield, PlainCollector, protected=False),
+    "masking": Scheme(MaskingShield, RingCoordinator),
+    "plain": Scheme(PlainShield, RingCoordinator, protected=False),
+    "recovery": Scheme(RecoveryShield, RecoveryServer),
 }

@@ -8,13 +8,36 @@ and nothing else.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from fedray.device import PYU, SPU, PYUObject
 from fedray.errors import PlanError
 from fedray.protocol.config import Config, Encoding, Part
 from fedray.protocol.keys import Roster
+from fedray.protocol.recovery import propose as propose_recovery
 from fedray.runtime.session import Session
 from fedray.security.values import DEFAULT_BOUND, ValueSums
+from fedray.types import PartyName
+
+SHORT_BATCHES = 8
+MOST_BATCH = 64
+"""Rounds for which keys are prepared at a time, where rounds survive dropouts."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoundShape:
+    """What the rounds of a training run are like.
+
+    Attributes:
+        batches: Most local batches of a party in one round.
+        share: Largest share of a party's rows that one round uses, 0 to 1.
+        rounds: Rounds of the run, with those of validation.
+    """
+
+    batches: int
+    share: float
+    rounds: int
 
 
 class Aggregator:
@@ -89,17 +112,27 @@ class Aggregator:
         chosen: Sequence[float | PYUObject] = [1] * len(data) if weights is None else weights
         return self._values.open(data, chosen, largest_weight, bound)
 
-    def config(self, session: Session, encoding: Encoding) -> Config:
-        """Returns the Config that the server proposes for a session among the participants.
+    def config(
+        self, session: Session, encoding: Encoding, parties: Sequence[PartyName] = (), shape: RoundShape | None = None
+    ) -> Config:
+        """Returns the Config that the server proposes for a session.
 
         Args:
             session: The running session, whose roster names the parties' keys.
             encoding: How numbers become ring words.
+            parties: Those of the participants that take part; all by default.
+            shape: What the rounds of training are like; None for sums of the user's own values and for evaluation.
+
+        Raises:
+            PlanError: The settings do not fit together.
         """
-        roster = Roster.of({party.name: session.roster[party.name] for party in self.participants})
-        config = Config.propose(self.part, roster, [self.server.name], encoding)
-        milliseconds = int(self.round_timeout * 1000)
-        return config.with_timeouts(config.set_up_timeout, milliseconds)
+        names = parties or [party.name for party in self.participants]
+        roster = Roster.of({name: session.roster[name] for name in names})
+        config = self._propose(roster, encoding, shape)
+        return config.with_timeouts(config.set_up_timeout, int(self.round_timeout * 1000))
+
+    def _propose(self, roster: Roster, encoding: Encoding, shape: RoundShape | None) -> Config:  # noqa: ARG002
+        return Config.propose(self.part, roster, [self.server.name], encoding)
 
     def __repr__(self) -> str:
         names = ", ".join(party.name for party in self.participants)
@@ -119,11 +152,22 @@ class PlainAggregator(Aggregator):
 class SecureAggregator(Aggregator):
     """Sums under masks: the server opens the sum and sees nothing else.
 
+    What happens when a party drops out of a round:
+
+    * `"abandon"`: nothing of the round is opened and its batch is not trained on; the others go on without the party.
+      One exchange a round; for short rounds.
+    * `"recover"`: the round is opened over the parties that remain, and the party may come back. Three exchanges a
+      round; for long rounds, whose work must not be lost.
+    * `"auto"`: `"abandon"` for rounds of at most 8 batches that use at most half of every party's rows, and where too
+      few parties take part to go on without one (two or three); else `"recover"`.
+
     Args:
         server: The party that sums.
         participants: The contributing parties, two or more. With exactly two, each of them learns the other's
             contribution by subtracting its own from the sum; masking then keeps it from the server only.
-        round_timeout: Seconds that one exchange of a round may take after its first message.
+        on_dropout: `"auto"`, `"abandon"` or `"recover"`.
+        round_timeout: Seconds that one exchange of a round may take after its first message; who is later has dropped
+            out.
 
     Raises:
         PlanError: An argument cannot work; one participant has nobody to hide behind.
@@ -131,13 +175,35 @@ class SecureAggregator(Aggregator):
 
     part = "masking"
 
-    def __init__(self, server: PYU, participants: Sequence[PYU], *, round_timeout: float = 300.0) -> None:
+    def __init__(
+        self,
+        server: PYU,
+        participants: Sequence[PYU],
+        *,
+        on_dropout: Literal["auto", "abandon", "recover"] = "auto",
+        round_timeout: float = 300.0,
+    ) -> None:
         super().__init__(server, participants, round_timeout=round_timeout)
         if len(self.participants) < 2:
             raise PlanError(
                 "participants: a sum of one party is that party's value and hides nothing; expected two or more, "
                 "or PlainAggregator to train one party without protection"
             )
+        if on_dropout not in ("auto", "abandon", "recover"):
+            raise PlanError(f"on_dropout: expected 'auto', 'abandon' or 'recover', found {on_dropout!r}")
+        self.on_dropout = on_dropout
+
+    def _propose(self, roster: Roster, encoding: Encoding, shape: RoundShape | None) -> Config:
+        config = super()._propose(roster, encoding, shape)
+        if self.on_dropout == "abandon" or (self.on_dropout == "auto" and (config.dropouts == 0 or _short(shape))):
+            return config
+        rounds = MOST_BATCH if shape is None else min(shape.rounds, MOST_BATCH)
+        return propose_recovery(roster, [self.server.name], encoding, batch=rounds)
+
+
+def _short(shape: RoundShape | None) -> bool:
+    """Returns whether little is lost when a round is abandoned, and other rows are there to go on with."""
+    return shape is None or (shape.batches <= SHORT_BATCHES and shape.share <= 0.5)
 
 
 class SPUAggregator:

@@ -68,7 +68,7 @@ class ValueSums:
         manifest = Manifest(tuple(tensors), weighted=weights is not None)
         number = sums.announce(manifest, 1, train=False)
         order = SumOrder(number, f"{session.id} {session.statement('sum')}", manifest)
-        opened = next(iter(sums.run("contribute", order).values()))
+        opened = next(iter(sums.run("contribute", order).reports.values()))
         return tree.rebuild(nest, tensors, opened, averaged=weights is not None)
 
     def _by_party(self, argument: str, data: Sequence[Any]) -> dict[PartyName, PYUObject]:

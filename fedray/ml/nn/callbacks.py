@@ -34,6 +34,18 @@ UNUSED_HOOKS = (
     "on_predict_batch_begin",
     "on_predict_batch_end",
 )
+USED_HOOKS = (
+    "on_train_begin",
+    "on_train_end",
+    "on_epoch_begin",
+    "on_epoch_end",
+    "on_train_batch_begin",
+    "on_train_batch_end",
+    "on_test_begin",
+    "on_test_end",
+    "set_params",
+    "set_model",
+)
 BATCH_HOOKS = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
 
 
@@ -157,9 +169,16 @@ class CallbackList:
         return self.model.stop_training
 
 
+def as_list(callbacks: Any) -> list[Any]:
+    """Returns callbacks as a list: from None, from one callback, or from several."""
+    if callbacks is None:
+        return []
+    return list(callbacks) if isinstance(callbacks, Sequence) else [callbacks]
+
+
 def _check(callback: Any) -> None:
     name = type(callback).__name__
-    if isinstance(callback, type) or not hasattr(callback, "set_model"):
+    if isinstance(callback, type) or not all(hasattr(callback, hook) for hook in USED_HOOKS):
         raise PlanError(f"callbacks: expected instances of keras.callbacks.Callback, found {callback!r}")
     for base in type(callback).__mro__:
         if base.__name__ in REFUSED and base.__module__.startswith("keras."):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -16,15 +17,17 @@ from numpy.typing import NDArray
 from fedray.backends.backend import ModelFacts
 from fedray.device import PYU, PYUObject
 from fedray.device.pyu import issue, parcel
-from fedray.errors import PlanError
+from fedray.errors import PartyLost, PlanError, ProtocolError
 from fedray.ml.nn.source import Source
-from fedray.party.orders import EvaluateOrder, TrainOrder
+from fedray.party.holder import Report, evaluate_manifest
+from fedray.party.orders import EvaluateOrder, Missing, TrainOrder
 from fedray.party.table import Slot
-from fedray.party.trainer import Report, Trainer, evaluate_manifest, train_manifest
-from fedray.protocol.config import Encoding
+from fedray.party.trainer import Trainer, report_manifest, train_manifest
+from fedray.protocol.config import Config, Encoding
 from fedray.runtime.session import Session
-from fedray.security.aggregation import Aggregator
+from fedray.security.aggregation import Aggregator, RoundShape
 from fedray.security.sums import SumSession
+from fedray.security.supervision import Outcome
 from fedray.strategies import Strategy
 from fedray.types import Key, PartyName, Ref
 
@@ -65,14 +68,17 @@ class Federation:
         self._devices = tuple(devices)
         self.strategy = (strategy.name, dict(strategy.parameters))
         self._sums = SumSession(session, aggregator.server.name, self.strategy, aggregator.round_timeout)
-        arguments = (aggregator.server.name, self._sums.combiner, backend, builder, self.strategy, seed, local_metrics)
+        arguments = (aggregator.server.name, self._sums.combiner, backend, builder, seed, local_metrics, self.strategy)
         self._trainers: dict[PartyName, Key] = {
             party.name: session.serve(party.name, Trainer, *arguments) for party in aggregator.participants
         }
         self._sums.add(self._trainers)
         for party, key in [*self._trainers.items(), (aggregator.server.name, self._sums.combiner)]:
             weakref.finalize(self, session.release, party, key)
-        self._in_step = False
+        self._lead = self._devices[0].name
+        self._dead: frozenset[PartyName] = frozenset()
+        self._terms: tuple[int, RoundShape | None] = (1, None)
+        self._in_step = self._behind = False
         self._sums.ask_all("ready")
 
     def bind(self, purpose: Purpose, source: Source, class_weight: Mapping[int, float] | None = None) -> ModelFacts:
@@ -94,39 +100,68 @@ class Federation:
         found: ModelFacts = first
         return found
 
-    def open(self, largest_weight: int | None = None) -> None:
+    def open(self, largest_weight: int | None = None, shape: RoundShape | None = None) -> None:
         """Opens a protocol session where a fitting one is not open, and gives every party the same weights.
 
         Args:
             largest_weight: Most rows of one party in one round; None where no weights are averaged.
+            shape: What the rounds of training are like; None where there is no training.
 
         Raises:
             ProtocolError: A party refuses the session's Config.
+            PartyLost: Too few parties are left.
         """
-        config = self._sums.config
-        if config is None:
-            self._in_step = False
-        if config is None or largest_weight not in (None, config.encoding.weight_bound):
-            encoding = Encoding(overflow="refuse", weight_bound=largest_weight or 1)
-            self._sums.open(self._aggregator.config(self._session, encoding))
+        if largest_weight is not None:
+            self._terms = (largest_weight, shape)
+        config, wanted = self._sums.config, self._wanted()
+        fits = config is not None and (config.part, config.encoding) == (wanted.part, wanted.encoding)
+        if not fits or self._behind:
+            self._sums.open(wanted, self._left)
+            self._behind = self._in_step = False
         if not self._in_step:
             self._first("publish")
             self._sums.ask_all("pull")
             self._in_step = True
 
     def train(
-        self, facts: ModelFacts, order: Callable[[int], TrainOrder], on_round: Callable[[int], None]
-    ) -> dict[PartyName, Report]:
-        """Runs a segment; `order` makes its order from the protocol number of the first round."""
-        draft = order(0)
-        number = self._sums.announce(train_manifest(facts, draft.metric_bound), len(draft.spans), train=True)
-        return self._sums.run("train", order(number), on_round)
+        self, facts: ModelFacts, order: Callable[[int, int], TrainOrder], on_round: Callable[[int], None]
+    ) -> tuple[dict[PartyName, Report], list[Missing]]:
+        """Runs a segment, in further sessions where one cannot go on; returns reports and who was missing.
+
+        Args:
+            facts: Names and shapes of the model.
+            order: (protocol number of its first round, rounds that are over) -> the order of the rest of the segment.
+            on_round: Called with the number of rounds that are over.
+
+        Raises:
+            PartyLost: Too few parties are left.
+            FedRayError: What the first failing party raised.
+        """
+        over, missing = 0, list[Missing]()
+        while True:
+            self.open()
+            draft = order(0, over)
+            manifest = train_manifest(facts, draft.metric_bound)
+            report = report_manifest(facts, draft.metric_bound)
+            number = self._sums.announce(manifest, len(draft.spans), train=True, report=report)
+            outcome = self._run("train", order(number, over), partial(_add, on_round, over))
+            missing += outcome.missing
+            over += max(r.done for r in outcome.reports.values())
+            if not any(r.renew for r in outcome.reports.values()):
+                return outcome.reports, missing
+            self._behind = True
 
     def evaluate(self, facts: ModelFacts, source: Source, batch_size: int) -> dict[PartyName, Report]:
         """Evaluates the global model on the arrays bound as `"evaluate"`, in one round."""
         bound = metric_bound(max(source.sizes.values()), source)
-        number = self._sums.announce(evaluate_manifest(facts, bound), 1, train=False)
-        return self._sums.run("evaluate", EvaluateOrder(number, batch_size, source.sizes, bound))
+        for _ in self._devices:
+            self.open()
+            number = self._sums.announce(evaluate_manifest(facts, bound), 1, train=False)
+            outcome = self._run("evaluate", EvaluateOrder(number, batch_size, source.sizes, bound))
+            if all(r.done for r in outcome.reports.values()):
+                return outcome.reports
+            self._behind = self._behind or any(r.renew for r in outcome.reports.values())
+        raise ProtocolError("evaluate: in every round another party dropped out; nothing was opened")
 
     def predict(self, device: PYU, x: PYUObject, batch_size: int) -> PYUObject:
         """Returns one party's predictions, which stay there."""
@@ -164,16 +199,47 @@ class Federation:
         return float(self._first("learning_rate"))
 
     def _replace(self, method: str, content: Any) -> None:
-        """Changes the first party's weights, and then everybody's."""
+        """Changes one party's weights, and then everybody's."""
         self._first(method, content)
         self._in_step = False
         self.open()
 
+    def _run(self, method: str, order: Any, on_round: Callable[[int], None] | None = None) -> Outcome:
+        outcome = self._sums.run(method, order, on_round)
+        self._behind = self._behind or set(outcome.reports) != set(self._sums.parties)
+        self._lead = next(iter(outcome.reports))
+        self._dead |= outcome.dead
+        return outcome
+
+    @property
+    def _left(self) -> list[PartyName]:
+        """Everybody whose process is there, in roster order."""
+        return [party.name for party in self._aggregator.participants if party.name not in self._dead]
+
+    def _wanted(self) -> Config:
+        """Returns the Config of a session that fits the run's rounds, among everybody who is left."""
+        whole, left = len(self._aggregator.participants), self._left
+        if len(left) < min(whole, 3):
+            gone = sorted(self._dead)
+            raise PartyLost(
+                f"{', '.join(gone)} were lost, and a sum of {len(left)} parties would show each of them the other's "
+                "contribution; start again with sf.shutdown() and sf.init(...)",
+                party=gone[0],
+            )
+        largest_weight, shape = self._terms
+        encoding = Encoding(overflow="refuse", weight_bound=largest_weight)
+        return self._aggregator.config(self._session, encoding, left, shape)
+
     def _first(self, method: str, *args: Any) -> Any:
-        return self._session.get([self._ask(self._devices[0], method, *args)])[0]
+        """Asks a party that holds the current model."""
+        return self._session.get([self._session.ask(self._lead, self._trainers[self._lead], method, *args)])[0]
 
     def _ask(self, device: PYU, method: str, *args: Any) -> Ref:
         return self._session.ask(device.name, self._trainers[device.name], method, *args)
+
+
+def _add(on_round: Callable[[int], None], before: int, done: int) -> None:
+    on_round(before + done)
 
 
 def metric_bound(rows: int, source: Source) -> int:

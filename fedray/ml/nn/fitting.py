@@ -12,15 +12,15 @@ from fedray.errors import NotFinite
 from fedray.metrics import Metric
 from fedray.ml.nn.callbacks import CallbackList, LearningRate
 from fedray.ml.nn.federation import Federation, metric_bound
-from fedray.ml.nn.history import History
+from fedray.ml.nn.history import Dropout, History, Value
 from fedray.ml.nn.plan import FitPlan, Segment
 from fedray.ml.nn.progress import EpochBar
 from fedray.ml.nn.source import Source
+from fedray.party.holder import Report
 from fedray.party.orders import TrainOrder
-from fedray.party.trainer import Report
 from fedray.types import PartyName
 
-Logs: TypeAlias = dict[str, float]
+Logs: TypeAlias = dict[str, Value]
 """Metric name -> value."""
 
 
@@ -69,22 +69,26 @@ class FitRun:
                 more, more_local = self._validate(self.validation)
                 logs |= more
                 local = {party: local.get(party, {}) | metrics for party, metrics in more_local.items()}
+            bar.close(complete=not self.callbacks.model.stop_training)
             logs = self.callbacks.call("on_epoch_end", epoch, logs=logs)
             self.history.record(epoch, logs, local)
-            bar.finish(logs)
+            bar.figures(logs)
         return logs
 
     def _segments(self, epoch: int, bar: EpochBar) -> tuple[Logs, dict[PartyName, Logs]]:
+        segments = self.plan.segments(epoch)
+        most = max((sum(rows) for rows in zip(*(segment.rows for segment in segments), strict=True)), default=0)
         reports: dict[PartyName, Report] = {}
-        for number, segment in enumerate(self.plan.segments(epoch)):
+        for segment in segments:
             first = segment.rounds[0].start
             if self.callbacks.wants_rounds:
                 self.callbacks.call("on_train_batch_begin", first)
             try:
-                reports = self._train(segment, begins_epoch=number == 0, bar=bar)
+                reports = self._train(segment, most, begins_epoch=segment is segments[0], bar=bar)
             except NotFinite:
                 if not self.callbacks.not_finite(first):
                     raise
+                self.federation.open()
                 return {"loss": float("nan")}, {}
             if self.callbacks.wants_rounds:
                 self.callbacks.call("on_train_batch_end", segment.rounds[-1].stop - 1, logs=overall(reports))
@@ -92,26 +96,29 @@ class FitRun:
                 break
         return overall(reports), local(reports)
 
-    def _train(self, segment: Segment, *, begins_epoch: bool, bar: EpochBar) -> dict[PartyName, Report]:
-        rows = max(sum(party) for party in zip(*(r.rows for r in self.plan.rounds(segment.epoch)), strict=True))
-
-        def order(number: int) -> TrainOrder:
+    def _train(self, segment: Segment, most: int, *, begins_epoch: bool, bar: EpochBar) -> dict[PartyName, Report]:
+        def order(number: int, over: int) -> TrainOrder:
             return TrainOrder(
                 number,
                 segment.epoch,
-                tuple((r.start, r.stop) for r in segment.rounds),
-                begins_epoch,
+                tuple((r.start, r.stop) for r in segment.rounds[over:]),
+                begins_epoch and over == 0,
                 self.plan.sampling,
                 self.plan.sizes,
-                metric_bound(rows, self.train),
+                metric_bound(most, self.train),
                 self.federation.strategy,
                 self.learning_rate.value,
             )
 
-        def draw(opened: int) -> None:
-            bar.advance_to(segment.rounds[opened - 1].stop)
+        def draw(over: int) -> None:
+            bar.advance_to(segment.rounds[over - 1].stop)
 
-        return self.federation.train(self.facts, order, draw)
+        reports, missing = self.federation.train(self.facts, order, draw)
+        for one in missing:
+            dropout = Dropout(segment.epoch, one.number, one.party, one.reason, abandoned=one.abandoned)
+            self.history.dropouts.append(dropout)
+            bar.note(f"epoch {segment.epoch + 1}: {one.party} dropped out of round {one.number} ({one.reason})")
+        return reports
 
     def _validate(self, source: Source) -> tuple[Logs, dict[PartyName, Logs]]:
         self.callbacks.call("on_test_begin")
@@ -124,16 +131,17 @@ class FitRun:
 
 def overall(reports: Mapping[PartyName, Report]) -> Logs:
     """Returns the metrics over all parties, the same in every party's report."""
-    return _floats(next(iter(reports.values())).overall) if reports else {}
+    return values(next(iter(reports.values())).overall) if reports else {}
 
 
 def local(reports: Mapping[PartyName, Report]) -> dict[PartyName, Logs]:
     """Returns each party's own metrics; parties that withhold them are left out."""
-    return {party: _floats(report.local) for party, report in reports.items() if report.local}
+    return {party: values(report.local) for party, report in reports.items() if report.local}
 
 
-def _floats(metrics: Sequence[Metric]) -> Logs:
-    return {metric.name: float(metric) for metric in metrics}
+def values(metrics: Sequence[Metric]) -> Logs:
+    """Returns what the metrics come to, by name."""
+    return {metric.name: metric.result() for metric in metrics}
 
 
 def _prefixed(logs: Logs) -> Logs:

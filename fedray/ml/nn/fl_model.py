@@ -6,8 +6,10 @@ The driver's side only: it checks arguments, plans, and hands the plan to a run.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +18,15 @@ from fedray.data.ndarray import FedNdarray
 from fedray.device import PYU, PYUObject
 from fedray.errors import PlanError
 from fedray.metrics import Metric
-from fedray.ml.nn.callbacks import CallbackList, LearningRate, ModelAccess
+from fedray.ml.nn.callbacks import CallbackList, LearningRate, ModelAccess, as_list
 from fedray.ml.nn.federation import Federation
-from fedray.ml.nn.fitting import FitRun
+from fedray.ml.nn.fitting import FitRun, values
 from fedray.ml.nn.history import History
-from fedray.ml.nn.plan import plan_evaluate, plan_fit, whole
+from fedray.ml.nn.plan import FitPlan, plan_evaluate, plan_fit, whole
 from fedray.ml.nn.progress import EpochBar, Verbose, check_verbose
 from fedray.ml.nn.source import Source, check_source
 from fedray.runtime.session import current
-from fedray.security.aggregation import Aggregator, PlainAggregator, SecureAggregator
+from fedray.security.aggregation import Aggregator, PlainAggregator, RoundShape, SecureAggregator
 from fedray.strategies import make_strategy
 from fedray.types import PartyName
 
@@ -44,7 +46,7 @@ class FLModel:
             weights that are pulled towards the global ones by `mu`.
         strategy_parameters: Its settings, e.g. `{"mu": 0.1}`.
         backend: `"tensorflow"`.
-        random_seed: Seed of initial weights; None takes the session's.
+        random_seed: Seed of all that is random; None takes the session's, or that of a first `fit(random_seed=...)`.
         local_metrics: Whether each party's own metrics and losses come to the driver, as egress kind `metrics`.
 
     Raises:
@@ -76,9 +78,19 @@ class FLModel:
         self._aggregator = _checked_aggregator(server, self._devices, aggregator)
         self._seed = session.seed if random_seed is None else whole("random_seed", random_seed, least=0)
         self._builder, self._backend = model, backend
-        self._federation = Federation(
-            session, self._aggregator, self._devices, model, backend, made, self._seed, local_metrics
+        self._federate = partial(
+            Federation,
+            session,
+            self._aggregator,
+            self._devices,
+            model,
+            backend,
+            made,
+            local_metrics=bool(local_metrics),
         )
+        self._federation = self._federate(self._seed)
+        self._seed_is_open = random_seed is None
+        self._fits = 0
 
     def fit(
         self,
@@ -88,7 +100,7 @@ class FLModel:
         batch_size: int = 32,
         epochs: int = 1,
         verbose: Verbose = "auto",
-        callbacks: Sequence[Any] | None = None,
+        callbacks: Any = None,
         validation_data: tuple[FedNdarray, ...] | None = None,
         shuffle: bool = True,
         class_weight: Mapping[int, float] | None = None,
@@ -107,7 +119,7 @@ class FLModel:
             batch_size: Rows in one local batch of each party.
             epochs: Epoch to stop before.
             verbose: `"auto"` or 1: a bar per epoch; 2: a line per epoch; 0: nothing.
-            callbacks: Stock Keras callbacks; they run at the driver on the aggregated metrics.
+            callbacks: Keras callbacks, a list or one; they run at the driver on the aggregated metrics.
             validation_data: `(x, y)` or `(x, y, sample_weight)`.
             shuffle: Whether each party deals its rows in a new order each epoch.
             class_weight: Weight of each class.
@@ -116,7 +128,8 @@ class FLModel:
             validation_freq: Epochs between validations, or a list of epochs counted from 1.
             aggregate_freq: Local batches between two sums.
             sampler_method: `"batch"`, or `"poisson"` (each row with probability batch_size / rows).
-            random_seed: Seed of the order of rows; None takes the model's.
+            random_seed: Seed of the order of rows; None takes the model's, in another order for every call. Where the
+                model was given none and nothing has been asked of it yet, also the seed of its initial weights.
 
         Raises:
             PlanError: An argument cannot work; nothing has started.
@@ -125,11 +138,13 @@ class FLModel:
             PartyLost: A party's process ended; the message names party and round.
         """
         level = check_verbose(verbose)
+        if class_weight is not None and not isinstance(class_weight, Mapping):
+            raise PlanError(f"class_weight: expected {{class number: weight}}, found {type(class_weight).__name__}")
         train = check_source(self._devices, x, y, sample_weight)
         validation = self._checked_validation(validation_data)
         rate = LearningRate()
-        watched = CallbackList(callbacks or (), self._access(rate))
-        seed = self._seed if random_seed is None else whole("random_seed", random_seed, least=0)
+        watched = CallbackList(as_list(callbacks), self._access(rate))
+        seed = self._order_seed() if random_seed is None else whole("random_seed", random_seed, least=0)
         plan = plan_fit(
             train.sizes,
             seed=seed,
@@ -143,13 +158,17 @@ class FLModel:
             every_round=watched.wants_rounds,
             alone=self._alone,
         )
+        if random_seed is not None and self._seed_is_open:
+            self._seed, self._federation = seed, self._federate(seed)
+        self._seed_is_open = False
         facts = self._federation.bind("train", train, class_weight)
         if validation is not None:
             facts = self._federation.bind("evaluate", validation)
-        self._federation.open(plan.largest_weight())
+        self._federation.open(plan.largest_weight(), plan_shape(plan))
         params = {"epochs": epochs, "steps": plan.steps, "batch_size": batch_size, "verbose": level, "seed": seed}
         watched.prepare(params, facts.directions)
         run = FitRun(self._federation, facts, plan, train, validation, watched, History(params), level, rate)
+        self._fits += 1
         return run.execute()
 
     def evaluate(
@@ -177,12 +196,14 @@ class FLModel:
         level = check_verbose(verbose)
         source = check_source(self._devices, x, y, sample_weight)
         plan = plan_evaluate(source.sizes, batch_size=batch_size, alone=self._alone)
+        self._seed_is_open = False
         facts = self._federation.bind("evaluate", source)
         self._federation.open()
         with EpochBar(level, "evaluate", plan.steps) as bar:
             reports = self._federation.evaluate(facts, source, plan.batch_size)
             overall = list(next(iter(reports.values())).overall)
-            bar.finish({metric.name: float(metric) for metric in overall})
+            bar.close(complete=True)
+            bar.figures(values(overall))
         return overall, {party: list(report.local) for party, report in reports.items() if report.local}
 
     def predict(self, x: FedNdarray, *, batch_size: int = 32) -> dict[PYU, PYUObject]:
@@ -201,6 +222,7 @@ class FLModel:
         strangers = [device.name for device in x.partitions if device not in self._devices]
         if strangers:
             raise PlanError(f"x: expected parts at the model's parties only, found parts at {strangers}")
+        self._seed_is_open = False
         return {device: self._federation.predict(device, part, rows) for device, part in x.partitions.items()}
 
     def save(self, path: str | Path) -> None:
@@ -221,20 +243,32 @@ class FLModel:
         file = Path(path)
         if not file.is_file():
             raise PlanError(f"load: no file {str(file)!r}; expected one that save(path) wrote")
+        self._seed_is_open = False
         self._federation.import_model(file.read_bytes())
 
     def global_model(self) -> Any:
         """Returns the global model as a stock Keras model in this process (imports Keras)."""
+        self._seed_is_open = False
         return build_at_driver(self._backend, self._builder, self._federation.arrays())
 
     def _write(self, path: Path, suffix: str, *, weights_only: bool) -> None:
         if not path.name.endswith(suffix):
             raise PlanError(f"path: expected a name that ends in {suffix}, found {str(path)!r}")
+        if not path.parent.is_dir():
+            raise PlanError(f"path: folder {str(path.parent)!r} does not exist; make it first")
+        self._seed_is_open = False
         path.write_bytes(self._federation.export_model(weights_only))
 
     @property
     def _alone(self) -> bool:
         return isinstance(self._aggregator, PlainAggregator)
+
+    def _order_seed(self) -> int:
+        """Returns the seed of the next fit's order of rows, so that repeated calls do not repeat one order."""
+        if self._fits == 0:
+            return self._seed
+        digest = hashlib.sha256(f"fedray fit {self._seed} {self._fits}".encode()).digest()
+        return int.from_bytes(digest[:8], "big")
 
     def _checked_validation(self, data: Any) -> Source | None:
         if data is None:
@@ -263,6 +297,16 @@ class FLModel:
         )
 
 
+def plan_shape(plan: FitPlan) -> RoundShape:
+    """Returns what an aggregator needs to know of the rounds of a plan."""
+    rounds = plan.rounds(plan.initial_epoch)
+    sizes = tuple(plan.sizes.values())
+    share = max((rows / size for r in rounds for rows, size in zip(r.rows, sizes, strict=True) if size), default=0.0)
+    largest = max((rows for r in rounds for rows in r.rows), default=0)
+    batches = max(plan.aggregate_freq, -(-largest // plan.sampling.batch_size))
+    return RoundShape(batches, share, (len(rounds) + 1) * (plan.epochs - plan.initial_epoch))
+
+
 def _checked_devices(device_list: Sequence[PYU]) -> tuple[PYU, ...]:
     devices = tuple(device_list)
     if not devices or not all(isinstance(device, PYU) for device in devices):
@@ -279,6 +323,8 @@ def _checked_aggregator(server: PYU | None, devices: tuple[PYU, ...], aggregator
         if server is None:
             raise PlanError("server: expected the PYU that sums, or an aggregator that names one; found neither")
         return SecureAggregator(server, devices)
+    if isinstance(aggregator, SPUAggregator):
+        raise PlanError("aggregator: training with an SPUAggregator comes with the SPU; use a SecureAggregator")
     if not isinstance(aggregator, Aggregator):
         raise PlanError(f"aggregator: expected a SecureAggregator or another aggregator, found {aggregator!r}")
     if server is not None and server != aggregator.server:

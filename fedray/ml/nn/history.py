@@ -5,9 +5,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fedray.types import PartyName, Round
+
+Value: TypeAlias = "float | NDArray[np.float64]"
+"""A metric's value: a number, or one number per class."""
+
+Lists: TypeAlias = dict[str, list[Value]]
+"""Metric name -> one value per epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,21 +43,23 @@ class History:
     """The record of one `fit`, in the shape of `keras.callbacks.History`, with the parties' own metrics beside it.
 
     Attributes:
-        params: `epochs`, `steps` (rounds per epoch), `batch_size`, `verbose`, as Keras has them, and `seed`.
+        params: `epochs`, `steps` (per epoch), `batch_size`, `verbose`, as Keras has them, and `seed`.
         epoch: Numbers of the epochs that ran, counted from 0.
-        global_history: Metric name -> one float per epoch; `val_` keys have one float per validated epoch.
+        global_history: Metric name -> one float per epoch; `val_` keys have one float per validated epoch. A metric
+            with a value per class has float64[k] in place of each float.
         local_history: Party -> metric name -> one float per epoch; empty where `local_metrics=False`.
         dropouts: Every party that was missing from a round.
     """
 
     params: dict[str, Any] = field(default_factory=dict)
     epoch: list[int] = field(default_factory=list)
-    global_history: dict[str, list[float]] = field(default_factory=dict)
-    local_history: dict[PartyName, dict[str, list[float]]] = field(default_factory=dict)
+    global_history: Lists = field(default_factory=dict)
+    local_history: dict[PartyName, Lists] = field(default_factory=dict)
     dropouts: list[Dropout] = field(default_factory=list)
+    _known: dict[str, dict[int, Value]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
-    def history(self) -> dict[str, list[float]]:
+    def history(self) -> Lists:
         """The same as `global_history`, under Keras's name."""
         return self.global_history
 
@@ -64,12 +75,12 @@ class History:
             return self.local_history
         raise KeyError(f"{name!r}: a History has 'global_history' and 'local_history'")
 
-    def record(self, epoch: int, logs: Mapping[str, float], local: Mapping[PartyName, Mapping[str, float]]) -> None:
+    def record(self, epoch: int, logs: Mapping[str, Value], local: Mapping[PartyName, Mapping[str, Value]]) -> None:
         """Appends one epoch."""
         self.epoch.append(epoch)
-        _append(self.global_history, logs)
+        self._append(epoch, self.global_history, logs, "")
         for party, values in local.items():
-            _append(self.local_history.setdefault(party, {}), values)
+            self._append(epoch, self.local_history.setdefault(party, {}), values, f"{party}/")
 
     def to_pandas(self) -> Any:
         """Returns a `pandas.DataFrame`: one row per epoch, global metrics, then `party/metric` columns.
@@ -81,18 +92,12 @@ class History:
         """
         import pandas as pd
 
-        columns = dict(self.global_history)
-        for party, metrics in self.local_history.items():
-            columns |= {f"{party}/{name}": values for name, values in metrics.items()}
         index = pd.Index(self.epoch, name="epoch")
-        validated = self.params.get("validated_epochs", self.epoch)
-        series = {}
-        for name, values in columns.items():
-            epochs = self.epoch if len(values) == len(self.epoch) else validated
-            series[name] = pd.Series(values, index=epochs, dtype="float64").reindex(index)
-        return pd.DataFrame(series, index=index)
+        columns = {name: pd.Series(values).reindex(index) for name, values in self._known.items()}
+        return pd.DataFrame(columns, index=index)
 
-
-def _append(lists: dict[str, list[float]], values: Mapping[str, float]) -> None:
-    for name, value in values.items():
-        lists.setdefault(name, []).append(float(value))
+    def _append(self, epoch: int, lists: Lists, values: Mapping[str, Value], prefix: str) -> None:
+        for name, value in values.items():
+            plain = value.item() if isinstance(value, np.generic) else value  # a callback may have added it
+            lists.setdefault(name, []).append(plain)
+            self._known.setdefault(prefix + name, {})[epoch] = plain

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias
 
+import numpy as np
 from tqdm import tqdm
 
 from fedray.errors import PlanError
@@ -29,43 +30,59 @@ def check_verbose(verbose: Verbose) -> int:
 
 
 class EpochBar:
-    """One epoch's bar over its rounds, then a line of its figures.
+    """One epoch's bar over its steps, then a line of its figures.
 
     The figures have a line of their own because a narrow terminal would cut them off behind the bar.
 
     Args:
         verbose: 0, 1 or 2.
         title: What stands before the bar, e.g. `"epoch: 1/10"`.
-        total: Rounds.
+        total: Steps.
+        unit: What is counted.
     """
 
-    def __init__(self, verbose: int, title: str, total: int) -> None:
+    def __init__(self, verbose: int, title: str, total: int, unit: str = "batch") -> None:
         self._verbose = verbose
         self._title = title
         self._total = total
+        self._unit = unit
         self._bar: Any = None
 
     def __enter__(self) -> Self:
         if self._verbose == 1:
-            self._bar = tqdm(total=self._total, desc=self._title, unit="batch", file=sys.stdout, dynamic_ncols=True)
+            self._bar = tqdm(total=self._total, desc=self._title, unit=self._unit, file=sys.stdout, dynamic_ncols=True)
         return self
 
     def advance_to(self, done: int) -> None:
-        """Draws `done` rounds of the total."""
+        """Draws `done` steps of the total."""
         if self._bar is not None:
             self._bar.update(done - self._bar.n)
 
-    def finish(self, logs: Mapping[str, float]) -> None:
-        """Fills the bar and prints the line of figures."""
-        if self._bar is not None:
-            self._bar.update(self._total - self._bar.n)
-            self._bar.close()
+    def note(self, text: str) -> None:
+        """Prints a line above the bar."""
         if self._verbose:
-            figures = " ".join(f"{name}:{value:.4f}" for name, value in logs.items())
-            print(f"{self._title} - {figures}", flush=True)
+            tqdm.write(text, file=sys.stdout)
+
+    def close(self, *, complete: bool) -> None:
+        """Ends the bar's line, so that others may print; `complete` fills the bar, also where steps had no rows."""
+        if self._bar is not None:
+            if complete:
+                self.advance_to(self._total)
+            self._bar.close()
+            self._bar = None
+
+    def figures(self, logs: Mapping[str, Any]) -> None:
+        """Prints the line of figures."""
+        if self._verbose:
+            print(" - ".join([self._title, *filter(None, [" ".join(map(_figure, logs.items()))])]), flush=True)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        self.close(complete=False)
+
+
+def _figure(item: tuple[str, Any]) -> str:
+    """Returns `name:value` as Keras prints it: four decimals, and small numbers with an exponent."""
+    name, value = item[0], float(np.mean(item[1]))
+    return f"{name}:{value:.4f}" if value == 0 or not abs(value) <= 1e-3 else f"{name}:{value:.4e}"

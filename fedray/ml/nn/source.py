@@ -41,9 +41,7 @@ class Source:
         return prod(self.y.shape[1:])
 
 
-def check_source(
-    devices: Sequence[PYU], x: Any, y: Any, sample_weight: Any = None, *, prefix: str = ""
-) -> Source:
+def check_source(devices: Sequence[PYU], x: Any, y: Any, sample_weight: Any = None, *, prefix: str = "") -> Source:
     """Returns the arrays of a run.
 
     Args:
@@ -61,10 +59,9 @@ def check_source(
     for name, array in arrays.items():
         _check_parties(devices, prefix + name, array)
         _check_rows(prefix + "x", x, prefix + name, array)
-    if sample_weight is not None:
-        if len(sample_weight.shape) != 1:
-            found = sample_weight.shape
-            raise DataError(f"{prefix}sample_weight: expected one number per row, found shape {found}")
+    if sample_weight is not None and len(sample_weight.shape) != 1:
+        found = sample_weight.shape
+        raise DataError(f"{prefix}sample_weight: expected one number per row, found shape {found}")
     rows = x.partition_shape()
     return Source(x, y, sample_weight, {device.name: rows[device][0] for device in devices})
 
