@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from fedray.errors import FedRayError
+from fedray.errors import FedRayError, PlanError
 
 _IMPATIENCE_SECONDS = 15.0
 
@@ -113,13 +113,17 @@ def _demo(options: argparse.Namespace) -> int:
     as_json = getattr(options, "json", False)
     picture, record = getattr(options, "plot", None), getattr(options, "ledger", None)
     stage = sys.stderr if as_json else sys.stdout
-    settings = demo.Settings(
-        options.epochs, options.parties, options.aggregator, options.train_samples, options.seed, stage.isatty()
-    )
-    if picture is not None:
-        demo_report.check_plot(picture)
-    if record is not None and not record.parent.is_dir():
-        raise FedRayError(f"--ledger: there is no folder {str(record.parent)!r}")
+    try:
+        settings = demo.Settings(
+            options.epochs, options.parties, options.aggregator, options.train_samples, options.seed, stage.isatty()
+        )
+        if picture is not None:
+            demo_report.check_plot(picture)
+        if record is not None and not record.parent.is_dir():
+            raise PlanError(f"ledger: there is no folder {str(record.parent)!r}")
+    except PlanError as error:
+        print(f"fedray demo: --{error}", file=sys.stderr)
+        return 2
     with contextlib.redirect_stdout(stage):
         print(demo_report.opening(settings), flush=True)
         result = demo.run(settings, lambda line: print(line, flush=True))

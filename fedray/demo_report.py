@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fedray.demo import BATCH_SIZE, SERVER, TEST_IMAGES, Curves, Result, Settings
-from fedray.errors import FedRayError
+from fedray.errors import FedRayError, PlanError
 
 _KINDS = {
     "hello": "public keys and signed set-up messages",
@@ -104,16 +104,19 @@ def check_plot(path: Path) -> None:
     """Returns if a picture can be written there, so that nobody trains for minutes and then finds out.
 
     Raises:
-        FedRayError: matplotlib is missing, or there is no such folder.
+        PlanError: There is no such folder, or the name ends otherwise.
+        FedRayError: matplotlib is missing.
     """
+    if path.suffix != ".png":
+        raise PlanError(f"plot: expected a name that ends in .png, found {path.name!r}")
+    if not path.parent.is_dir():
+        raise PlanError(f"plot: there is no folder {str(path.parent)!r}")
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
         raise FedRayError(
             "--plot needs matplotlib, which comes with the extra 'notebooks': pip install -e '.[notebooks]'"
         ) from error
-    if not path.parent.is_dir():
-        raise FedRayError(f"--plot: there is no folder {str(path.parent)!r}")
 
 
 def plot(result: Result, path: Path) -> None:

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line as a user runs it: in a process of its own, with what it prints, returns and leaves behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+COMMAND = [sys.executable, "-m", "fedray"]
+SMALL = ["demo", "--train-samples", "1024", "--epochs", "1"]
+
+
+def fedray(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=200)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, "subprocess.CompletedProcess[str]"]:
+    """Returns the folder of a small demo with three parties and every output there is, and how it went."""
+    folder = tmp_path_factory.mktemp("demo")
+    files = ["--plot", str(folder / "curves.png"), "--ledger", str(folder / "ledger.jsonl")]
+    return folder, fedray(*SMALL, "--parties", "3", "--json", *files)
+
+
+def test_json_is_all_that_stdout_holds(demo: tuple[Path, "subprocess.CompletedProcess[str]"]) -> None:
+    _, done = demo
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["parties"] == ["alice", "bob", "carol"]
+    assert result["server"] == "charlie"
+    assert result["train_images"] == {"alice": 342, "bob": 341, "carol": 341}
+    assert result["aggregator"] == "secure"
+    for curves in (result["federated"], result["alone"]):
+        assert len(curves["val_accuracy"]) == 1
+        assert 0.0 < curves["val_accuracy"][0] < 1.0
+    masked = {entry["party"]: entry for entry in result["left"] if entry["kind"] == "masked"}
+    assert set(masked) == {"alice", "bob", "carol"}
+    assert {entry["to"] for entry in masked.values()} == {"charlie"}
+    raw = [(entry["party"], entry["to"], entry["values"]) for entry in result["left"] if entry["kind"] == "raw"]
+    assert raw == [("alice", "driver", 1)], "only the figures of alice's own model, which the demo asks for"
+
+
+def test_people_are_told_on_stderr_meanwhile(demo: tuple[Path, "subprocess.CompletedProcess[str]"]) -> None:
+    _, done = demo
+    for text in ("alice, bob and carol train", "epoch: 1/1 - loss:", "alice alone", "what left each party"):
+        assert text in done.stderr
+    for chatter in ("oneDNN", "cpu_feature", "WARNING", "INFO", "raylet", "Traceback"):
+        assert chatter not in done.stderr
+
+
+def test_the_picture_is_a_png(demo: tuple[Path, "subprocess.CompletedProcess[str]"]) -> None:
+    folder, _ = demo
+    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_ledger_shows_and_verifies(demo: tuple[Path, "subprocess.CompletedProcess[str]"]) -> None:
+    folder, made = demo
+    path = str(folder / "ledger.jsonl")
+    shown = fedray("ledger", path)
+    assert shown.returncode == 0
+    assert "masked" in shown.stdout
+    assert "verified" not in shown.stdout, "nobody asked"
+    checked = fedray("ledger", path, "--verify")
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert "verified" in checked.stdout
+    fingerprint = made.stderr.rpartition("roster fingerprint ")[2].split()[0]
+    assert fingerprint in shown.stdout
+    assert fedray("ledger", path, "--roster", fingerprint.upper()).returncode == 0
+    other = fedray("ledger", path, "--roster", "0" * 64)
+    assert other.returncode == 1
+    assert "not those of the roster" in other.stderr
+
+
+@pytest.mark.parametrize("how", ["change", "drop", "cut", "swap", "empty"])
+def test_ledger_finds_tampering(
+    demo: tuple[Path, "subprocess.CompletedProcess[str]"], how: str, tmp_path: Path
+) -> None:
+    lines = (demo[0] / "ledger.jsonl").read_text().splitlines(keepends=True)
+    raw = next(number for number, line in enumerate(lines) if '"kind":"raw"' in line)
+    if how == "change":
+        lines[raw] = lines[raw].replace('"kind":"raw"', '"kind":"shape"')
+    elif how == "drop":
+        del lines[raw]
+    elif how == "cut":
+        del lines[-1]
+    elif how == "swap":
+        lines[2], lines[3] = lines[3], lines[2]
+    else:
+        lines.clear()
+    forged = tmp_path / "forged.jsonl"
+    forged.write_text("".join(lines))
+    done = fedray("ledger", str(forged), "--verify")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"fedray: {forged}: ")
+    assert "verified" not in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["demo", "--epochs", "0"], 2, "epochs: expected 1 or more"),
+        (["demo", "--parties", "1"], 2, "parties: expected 2 to 10"),
+        (["demo", "--parties", "11"], 2, "parties: expected 2 to 10"),
+        (["demo", "--train-samples", "1"], 2, "train-samples: expected 2"),
+        (["demo", "--train-samples", "60001"], 2, "60,000"),
+        (["demo", "--plot", "nowhere/x.png"], 2, "there is no folder 'nowhere'"),
+        (["demo", "--plot", "curves.jpeg"], 2, "expected a name that ends in .png"),
+        (["demo", "--ledger", "nowhere/x"], 2, "there is no folder 'nowhere'"),
+        (["demo", "--aggregator", "none"], 2, "invalid choice"),
+        (["demo", "--epochs", "few"], 2, "invalid int"),
+        (["ledger", "nowhere.jsonl"], 1, "nowhere.jsonl"),
+        ([], 2, "COMMAND"),
+    ],
+)
+def test_wrong_usage_is_said_at_once(arguments: list[str], code: int, text: str) -> None:
+    started = time.monotonic()
+    done = fedray(*arguments)
+    assert done.returncode == code
+    assert text in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert time.monotonic() - started < 10, "before any party is started"
+
+
+def test_a_missing_matplotlib_is_said_before_the_training(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['matplotlib'] = None; from fedray.cli import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *SMALL, "--plot", str(tmp_path / "x.png")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert "notebooks" in done.stderr
+    assert done.stdout == ""
+
+
+def test_help_names_every_flag() -> None:
+    text = fedray("demo", "--help").stdout
+    for flag in ("--epochs", "--parties", "--aggregator", "--train-samples", "--seed", "--plot", "--ledger", "--json"):
+        assert flag in text
+
+
+def test_plain_aggregation_shows_in_the_table() -> None:
+    done = fedray(*SMALL, "--aggregator", "plain", "--json")
+    assert done.returncode == 0, done.stderr
+    left = json.loads(done.stdout)["left"]
+    assert {(entry["party"], entry["to"]) for entry in left if entry["kind"] == "raw"} == {
+        ("alice", "driver"),
+        ("alice", "charlie"),
+        ("bob", "charlie"),
+    }
+    assert not [entry for entry in left if entry["kind"] == "masked"]
+
+
+@pytest.mark.parametrize("presses", [1, 3])
+def test_ctrl_c_ends_it_cleanly(presses: int) -> None:
+    running = subprocess.Popen(
+        [*COMMAND, "demo", "--train-samples", "1024", "--epochs", "1000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert running.stdout is not None
+        while "epoch: 2/1000" not in running.stdout.readline():
+            assert running.poll() is None, "it must be training when it is interrupted"
+        started = psutil.Process(running.pid).children(recursive=True)
+        assert len(started) >= 3, "three parties at least"
+        interrupted = time.monotonic()
+        for _ in range(presses):
+            os.kill(running.pid, signal.SIGINT)
+            time.sleep(0.3)
+        _, errors = running.communicate(timeout=60)
+    finally:
+        running.kill()
+    assert running.returncode == 130
+    assert errors == "fedray: interrupted; every party has been stopped\n"
+    assert time.monotonic() - interrupted < 20
+    _, alive = psutil.wait_procs(started, timeout=5)
+    assert alive == []
