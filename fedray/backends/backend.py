@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.metrics import Metric
-from fedray.strategies.strategy import Hook, State
+from fedray.strategies.strategy import Hook, State, Strategy
 from fedray.types import Vector
 
 
@@ -131,6 +131,13 @@ class Backend(Protocol):
             PlanError: The model does something that is not supported, e.g. has several outputs.
         """
 
+    def check_strategy(self, strategy: Strategy) -> None:
+        """Refuses a strategy that this model cannot be trained with.
+
+        Raises:
+            PlanError: The strategy works on gradients, and the model takes its steps by itself.
+        """
+
     def weights(self) -> Vector:
         """Returns the flat vector."""
 
@@ -203,7 +210,7 @@ class Backend(Protocol):
         """Returns the compiled model, or its weights alone, in the framework's own file format."""
 
     def import_model(self, content: bytes) -> None:
-        """Takes weights and optimizer state from such a file.
+        """Takes the weights from such a file; optimizer and other local state stay as they are.
 
         Raises:
             DataError: The file does not fit the model.

@@ -29,7 +29,7 @@ from fedray.backends.keras_state import BUILDING, LocalState, seeded
 from fedray.backends.quiet import quiet
 from fedray.errors import DataError, PlanError
 from fedray.metrics import Metric
-from fedray.strategies.strategy import Hook, State
+from fedray.strategies.strategy import Hook, State, Strategy
 from fedray.types import Vector
 
 _LOG = logging.getLogger("fedray.backends")
@@ -110,6 +110,11 @@ class KerasBackend:
         tensors = tuple(self._tf.convert_to_tensor(array) for array in (x, y, sample_weight) if array is not None)
         specs = tuple(self._tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype) for tensor in tensors)
         return KerasData(tensors, rows, specs, repr(specs))
+
+    def check_strategy(self, strategy: Strategy) -> None:
+        """Refuses a strategy that works on gradients where the model takes its steps by itself."""
+        if strategy.hook is not None or strategy.local == "gradient":
+            checks.check_own_step(self._keras, self._model, f"strategy {strategy.name!r}")
 
     def weights(self) -> Vector:
         """Returns the flat vector, read-only."""
@@ -232,7 +237,7 @@ class KerasBackend:
         return files.export_model(self._model, weights_only)
 
     def import_model(self, content: bytes) -> None:
-        """Takes weights and optimizer state from the content of a `.keras` file; runs none of its code."""
+        """Takes the weights from the content of a `.keras` file; runs none of its code."""
         weights, local = self.weights(), self.snapshot()
         try:
             files.import_model(self._model, content)

@@ -74,6 +74,8 @@ class Trainer(ModelHolder):
     ) -> None:
         super().__init__(context, server, combiner, backend, builder, seed, local_metrics)
         self._strategy: Strategy = make_strategy(*strategy)
+        with self._named():
+            self._backend.check_strategy(self._strategy)
         self._state: State = {}
         self._measured: list[Metric] = []
 

@@ -85,6 +85,12 @@ def test_strategies_that_need_its_gradient_refuse_it_by_name():
     backend, data = ready(own_step())
     start = backend.weights()
     prox = make_strategy("fed_prox", {"mu": 0.1})
+    for name in ("fed_prox", "fed_avg_g"):
+        with pytest.raises(
+            PlanError, match=f"has a custom train_step, which strategy '{name}' cannot be combined with"
+        ):
+            backend.check_strategy(make_strategy(name))
+    backend.check_strategy(make_strategy("fed_avg_w"))
     with pytest.raises(PlanError, match="custom train_step, which a strategy that changes gradients"):
         backend.train(start, data, batches(60), prox.hook, prox.open({}, start))
     with pytest.raises(PlanError, match="custom train_step, which a strategy that averages gradients"):

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Start-up chatter is dropped, everything else written to the descriptor arrives."""
+
+import os
+
+import pytest
+
+from fedray.backends.quiet import quiet
+
+CHATTER = b"""\
+2025-11-22 21:58:24.133489: I tensorflow/core/util/port.cc:153] oneDNN custom operations are on.
+WARNING: All log messages before absl::InitializeLog() is called are written to STDERR
+E0000 00:00:1795385264.133489    5845 cuda_platform.cc:52] failed call to cuInit: UNKNOWN ERROR (303)
+I0000 00:00:1795385264.133489    5845 port.cc:153] oneDNN custom operations are on.
+To enable the following instructions: AVX2 FMA, in other operations, rebuild TensorFlow.
+"""
+
+
+def test_known_chatter_is_dropped_and_the_rest_arrives_late(capfd):
+    with quiet():
+        os.write(2, CHATTER + b"disk is full\n" + CHATTER)
+        assert capfd.readouterr().err == ""
+    assert capfd.readouterr().err == "disk is full\n"
+    os.write(2, CHATTER)
+    assert capfd.readouterr().err.encode() == CHATTER
+
+
+def test_an_error_in_the_block_leaves_the_descriptor_as_it_was(capfd):
+    def fail():
+        with quiet():
+            os.write(2, b"the reason\n")
+            raise ImportError("no framework")
+
+    pytest.raises(ImportError, fail)
+    os.write(2, b"after\n")
+    assert capfd.readouterr().err == "the reason\nafter\n"
