@@ -47,8 +47,12 @@ LANES: Mapping[str, Lane] = {
 
 
 def lane_widths(parties: int) -> dict[Lane, int]:
-    """Returns the number of threads of each lane: every party may block in a message while the driver sends another."""
-    return {"command": 1, "message": parties + 2, "watch": 2}
+    """Returns the number of threads of each lane.
+
+    Every party may block in two messages, one of its round and one of the keys for later rounds, while the driver sends
+    another.
+    """
+    return {"command": 1, "message": 2 * parties + 2, "watch": 2}
 
 
 @dataclass(frozen=True, slots=True)
