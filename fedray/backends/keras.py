@@ -238,13 +238,12 @@ class KerasBackend:
 
     def import_model(self, content: bytes) -> None:
         """Takes the weights from the content of a `.keras` file; runs none of its code."""
-        weights, local = self.weights(), self.snapshot()
+        weights = self.weights()
         try:
             files.import_model(self._model, content)
         except DataError:
             # Keras loads layer by layer: a file that does not fit has changed the layers before the one that shows it.
             self.set_weights(weights)
-            self.restore(local)
             raise
 
     def arrays(self) -> list[NDArray[Any]]:

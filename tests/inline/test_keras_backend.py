@@ -2,6 +2,7 @@
 """The Keras backend in one process: it trains as Keras does, behind one flat vector."""
 
 import random
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -112,6 +113,53 @@ def test_parties_start_equal_and_draw_their_own_noise():
         != bob.train(bob.weights(), bobs, batches(60))[0].tolist()
     )
     assert alice.weights().tolist() != KerasBackend(noisy, seed=2).weights().tolist()
+
+
+def test_parties_in_threads_do_what_parties_in_turn_do():
+    def party(number):
+        backend, data = ready(noisy, noise_seed=number)
+        flat = backend.weights()
+        for _ in range(3):
+            flat, _ = backend.train(flat, data, batches(13, 20, 27))
+        return flat.tolist(), [float(metric) for metric in backend.evaluate(data, batches(60))]
+
+    in_turn = [party(number) for number in range(4)]
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(party, range(4))) == in_turn
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_averages_the_full_precision_weights(policy):
+    def builder():
+        import keras
+
+        layers = [keras.layers.Dense(5, dtype=policy), keras.layers.Dense(3, dtype=policy)]
+        model = keras.Sequential([keras.Input((4,)), *layers])
+        model.compile(loss="mse", optimizer="adam")
+        return model
+
+    backend, data = ready(builder)
+    trained, _ = backend.train(backend.weights(), data, batches(30, 30))
+    assert set(backend.spec.dtypes) == {"float32"}
+    assert np.isfinite(trained).all()
+    assert backend.predict(data, batches(60)).shape == (60, 3)
+
+
+def test_a_recurrent_model_over_sequences_of_two_lengths():
+    def builder():
+        import keras
+        from keras import layers
+
+        model = keras.Sequential([keras.Input((None, 2)), layers.GRU(4, recurrent_dropout=0.2), layers.Dense(3)])
+        model.compile(loss="mse", optimizer="adam", metrics=["mae"])
+        return model
+
+    backend, data = ready(builder, x=X.reshape(60, 2, 2))
+    longer = backend.bind(X.reshape(30, 4, 2), Y[:30])
+    flat, _ = backend.train(backend.weights(), data, batches(20, 40))
+    _, rows = backend.train(flat, longer, batches(30))
+    assert rows == 30
+    assert backend.take_metrics()[0].count == 90
 
 
 def test_building_leaves_the_callers_generators_alone():

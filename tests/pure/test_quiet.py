@@ -31,6 +31,7 @@ def test_an_error_in_the_block_leaves_the_descriptor_as_it_was(capfd):
             os.write(2, b"the reason\n")
             raise ImportError("no framework")
 
-    pytest.raises(ImportError, fail)
+    with pytest.raises(ImportError, match="no framework"):
+        fail()
     os.write(2, b"after\n")
     assert capfd.readouterr().err == "the reason\nafter\n"
