@@ -44,7 +44,7 @@ class Batches(Guarded):
         """Returns this party's signed Keys for a new batch; the same request again gets the identical bytes.
 
         Raises:
-            ProtocolError: The number or a round was used before, or enough batches are ready.
+            ProtocolError: The number or a round was used before, or the session has served enough rounds.
         """
         last, graph = self._set_up, self._place.terms.graph
         if last is not None and (last.number, last.rounds[0]) == (number, first):
@@ -53,10 +53,11 @@ class Batches(Guarded):
             raise self._fault(f"batch numbers only grow: {number} after {last.number}")
         if first < max(self.next, self._end):
             raise self._fault(f"batch {number} begins at round {first}, expected {max(self.next, self._end)} or later")
-        if len(self._ready) >= MOST_READY:
-            raise self._fault(f"{len(self._ready)} batches are ready, which is enough: batch {number} comes too early")
         if not graph.complete and self._served + self._length > SESSION_ROUNDS:
             raise self._fault(f"the graph is safe for {SESSION_ROUNDS} rounds a session: start a new session")
+        while len(self._ready) >= MOST_READY:
+            # The others have begun the batch after this one: its rounds are over, and this party missed their end.
+            self._pass_over(self._ready.pop(0))
         rounds = tuple(range(first, first + self._length))
         place = self._place
         self._set_up = BatchSetUp(self._session, place.identity, place.roster, graph, number, rounds)
@@ -117,6 +118,11 @@ class Batches(Guarded):
         """Erases what is held of one round, used or not."""
         for batch in self._ready:
             batch.erase(number)
+
+    def _pass_over(self, batch: Batch) -> None:
+        last = batch.directory.rounds[-1]
+        batch.erase_before(last + 1)
+        self.next = max(self.next, last + 1)
 
     def _fault(self, message: str) -> ProtocolError:
         return ProtocolError(f"{self._place.name}: {message}")

@@ -147,12 +147,12 @@ class RecoveryCollector:
         """
         if self._opened is not None:
             return self._opened
-        if self._stage < len(_PURPOSES) or self._opening is None or self._survivors is None:
+        if self._stage < len(_PURPOSES) or self._survivors is None:
             raise ProtocolError(f"round {self._facts.number} is not ready to be opened")
-        total = self._totals.pop(self._survivors.ctx, None)
-        if total is None:
-            raise ProtocolError(f"round {self._facts.number} was tried before and did not open")
         opening, self._opening = self._opening, None
+        if opening is None:
+            raise ProtocolError(f"round {self._facts.number} was tried before and did not open")
+        total = self._totals.pop(self._survivors.ctx)
         try:
             self._opened = opening.open(total)
         finally:

@@ -125,7 +125,7 @@ class RecoveryShield(Guarded):
             first: Its first round, after the last one of the batch before.
 
         Raises:
-            ProtocolError: The number or a round was used, or enough batches are ready.
+            ProtocolError: The number or a round was used, or the session has served enough rounds.
         """
         return self._active.batches.prepare(batch, first)
 
