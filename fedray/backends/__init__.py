@@ -32,6 +32,18 @@ def make_backend(name: str, builder: Callable[[], Any], seed: int, noise_seed: i
     return backend
 
 
-def build_at_driver(name: str, builder: Callable[[], Any], weights: Sequence[NDArray[Any]]) -> Any:
-    """Returns a stock model of the framework in this process, with these weights."""
-    return import_module(BACKENDS[name]).build_at_driver(builder, weights)
+def build_at_driver(
+    name: str,
+    builder: Callable[[], Any],
+    weights: Sequence[NDArray[Any]],
+    row_shape: tuple[int, ...] | None = None,
+) -> Any:
+    """Returns a stock model of the framework in this process, with these weights.
+
+    Args:
+        name: A key of `BACKENDS`.
+        builder: Returns a compiled model.
+        weights: In the framework's own order.
+        row_shape: Shape of one row, where the model learns it from the data.
+    """
+    return import_module(BACKENDS[name]).build_at_driver(builder, weights, row_shape)

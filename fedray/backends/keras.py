@@ -387,9 +387,13 @@ def make(builder: Callable[[], Any], seed: int, noise_seed: int, threads: int) -
     return KerasBackend(builder, seed=seed, noise_seed=noise_seed, threads=threads)
 
 
-def build_at_driver(builder: Callable[[], Any], weights: Sequence[NDArray[Any]]) -> Any:
+def build_at_driver(
+    builder: Callable[[], Any], weights: Sequence[NDArray[Any]], row_shape: tuple[int, ...] | None = None
+) -> Any:
     """Returns a model of the builder with these weights; see `fedray.backends.build_at_driver`."""
     with contextlib.nullcontext() if "tensorflow" in sys.modules else quiet():
         model = builder()
+        if not model.built and row_shape is not None:
+            model(np.zeros((1, *row_shape), np.float32))
     model.set_weights(list(weights))
     return model

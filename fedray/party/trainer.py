@@ -119,8 +119,11 @@ class Trainer(ModelHolder):
                 kept.append(answer)
         segment.done += 1
         if answer.verdict == "opened":
+            before = self._global
             self._take(answer)
             segment.sums = answer.metrics if report else None
+            if np.array_equal(before, self._global):
+                segment.renew = "the round left the model as it was, and no session trains twice on one model"
         elif answer.verdict == "missed":
             self._catch_up(answer)
             segment.done = max(segment.done, answer.number - order.number)

@@ -156,7 +156,7 @@ class CallbackList:
             callback.set_params(dict(params))
             callback.set_model(self.model)
 
-    def call(self, hook: str, *args: Any, logs: Mapping[str, float] | None = None) -> dict[str, float]:
+    def call(self, hook: str, *args: Any, logs: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Calls one hook of every callback; returns the logs as the callbacks left them."""
         shared = dict(logs or {})
         for callback in self._callbacks:

@@ -24,6 +24,7 @@ from fedray.party.orders import EvaluateOrder, Missing, TrainOrder
 from fedray.party.table import Slot
 from fedray.party.trainer import Trainer, report_manifest, train_manifest
 from fedray.protocol.config import Config, Encoding
+from fedray.protocol.policy import Policy
 from fedray.runtime.session import Session
 from fedray.security.aggregation import Aggregator, RoundShape
 from fedray.security.sums import SumSession
@@ -32,6 +33,10 @@ from fedray.strategies import Strategy
 from fedray.types import Key, PartyName, Ref
 
 Purpose: TypeAlias = Literal["train", "evaluate"]
+
+EVALUATIONS = Policy().rounds_for("evaluate") - 2
+"""After so many evaluations of one model a new session is opened: what parties allow is counted per session, in which a
+round of training metrics counts as well."""
 
 
 class Federation:
@@ -46,6 +51,10 @@ class Federation:
         strategy: What happens around each mean.
         seed: Seed under which every party builds the same model.
         local_metrics: Whether the parties' own metrics come to the driver.
+
+    Attributes:
+        strategy: Name and parameters.
+        row_shape: Shape of one row of what was bound last; None before that.
 
     Raises:
         PartyError: The builder failed in a party.
@@ -79,6 +88,8 @@ class Federation:
         self._dead: frozenset[PartyName] = frozenset()
         self._terms: tuple[int, RoundShape | None] = (1, None)
         self._in_step = self._behind = False
+        self._evaluated = 0
+        self.row_shape: tuple[int, ...] | None = None
         self._sums.ask_all("ready")
 
     def bind(self, purpose: Purpose, source: Source, class_weight: Mapping[int, float] | None = None) -> ModelFacts:
@@ -89,6 +100,7 @@ class Federation:
             PlanError: The parties' models differ.
         """
         weights = dict(class_weight) if class_weight else None
+        self.row_shape = tuple(source.x.shape[1:])
         refs = [self._ask(d, "bind", purpose, *_slots(source, d), weights) for d in self._devices]
         first, *others = self._session.get(refs)
         for device, facts in zip(self._devices[1:], others, strict=True):
@@ -118,6 +130,7 @@ class Federation:
         if not fits or self._behind:
             self._sums.open(wanted, self._left)
             self._behind = self._in_step = False
+            self._evaluated = 0
         if not self._in_step:
             self._first("publish")
             self._sums.ask_all("pull")
@@ -147,15 +160,18 @@ class Federation:
             outcome = self._run("train", order(number, over), partial(_add, on_round, over))
             missing += outcome.missing
             over += max(r.done for r in outcome.reports.values())
-            if not any(r.renew for r in outcome.reports.values()):
+            renew = any(r.renew for r in outcome.reports.values())
+            self._behind, self._evaluated = self._behind or renew, 0
+            if not renew or len(draft.spans) == max(r.done for r in outcome.reports.values()):
                 return outcome.reports, missing
-            self._behind = True
 
     def evaluate(self, facts: ModelFacts, source: Source, batch_size: int) -> dict[PartyName, Report]:
         """Evaluates the global model on the arrays bound as `"evaluate"`, in one round."""
         bound = metric_bound(max(source.sizes.values()), source)
         for _ in self._devices:
+            self._behind = self._behind or self._evaluated >= EVALUATIONS
             self.open()
+            self._evaluated += 1
             number = self._sums.announce(evaluate_manifest(facts, bound), 1, train=False)
             outcome = self._run("evaluate", EvaluateOrder(number, batch_size, source.sizes, bound))
             if all(r.done for r in outcome.reports.values()):
@@ -199,9 +215,9 @@ class Federation:
         return float(self._first("learning_rate"))
 
     def _replace(self, method: str, content: Any) -> None:
-        """Changes one party's weights, and then everybody's."""
+        """Changes one party's weights, and then everybody's; a session may have trained on those before."""
         self._first(method, content)
-        self._in_step = False
+        self._behind = True
         self.open()
 
     def _run(self, method: str, order: Any, on_round: Callable[[int], None] | None = None) -> Outcome:

@@ -26,7 +26,7 @@ from fedray.ml.nn.plan import FitPlan, plan_evaluate, plan_fit, whole
 from fedray.ml.nn.progress import EpochBar, Verbose, check_verbose
 from fedray.ml.nn.source import Source, check_source
 from fedray.runtime.session import current
-from fedray.security.aggregation import Aggregator, PlainAggregator, RoundShape, SecureAggregator
+from fedray.security.aggregation import Aggregator, PlainAggregator, RoundShape, SecureAggregator, SPUAggregator
 from fedray.strategies import make_strategy
 from fedray.types import PartyName
 
@@ -247,9 +247,16 @@ class FLModel:
         self._federation.import_model(file.read_bytes())
 
     def global_model(self) -> Any:
-        """Returns the global model as a stock Keras model in this process (imports Keras)."""
+        """Returns the global model as a stock Keras model in this process (imports Keras).
+
+        Raises:
+            PlanError: The model learns its shape from the data, and has not seen any.
+        """
         self._seed_is_open = False
-        return build_at_driver(self._backend, self._builder, self._federation.arrays())
+        arrays = self._federation.arrays()
+        if not arrays:
+            raise PlanError("global_model: the model learns its shape from the data; call fit or evaluate first")
+        return build_at_driver(self._backend, self._builder, arrays, self._federation.row_shape)
 
     def _write(self, path: Path, suffix: str, *, weights_only: bool) -> None:
         if not path.name.endswith(suffix):
