@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every notebook, executed in a kernel of its own: a copy with fewer epochs, in an empty folder."""
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+TUTORIAL = ROOT / "notebooks" / "01_federated_image_classification.ipynb"
+REFERENCE = (ROOT / "tests" / "contracts" / "reference_program.txt").read_text()
+EPOCHS = re.compile(r"epochs=\d+")
+CHATTER = re.compile(r"oneDNN|cpu_feature|WARNING|INFO|absl|raylet|cuda|\bray\b|tensorflow/", flags=re.IGNORECASE)
+"""What TensorFlow and Ray write when nobody asked them."""
+
+
+def read(path: Path) -> nbformat.NotebookNode:
+    return nbformat.read(path, as_version=4)
+
+
+def code(notebook: nbformat.NotebookNode) -> list[str]:
+    return [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def printed(notebook: nbformat.NotebookNode, stream: str) -> str:
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return "".join(output.text for output in outputs if output.output_type == "stream" and output.name == stream)
+
+
+@pytest.fixture(scope="module")
+def tutorial(tmp_path_factory: pytest.TempPathFactory) -> nbformat.NotebookNode:
+    """Returns the tutorial, executed with one epoch."""
+    notebook = read(TUTORIAL)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.source = EPOCHS.sub("epochs=1", cell.source)
+            cell.outputs = []
+    folder = tmp_path_factory.mktemp("notebook")
+    client = NotebookClient(
+        notebook,
+        timeout=240,
+        kernel_name="python3",
+        coalesce_streams=True,
+        resources={"metadata": {"path": str(folder)}},
+    )
+    client.execute()
+    assert list(folder.iterdir()) == [], "nothing is left lying around"
+    return notebook
+
+
+def test_the_epochs_are_set_in_one_place() -> None:
+    assert len(EPOCHS.findall("\n".join(code(read(TUTORIAL))))) == 1
+
+
+def test_it_holds_the_reference_program_line_by_line() -> None:
+    lines = iter("\n".join(code(read(TUTORIAL))).splitlines())
+    for wanted in REFERENCE.splitlines():
+        if wanted and not wanted.startswith("#"):
+            assert wanted in lines, f"missing, or not in this place: {wanted}"
+
+
+def test_no_line_of_chatter(tutorial: nbformat.NotebookNode) -> None:
+    assert printed(tutorial, "stderr") == ""
+    assert CHATTER.findall(printed(tutorial, "stdout")) == []
+
+
+def test_the_bar_ends_full_with_the_epochs_figures(tutorial: nbformat.NotebookNode) -> None:
+    text = printed(tutorial, "stdout")
+    assert "235/235" in text
+    assert re.search(r"epoch: 1/1 - loss:\d\.\d+ accuracy:0\.\d+ val_loss:0\.\d+ val_accuracy:0\.\d+", text)
+
+
+def test_it_shows_each_partys_own_rows(tutorial: nbformat.NotebookNode) -> None:
+    text = printed(tutorial, "stdout")
+    assert re.search(r"alice:\s+50419213", text), "the first rows of MNIST"
+    assert re.search(r"bob:\s+37396441", text), "rows 30,000 and on"
+
+
+def test_it_has_its_pictures(tutorial: nbformat.NotebookNode) -> None:
+    outputs = [output for cell in tutorial.cells for output in cell.get("outputs", [])]
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 3
+
+
+def test_the_conclusion_states_what_was_measured(tutorial: nbformat.NotebookNode) -> None:
+    texts = [
+        output.data["text/markdown"]
+        for cell in tutorial.cells
+        for output in cell.get("outputs", [])
+        if "text/markdown" in output.get("data", {})
+    ]
+    assert len(texts) == 1
+    figures = dict(re.findall(r"alice alone,\s+([\d,]+) images: test accuracy (0\.\d+)", printed(tutorial, "stdout")))
+    assert set(figures) == {"30,000", "6,700"}
+    for accuracy in figures.values():
+        assert f"{float(accuracy):.2%}" in texts[0]
+    (federated,) = re.findall(r"val_accuracy:(0\.\d+)", printed(tutorial, "stdout"))
+    assert f"{float(federated):.2%}" in texts[0]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_what_is_committed_is_small_and_clean(path: Path) -> None:
+    notebook = read(path)
+    nbformat.validate(notebook)
+    assert path.stat().st_size < 1_000_000
+    assert printed(notebook, "stderr") == ""
+    assert CHATTER.findall(printed(notebook, "stdout")) == []
+    errors = [output for cell in notebook.cells for output in cell.get("outputs", []) if output.output_type == "error"]
+    assert errors == []
+    assert not re.search(r"/(tmp|work|home|root)/", path.read_text()), "no path of the machine it ran on"
