@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 MARK = "FEDRAY_CLUSTER"
 """Variable that every process of a cluster started here inherits; its value is the cluster's own."""
 
+_SKIP = "RAY_DEDUP_LOGS_SKIP_REGEX"
 _token = secrets.token_hex(32)  # one per process: Ray reads its token once
 
 
@@ -24,6 +25,11 @@ class Environment:
         for name, value in values.items():
             self._before.setdefault(name, os.environ.get(name))
             os.environ[name] = value
+
+    def keep(self, *names: str) -> None:
+        """Remembers variables that somebody else is about to change."""
+        for name in names:
+            self._before.setdefault(name, os.environ.get(name))
 
     def restore(self, names: Iterable[str] | None = None) -> None:
         """Puts back the named variables, or all."""
@@ -43,6 +49,11 @@ def authentication() -> dict[str, str]:
     return {} if "RAY_AUTH_MODE" in os.environ else {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _token}
 
 
+def importing() -> dict[str, str]:
+    """Returns what Ray is imported under: it would report a lost process on stdout, where `PartyLost` says it."""
+    return {} if _SKIP in os.environ else {_SKIP: "^A worker died or was killed while executing"}
+
+
 def services(mark: str) -> dict[str, str]:
     """Returns what Ray's own processes are started under; Ray would make parties nice and report usage."""
     return {MARK: mark, "RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
@@ -57,6 +68,15 @@ def computing(threads: int) -> dict[str, str]:
         "MKL_NUM_THREADS": count,
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }
+
+
+def short_folder() -> str | None:
+    """Returns where a cluster's files go; None for where temporary files usually go.
+
+    Ray's sockets lie in there, and a socket's path may have about a hundred characters: TMPDIR is often too long.
+    """
+    chosen = os.environ.get("RAY_TMPDIR", "/tmp")  # noqa: S108 (a folder with a random name is made inside)
+    return chosen if os.access(chosen, os.W_OK) else None
 
 
 def processes(mark: str) -> list[int]:

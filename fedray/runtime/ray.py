@@ -17,9 +17,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-import ray
-import ray.exceptions
-
 from fedray.errors import PlanError
 from fedray.party.party import LANES, Lane, Party, lane_widths
 from fedray.runtime import environment, placement
@@ -28,6 +25,13 @@ from fedray.runtime.gather import gather, opened
 from fedray.runtime.ray_errors import reason, translate
 from fedray.types import PartyConfig, PartyName, Ref
 
+_importing = Environment()
+_importing.set(environment.importing())
+_importing.keep("RAY_CLIENT_MODE")
+import ray  # noqa: E402 (it reads its variables once)
+import ray.exceptions  # noqa: E402
+
+_importing.restore()
 _untyped: Any = ray  # where Ray's own annotations stop
 
 _START_TRIES = 3
@@ -151,6 +155,7 @@ class LocalCluster:
         """
         if ray.is_initialized():
             raise PlanError("Ray is running in this process already; use sf.init(..., address='auto') to run on it")
+        self._folder = tempfile.mkdtemp(prefix="fedray-", dir=environment.short_folder())
         self._environment.set(environment.authentication())
         _reread_authentication()
         if threading.current_thread() is threading.main_thread():
@@ -170,15 +175,13 @@ class LocalCluster:
                     ) from error
 
     def _start_once(self, resources: Mapping[str, float], threads: int, show_output: bool) -> None:
-        self._folder = self._folder or tempfile.mkdtemp(prefix="fedray-")
         passing = environment.services(self._mark) | environment.computing(threads)
         self._environment.set(passing)
         try:
-            ray.init(
-                address="local",
+            _init(
+                "local",
+                show_output,
                 include_dashboard=False,
-                log_to_driver=show_output,
-                logging_level=logging.ERROR,
                 resources=dict(resources) or None,
                 _temp_dir=self._folder,
                 _system_config={"max_direct_call_object_size": _INLINE_BYTES},
@@ -188,11 +191,12 @@ class LocalCluster:
 
     def stop(self) -> None:
         """Ends it. Harmless when nothing runs."""
+        if not self._folder:
+            return  # never started: a Ray that runs in this process is somebody else's
         ray.shutdown()
         self._end_processes()
-        if self._folder:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = ""
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder = ""
         self._environment.restore()
         _reread_authentication()
         if self._sigterm is not None:
@@ -257,7 +261,7 @@ class RayTransport(RayCalls):
         if ray.is_initialized():
             raise PlanError("Ray is running in this process already; use address='auto' to run on it")
         try:
-            ray.init(address=self._address, log_to_driver=self._show_output, logging_level=logging.ERROR)
+            _init(self._address, self._show_output)
         except (Exception, SystemExit) as error:  # Ray exits where it meets a cluster of another kind, e.g. with TLS
             ray.shutdown()
             raise PlanError(
@@ -298,6 +302,16 @@ class RayTransport(RayCalls):
         if self._joined:
             self._joined = False
             ray.shutdown()
+
+
+def _init(address: str, show_output: bool, **own_cluster: Any) -> None:
+    """Connects to Ray, quietly, and keeps it from taking over `breakpoint()`."""
+    kept = Environment()
+    kept.keep("PYTHONBREAKPOINT")
+    try:
+        ray.init(address=address, log_to_driver=show_output, logging_level=logging.ERROR, **own_cluster)
+    finally:
+        kept.restore()
 
 
 def _reread_authentication() -> None:
