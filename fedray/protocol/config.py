@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar, get_args
 from fedray.errors import EncodingError, PlanError
 from fedray.protocol.graph import quorum
 from fedray.protocol.keys import MOST_PARTIES, Roster, check_name
-from fedray.protocol.messages import HASH_BYTES, dec, dec_list, digest, enc, enc_list
+from fedray.protocol.messages import HASH_BYTES, Kind, dec, dec_list, digest, enc, enc_list
 from fedray.types import PartyName
 
 Part = Literal["plain", "masking", "recovery", "sharing"]
@@ -136,6 +136,8 @@ class Config:
         round_timeout: Deadline of each exchange of a round, milliseconds.
         privacy: Canonical bytes of the privacy noise's settings; empty for none.
         suite: The cryptographic algorithms.
+        owners: Who contributes (part C, where compute parties need own no data), in roster order; empty for everybody.
+        compress: Whether all shares but one are seeds (part C), which rests on AES, or all are as long as the vector.
     """
 
     part: Part
@@ -155,6 +157,8 @@ class Config:
     round_timeout: int = 300_000
     privacy: bytes = b""
     suite: str = SUITE
+    owners: tuple[PartyName, ...] = ()
+    compress: bool = True
 
     def __post_init__(self) -> None:
         if self.part not in get_args(Part) or self.graph not in get_args(GraphRule) or self.suite != SUITE:
@@ -166,7 +170,11 @@ class Config:
             raise PlanError(f"expected at least one receiver, each once, found {self.receivers}")
         for name in self.receivers:
             check_name(name)
-        self.encoding.check_headroom(n)
+        if self.part != "sharing" and (self.owners or not self.compress):
+            raise PlanError(f"part {self.part!r}: everybody contributes one vector; owners and compress are of part C")
+        if len(set(self.owners)) != len(self.owners) or len(self.owners) > n:
+            raise PlanError(f"owners: expected parties of the roster, each once, found {self.owners}")
+        self.encoding.check_headroom(self.contributors)
         if not 0 <= self.colluders < n or not 1 <= self.n_min <= n:
             raise PlanError(f"{n} parties: colluders {self.colluders} or n_min {self.n_min} is out of range")
         if not 1 <= self.t_sig <= n or not 1 <= self.t_share <= n:
@@ -186,23 +194,36 @@ class Config:
         *,
         colluders: int | None = None,
         n_min: int | None = None,
+        owners: Sequence[PartyName] = (),
+        compress: bool = True,
     ) -> Config:
         """Returns the Config with the default thresholds of section 10 for a complete graph.
 
         Args:
             part: The scheme.
-            roster: The parties that contribute.
+            roster: The parties that contribute, and in part C those that compute.
             receivers: The server, or the compute parties.
             encoding: How numbers become words.
-            colluders: T; by default max(1, floor((n - 1) / 3)), or 0 for two parties.
+            colluders: T; by default max(1, floor((n - 1) / 3)) of n contributors, or 0 for two.
             n_min: Fewest inputs in an opened sum; by default 3, or n where there are fewer.
+            owners: Who contributes, where that is not everybody (part C).
+            compress: Whether shares are compressed to seeds (part C).
 
         Raises:
             PlanError: The settings do not fit together.
         """
-        n = len(roster.names)
+        n = len(owners) or len(roster.names)
         most = default_colluders(n) if colluders is None else colluders
         least = min(3, n) if n_min is None else n_min
+        if part == "sharing":
+            c, size, left = len(receivers), len(roster.names), max(0, n - max(least, most + 2))
+            if not 2 <= c <= size:
+                raise PlanError(f"shares need 2 to {size} compute parties, found {tuple(receivers)}")
+            return cls(
+                *(part, roster.hash, size, tuple(receivers), encoding, most, least, c, c, "complete", c - 1, left),
+                owners=tuple(owners),
+                compress=compress,
+            )
         signers = quorum(n, most)
         dropouts = max(0, n - max(signers, least, most + 2))
         return cls(
@@ -215,10 +236,17 @@ class Config:
         return digest("config-hash", self.encode())
 
     @property
+    def contributors(self) -> int:
+        """How many parties contribute: the whole roster, or its owners in part C."""
+        return len(self.owners) or self.parties
+
+    @property
     def least_members(self) -> int:
         """Fewest members of a view: at least n_min, a quorum, and two more than may collude."""
         if self.part == "plain":
             return 1
+        if self.part == "sharing":  # there every compute party signs, whoever contributes
+            return max(self.n_min, self.colluders + 2)
         return max(self.n_min, self.t_sig, self.colluders + 2)
 
     def with_timeouts(self, set_up: int, rounds: int) -> Config:
@@ -232,7 +260,8 @@ class Config:
         receivers = enc_list("receivers", self.receivers)
         times = (self.set_up_timeout, self.round_timeout)
         head = (self.part, self.suite, self.roster, self.parties, receivers, self.encoding.encode())
-        return enc("config", *head, *thresholds, *graph, *times, self.privacy)
+        tail = (enc_list("owners", self.owners), int(self.compress)) if self.part == "sharing" else ()
+        return enc("config", *head, *thresholds, *graph, *times, self.privacy, *tail)
 
     @classmethod
     def decode(cls, data: bytes) -> Config:
@@ -241,10 +270,19 @@ class Config:
         Raises:
             EncodingError: They are not a Config's bytes, or its settings do not fit together.
         """
-        schema = (str, str, HASH_BYTES, int, bytes, bytes, int, int, int, int, str, int, int, int, int, int, bytes)
-        part, suite, roster, parties, receivers, encoding, *rest = dec("config", data, schema)
+        schema: tuple[Kind, ...] = (str, str, HASH_BYTES, int, bytes, bytes, int, int, int, int)
+        schema += (str, int, int, int, int, int, bytes)
+        if data[:4] == (len(schema) + 3).to_bytes(4, "big"):  # label, fields, and the two of part C
+            *fields, listed, compress = dec("config", data, (*schema, bytes, int))
+            owners = tuple(dec_list("owners", listed, str, MOST_PARTIES))
+        else:
+            fields, owners, compress = dec("config", data, schema), (), 1
+        part, suite, roster, parties, receivers, encoding, *rest = fields
         names = tuple(dec_list("receivers", receivers, str, MOST_PARTIES))
-        return _made(cls, part, roster, parties, names, Encoding.decode(encoding), *rest, suite)
+        made = _made(cls, part, roster, parties, names, Encoding.decode(encoding), *rest, suite, owners, compress == 1)
+        if made.encode() != data:
+            raise EncodingError("config: these are not the bytes of the settings they state")
+        return made
 
 
 def default_colluders(parties: int) -> int:

@@ -104,9 +104,11 @@ class Policy:
 
     def _faults(self, config: Config, n: int) -> list[tuple[str, object, bool, str]]:
         """Returns (setting, found, accepted, required) of everything that concerns all schemes with protection."""
-        colluders = default_colluders(n) if self.colluders is None else self.colluders
-        least = self.least_inputs(n)
-        signers = quorum(n, config.colluders)
+        inputs = config.contributors
+        colluders = default_colluders(inputs) if self.colluders is None else self.colluders
+        least = self.least_inputs(inputs)
+        signers = len(config.receivers) if config.part == "sharing" else quorum(n, config.colluders)
+        members = config.least_members
         low, high = self.fraction
         fraction, ring = config.encoding.fraction, config.encoding.ring
         return [
@@ -114,7 +116,7 @@ class Policy:
             ("colluders", config.colluders, config.colluders >= colluders, f"at least {colluders}"),
             ("n_min", config.n_min, config.n_min >= least, f"at least {least}"),
             ("t_sig", config.t_sig, config.t_sig >= signers, f"at least {signers}"),
-            ("roster size", n, n >= config.least_members, f"at least {config.least_members} (n_min, t_sig, T + 2)"),
+            ("roster size", inputs, inputs >= members, f"at least {members} (n_min, t_sig, T + 2)"),
             ("ring", ring, ring in self.rings, f"one of {self.rings}"),
             ("fraction", fraction, low <= fraction <= high, f"{low} to {high}"),
             ("privacy", "absent", bool(config.privacy) or not self.require_privacy, "privacy noise"),
@@ -134,4 +136,4 @@ class Policy:
 
 def notice(config: Config) -> str | None:
     """Returns what a user must be told about a Config once per session, or None."""
-    return TWO_PARTY_NOTICE if config.parties == 2 and config.part != "plain" else None
+    return TWO_PARTY_NOTICE if config.contributors == 2 and config.part != "plain" else None

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Part C, the opening end: adds the compute parties' sums of one round, and reads the total.
+
+Knows what the compute parties signed and published. Knows no share of one owner, and no key of anybody.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from fedray.errors import ProtocolError
+from fedray.protocol.config import Config
+from fedray.protocol.fixed_point import decode
+from fedray.protocol.keys import Roster
+from fedray.protocol.messages import Hello, Words, digest
+from fedray.protocol.scheme import Manifest, Opened, View
+from fedray.protocol.sharing.agreement import Agreement, Partial
+from fedray.protocol.sharing.split import add_share
+from fedray.protocol.sharing.terms import Terms, names_of
+from fedray.types import Message, PartyName, Round
+
+
+class SharingCollector:
+    """The opening end of one round."""
+
+    def __init__(self, config: Config, roster: Roster, sid: bytes, number: Round, manifest: Manifest) -> None:
+        """Prepares an empty sum.
+
+        Args:
+            config: Agreed settings.
+            roster: Owners and compute parties.
+            sid: Session id.
+            number: The round.
+            manifest: What the words mean.
+
+        Raises:
+            ProtocolError: The Config is not for part C or does not fit the roster.
+        """
+        self._terms = Terms.of(config, roster)
+        self._config, self._roster, self._sid = config, roster, sid
+        self._number, self._manifest = number, manifest
+        self._prints: dict[PartyName, bytes] = {}
+        self._agreed: Agreement | None = None
+        self._total: Words | None = None
+
+    def add(self, sender: PartyName, message: Message) -> None:
+        """Adds one compute party's sum; the same one again is ignored.
+
+        Raises:
+            ProtocolError: The sender computes nothing here, the sum is of another round, not all compute parties signed
+                whose inputs are in it, or it differs from the sender's first one. The total is unchanged.
+        """
+        known = hashlib.sha256(message if isinstance(message, bytes) else message.data).digest()
+        if sender in self._prints:
+            if self._prints[sender] != known:
+                raise ProtocolError(f"{sender}: a second, different sum for round {self._number}")
+            return
+        partial = Partial.decode(message)
+        self._check(sender, partial)
+        if self._total is None:
+            self._total = np.zeros(self._manifest.words, partial.words.dtype)
+        add_share(self._total, partial.words)
+        self._agreed, self._prints[sender] = partial.proof.agreement, known
+
+    def missing(self) -> frozenset[PartyName]:
+        """Returns whose sum is still awaited."""
+        return frozenset(self._config.receivers) - frozenset(self._prints)
+
+    def advance(self) -> bytes | None:
+        """Returns None: one exchange is all."""
+        return None
+
+    def open(self) -> Opened:
+        """Returns the sum, once all compute parties have published theirs.
+
+        Raises:
+            ProtocolError: A sum is missing, or the total is noise or out of range. Nothing of it is given out.
+        """
+        if self._total is None or self._agreed is None or self.missing():
+            raise ProtocolError(f"round {self._number}: no sum yet from {', '.join(sorted(self.missing()))}")
+        members = names_of(self._agreed.members, self._roster)
+        return decode(self._config.encoding, self._config.contributors, self._manifest, self._total, members)
+
+    def _check(self, sender: PartyName, partial: Partial) -> None:
+        receivers, agreed, bits = self._config.receivers, partial.proof.agreement, self._config.encoding.ring
+        if partial.node >= len(receivers) or receivers[partial.node] != sender:
+            raise ProtocolError(f"{sender}: a sum that says it is another compute party's")
+        if agreed.sid != self._sid or agreed.number != self._number:
+            raise ProtocolError(f"{sender}: expected its sum of round {self._number}, found another round or session")
+        if len(partial.words) != self._manifest.words or partial.words.itemsize * 8 != bits:
+            raise ProtocolError(
+                f"{sender}: expected {self._manifest.words} words of {bits} bits, found {len(partial.words)} of "
+                f"{partial.words.itemsize * 8}"
+            )
+        partial.proof.check([self._roster.keys[place] for place in self._terms.nodes])
+        self._terms.check_members(agreed.members, self._roster)
+        if self._agreed is not None and self._agreed != agreed:
+            raise ProtocolError(f"{sender}: its sum is over other owners or another context than the first one")
+
+
+class SharingCoordinator:
+    """The server's side of one session: makes the opening ends of its rounds.
+
+    Attributes:
+        recovers: True: whose inputs are opened is settled among the compute parties, which leave out who is gone.
+    """
+
+    recovers = True
+
+    def __init__(self, config: Config, roster: Roster, hellos: Sequence[bytes], confirms: Sequence[bytes]) -> None:
+        """Takes what set-up has agreed.
+
+        Args:
+            config: Agreed settings.
+            roster: Owners and compute parties.
+            hellos: Everybody's Hello, in roster order.
+            confirms: Not needed: the compute parties have checked them.
+
+        Raises:
+            ProtocolError: The Config is not for part C or does not fit the roster.
+            EncodingError: A Hello is none.
+        """
+        del confirms
+        Terms.of(config, roster)
+        self._config, self._roster = config, roster
+        self.sid = digest("sid", config.encode(), *(Hello.decode(hello).statement for hello in hellos))
+
+    def collector(self, view: View, number: Round, manifest: Manifest) -> SharingCollector:
+        """Returns the opening end of one round; whose inputs it has is in what the compute parties signed."""
+        del view
+        return SharingCollector(self._config, self._roster, self.sid, number, manifest)
+
+    def check_view(self, members: Sequence[PartyName]) -> None:
+        """Refuses: without one compute party nothing can be opened.
+
+        Raises:
+            ProtocolError: Always.
+        """
+        lost = ", ".join(name for name in self._config.receivers if name not in members) or "nobody"
+        raise ProtocolError(f"shares cannot be added up without every compute party; missing: {lost}")

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One owner's share on its way to one compute party: what is said in clear, and the sealed rest.
+
+Knows which bytes are acceptable and how a share is sealed. Does not know rounds, rules or what a share is for. A
+decoder either returns a record or raises `EncodingError`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from numpy.typing import NDArray
+
+from fedray.errors import EncodingError, ProtocolError
+from fedray.protocol.messages import HASH_BYTES, dec, enc
+from fedray.types import Message, Round
+
+SEED_BYTES = 32
+TAG_BYTES = 16
+_ROUNDS = b"rnds"
+
+Form: TypeAlias = Literal["words", "seed"]
+"""Whether a share is written out, or is the keystream of a seed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShareHeader:
+    """What a share says in clear; all of it is authenticated with the share.
+
+    Attributes:
+        sid: Session id.
+        number: Round.
+        owner: The owner's place in the roster.
+        node: The receiver's number among the compute parties.
+        ctx: Hash of all that the input depends on.
+        size: Words of the vector.
+        bits: Bits of a word, 32 or 64.
+        form: Written out, or a seed.
+    """
+
+    sid: bytes
+    number: Round
+    owner: int
+    node: int
+    ctx: bytes
+    size: int
+    bits: int
+    form: Form
+
+    def encode(self) -> bytes:
+        """Returns the bytes that stand in front of the sealed share, always of one length."""
+        form = 1 if self.form == "seed" else 0
+        return enc("share", self.sid, self.number, self.owner, self.node, self.ctx, self.size, self.bits, form)
+
+    @property
+    def payload(self) -> int:
+        """Bytes of the share before it is sealed."""
+        return SEED_BYTES if self.form == "seed" else self.size * self.bits // 8
+
+    @classmethod
+    def decode(cls, data: bytes) -> ShareHeader:
+        """Parses the bytes in front of a sealed share.
+
+        Raises:
+            EncodingError: They are not such a header.
+        """
+        schema = (HASH_BYTES, int, int, int, HASH_BYTES, int, int, int)
+        sid, number, owner, node, ctx, size, bits, form = dec("share", data, schema)
+        if bits not in (32, 64) or form not in (0, 1):
+            raise EncodingError(f"share: expected words of 32 or 64 bits, written out or as a seed, found {bits}")
+        return cls(sid, number, owner, node, ctx, size, bits, "seed" if form else "words")
+
+
+HEADER_BYTES = len(ShareHeader(bytes(32), 0, 0, 0, bytes(32), 0, 64, "seed").encode())
+
+
+def seal(key: bytes, header: ShareHeader, share: bytes | NDArray[Any]) -> NDArray[np.uint8]:
+    """Returns one share's message: its header, then the share under the channel's AEAD, uint8[n].
+
+    The round is the nonce: a channel carries one share per round, and a repeated request gets the same bytes.
+    """
+    clear = memoryview(share) if isinstance(share, bytes) else share.data.cast("B")
+    head = header.encode()
+    if len(clear) != header.payload:
+        raise EncodingError(f"share: expected {header.payload} bytes, found {len(clear)}")
+    sealed = ChaCha20Poly1305(key).encrypt(_nonce(header.number), clear, head)
+    return np.frombuffer(b"".join((head, sealed)), np.uint8)
+
+
+def header_of(message: Message) -> ShareHeader:
+    """Returns what a share's message says in clear, not yet authenticated.
+
+    Raises:
+        EncodingError: It is no such message.
+    """
+    data = as_bytes("share", message)
+    if len(data) < HEADER_BYTES:
+        raise EncodingError(f"share: expected at least {HEADER_BYTES} bytes, found {len(data)}")
+    header = ShareHeader.decode(bytes(data[:HEADER_BYTES]))
+    if len(data) != HEADER_BYTES + header.payload + TAG_BYTES:
+        raise EncodingError(
+            f"share: {header.size} words of {header.bits} bits as {header.form} do not match {len(data)} bytes"
+        )
+    return header
+
+
+def unseal(key: bytes, message: Message) -> bytes:
+    """Returns the share: a seed, or little-endian words.
+
+    Raises:
+        EncodingError: It is no share's message.
+        ProtocolError: It was not sealed with this key, or was altered.
+    """
+    header, data = header_of(message), as_bytes("share", message)
+    try:
+        return ChaCha20Poly1305(key).decrypt(_nonce(header.number), data[HEADER_BYTES:], header.encode())
+    except InvalidTag:
+        raise ProtocolError(f"the share of round {header.number} is not from its owner, or was altered") from None
+
+
+def as_bytes(purpose: str, message: Message) -> memoryview:
+    """Returns a message's bytes without copying them.
+
+    Raises:
+        EncodingError: It is neither bytes nor contiguous uint8[n].
+    """
+    if isinstance(message, np.ndarray) and message.dtype == np.uint8 and message.ndim == 1:
+        if not message.flags.c_contiguous:
+            raise EncodingError(f"{purpose}: the array is not contiguous")
+        return message.data.cast("B")
+    if not isinstance(message, bytes):
+        raise EncodingError(f"{purpose}: expected bytes or uint8[n], found {type(message).__name__}")
+    return memoryview(message)
+
+
+def _nonce(number: Round) -> bytes:
+    return _ROUNDS + number.to_bytes(8, "big")

@@ -1,0 +1,411 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Part C against owners, compute parties and a coordinator that deviate."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pure.masking_kit import context_of, manifest_of, plain_values
+from pure.sharing_kit import session
+
+from fedray.errors import EncodingError, ProtocolError
+from fedray.protocol.keys import sign
+from fedray.protocol.sharing.agreement import Agreement, Partial, Proof, Survive
+from fedray.protocol.sharing.sealing import HEADER_BYTES, ShareHeader, header_of, seal
+
+MANIFEST = manifest_of(4, weighted=False)
+ONES = plain_values(np.ones(4))
+
+
+def ready(owners=4, nodes=3, apart=0, number=0, **terms):
+    """A session in which everybody has sent its shares of round `number`."""
+    kit = session(owners, nodes, apart, **terms)
+    kit.expect(MANIFEST)
+    for name in kit.owners:
+        kit.send(name, context_of(number, MANIFEST), ONES)
+    return kit
+
+
+def message_of(kit, owner, node, number=0, settings=b""):
+    return kit.shields[owner].protect(context_of(number, MANIFEST, settings=settings), ONES)[node]
+
+
+# Whose inputs are opened.
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_too_few_owners_are_not_opened(count):
+    kit = ready()
+    node = next(iter(kit.nodes.values()))
+    with pytest.raises(ProtocolError, match="at least 3 are required"):
+        node.sign(kit.owners[:count])
+
+
+def test_colluders_are_counted():
+    kit = ready(7, 3)  # T = 2: four inputs are the fewest
+    node = next(iter(kit.nodes.values()))
+    with pytest.raises(ProtocolError, match="at least 4 are required"):
+        node.sign(kit.owners[:3])
+    kit = ready(5, 3, colluders=3)
+    with pytest.raises(ProtocolError, match="at least 5 are required"):
+        next(iter(kit.nodes.values())).sign(kit.owners[:4])
+
+
+def test_a_compute_party_that_owns_nothing_is_not_among_the_owners():
+    kit = ready(4, 2, 1)
+    node = next(iter(kit.nodes.values()))
+    with pytest.raises(ProtocolError, match="each once"):
+        node.sign([*kit.owners[:3], kit.config.receivers[0]])
+    with pytest.raises(ProtocolError, match="only computes"):
+        kit.shields[kit.config.receivers[0]].protect(context_of(0, MANIFEST), ONES)
+    with pytest.raises(ProtocolError, match="each once"):
+        node.sign([*kit.owners[:3], kit.owners[0]])
+
+
+def test_two_sets_for_one_round_are_refused():
+    kit = ready()
+    for node in kit.nodes.values():
+        first = node.sign(kit.owners)
+        assert node.sign(kit.owners) == first
+        with pytest.raises(ProtocolError, match="another set is refused"):
+            node.sign(kit.owners[:3])
+
+
+def test_a_round_is_opened_once():
+    kit = ready()
+    kit.agree(kit.owners)
+    kit.open(0, MANIFEST)
+    for node in kit.nodes.values():
+        for again in (node.publish, lambda node=node: node.sign(kit.owners)):
+            with pytest.raises(ProtocolError, match="no round is under way"):
+                again()
+        with pytest.raises(ProtocolError, match="round 0 is over"):
+            node.add(kit.owners[0], message_of(kit, kit.owners[0], kit.roster.names[node.place]))
+        node.expect(0, 5, MANIFEST.words)
+        with pytest.raises(ProtocolError, match="round 0 is over"):
+            node.add(kit.owners[0], message_of(kit, kit.owners[0], kit.roster.names[node.place]))
+
+
+def test_a_failed_round_is_erased_and_never_taken_again():
+    kit = ready()
+    for node in kit.nodes.values():
+        node.fail()
+        with pytest.raises(ProtocolError, match="round 0 is over"):
+            node.add(kit.owners[0], message_of(kit, kit.owners[0], kit.roster.names[node.place]))
+
+
+# Owners that were told different things.
+
+
+@pytest.mark.parametrize("odd", [1, 2])
+def test_inputs_on_different_contexts_are_never_added(odd):
+    kit = session(4, 3)
+    kit.expect(MANIFEST)
+    for place, name in enumerate(kit.owners):
+        kit.send(name, context_of(0, MANIFEST, settings=b"learning rate 0" if place < odd else b""), ONES)
+    node = next(iter(kit.nodes.values()))
+    with pytest.raises(ProtocolError, match="computed on the same model"):
+        node.sign(kit.owners)
+    if odd == 1:  # the others were told the same, and are enough
+        kit.agree(kit.owners[1:])
+        assert kit.open(0, MANIFEST).parties == kit.owners[1:]
+        with pytest.raises(ProtocolError, match="another round or context"):
+            kit.shields[kit.owners[0]].verify(node.proof(0))
+        return
+    with pytest.raises(ProtocolError, match="at least 3"):
+        node.sign(kit.owners[2:])
+
+
+def test_one_compute_party_that_adds_different_contexts_is_not_enough():
+    """Without the check of the others a coordinator reads one input: learning rate 0 for all but one."""
+    kit = session(4, 2)
+    kit.expect(MANIFEST)
+    for place, name in enumerate(kit.owners):
+        kit.send(name, context_of(0, MANIFEST, settings=b"0" if place else b""), ONES)
+    bad, honest = kit.nodes
+    forged = Agreement(kit.nodes[bad]._sid, 0, bytes(32), tuple(range(4)))
+    statement = Survive(forged, 0, sign(kit.keys[bad], forged.statement)).encode()
+    kit.nodes[honest].hear(bad, statement)
+    with pytest.raises(ProtocolError, match="does not hold shares"):
+        kit.nodes[honest].sign(kit.owners)
+    assert not kit.nodes[honest].ready()
+    with pytest.raises(ProtocolError, match="has not signed"):
+        kit.nodes[honest].publish()
+
+
+# Shares.
+
+
+def test_a_share_of_another_round_is_refused():
+    kit = ready()
+    owner, name = kit.owners[0], kit.config.receivers[1]
+    old = message_of(kit, owner, name)
+    kit.agree(kit.owners)
+    kit.open(0, MANIFEST)
+    node = kit.nodes[name]
+    with pytest.raises(ProtocolError, match="round 0 is over"):
+        node.add(owner, old)
+    altered = bytearray(bytes(old))
+    header = replace(header_of(old), number=1)
+    altered[:HEADER_BYTES] = header.encode()
+    with pytest.raises(ProtocolError, match="not from its owner, or was altered"):
+        node.add(owner, bytes(altered))
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"owner": 1}, "another owner's"),
+        ({"node": 1}, "another compute party"),
+        ({"sid": bytes(32)}, "another session"),
+        ({"ctx": bytes(32)}, "altered"),
+        ({"number": 1}, "altered"),
+        ({"number": 10_000}, "not announced"),
+        ({"size": 5}, "expected 6 words"),
+        ({"bits": 32}, "expected 6 words"),
+    ],
+)
+def test_what_a_share_says_in_clear_cannot_be_changed(change, match):
+    kit = session(4, 3)
+    kit.expect(MANIFEST)
+    owner, name = kit.owners[3], kit.config.receivers[2]
+    message = message_of(kit, owner, name)
+    header = replace(header_of(message), **change)
+    data = header.encode() + bytes(message)[HEADER_BYTES:]
+    if change.keys() & {"number"} and match == "altered":
+        kit.nodes[name].fail()
+    with pytest.raises(ProtocolError, match=match):
+        kit.nodes[name].add(owner, data)
+    assert kit.nodes[name].held() == ()
+
+
+def test_a_share_is_for_one_receiver_and_from_one_sender():
+    kit = session(4, 3)
+    kit.expect(MANIFEST)
+    messages = kit.shields[kit.owners[3]].protect(context_of(0, MANIFEST), ONES)
+    first, second = kit.config.receivers[1:]
+    with pytest.raises(ProtocolError, match="another compute party"):
+        kit.nodes[first].add(kit.owners[3], messages[second])
+    with pytest.raises(ProtocolError, match="another owner's"):
+        kit.nodes[first].add(kit.owners[2], messages[first])
+
+
+def test_a_second_different_share_is_refused_and_a_repeat_changes_nothing():
+    kit = session(4, 3)
+    kit.expect(MANIFEST)
+    owner, name = kit.owners[0], kit.config.receivers[1]
+    shield, node = kit.shields[owner], kit.nodes[name]
+    message = message_of(kit, owner, name)
+    node.add(owner, message)
+    total = node._turn.piles[header_of(message).ctx].total.copy()
+    node.add(owner, message)
+    assert np.array_equal(total, node._turn.piles[header_of(message).ctx].total)
+    other = seal(shield._channels[1], header_of(message), bytes(32))
+    with pytest.raises(ProtocolError, match="second, different share"):
+        node.add(owner, other)
+
+
+def test_a_late_share_is_dropped():
+    kit = session(4, 3)
+    kit.expect(MANIFEST)
+    for name in kit.owners[:3]:
+        kit.send(name, context_of(0, MANIFEST), ONES)
+    kit.agree(kit.owners[:3])
+    with pytest.raises(ProtocolError, match="too late"):
+        kit.send(kit.owners[3], context_of(0, MANIFEST), ONES)
+    assert kit.open(0, MANIFEST).values.tolist() == [3.0] * 4
+
+
+def test_a_long_share_where_a_seed_is_agreed_is_refused():
+    kit = session(4, 3)
+    kit.expect(MANIFEST)
+    owner, name = kit.owners[0], kit.config.receivers[1]
+    header = header_of(message_of(kit, owner, name))
+    words = seal(kit.shields[owner]._channels[1], replace(header, form="words"), np.zeros(6, "<u8"))
+    with pytest.raises(ProtocolError, match="does not foresee"):
+        kit.nodes[name].add(owner, words)
+    with pytest.raises(EncodingError, match="expected 48 bytes"):
+        seal(bytes(32), replace(header, form="words"), np.zeros(5, "<u8"))
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.binary(max_size=400))
+def test_no_bytes_do_anything_but_decode_or_raise(data):
+    for decode in (header_of, ShareHeader.decode, Survive.decode, Proof.decode, Partial.decode):
+        with pytest.raises(EncodingError):
+            decode(data)
+
+
+@pytest.mark.parametrize(
+    "bad", [None, "text", np.zeros(10), np.zeros((2, 400), np.uint8), np.zeros(900, np.uint8)[::2]]
+)
+def test_messages_are_bytes(bad):
+    for decode in (header_of, Partial.decode):
+        with pytest.raises(EncodingError):
+            decode(bad)
+
+
+@pytest.mark.parametrize("place", range(0, 330, 13))
+def test_any_changed_byte_of_a_share_is_found(place):
+    kit = session(4, 3)
+    kit.expect(MANIFEST)
+    owner, name = kit.owners[0], kit.config.receivers[0]
+    data = bytearray(bytes(message_of(kit, owner, name)))
+    data[place % len(data)] ^= 1
+    with pytest.raises(ProtocolError):
+        kit.nodes[name].add(owner, bytes(data))
+
+
+# Signatures.
+
+
+def test_c_minus_one_signatures_publish_nothing():
+    kit = ready()
+    signed = {name: node.sign(kit.owners) for name, node in kit.nodes.items()}
+    first, second, third = kit.nodes
+    node = kit.nodes[first]
+    node.hear(second, signed[second])
+    assert node.awaited() == (third,)
+    assert not node.ready()
+    with pytest.raises(ProtocolError, match="all 3 compute parties, found 2"):
+        node.publish()
+    node.hear(third, signed[third])
+    assert node.ready()
+    node.publish()
+
+
+def test_a_signature_is_its_signers():
+    kit = ready()
+    first, second, third = kit.nodes
+    signed = kit.nodes[second].sign(kit.owners)
+    survive = Survive.decode(signed)
+    node = kit.nodes[first]
+    with pytest.raises(ProtocolError, match="did not sign"):
+        node.hear(third, signed)
+    for forged in (
+        replace(survive, node=2),
+        replace(survive, signature=bytes(64)),
+        replace(survive, agreement=replace(survive.agreement, members=(0, 1, 2))),
+    ):
+        with pytest.raises(ProtocolError, match="did not sign"):
+            node.hear(second, forged.encode())
+    for stranger in (replace(survive, node=3), replace(survive, agreement=replace(survive.agreement, sid=bytes(32)))):
+        with pytest.raises(ProtocolError, match="another session"):
+            node.hear(second, stranger.encode())
+
+
+def test_a_compute_party_that_signs_two_sets_is_found():
+    kit = ready()
+    first, second, _ = kit.nodes
+    agreed = Survive.decode(kit.nodes[second].sign(kit.owners)).agreement
+    other = replace(agreed, members=(0, 1, 2))
+    statements = [Survive(a, 1, sign(kit.keys[second], a.statement)).encode() for a in (agreed, other)]
+    kit.nodes[first].hear(second, statements[0])
+    kit.nodes[first].hear(second, statements[0])
+    with pytest.raises(ProtocolError, match="signed two different sets"):
+        kit.nodes[first].hear(second, statements[1])
+
+
+@pytest.mark.parametrize("liars", [1, 2])
+def test_one_honest_compute_party_stops_a_sum_over_another_set(liars):
+    """c-1 colluding compute parties sign a smaller set; the last one signed all, and publishes nothing."""
+    kit = ready()
+    honest, *others = kit.nodes
+    node = kit.nodes[honest]
+    agreed = Survive.decode(node.sign(kit.owners)).agreement
+    for place, name in enumerate(others[:liars], start=1):
+        smaller = replace(agreed, members=(0, 1, 2))
+        node.hear(name, Survive(smaller, place, sign(kit.keys[name], smaller.statement)).encode())
+    with pytest.raises(ProtocolError, match="signed another set"):
+        node.publish()
+
+
+# The opening end, and the owners' check.
+
+
+def test_the_opener_wants_every_compute_party():
+    kit = ready()
+    kit.agree(kit.owners)
+    collector = kit.collector(0, MANIFEST)
+    sums = {name: node.publish() for name, node in kit.nodes.items()}
+    with pytest.raises(ProtocolError, match="no sum yet"):
+        collector.open()
+    for name, message in itertools.islice(sums.items(), 2):
+        collector.add(name, message)
+        collector.add(name, message)
+    assert collector.missing() == {kit.config.receivers[2]}
+    with pytest.raises(ProtocolError, match="no sum yet from " + kit.config.receivers[2]):
+        collector.open()
+    with pytest.raises(ProtocolError, match="second, different sum"):
+        collector.add(kit.config.receivers[0], sums[kit.config.receivers[1]])
+    with pytest.raises(ProtocolError, match="another compute party's"):
+        collector.add(kit.config.receivers[2], sums[kit.config.receivers[1]])
+    collector.add(kit.config.receivers[2], sums[kit.config.receivers[2]])
+    assert collector.open().values.tolist() == [4.0] * 4
+
+
+def test_an_altered_sum_is_noise():
+    kit = ready()
+    kit.agree(kit.owners)
+    collector = kit.collector(0, MANIFEST)
+    for name, node in kit.nodes.items():
+        partial = Partial.decode(node.publish())
+        wrong = partial.words + np.uint64(1 << 60)
+        collector.add(name, replace(partial, words=wrong).encode() if partial.node == 1 else partial.encode())
+    with pytest.raises(ProtocolError, match="nothing is published"):
+        collector.open()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"signatures": ()},
+        {"signatures": (bytes(64),) * 3},
+        {"agreement": {"members": (0, 1, 2)}},
+        {"agreement": {"number": 1}},
+        {"agreement": {"sid": bytes(32)}},
+        {"agreement": {"ctx": bytes(32)}},
+    ],
+)
+def test_a_sum_without_everybodys_signature_is_refused(change):
+    kit = ready()
+    kit.agree(kit.owners)
+    name, node = next(iter(kit.nodes.items()))
+    partial = Partial.decode(node.publish())
+    proof = partial.proof
+    agreement = replace(proof.agreement, **change.get("agreement", {}))
+    forged = Proof(agreement, change.get("signatures", proof.signatures))
+    with pytest.raises(ProtocolError):
+        kit.collector(0, MANIFEST).add(name, replace(partial, proof=forged).encode())
+    with pytest.raises(ProtocolError):
+        kit.shields[kit.owners[0]].verify(forged.encode())
+    assert kit.shields[kit.owners[0]].verify(proof.encode()) == kit.owners
+
+
+def test_an_owner_that_was_left_out_puts_its_round_back():
+    kit = session(4, 3)
+    kit.expect(MANIFEST)
+    for name in kit.owners[:3]:
+        kit.send(name, context_of(0, MANIFEST), ONES)
+    kit.shields[kit.owners[3]].protect(context_of(0, MANIFEST), ONES)
+    kit.agree(kit.owners[:3])
+    kit.open(0, MANIFEST)
+    proof = next(iter(kit.nodes.values())).proof(0)
+    with pytest.raises(ProtocolError, match="without its input"):
+        kit.shields[kit.owners[3]].verify(proof)
+    with pytest.raises(ProtocolError, match="not the last one"):
+        next(iter(kit.nodes.values())).proof(1)
+
+
+def test_secrets_are_never_pickled():
+    import pickle
+
+    kit = ready()
+    node = next(iter(kit.nodes.values()))
+    for secret in (kit.shields[kit.owners[0]], node, next(iter(node._turn.piles.values()))):
+        with pytest.raises(TypeError, match="holds secrets"):
+            pickle.dumps(secret)
+        assert "0x" not in repr(secret)
