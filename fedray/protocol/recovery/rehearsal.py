@@ -75,7 +75,7 @@ class Rehearsal:
         Raises:
             ProtocolError: A party refuses.
         """
-        batch = self._batch
+        batch, self._batch = self._batch, self._batch + 1
         for name, shield in self.shields.items():
             self.server.add_set_up(name, batch, self._from(name, shield.prepare(batch, first)))
         for stage in range(self.server.set_up_stage(batch), 4):
@@ -86,7 +86,6 @@ class Rehearsal:
             for name, answer in answers.items():
                 if answer is not None:
                     self.server.add_set_up(name, batch, self._from(name, answer))
-        self._batch += 1
 
     def begin(self, context: RoundContext, inputs: Mapping[PartyName, Contribution]) -> RecoveryCollector:
         """Runs R1 for the parties that have an input, and returns the collector.
