@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`egress="strict"` on every transport: no raw value leaves, and errors say where but not what."""
+
+import numpy as np
+import pytest
+
+import fedray as sf
+from fedray.device import describe
+from fedray.errors import DataError, EgressDenied, PartyError
+from fedray.party.context import Reply
+from fedray.party.egress import Kind
+
+SECRET = "4711-secret"
+
+
+@pytest.fixture(scope="module")
+def session(address):
+    sf.init(["alice", "bob"], address, egress="strict")
+    yield sf.runtime.session.current()
+    sf.shutdown()
+
+
+@pytest.fixture
+def alice(session):
+    return sf.PYU("alice")
+
+
+def test_raw_values_are_refused_to_the_driver_and_to_other_parties(alice, session):
+    x = alice(np.ones)(3)
+    sf.wait(x)
+    with pytest.raises(EgressDenied, match=r"party 'alice' does not let raw values leave.*float64 \(3,\).*'driver'"):
+        sf.reveal(x)
+    moved = x.to(sf.PYU("bob"))
+    with pytest.raises(EgressDenied, match=r"party 'alice'.*'bob'"):
+        sf.wait(moved)
+    refused = [(e.to, e.kind, e.allowed) for e in sf.ledger().pages["alice"].entries if not e.allowed]
+    assert refused == [("driver", "raw", False), ("bob", "raw", False)]
+    assert sf.ledger().totals()["alice", "bob", "raw"].refused == 1
+    assert sf.ledger().verify() == []
+
+
+def test_shapes_and_what_services_declare_still_leave(alice, session):
+    class Counting:
+        def __init__(self, context):
+            pass
+
+        def rows(self, array):
+            return Reply(Kind.METRICS, len(array))
+
+        def raw(self, array):
+            return Reply(Kind.RAW, array)
+
+    x = alice(np.ones)(3)
+    assert describe([x]) == [((3,), "float64")]
+    service = session.serve("alice", Counting)
+    assert session.get([session.ask("alice", service, "rows", x.slot())], 20) == [3]
+    with pytest.raises(EgressDenied):
+        session.get([session.ask("alice", service, "raw", x.slot())], 20)
+
+
+def everything_about(error):
+    return "\n".join([str(error), repr(error), repr(vars(error)), *getattr(error, "__notes__", [])])
+
+
+def test_an_error_keeps_its_message_to_itself(alice):
+    def leak(secret):
+        raise ValueError(f"row {secret}")
+
+    with pytest.raises(PartyError, match="party 'alice': ValueError in leak") as caught:
+        sf.reveal(alice(leak)(SECRET))
+    told = everything_about(caught.value)
+    assert SECRET not in told
+    assert "row" not in told
+    assert "test_strict_egress.py" in caught.value.remote_traceback
+    assert " leak" in caught.value.remote_traceback
+
+
+def test_user_code_cannot_borrow_our_errors_to_talk(alice):
+    def leak(secret, name):
+        import fedray.errors
+
+        kind = getattr(fedray.errors, name)
+        error = kind(f"row {secret}", **({"party": secret} if name in ("PartyError", "PartyLost") else {}))
+        error.add_note(secret)
+        raise error from ValueError(secret)
+
+    for name in ("DataError", "PartyError", "PartyLost", "EgressDenied", "ProtocolError"):
+        with pytest.raises(getattr(sf.errors, name)) as caught:
+            sf.reveal(alice(leak)(SECRET, name))
+        assert SECRET not in everything_about(caught.value)
+
+
+def test_our_own_errors_keep_their_text(alice):
+    from fedray.data.ndarray import load
+
+    with pytest.raises(DataError, match=r"no-such-file\.npy"):
+        load({alice: "/no-such-file.npy", sf.PYU("bob"): "/no-such-file.npy"}).parts()
