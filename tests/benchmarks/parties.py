@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cost of a sum with recovery against the number of parties, all in one process: CPU seconds and bytes per party.
+
+    python tests/benchmarks/parties.py [--parties 4 10 32 100 1000] [--words 10000] [--ring 32] [--dropped 0.05]
+
+Every party runs: real keys, real signatures, real shares; one in twenty drops out before its masked input. What is one
+fact for all parties of the process (whether a signature is valid, the permutation of a round, the directory of all
+keys) is computed once, and its cost charged to each party that would compute it on its own machine. Keys are made for
+a batch of rounds and their cost is given per round. Bytes are counted at the party, sent and received, without the
+model that comes down; for other lengths only the vector itself grows, which gives the last column.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from fedray.protocol import handshake
+from fedray.protocol.config import Config, Encoding
+from fedray.protocol.keys import Roster, verify
+from fedray.protocol.policy import Policy
+from fedray.protocol.recovery import batch, batches, collector, directory, relay, terms, turn
+from fedray.protocol.recovery.rehearsal import Rehearsal
+from fedray.protocol.recovery.shield import RecoveryShield
+from fedray.protocol.scheme import Contribution, Manifest, RoundContext, Tensor
+
+PHASES = {
+    "session": ("hello", "confirm", "start"),
+    "batch": ("prepare", "absorb"),
+    "mask": ("protect",),
+    "answer": ("reply",),
+}
+MILLION = 1_000_000
+FEW = 200
+"""Up to so many parties a whole batch of keys fits into the memory of one process."""
+
+
+class Meter:
+    """CPU seconds by phase, with what was computed once charged as often as it was asked for."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._known: dict[Any, tuple[Any, float]] = {}
+        self._saved = 0.0
+
+    def once(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Returns the function, computed once for the same arguments."""
+
+        def remembered(*arguments: Any) -> Any:
+            key = (function, *(tuple(a) if isinstance(a, list) else a for a in arguments))
+            if key in self._known:
+                result, cost = self._known[key]
+                self._saved += cost
+                return result
+            start = time.process_time()
+            result = function(*arguments)
+            self._known[key] = result, time.process_time() - start
+            return result
+
+        return remembered
+
+    def timed(self, phase: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Returns the function, its time added to a phase."""
+
+        def measured(*arguments: Any) -> Any:
+            start, saved = time.process_time(), self._saved
+            try:
+                return function(*arguments)
+            finally:
+                self.seconds[phase] += time.process_time() - start + self._saved - saved
+
+        return measured
+
+
+def install(meter: Meter) -> None:
+    """Puts the meter around the parties' methods and the server's, and under what is computed once."""
+    checked = meter.once(verify)
+    for module in (handshake, directory, batch, turn, relay, collector):
+        module.verify = checked
+    directory.Directory.check = staticmethod(meter.once(directory.Directory.check))
+    batches.ring_of = meter.once(terms.ring_of.__wrapped__)
+    for phase, methods in PHASES.items():
+        for method in methods:
+            setattr(RecoveryShield, method, meter.timed(phase, getattr(RecoveryShield, method)))
+    for method in ("add", "advance", "open"):
+        timed = meter.timed("server", getattr(collector.RecoveryCollector, method))
+        setattr(collector.RecoveryCollector, method, timed)
+
+
+def propose(roster: Roster, encoding: Encoding, rounds: int) -> Config:
+    """Returns the default terms for a roster of this size."""
+    return terms.propose(roster, ["server"], encoding, batch=rounds)
+
+
+def measure(meter: Meter, parties: int, words: int, ring: int, dropped: float) -> str:
+    """Runs a session, the set-up of a batch, and one round; returns one line of the table."""
+    meter.seconds.clear()
+    encoding, rounds = Encoding(ring, 16, 8.0), 64 if parties <= FEW else 4
+    run = Rehearsal(parties, partial(propose, encoding=encoding, rounds=rounds), Policy(random_graph=True))
+    session = traffic(run) / parties
+    run.prepare(0)
+    a_batch = traffic(run) / parties - session
+    manifest = Manifest((Tensor("values", (words - 2,), "float32"),))
+    values = np.random.default_rng(0).normal(size=words - 2).astype(np.float32)
+    gone = min(int(dropped * parties), run.config.dropouts)
+    inputs = {name: Contribution(values, 1, np.empty(0)) for name in run.names[gone:]}
+    opened = run.sum(RoundContext(0, bytes(32), b"", manifest), inputs)
+    if not np.allclose(opened.values, values, atol=2e-5):
+        raise SystemExit(f"{parties} parties: the sum is wrong")
+    vector = words * ring // 8
+    a_round = traffic(run) / len(inputs) - (session + a_batch) * parties / len(inputs) - vector
+    keys = a_batch / rounds
+    graph = f"k={run.config.degree} t={run.config.t_share}"
+    seconds = [meter.seconds["session"] / parties, meter.seconds["batch"] / parties / rounds]
+    seconds += [meter.seconds[phase] / len(inputs) for phase in ("mask", "answer")]
+    return (
+        f"{parties:>6} {run.config.graph:>9} {graph:>12} {rounds:>3} {gone:>5}"
+        + "".join(f"{1000 * s:>10.2f}" for s in seconds)
+        + f"{meter.seconds['server']:>10.2f}{session:>11,.0f}{keys:>11,.0f}{a_round:>11,.0f}"
+        + f"{ring / 8 + (keys + a_round) / MILLION:>11.4f}"
+    )
+
+
+def traffic(run: Rehearsal) -> int:
+    """Bytes that all parties sent and received so far."""
+    return sum(run.sent.values()) + sum(run.received.values())
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description="Cost of a sum with recovery against the number of parties.")
+    parser.add_argument("--parties", type=int, nargs="+", default=[4, 10, 32, 100, 1000])
+    parser.add_argument("--words", type=int, default=10_000, help="words of the vector")
+    parser.add_argument("--ring", type=int, default=32, help="bits of a word")
+    parser.add_argument("--dropped", type=float, default=0.05, help="share of parties that drop out")
+    chosen = parser.parse_args()
+    meter = Meter()
+    install(meter)
+    print(f"vector of {chosen.words} words of {chosen.ring} bits; ms of CPU and bytes are those of one party")
+    print(
+        f"{'n':>6} {'graph':>9} {'':>12} {'R':>3} {'gone':>5}{'session':>10}{'keys':>10}{'mask':>10}{'answer':>10}"
+        f"{'server s':>10}{'B session':>11}{'B keys':>11}{'B round':>11}{'B/param':>11}"
+    )
+    for parties in chosen.parties:
+        print(measure(meter, parties, chosen.words, chosen.ring, chosen.dropped), flush=True)
+    print(
+        "R: rounds of a batch of keys; keys: those of one round; mask, answer: R1, R2 and R3; B round: beside the "
+        "vector; B/param: all bytes of a round of 10^6 parameters, keys included"
+    )
+
+
+if __name__ == "__main__":
+    main()
