@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every intermediate value of one round with recovery, against a slow implementation that shares no code with it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from pure.slow_recovery import aes256, vectors, x25519
+
+from fedray.protocol import shamir
+from fedray.protocol.graph import Graph
+from fedray.protocol.masks import Pad
+from fedray.protocol.recovery.batch_messages import Keys
+from fedray.protocol.recovery.directory import Directory
+from fedray.protocol.recovery.messages import Closed, Survivors, masked_statement
+from fedray.protocol.recovery.pads import PadScope, RoundSecrets, self_commitment
+from fedray.protocol.recovery.terms import ring_of
+
+SAVED = json.loads((Path(__file__).parent / "recovery_vectors.json").read_text())
+
+
+def pad_of(scope: PadScope, secrets: list[RoundSecrets], party: int) -> Pad:
+    """The pad of one party: its own, and one with each other; the lower index adds."""
+    keys = {
+        other: scope.pair_key(secrets[party].private, secrets[other].public, party, other)
+        for other in range(3)
+        if other != party
+    }
+    plus = [scope.self_key(secrets[party].seed, party), *(key for other, key in keys.items() if other > party)]
+    return Pad(plus, [key for other, key in keys.items() if other < party])
+
+
+def test_the_slow_implementation_meets_published_values() -> None:
+    # FIPS 197, appendix C.3; RFC 7748, section 5.2.
+    assert aes256(bytes(range(32)), bytes.fromhex("00112233445566778899aabbccddeeff")).hex() == (
+        "8ea2b7ca516745bfeafc49904b496089"
+    )
+    scalar = bytes.fromhex("a546e36bf0527c9d3b16154b82465edd62144c0ac1fc5a18506a2244ba449ac4")
+    point = bytes.fromhex("e6db6867583030db3594c1a424b15f7c726624ec26b3353b10a903a6d0ab1c4c")
+    assert x25519(scalar, point).hex() == "c3da55379de9c6908e94ea4df28d084f32eccf03491c71f754b4075577a28552"
+
+
+@pytest.mark.parametrize("saved", SAVED, ids=lambda v: f"ring of {v['bits']} bits")
+def test_the_saved_vectors_are_those_of_the_slow_implementation(saved: dict[str, Any]) -> None:
+    assert vectors(saved["bits"]) == saved
+
+
+@pytest.mark.parametrize("v", SAVED, ids=lambda v: f"ring of {v['bits']} bits")
+def test_every_value_of_a_round(v: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    sid, ctx, number, bits = bytes.fromhex(v["sid"]), bytes.fromhex(v["ctx"]), v["number"], v["bits"]
+    secrets = [RoundSecrets() for _ in range(3)]
+    for i, own in enumerate(secrets):
+        own.private = X25519PrivateKey.from_private_bytes(bytes.fromhex(v["private"][i]))
+        own.seed = bytes.fromhex(v["seed"][i])
+    assert [own.public.hex() for own in secrets] == v["public"]
+    committed = [self_commitment(sid, number, i, own.seed) for i, own in enumerate(secrets)]
+    assert [h.hex() for h in committed] == v["commitment"]
+    keys = [Keys(sid, v["batch"], i, (number,), (own.public,), (committed[i],)) for i, own in enumerate(secrets)]
+    directory = Directory(sid, v["batch"], keys)
+    assert directory.digest.hex() == v["digest"]
+    assert directory.ack_statement.hex() == v["ack_statement"]
+    scope = PadScope(sid, directory.digest, number, ctx, 4, bits)
+    for names, key in v["pair_keys"].items():
+        low, high = map(int, names.split("-"))
+        assert scope.pair_key(secrets[low].private, secrets[high].public, low, high).hex() == key
+        assert scope.pair_key(secrets[high].private, secrets[low].public, high, low).hex() == key
+    assert [scope.self_key(own.seed, i).hex() for i, own in enumerate(secrets)] == v["self_keys"]
+
+    hashes = []
+    for i in range(3):
+        words = np.array(v["inputs"][i], f"<u{bits // 8}")
+        pad_of(scope, secrets, i).apply(words)
+        assert words.tolist() == v["masked"][i]
+        hashes.append(hashlib.sha256(words.data).digest())
+        assert masked_statement(sid, number, i, ctx, words, hashes[i]).hex() == v["masked_statements"][i]
+    survivors = Survivors(sid, number, ctx, (0, 1), (hashes[0], hashes[1]))
+    assert survivors.statement.hex() == v["survive_statement"]
+    assert Closed(sid, number, 1, bytes(64)).statement.hex() == v["closed_statement"]
+
+    coefficients = iter([int(c, 16) for c in v["coefficients"]])
+    monkeypatch.setattr("fedray.protocol.shamir.secrets.randbelow", lambda _: next(coefficients))
+    assert [s.hex() for s in shamir.split(bytes.fromhex(v["private"][0]), 3, [1, 2, 3])] == v["shares_of_s0"]
+    ring = ring_of(Graph(10, 4, 2, 1, chosen=True), bytes.fromhex(v["gseed"]), sid, number)
+    assert list(ring) == v["ring_of_ten"]
+
+
+@pytest.mark.parametrize("v", SAVED, ids=lambda v: f"ring of {v['bits']} bits")
+def test_the_sum_of_the_survivors(v: dict[str, Any]) -> None:
+    expected = [(a + b) % 2 ** v["bits"] for a, b in zip(v["inputs"][0], v["inputs"][1], strict=True)]
+    assert v["sum"] == expected
+    assert v["sum"][-1] == 2
