@@ -86,6 +86,21 @@ def test_equal_inputs_are_masked_differently_by_each_party_and_round():
     assert len(set(frames)) == len(frames)
 
 
+def test_nothing_beside_the_words_depends_on_the_input():
+    """Weights, sample counts and metrics travel inside the mask: header and length are the same for any of them."""
+    headers = set()
+    kit = session(3, encoding=Encoding(weight_bound=1000))
+    for values, weight, metrics in (([0.0, 0.0], 0, [0, 0]), ([5.0, -3.0], 1000, [7.5, 1024])):
+        copy = kit.again()
+        copy.shields["p00"]._handshake.sid = kit.shields["p00"]._sid
+        copy.shields["p00"].rounds._sid = kit.shields["p00"]._sid
+        copy.shields["p00"].rounds._enter(copy.shields["p00"].view)
+        manifest = manifest_of(2, ["loss", "count"])
+        message = copy.send("p00", context_of(0, manifest), plain_values(values, weight, metrics))
+        headers.add((bytes(message[:192]), len(message)))
+    assert len(headers) == 1
+
+
 def test_a_repeated_request_returns_the_identical_bytes():
     """Whatever the contribution is by then: rounding or training anew would put two plaintexts under one pad."""
     kit = session(3, encoding=replace(NARROW, rounding="stochastic"))

@@ -1,0 +1,357 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Part A a second time, slowly and from the specification alone; shares no code with the package.
+
+Whole numbers are Python's, curves and key derivation are written out, AES is used block by block. `python
+tests/pure/masking_reference.py` writes the vectors that the tests hold both implementations to.
+"""
+
+import hashlib
+import hmac
+import json
+import math
+import struct
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+VECTORS = Path(__file__).parent / "vectors"
+P = 2**255 - 19
+
+
+def sha(data):
+    return hashlib.sha256(data).digest()
+
+
+def seed(*words):
+    """Fixed 32 bytes for a secret of the vectors."""
+    return sha(b"fedray vectors " + repr(words).encode())
+
+
+def u32(number):
+    return number.to_bytes(4, "big")
+
+
+def u64(number):
+    return number.to_bytes(8, "big")
+
+
+def enc(purpose, *fields):
+    """Section 2. Fields are bytes, text or numbers."""
+    out = u32(1 + len(fields))
+    for item in ("fedray/secagg/1/" + purpose, *fields):
+        raw = u64(item) if isinstance(item, int) else item.encode() if isinstance(item, str) else item
+        out += u32(len(raw)) + raw
+    return out
+
+
+def hkdf(secret, salt, info):
+    key = hmac.new(salt, secret, "sha256").digest()
+    return hmac.new(key, info + b"\x01", "sha256").digest()
+
+
+def x25519(private, public):
+    """RFC 7748, section 5: the Montgomery ladder."""
+    k = int.from_bytes(private, "little")
+    k = (k & ~7 & ~(1 << 255)) | (1 << 254)
+    x1 = int.from_bytes(public, "little") % (1 << 255)
+    x2, z2, x3, z3 = 1, 0, x1, 1
+    for bit in reversed(range(255)):
+        swap = (k >> bit) & 1
+        if swap:
+            x2, x3, z2, z3 = x3, x2, z3, z2
+        a, b, c, d = x2 + z2, x2 - z2, x3 + z3, x3 - z3
+        aa, bb, da, cb = a * a % P, b * b % P, d * a % P, c * b % P
+        e = aa - bb
+        x3, z3 = (da + cb) ** 2 % P, x1 * (da - cb) ** 2 % P
+        x2, z2 = aa * bb % P, e * (aa + 121665 * e) % P
+        if swap:
+            x2, x3, z2, z3 = x3, x2, z3, z2
+    return (x2 * pow(z2, P - 2, P) % P).to_bytes(32, "little")
+
+
+def public_of(private):
+    return x25519(private, (9).to_bytes(32, "little"))
+
+
+def signature_of(identity, statement):
+    return Ed25519PrivateKey.from_private_bytes(identity).sign(statement)
+
+
+def prg(key, count, bits):
+    """The first words of a key's stream."""
+    block = Cipher(algorithms.AES(key), modes.ECB()).encryptor().update
+    stream, counter = b"", 2
+    while len(stream) < count * bits // 8:
+        stream += block(bytes(12) + u32(counter))
+        counter += 1
+    width = bits // 8
+    return [int.from_bytes(stream[i * width : (i + 1) * width], "little") for i in range(count)]
+
+
+def real_word(value, share, fraction, clip):
+    """Section 4, a real value: clip, scale, nearest even."""
+    return round(max(-clip, min(clip, value)) * share * 2.0**fraction)
+
+
+def encoding_bytes(e):
+    clip = struct.pack(">d", e["clip"])
+    return enc("encoding", e["ring"], e["fraction"], clip, e["overflow"], e["rounding"], e["weight_bound"])
+
+
+def manifest_hash(m):
+    tensors = [enc("tensor", t["name"], enc("shape", *t["shape"]), t["dtype"], t["bound"]) for t in m["tensors"]]
+    lists = (enc("tensors", *tensors), enc("metrics", *m["metrics"]))
+    return sha(enc("manifest", *lists, m["metric_bound"], int(m["weighted"])))
+
+
+def words_of(e, m, given):
+    """The words of one contribution, as signed numbers."""
+    share = given["weight"] / e["weight_bound"] if m["weighted"] else float(given["weight"])
+    kinds = [t["dtype"].startswith(("int", "uint")) for t in m["tensors"] for _ in range(math.prod(t["shape"]))]
+    values = [
+        int(v) * (given["weight"] > 0) if exact else real_word(float.fromhex(v), share, e["fraction"], e["clip"])
+        for v, exact in zip(given["values"], kinds, strict=True)
+    ]
+    metrics = [round(float.fromhex(v) * 2.0 ** e["fraction"] / m["metric_bound"]) for v in given["metrics"]]
+    return [*values, given["weight"], *metrics, 1]
+
+
+def decoded(e, m, total, modulus):
+    """The opened sum: values, weight and metrics."""
+    signed = [(t + modulus // 2) % modulus - modulus // 2 for t in total]
+    size = len(total) - len(m["metrics"]) - 2
+    weight = signed[size]
+    scale = (weight / e["weight_bound"] if m["weighted"] else 1.0) * 2.0 ** e["fraction"]
+    exact = all(t["dtype"].startswith(("int", "uint")) for t in m["tensors"])
+    values = [str(v) if exact else (float(v) / scale).hex() for v in signed[:size]]
+    metrics = [(float(v) * m["metric_bound"] / 2.0 ** e["fraction"]).hex() for v in signed[size + 1 : -1]]
+    return {"values": values, "weight": weight, "metrics": metrics}
+
+
+def set_up(names, config):
+    """Sections S1 to S4 with fixed secrets."""
+    n = len(names)
+    identity = {name: seed("identity", name) for name in names}
+    keys = [Ed25519PrivateKey.from_private_bytes(identity[x]).public_key().public_bytes_raw() for x in names]
+    roster = enc("roster-list", enc("roster-names", *names), enc("roster-keys", *keys))
+    out = {"identities": [identity[x].hex() for x in names], "roster_hash": sha(enc("roster", roster)).hex()}
+    body = enc(
+        *("config", "masking", "x25519-ed25519-hkdf-sha256-aes256ctr-chacha20poly1305"),
+        *(sha(enc("roster", roster)), n, enc("receivers", *config["receivers"]), encoding_bytes(config["encoding"])),
+        *(config["colluders"], config["n_min"], config["t_sig"], config["t_sig"]),
+        *("complete", n - 1, config["dropouts"], 64, 60_000, 300_000, b""),
+    )
+    config_hash = sha(enc("config-hash", body))
+    out |= {"config": body.hex(), "config_hash": config_hash.hex()}
+    private = [seed("x25519", name) for name in names]
+    reveal = [seed("reveal", name) for name in names]
+    statements, hellos = [], []
+    for i, name in enumerate(names):
+        fields = (config_hash, i, public_of(private[i]), sha(enc("commit", i, reveal[i])))
+        statements.append(enc("hello", *fields))
+        hellos.append(enc("signed-hello", *fields, signature_of(identity[name], statements[-1])))
+    sid = sha(enc("sid", body, *statements))
+    confirms = [
+        enc("signed-confirm", sid, i, reveal[i], signature_of(identity[name], enc("confirm", sid, i, reveal[i])))
+        for i, name in enumerate(names)
+    ]
+    shared = [[x25519(private[i], public_of(private[j])) if i != j else b"" for j in range(n)] for i in range(n)]
+    roots = {(i, j): hkdf(shared[i][j], sid, enc("pairroot", i, j)) for i in range(n) for j in range(i + 1, n)}
+    out |= {
+        "x25519": [k.hex() for k in private],
+        "reveals": [r.hex() for r in reveal],
+        "hellos": [h.hex() for h in hellos],
+        "sid": sid.hex(),
+        "confirms": [c.hex() for c in confirms],
+        "gseed": sha(enc("graph", sid, *reveal)).hex(),
+        "channels": {
+            f"{i}>{j}": hkdf(shared[i][j], sid, enc("chan", i, j)).hex() for i in range(n) for j in range(n) if i != j
+        },
+        "pair_roots": {f"{i},{j}": root.hex() for (i, j), root in roots.items()},
+    }
+    return out, sid, roots
+
+
+def masked_round(sid, roots, encoding, manifest, r, previous):
+    """One round: every intermediate value, and the opened sum."""
+    number, members, bits = r["number"], r["members"], encoding["ring"]
+    size = sum(math.prod(t["shape"]) for t in manifest["tensors"]) + len(manifest["metrics"]) + 2
+    vid = sha(enc("view", sid, r["counter"], enc("view-indices", *members)))
+    received = (r["purpose"], bytes.fromhex(r["model"]), sha(bytes.fromhex(r["settings"])), manifest_hash(manifest))
+    ctx = sha(enc("ctx", sid, number, previous, *received, encoding_bytes(encoding), b""))
+    out = {"vid": vid.hex(), "ctx": ctx.hex(), "pair_keys": {}, "words": [], "messages": []}
+    keys = {}
+    for i, j in roots:
+        if i in members and j in members:
+            root = roots[i, j]
+            for step in range(number):
+                root = hkdf(root, sid, enc("ratchet", step))
+            keys[i, j] = hkdf(root, sid, enc("viewpair", vid, number, i, j, ctx, size, bits))
+            out["pair_keys"][f"{i},{j}"] = keys[i, j].hex()
+    total = [0] * size
+    for i, given in zip(members, r["inputs"], strict=True):
+        words = words_of(encoding, manifest, given)
+        out["words"].append(words)
+        masked = list(words)
+        for (a, b), key in keys.items():
+            if i in (a, b):
+                sign = 1 if i == a else -1
+                masked = [m + sign * p for m, p in zip(masked, prg(key, size, bits), strict=True)]
+        masked = [m % 2**bits for m in masked]
+        total = [(t + m) % 2**bits for t, m in zip(total, masked, strict=True)]
+        payload = b"".join(m.to_bytes(bits // 8, "little") for m in masked)
+        out["messages"].append(enc("masked-a", sid, vid, number, i, ctx, size, bits, payload).hex())
+    out["total"] = total
+    out["opened"] = decoded(encoding, manifest, total, 2**bits)
+    return out, ctx
+
+
+def masking_vector(case):
+    """Every intermediate value of a session and its rounds."""
+    out, sid, roots = set_up(case["names"], case["config"])
+    out["manifest_hash"] = manifest_hash(case["manifest"]).hex()
+    out["rounds"], previous = [], b""
+    for r in case["rounds"]:
+        made, previous = masked_round(sid, roots, case["config"]["encoding"], case["manifest"], r, previous)
+        out["rounds"].append(made)
+    return {"given": case, "expected": out}
+
+
+def numbers(tag, count, scale):
+    """Fixed reals in hexadecimal notation."""
+    found = []
+    for k in range(count):
+        unit = int.from_bytes(seed(tag, k)[:8], "big") / 2**63 - 1
+        found.append((unit * scale).hex())
+    return found
+
+
+def given_round(number, counter, members, size, tag, *, weights, metrics=0, integers=False, purpose="train"):
+    values = [
+        [str(int(float.fromhex(v))) for v in numbers((tag, number, i), size, 2.0**20)]
+        if integers
+        else numbers((tag, number, i), size, 9.0)
+        for i in members
+    ]
+    inputs = [
+        {"values": v, "weight": weights[i], "metrics": [float(37 * i + 11 * k).hex() for k in range(metrics)]}
+        for i, v in zip(members, values, strict=True)
+    ]
+    return {
+        "number": number,
+        "counter": counter,
+        "members": members,
+        "purpose": purpose,
+        "model": seed("model", tag, number).hex(),
+        "settings": seed("settings", tag).hex(),
+        "inputs": inputs,
+    }
+
+
+def config_of(n, colluders, encoding):
+    quorum = (n + colluders) // 2 + 1
+    least = max(3, quorum, colluders + 2)
+    return {
+        "receivers": ["server"],
+        "encoding": encoding,
+        "colluders": colluders,
+        "n_min": 3,
+        "t_sig": quorum,
+        "dropouts": max(0, n - least),
+    }
+
+
+def encoding_of(ring, fraction, clip, weight_bound):
+    return {
+        "ring": ring,
+        "fraction": fraction,
+        "clip": clip,
+        "overflow": "clip",
+        "rounding": "nearest",
+        "weight_bound": weight_bound,
+    }
+
+
+def tensor(name, shape, dtype="float32"):
+    return {"name": name, "shape": shape, "dtype": dtype, "bound": 0}
+
+
+def manifest_of(tensors, metrics=(), weighted=True):
+    return {"tensors": tensors, "metrics": list(metrics), "metric_bound": 1024, "weighted": weighted}
+
+
+CASES = {
+    "masking_three_parties_64": {
+        "names": ["alice", "bob", "zoë"],
+        "config": config_of(3, 1, encoding_of(64, 32, 65536.0, 100)),
+        "manifest": manifest_of([tensor("kernel", [2, 3]), tensor("bias", []), tensor("none", [0])], ["loss", "count"]),
+        "rounds": [
+            given_round(0, 0, [0, 1, 2], 7, "a", weights=[10, 0, 100], metrics=2),
+            given_round(5, 0, [0, 1, 2], 7, "a", weights=[1, 2, 3], metrics=2, purpose="evaluate"),
+        ],
+    },
+    "masking_smaller_view_32": {
+        "names": ["a", "b", "c", "d"],
+        "config": config_of(4, 1, encoding_of(32, 16, 8.0, 1)),
+        "manifest": manifest_of([tensor("w", [5])], weighted=False),
+        "rounds": [
+            given_round(0, 0, [0, 1, 2, 3], 5, "b", weights=[1] * 4),
+            given_round(2, 3, [0, 2, 3], 5, "b", weights=[1] * 4),
+        ],
+    },
+    "masking_integers": {
+        "names": ["a", "b", "c"],
+        "config": config_of(3, 1, encoding_of(64, 32, 65536.0, 1)),
+        "manifest": manifest_of([tensor("n", [3], "int64"), tensor("k", [2], "uint8")], weighted=False),
+        "rounds": [
+            {
+                **given_round(0, 0, [0, 1, 2], 5, "c", weights=[1] * 3, integers=True, purpose="sum"),
+                "inputs": [
+                    {"values": [str(2**60), str(-(2**61)), "0", "255", str(i)], "weight": 1, "metrics": []}
+                    for i in range(3)
+                ],
+            }
+        ],
+    },
+}
+
+
+def keystream_vector():
+    keys = [seed("prg", k) for k in range(3)] + [bytes(32)]
+    return {
+        key.hex(): {"32": prg(key, 12, 32), "64": prg(key, 6, 64), "sha256_64k": sha_of_stream(key, 1 << 16)}
+        for key in keys
+    }
+
+
+def sha_of_stream(key, size):
+    return sha(b"".join(w.to_bytes(8, "little") for w in prg(key, size // 8, 64))).hex()
+
+
+def encoding_vector():
+    """Single values: (ring, fraction, clip, value, word)."""
+    values = [0.0, -0.0, 5e-324, 0.5, -0.5, 1.0, -1.0, 1 / 3, -1e-9, 7.999999, 8.0, -8.0, 8.5, 1e300, -1e300, 2.0**-17]
+    values += [k * 2.0**-17 for k in range(-5, 6)] + [k * 2.0**-33 for k in range(-5, 6)]
+    rows = []
+    for ring, fraction, clip in ((64, 32, 65536.0), (64, 40, 256.0), (32, 16, 8.0)):
+        for value in values:
+            rows.append([ring, fraction, clip.hex(), value.hex(), real_word(value, 1.0, fraction, clip) % 2**ring])
+    return rows
+
+
+def vectors():
+    """All vectors by file name."""
+    found = {name: masking_vector(case) for name, case in CASES.items()}
+    return found | {"keystream": keystream_vector(), "encoding": encoding_vector()}
+
+
+def main():
+    """Writes the vectors."""
+    for name, content in vectors().items():
+        text = json.dumps(content, indent=1, ensure_ascii=False)
+        (VECTORS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

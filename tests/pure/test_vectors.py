@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every intermediate value of part A against vectors that a second implementation made."""
+
+import ast
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from pure import masking_reference as reference
+
+from fedray.protocol import handshake, masking, masks
+from fedray.protocol.config import Config, Encoding
+from fedray.protocol.fixed_point import encode
+from fedray.protocol.handshake import Handshake, introduce
+from fedray.protocol.keys import Roster, kdf, public_bytes
+from fedray.protocol.masking import MaskingCollector, MaskingShield
+from fedray.protocol.memory import ModelMemory
+from fedray.protocol.messages import Masked
+from fedray.protocol.policy import Policy
+from fedray.protocol.rounds import context_hash
+from fedray.protocol.scheme import Contribution, Manifest, RoundContext, Tensor, View
+
+NAMES = ("masking_three_parties_64", "masking_smaller_view_32", "masking_integers")
+
+
+def load(name):
+    return json.loads((reference.VECTORS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def test_the_reference_shares_no_code():
+    tree = ast.parse(Path(reference.__file__).read_text())
+    imported = {alias.name for n in ast.walk(tree) if isinstance(n, ast.Import) for alias in n.names}
+    imported |= {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
+    assert not any(name.startswith(("fedray", "numpy", "pure")) for name in imported)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "keystream", "encoding"])
+def test_the_files_are_what_the_reference_says(name):
+    assert json.loads(json.dumps(reference.vectors()[name])) == load(name)
+
+
+def test_the_reference_agrees_with_published_vectors():
+    """RFC 7748 section 5.2, RFC 5869 A.1 (first 32 bytes), and GCM's test case 14: zeros under a zero key and nonce."""
+    k = bytes.fromhex("a546e36bf0527c9d3b16154b82465edd62144c0ac1fc5a18506a2244ba449ac4")
+    u = bytes.fromhex("e6db6867583030db3594c1a424b15f7c726624ec26b3353b10a903a6d0ab1c4c")
+    shared = "c3da55379de9c6908e94ea4df28d084f32eccf03491c71f754b4075577a28552"
+    assert reference.x25519(k, u).hex() == shared
+    salt, info = bytes(range(13)), bytes(range(0xF0, 0xFA))
+    derived = reference.hkdf(b"\x0b" * 22, salt, info)
+    assert derived.hex() == "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf"
+    assert reference.prg(bytes(32), 1, 64)[0].to_bytes(8, "little").hex() == "cea7403d4d606b6e"
+
+
+@pytest.mark.parametrize("cipher", ["ctr", "gcm"])
+def test_keystreams(cipher, monkeypatch):
+    monkeypatch.setattr(masks, "CIPHER", cipher)
+    for key, expected in load("keystream").items():
+        for bits in (32, 64):
+            words = np.zeros(len(expected[f"{bits}"]), f"<u{bits // 8}")
+            masks.Pad([bytes.fromhex(key)], []).apply(words)
+            assert words.tolist() == expected[f"{bits}"]
+        stream = np.zeros(1 << 13, "<u8")
+        masks.Pad([bytes.fromhex(key)], []).apply(stream)
+        assert reference.sha(stream.tobytes()).hex() == expected["sha256_64k"]
+
+
+def test_encodings():
+    for ring, fraction, clip, value, word in load("encoding"):
+        manifest = Manifest((Tensor("v", (), "float64"),), weighted=False)
+        given = Contribution(np.array([float.fromhex(value)]), 1, np.empty(0))
+        assert int(encode(Encoding(ring, fraction, float.fromhex(clip)), 3, manifest, given)[0]) == word
+
+
+class Secrets:
+    """Stands for both sources of randomness of a set-up."""
+
+    def __init__(self, expected):
+        self.privates = iter([bytes.fromhex(k) for k in expected["x25519"]])
+        self.reveals = iter([bytes.fromhex(r) for r in expected["reveals"]])
+
+    def generate(self):
+        return X25519PrivateKey.from_private_bytes(next(self.privates))
+
+    def token_bytes(self, size):
+        assert size == 32
+        return next(self.reveals)
+
+
+class Session:
+    """The package's side of one vector."""
+
+    def __init__(self, vector, monkeypatch):
+        given, self.expected = vector["given"], vector["expected"]
+        self.names, config = given["names"], given["config"]
+        keys = [Ed25519PrivateKey.from_private_bytes(bytes.fromhex(k)) for k in self.expected["identities"]]
+        self.roster = Roster.of(dict(zip(self.names, map(public_bytes, keys), strict=True)))
+        self.config = Config.propose(
+            "masking",
+            self.roster,
+            config["receivers"],
+            Encoding(**config["encoding"]),
+            colluders=config["colluders"],
+            n_min=config["n_min"],
+        )
+        m = given["manifest"]
+        tensors = tuple(Tensor(t["name"], tuple(t["shape"]), t["dtype"], t["bound"] or None) for t in m["tensors"])
+        self.manifest = Manifest(tensors, tuple(m["metrics"]), m["metric_bound"], m["weighted"])
+        source = Secrets(self.expected)
+        monkeypatch.setattr(handshake, "X25519PrivateKey", source)
+        monkeypatch.setattr(handshake, "secrets", source)
+        self.shields = [
+            MaskingShield(self.config, name, key, self.roster, Policy(), ModelMemory())
+            for name, key in zip(self.names, keys, strict=True)
+        ]
+
+    def inputs(self, given):
+        """Returns (party's place, contribution) of one round."""
+        kind = int if self.manifest.integers else float.fromhex
+        for place, one in zip(given["members"], given["inputs"], strict=True):
+            values = np.array([kind(v) for v in one["values"]])
+            metrics = np.array([float.fromhex(v) for v in one["metrics"]])
+            yield place, Contribution(values, one["weight"], metrics)
+
+
+@pytest.fixture(params=NAMES)
+def vector(request):
+    return load(request.param)
+
+
+def test_set_up(vector, monkeypatch):
+    session, expected = Session(vector, monkeypatch), vector["expected"]
+    assert session.roster.hash.hex() == expected["roster_hash"]
+    assert session.config.encode().hex() == expected["config"]
+    assert session.config.hash.hex() == expected["config_hash"]
+    assert session.manifest.hash.hex() == expected["manifest_hash"]
+    hellos = [s.hello() for s in session.shields]
+    assert [h.hex() for h in hellos] == expected["hellos"]
+    confirms = [s.confirm(hellos) for s in session.shields]
+    assert [c.hex() for c in confirms] == expected["confirms"]
+    made = []
+    start = Handshake.start
+    monkeypatch.setattr(Handshake, "start", lambda self, given: made.append(start(self, given)) or made[-1])
+    for shield in session.shields:
+        shield.start(confirms)
+    for place, keys in enumerate(made):
+        assert (keys.sid.hex(), keys.gseed.hex(), keys.index) == (expected["sid"], expected["gseed"], place)
+        for other in keys.roots:
+            low, high = min(place, other), max(place, other)
+            assert keys.roots[other].hex() == expected["pair_roots"][f"{low},{high}"]
+            assert keys.sending[other].hex() == expected["channels"][f"{place}>{other}"]
+            assert keys.receiving[other].hex() == expected["channels"][f"{other}>{place}"]
+
+
+def test_rounds(vector, monkeypatch):
+    session = Session(vector, monkeypatch)
+    introduce(session.shields)
+    derived = set()
+    monkeypatch.setattr(masking, "kdf", lambda *given: derived.add(kdf(*given).hex()) or kdf(*given))
+    previous = b""
+    for given, expected in zip(vector["given"]["rounds"], vector["expected"]["rounds"], strict=True):
+        view = View(given["counter"], tuple(session.names[i] for i in given["members"]))
+        model, settings = bytes.fromhex(given["model"]), bytes.fromhex(given["settings"])
+        context = RoundContext(given["number"], model, settings, session.manifest, given["purpose"])
+        collector = MaskingCollector(session.config, view, given["number"], session.manifest)
+        for k, (place, contribution) in enumerate(session.inputs(given)):
+            shield = session.shields[place]
+            shield.join(view)
+            assert shield.rounds.vid.hex() == expected["vid"]
+            words = encode(session.config.encoding, session.config.parties, session.manifest, contribution)
+            assert words.view(f"<i{words.itemsize}").tolist() == expected["words"][k]
+            (message,) = shield.protect(context, contribution).values()
+            assert bytes(message).hex() == expected["messages"][k]
+            assert Masked.decode(message).ctx.hex() == expected["ctx"]
+            collector.add(session.names[place], message)
+        sid = bytes.fromhex(vector["expected"]["sid"])
+        assert context_hash(session.config, sid, previous, context).hex() == expected["ctx"]
+        previous = bytes.fromhex(expected["ctx"])
+        assert set(expected["pair_keys"].values()) <= derived
+        assert collector._total.tolist() == expected["total"]
+        opened, wanted = collector.open(), expected["opened"]
+        kind = int if session.manifest.integers else float.fromhex
+        assert opened.values.tolist() == [kind(v) for v in wanted["values"]]
+        assert opened.metrics.tolist() == [float.fromhex(v) for v in wanted["metrics"]]
+        assert opened.weight == wanted["weight"]
+
+
+def test_a_vector_fails_where_a_setting_differs(monkeypatch):
+    """The comparison above can fail: another round number in the ratchet gives other messages."""
+    vector = load(NAMES[0])
+    session = Session(vector, monkeypatch)
+    introduce(session.shields)
+    given = vector["given"]["rounds"][0]
+    model, settings = bytes.fromhex(given["model"]), bytes.fromhex(given["settings"])
+    context = RoundContext(0, model, settings, session.manifest, given["purpose"])
+    contribution = next(iter(session.inputs(given)))[1]
+    (message,) = session.shields[0].protect(replace(context, number=1), contribution).values()
+    assert bytes(message).hex() != vector["expected"]["rounds"][0]["messages"][0]
