@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every exception of Ray has its translation."""
+
+import inspect
+
+import pytest
+import ray.exceptions
+
+from fedray.errors import PartyError, PartyLost, PartyTimeout, PlanError
+from fedray.runtime.ray_errors import TABLE, translate
+
+
+def every_class():
+    return {
+        name: kind
+        for name, kind in vars(ray.exceptions).items()
+        if inspect.isclass(kind) and issubclass(kind, Exception) and kind.__module__ == ray.exceptions.__name__
+    }
+
+
+def test_no_exception_of_ray_is_left_out():
+    assert set(every_class()) - set(TABLE) == set()
+
+
+@pytest.mark.parametrize("name", sorted(every_class()))
+def test_each_is_translated_with_party_and_call(name):
+    bare = {"__init__": lambda _: None, "__str__": lambda _: "why"}  # each wants arguments of its own
+    made = translate(type(name, (every_class()[name],), bare)(), "bob", "deliver")
+    assert type(made) is TABLE[name]
+    assert str(made).startswith("party 'bob' ")
+    assert "(deliver)" in str(made)
+    assert getattr(made, "party", "bob") == "bob"
+
+
+def test_what_matters_most():
+    wanted = {
+        "ActorDiedError": PartyLost,
+        "ActorUnavailableError": PartyLost,
+        "NodeDiedError": PartyLost,
+        "GetTimeoutError": PartyTimeout,
+        "RayTaskError": PartyError,
+        "RuntimeEnvSetupError": PlanError,
+    }
+    assert {name: TABLE[name] for name in wanted} == wanted
+
+
+def test_a_new_class_of_ray_is_treated_as_its_base_and_a_foreign_one_as_an_error_of_the_party():
+    class NewError(ray.exceptions.ActorDiedError):
+        pass
+
+    assert type(translate(NewError(), "bob", "x")) is PartyLost
+    assert type(translate(RuntimeError("why"), "bob", "x")) is PartyError
+
+
+def test_only_the_first_line_of_rays_advice_is_kept():
+    error = ray.exceptions.GetTimeoutError("timed out\nThere are many reasons.\n" + "advice " * 500)
+    assert str(translate(error, "bob", "x")).endswith("(x): timed out")

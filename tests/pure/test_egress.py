@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nothing leaves a party but through the door."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from fedray.errors import EgressDenied, PlanError
+from fedray.party.context import Reply
+from fedray.party.egress import DRIVER, DefaultPolicy, Egress, Kind, Leaving, StrictPolicy
+from fedray.party.ledger import Journal
+from fedray.party.parcel import Parcel, Size, pack
+from fedray.party.party import LANES, Party, lane_widths
+from fedray.party.table import Slot
+from fedray.types import Failure, PartyConfig
+
+SECRET = "4711-secret"
+
+
+class Refusing:
+    """A policy that lets nothing leave, and notes what was asked for."""
+
+    def __init__(self):
+        self.asked = []
+
+    def check(self, leaving):
+        self.asked.append(leaving)
+        raise EgressDenied(f"refused {SECRET}")
+
+
+class Noting(DefaultPolicy):
+    def __init__(self):
+        self.asked = []
+
+    def check(self, leaving):
+        self.asked.append(leaving)
+
+
+class Calls:
+    """Stands for the transport inside a party: notes what is sent."""
+
+    def __init__(self):
+        self.sent = []
+
+    def call(self, party, method, *args):
+        self.sent.append((party, method, args))
+        return "ref"
+
+    def get(self, refs, timeout):
+        return [SECRET for _ in refs]
+
+
+class Talkative:
+    """A service that tells everything it can."""
+
+    def __init__(self, context):
+        self.context = context
+
+    def deliver(self, sender, message):
+        return Reply(Kind.MASKED, SECRET)
+
+    def watch(self):
+        return Reply(Kind.AGGREGATE, SECRET)
+
+    def answer(self):
+        return Reply(Kind.METRICS, np.ones(5))
+
+    def send(self):
+        self.context.send("9:send", "bob", "k", np.ones((2, 2)), Kind.MASKED)
+
+    def fail(self):
+        raise ValueError(SECRET)
+
+    def nothing(self):
+        return None
+
+
+def explode():
+    raise ValueError(SECRET)
+
+
+def party(policy):
+    made = Party(PartyConfig("alice", ("alice", "bob"), 0), Calls(), policy)
+    made.handle("serve", "1:serve", "service", pack((Talkative, ())))
+    made.handle("run", "2:run", ("value",), pack((str, (SECRET,), {})))
+    made.handle("run", "3:run", ("failed",), pack((explode, (), {})))
+    return made
+
+
+# Method -> argument lists. Every method of the party must be here.
+CALLS = {
+    "run": [(("a",), pack((str, (SECRET,), {}))), (("b",), pack((explode, (), {}))), ((), pack((explode, (), {})))],
+    "create": [("c", pack((list, ([SECRET],), {}))), ("d", pack((explode, (), {})))],
+    "invoke": [(("e",), "value", "upper", pack(((), {}))), ((), "value", "nothing", pack(((), {})))],
+    "serve": [("f", pack((Talkative, ()))), ("g", pack((Talkative, (1, 2))))],
+    "ask": [("service", name, pack(())) for name in ("answer", "fail", "nothing", "send", "missing", "__init__")],
+    "export": [("value", "driver"), ("value", "bob"), ("failed", "driver"), ("missing", "bob")],
+    "adopt": [("h", ["ref"])],
+    "describe": [("value",), ("failed",), ("missing",)],
+    "settle": [(["value"],), (["value", "failed"],), (["missing"],)],
+    "release": [(["a", "missing"],)],
+    "ledger": [()],
+    "identity_key": [()],
+    "install_roster": [({"alice": b"wrong"},)],
+    "deliver": [("service", "bob", b"message"), ("failed", "bob", b"message")],
+    "tell": [("service", name, pack(())) for name in ("answer", "fail", "nothing")],
+    "watch": [("service", pack(()))],
+}
+
+EVERY_CALL = [(method, args) for method, lists in CALLS.items() for args in lists]
+
+
+def test_every_method_is_tried():
+    assert set(CALLS) == set(LANES)
+
+
+@pytest.mark.parametrize(("method", "args"), EVERY_CALL)
+def test_under_a_policy_that_refuses_everything_only_acknowledgements_come_out(method, args):
+    out = party(Refusing()).handle(method, f"4:{method}", *args)
+    nothing = Failure("EgressDenied", "party 'alice' lets nothing leave, not even this error", "alice")
+    assert out is None or out == nothing
+
+
+@pytest.mark.parametrize(("method", "args"), EVERY_CALL)
+def test_whatever_comes_out_has_been_asked_for_and_is_in_the_ledger(method, args):
+    policy = Noting()
+    tried = party(policy)
+    before = len(policy.asked)
+    out = tried.handle(method, f"4:{method}", *args)
+    asked = policy.asked[before:]
+    inner = [leaving for leaving in asked if leaving.call == "9:send"]
+    assert len(asked) - len(inner) == (0 if out is None else 1)
+    entries = tried.handle("ledger", "5:ledger").entries
+    assert [(e.to, e.kind, e.shape, e.dtype, e.nbytes, e.call) for e in entries[: len(policy.asked)]] == [
+        (a.to, a.kind, a.shape, a.dtype, a.nbytes, a.call) for a in policy.asked
+    ]
+    if isinstance(out, Failure):
+        assert asked[-1].kind is Kind.ERROR
+    elif out is not None:
+        assert asked[-1].call == f"4:{method}"
+        assert asked[-1].sender == "alice"
+
+
+def test_a_method_that_is_not_in_the_table_cannot_be_called():
+    for name in ("handle", "_make", "__init__", "name", "nothing"):
+        out = party(Noting()).handle(name, "4:x")
+        assert isinstance(out, Failure)
+        assert "no method" in out.message
+
+
+def test_answers_go_to_whoever_asked():
+    policy = Noting()
+    tried = party(policy)
+    expected = {
+        ("deliver", ("service", "bob", b"m")): "bob",
+        ("export", ("value", "bob")): "bob",
+        ("export", ("missing", "bob")): "bob",
+        ("watch", ("service", pack(()))): DRIVER,
+        ("describe", ("value",)): DRIVER,
+    }
+    for (method, args), to in expected.items():
+        tried.handle(method, "4:x", *args)
+        assert policy.asked[-1].to == to
+
+
+def test_a_refused_message_is_never_sent():
+    for policy, sent in ((Refusing(), 0), (Noting(), 1)):
+        tried = party(policy)
+        tried.handle("ask", "4:ask", "service", "send", pack(()))
+        assert len(tried._calls.sent) == sent
+        assert [a.kind for a in policy.asked if a.call == "9:send"] == [Kind.MASKED]
+
+
+def test_a_policy_that_itself_fails_refuses():
+    class Broken:
+        def check(self, leaving):
+            raise RuntimeError(SECRET)
+
+    tried = party(Broken())
+    assert tried.handle("export", "4:export", "value", "driver") == Failure(
+        "EgressDenied", "party 'alice' lets nothing leave, not even this error", "alice"
+    )
+
+
+def test_refused_attempts_are_written_down():
+    tried = party(StrictPolicy())
+    out = tried.handle("export", "4:export", "value", "driver")
+    assert (out.error, out.party) == ("EgressDenied", "alice")
+    entries = tried.handle("ledger", "5:ledger").entries
+    assert [(e.kind, e.to, e.allowed) for e in entries] == [
+        ("raw", "driver", False),
+        ("error", "driver", True),
+        ("ledger", "driver", True),
+    ]
+
+
+def test_raw_values_leave_as_parcels_and_others_as_they_are():
+    tried = party(DefaultPolicy())
+    out = tried.handle("export", "4:export", "value", "driver")
+    assert isinstance(out, Parcel)
+    assert out.open() == SECRET
+    assert tried.handle("watch", "4:watch", "service", pack(())) == SECRET
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_policies(kind):
+    leaving = Leaving("alice", "bob", kind, (2,), "float64", 16, "1:x")
+    DefaultPolicy().check(leaving)
+    if kind is Kind.RAW:
+        with pytest.raises(EgressDenied, match=r"'alice'.*float64 \(2,\).*'1:x'.*'bob'"):
+            StrictPolicy().check(leaving)
+    else:
+        StrictPolicy().check(leaving)
+
+
+def test_an_unknown_kind_cannot_leave():
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    journal = Journal("alice", Ed25519PrivateKey.generate())
+    door = Egress("alice", DefaultPolicy(), journal)
+    with pytest.raises(ValueError, match="gossip"):
+        door.send(1, to="driver", kind="gossip", call="1:x")
+    door.admit(Size((1,), "int64", 8), to="driver", kind="raw", call="1:x")
+    assert [e.kind for e in journal.page({}).entries] == ["raw"]
+
+
+def test_slots_stand_for_objects_and_failures_propagate():
+    tried = party(Noting())
+    tried.handle("run", "4:use", ("u",), pack((len, (Slot("value"),), {})))
+    assert tried.handle("export", "5:x", "u", "driver").open() == len(SECRET)
+    tried.handle("run", "6:use", ("u",), pack((len, ([Slot("failed")],), {})))
+    out = tried.handle("settle", "7:settle", ["u"])
+    assert (out.error, out.function) == ("PartyError", "run")
+    assert "ValueError in run" in out.message
+
+
+def test_lanes():
+    assert set(LANES.values()) == set(lane_widths(3))
+    assert lane_widths(3)["command"] == 1
+    assert all(lane_widths(n)["message"] >= n + 2 for n in range(1, 20))
+
+
+def test_the_error_of_an_unpicklable_value_is_ours():
+    with pytest.raises(PlanError, match="type lock cannot be pickled"):
+        pack(threading.Lock())

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ledger: chained, signed, and any change in a saved one is found."""
+
+import dataclasses
+import json
+import threading
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedray.party import ledger_file
+from fedray.party.ledger import Entry, Journal, chain, check_page, link, start
+from fedray.party.ledger_view import Ledger, Total
+
+NAMES = ("Ärger", "alice", "bob")
+
+
+def entry(number=0, **changes):
+    made = Entry("driver", "raw", (3, number), "float64", 24 * number, f"{number}:reveal", True)
+    return dataclasses.replace(made, **changes)
+
+
+@pytest.fixture(scope="module")
+def book():
+    """Pages of three parties with 0, 1 and 3 entries, and their roster."""
+    keys = {name: Ed25519PrivateKey.generate() for name in NAMES}
+    roster = {name: key.public_key().public_bytes_raw() for name, key in keys.items()}
+    pages = {}
+    for count, (name, key) in zip((0, 1, 3), keys.items(), strict=True):
+        journal = Journal(name, key)
+        for number in range(count):
+            journal.append(entry(number, shape=None if number == 1 else (number,), allowed=number != 2))
+        pages[name] = journal.page(roster)
+    return pages, roster
+
+
+@pytest.fixture(scope="module")
+def content(book):
+    return ledger_file.to_bytes(*book)
+
+
+def test_a_saved_ledger_is_found_intact(book, content, tmp_path):
+    pages, roster = book
+    assert ledger_file.check(content) == []
+    assert ledger_file.check(content, roster) == []
+    assert ledger_file.from_bytes(content) == (pages, roster)
+    Ledger(pages, roster).save(tmp_path / "ledger.jsonl")
+    assert (tmp_path / "ledger.jsonl").read_bytes() == content
+    assert ledger_file.verify(tmp_path / "ledger.jsonl", roster) == []
+    with pytest.raises(OSError, match="nowhere"):
+        ledger_file.verify(tmp_path / "nowhere")
+
+
+def test_every_line_is_json_and_names_its_party(content):
+    records = [json.loads(line) for line in content.decode().splitlines()]
+    assert list(records[0]["roster"]) == sorted(NAMES)
+    assert [(r["party"], r.get("index")) for r in records[1:]] == [
+        ("alice", 0),
+        ("alice", None),
+        ("bob", 0),
+        ("bob", 1),
+        ("bob", 2),
+        ("bob", None),
+        ("Ärger", None),
+    ]
+
+
+def test_any_changed_byte_is_found(content):
+    for place in range(len(content)):
+        for flip in (0x01, 0x20, 0x80):
+            changed = bytearray(content)
+            changed[place] ^= flip
+            assert ledger_file.check(bytes(changed)) != [], (place, flip)
+
+
+def test_any_truncation_is_found(content):
+    for length in range(len(content)):
+        assert ledger_file.check(content[:length]) != [], length
+
+
+def test_any_missing_doubled_or_moved_line_is_found(content):
+    lines = content.splitlines(keepends=True)
+    for i in range(len(lines)):
+        assert ledger_file.check(b"".join(lines[:i] + lines[i + 1 :])) != []
+        assert ledger_file.check(b"".join(lines[: i + 1] + lines[i:])) != []
+        for j in range(i):
+            swapped = list(lines)
+            swapped[i], swapped[j] = lines[j], lines[i]
+            assert ledger_file.check(b"".join(swapped)) != []
+
+
+@pytest.mark.parametrize("added", [b"\n", b" ", b"{}\n", b"null\n", b"\xff\n", b"[" * 100_000, b'{"party":1}\n'])
+def test_anything_added_is_found(content, added):
+    assert ledger_file.check(content + added) != []
+    assert ledger_file.check(added + content) != []
+
+
+@pytest.mark.parametrize("garbage", [b"", b"\n", b"{}\n", b'{"roster":{"a":1}}\n', b'{"roster":{"\\ud800":""}}\n'])
+def test_what_is_no_ledger_is_told_so(garbage):
+    assert len(ledger_file.check(garbage)) == 1
+
+
+def test_a_party_that_is_left_out_is_missing(book):
+    pages, roster = book
+    for left_out in NAMES:
+        rest = {name: page for name, page in pages.items() if name != left_out}
+        assert ledger_file.check(ledger_file.to_bytes(rest, roster)) == [f"{left_out}: missing"]
+        assert Ledger(rest, roster).verify() == [f"{left_out}: missing"]
+
+
+def test_a_party_that_is_left_out_of_the_roster_too_is_found_by_the_others_signatures(book):
+    pages, roster = book
+    for left_out in NAMES:
+        rest = {name: page for name, page in pages.items() if name != left_out}
+        smaller = {name: key for name, key in roster.items() if name != left_out}
+        problems = ledger_file.check(ledger_file.to_bytes(rest, smaller))
+        assert len(problems) == 2
+        assert all("signature" in problem for problem in problems)
+
+
+def test_a_ledger_made_up_with_other_keys_needs_the_roster_to_be_found(book):
+    forged = {name: Ed25519PrivateKey.generate() for name in NAMES}
+    keys = {name: key.public_key().public_bytes_raw() for name, key in forged.items()}
+    pages = {name: Journal(name, key).page(keys) for name, key in forged.items()}
+    made_up = ledger_file.to_bytes(pages, keys)
+    assert ledger_file.check(made_up) == []
+    assert ledger_file.check(made_up, book[1]) == ["the parties' keys in the file are not the expected ones"]
+
+
+def test_pages_of_another_session_or_party_do_not_fit(book):
+    pages, roster = book
+    key = Ed25519PrivateKey.generate()
+    other = roster | {"bob": key.public_key().public_bytes_raw()}
+    assert "signature" in check_page(pages["alice"], other)
+    assert "roster" in check_page(dataclasses.replace(pages["alice"], party="carol"), roster)
+    assert check_page(dataclasses.replace(pages["alice"], party="bob"), roster) is not None
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2), st.sampled_from([f.name for f in dataclasses.fields(Entry)]), st.data())
+def test_any_changed_field_changes_the_head(place, field, data):
+    entries = [entry(number) for number in range(3)]
+    old = getattr(entries[place], field)
+    options = {bool: st.booleans(), int: st.integers(0, 99), str: st.text(max_size=3)}
+    other = data.draw(options.get(type(old), st.none() | st.tuples(st.integers(0, 9))).filter(lambda v: v != old))
+    changed = [dataclasses.replace(e, **{field: other}) if i == place else e for i, e in enumerate(entries)]
+    assert chain("alice", changed) != chain("alice", entries)
+
+
+def test_the_chain_depends_on_party_order_and_number():
+    a, b = entry(1), entry(2)
+    heads = [chain("alice", [a, b]), chain("alice", [b, a]), chain("alice", [a]), chain("bob", [a, b]), start("alice")]
+    assert len(set(heads)) == len(heads)
+    assert link(link(start("alice"), a), b) == chain("alice", [a, b])
+
+
+def test_entries_of_several_threads_make_one_chain():
+    key = Ed25519PrivateKey.generate()
+    journal, roster = Journal("alice", key), {"alice": key.public_key().public_bytes_raw()}
+    threads = [threading.Thread(target=lambda: [journal.append(entry(n)) for n in range(200)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    page = journal.page(roster)
+    assert len(page.entries) == 800
+    assert check_page(page, roster) is None
+
+
+def test_the_view_sums_and_shows(book):
+    pages, roster = book
+    ledger = Ledger(pages, roster)
+    assert len(ledger) == len(ledger.rows) == 4
+    assert ledger.missing == ()
+    assert ledger.verify() == []
+    assert ledger.totals() == {
+        ("alice", "driver", "raw"): Total(1, 0, 0),
+        ("bob", "driver", "raw"): Total(2, 24, 1),
+    }
+    assert repr(ledger).splitlines() == [
+        "party  to      kind  values  bytes  refused",
+        "alice  driver  raw        1      0        0",
+        "bob    driver  raw        2     24        1",
+    ]
+    assert [(row.party, row.index) for row in ledger.rows] == [("alice", 0), ("bob", 0), ("bob", 1), ("bob", 2)]
+
+
+def test_a_changed_page_is_found_in_the_view(book):
+    pages, roster = book
+    changed = dataclasses.replace(pages["bob"], entries=pages["bob"].entries[:2])
+    assert Ledger(pages | {"bob": changed}, roster).verify() == [
+        "bob: entries were changed, dropped, added or reordered"
+    ]
