@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedray.errors import EncodingError, ProtocolError
+from fedray.errors import EncodingError, NotFinite, ProtocolError
 from fedray.protocol.config import EXACT_IN_FLOAT, Encoding
 from fedray.protocol.masks import CHUNK_BYTES, Keystream, scratch
 from fedray.protocol.messages import Words
@@ -57,6 +57,7 @@ class Encoder:
 
         Raises:
             EncodingError: The contribution does not fit the manifest, or its weight or a metric is out of bounds.
+            NotFinite: A metric is NaN or infinite.
         """
         self.clipped = 0
         self._encoding, self._manifest, self._owner = encoding, manifest, owner
@@ -77,7 +78,8 @@ class Encoder:
             start: Place of the first one in the vector.
 
         Raises:
-            EncodingError: A value is NaN, infinite, or out of bounds; the message names the tensor.
+            NotFinite: A value is NaN or infinite; the message names the tensor.
+            EncodingError: A value is out of bounds; the message names the tensor.
         """
         stop = start + len(words)
         for low, high, integer, bound in self._runs:
@@ -117,17 +119,20 @@ class Encoder:
 
     def _clip(self, real: NDArray[np.float64], start: int) -> None:
         clip = self._encoding.clip
-        wrong = ~np.isfinite(real)
-        if wrong.any():
-            name = _tensor_at(self._manifest, start + int(wrong.argmax())).name
-            kind = "NaN" if np.isnan(real[wrong.argmax()]) else "an infinity"
-            raise self._fault(f"tensor {name!r} holds {kind}; nothing was sent")
+        self._check_finite(real, start)
         beyond = np.abs(real) > clip
         if self._refuse:
             name = _tensor_at(self._manifest, start + int(beyond.argmax())).name
             raise self._fault(f"tensor {name!r} holds a value beyond the clip bound {clip:g}, which is refused here")
         self.clipped += int(beyond.sum())
         np.clip(real, -clip, clip, out=real)
+
+    def _check_finite(self, values: NDArray[np.floating[Any]], start: int) -> None:
+        wrong = ~np.isfinite(values)
+        if wrong.any():
+            name = _tensor_at(self._manifest, start + int(wrong.argmax())).name
+            kind = "NaN" if np.isnan(values[wrong.argmax()]) else "an infinity"
+            raise NotFinite(f"{self._owner}: tensor {name!r} holds {kind}; nothing was sent")
 
     def _encode_integers(self, words: Words, a: int, b: int, bound: int) -> None:
         values = self._values[a:b]
@@ -149,13 +154,18 @@ class Encoder:
         metrics = np.asarray(contribution.metrics, np.float64)
         if metrics.shape != (len(self._manifest.metrics),):
             raise self._fault(f"expected {len(self._manifest.metrics)} metrics, found shape {metrics.shape}")
-        scaled = metrics / self._manifest.metric_bound
-        fits = np.abs(scaled) <= self._encoding.clip
+        finite = np.isfinite(metrics)
+        if not finite.all():
+            if not self._manifest.integers:
+                self._check_finite(self._values, 0)  # a broken tensor breaks the metrics too, and is the one to name
+            name = self._manifest.metrics[int((~finite).argmax())]
+            raise NotFinite(f"{self._owner}: metric {name!r} is NaN or infinite; nothing was sent")
+        bound = self._manifest.metric_bound
+        fits = np.abs(metrics / bound) <= self._encoding.clip
         if not fits.all():
             name = self._manifest.metrics[int((~fits).argmax())]
             raise self._fault(
-                f"metric {name!r} is not finite or exceeds its bound "
-                f"{self._encoding.clip * self._manifest.metric_bound:g}; metrics are never clipped"
+                f"metric {name!r} exceeds its bound {self._encoding.clip * bound:g}; metrics are never clipped"
             )
         scaled = np.rint(np.ldexp(metrics, self._encoding.fraction) / self._manifest.metric_bound)
         tail = np.concatenate(([int(weight)], scaled.astype(np.int64), [1])).astype(np.int64)
