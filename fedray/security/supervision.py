@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fedray.errors import FedRayError, PartyLost, ProtocolError
+from fedray.errors import EncodingError, FedRayError, PartyLost, ProtocolError
 from fedray.party.orders import Missing, Progress
 from fedray.runtime.session import Session
 from fedray.types import Key, PartyName, Ref
@@ -120,6 +120,8 @@ class Supervision:
             else:
                 self._lost[party] = error
                 self._tell("lost", party, "its process has ended")
+        except EncodingError as error:  # its numbers are broken: to go on without it would hide that
+            self._fail(error)
         except ProtocolError as error:
             self._late[party] = error
             self._tell("lost", party, f"its part failed: {error}")
