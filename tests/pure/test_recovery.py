@@ -106,7 +106,7 @@ def rounds(draw: st.DrawFn) -> tuple[Session, list[int], int]:
     return session(parties, ring, degree, t_share), silent, draw(st.integers(0, 1 << 32))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=120)
 @given(rounds())
 def test_the_opened_sum_is_that_of_the_survivors_or_nothing(case: tuple[Session, list[int], int]) -> None:
     of, silent, seed = case

@@ -416,6 +416,7 @@ def test_an_altered_vector_is_seen_before_it_is_published(stage: Stage) -> None:
         (Contribution(np.full(7, np.nan, np.float32), 1, np.ones(1)), "kernel.*NaN"),
         (Contribution(np.zeros(7, np.float32), 6, np.ones(1)), "weight of 0 to 5"),
         (Contribution(np.zeros(6, np.float32), 1, np.ones(1)), "expected 7 values"),
+        (Contribution(np.full(7, None), 1, np.ones(1)), "expected real numbers, found object"),
         (Contribution(np.zeros(7, np.float32), 1, np.full(1, np.inf)), "metric 'loss'"),
     ],
 )
@@ -622,6 +623,7 @@ def test_keys_that_repeat_or_serve_other_rounds_are_refused(set_up: SetUp) -> No
     for word, change in [
         ("a public key or a commitment repeats", lambda mine, theirs: replace(mine, publics=theirs.publics)),
         ("a public key or a commitment repeats", lambda mine, theirs: replace(mine, commitments=theirs.commitments)),
+        ("p0003 sent a public key that shares no secret", lambda mine, _: replace(mine, publics=(bytes(32),) * 4)),
         ("Keys of p0003 are for other rounds", lambda mine, _: replace(mine, rounds=(1, 2, 3, 4))),
     ]:
         keys = set_up.keys()

@@ -81,7 +81,7 @@ def survives(decode: Callable[[Any], Any], data: bytes) -> None:
     assert record is not None
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(st.sampled_from(list(SAMPLES)), st.binary(max_size=400), st.randoms(use_true_random=False))
 def test_no_bytes_break_a_decoder(purpose: str, noise: bytes, dice: random.Random) -> None:
     data, decode = SAMPLES[purpose]

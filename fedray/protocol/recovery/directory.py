@@ -14,6 +14,20 @@ from fedray.protocol.messages import digest
 from fedray.protocol.recovery.batch_messages import Keys, ack_statement
 from fedray.types import Round
 
+_FIELD = (1 << 255) - 19
+_SMALL_ORDER = frozenset(
+    {
+        0,
+        1,
+        325606250916557431795983626356110631294008115727848805560023387167927233504,
+        39382357235489614581723060781553021112529911719440698176882885853963445705823,
+        _FIELD - 1,
+        _FIELD,
+        _FIELD + 1,
+    }
+)
+"""X25519 public keys that force any shared secret to zero; found here, before they spoil the rounds they are for."""
+
 
 class Directory:
     """The public side of one batch.
@@ -56,6 +70,8 @@ class Directory:
                 raise ProtocolError(f"batch {batch}: the Keys of {name} are not signed by it")
             if sent.rounds != keys[0].rounds:
                 raise ProtocolError(f"batch {batch}: the Keys of {name} are for other rounds")
+            if any(int.from_bytes(public, "little") % (1 << 255) in _SMALL_ORDER for public in sent.publics):
+                raise ProtocolError(f"batch {batch}: {name} sent a public key that shares no secret")
         for values in ([k.publics for k in keys], [k.commitments for k in keys]):
             if len({v for row in values for v in row}) != len(keys) * len(keys[0].rounds):
                 raise ProtocolError(f"batch {batch}: a public key or a commitment repeats")

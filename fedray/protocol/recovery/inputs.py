@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from fedray.errors import ProtocolError
+from fedray.errors import EncodingError, ProtocolError
 from fedray.protocol.keys import Guarded
 from fedray.protocol.memory import ModelMemory
 from fedray.protocol.messages import digest, enc
@@ -42,8 +42,14 @@ class InputRules(Guarded):
         self._uses: dict[tuple[bytes, Purpose], dict[Round, _Use]] = {}
 
     def fingerprint(self, context: RoundContext, contribution: Contribution) -> bytes:
-        """Returns a keyed 16-byte print of an input and its model (GMAC under a key of this object only)."""
+        """Returns a keyed 16-byte print of an input and its model (GMAC under a key of this object only).
+
+        Raises:
+            EncodingError: The values are no numbers.
+        """
         values = np.ascontiguousarray(contribution.values)
+        if values.dtype.kind not in "fiu":
+            raise EncodingError(f"expected real numbers, found {values.dtype}")
         metrics = np.ascontiguousarray(contribution.metrics, np.float64)
         stream = Cipher(algorithms.AES(self._key), modes.GCM(bytes(12))).encryptor()
         shape = (values.nbytes, metrics.nbytes, values.dtype.str, str(contribution.weight))
