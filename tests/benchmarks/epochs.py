@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Epochs of the reference program, against the floors, in one run: interleaved, repeated, median and spread.
+
+    python tests/benchmarks/epochs.py [--samples 60000] [--repeats 3] [--parties 2] [--json FILE] [--only NAME ...]
+
+CPU seconds are those of the parties and of the server together, so that a figure can be trusted on a noisy machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from floors import Floors
+from tutorial import BATCH, conv_model, rows
+
+import fedray as sf
+from fedray.data.ndarray import load
+from fedray.ml.nn import FLModel
+from fedray.security.aggregation import PlainAggregator, SecureAggregator
+
+PARAMETERS = 34_826
+NAMES = ("alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi")
+
+
+def stopwatch() -> tuple[Any, list[float]]:
+    """Returns a Keras callback that times epochs, and the list it writes seconds to."""
+    from keras.callbacks import LambdaCallback
+
+    begun, seconds = [0.0], list[float]()
+
+    def start(*_: Any) -> None:
+        begun[0] = time.perf_counter()
+
+    def stop(*_: Any) -> None:
+        seconds.append(time.perf_counter() - begun[0])
+
+    return LambdaCallback(on_epoch_begin=start, on_epoch_end=stop), seconds
+
+
+def cpu_seconds() -> float:
+    """Returns this process's CPU time; runs inside a party."""
+    return time.process_time()
+
+
+class Contender:
+    """One way to train, its model made once."""
+
+    def __init__(self, aggregator: Any, devices: list[sf.PYU], server: sf.PYU, arrays: Any, frequency: int) -> None:
+        self._model = FLModel(server, devices, conv_model, aggregator, random_seed=1)
+        self._arrays, self._frequency = arrays, frequency
+        self._processes = [*devices, server]
+
+    def epoch(self, number: int) -> tuple[float, float]:
+        """Returns wall seconds of one epoch, and CPU seconds of all parties and the server."""
+        (watch, seconds), before = stopwatch(), self._cpu()
+        self._model.fit(
+            *self._arrays,
+            batch_size=BATCH,
+            epochs=number + 1,
+            initial_epoch=number,
+            aggregate_freq=self._frequency,
+            verbose=0,
+            callbacks=[watch],
+        )
+        return seconds[0], self._cpu() - before
+
+    def _cpu(self) -> float:
+        return sum(sf.reveal([device(cpu_seconds)() for device in self._processes]))
+
+
+def contenders(devices: list[sf.PYU], server: sf.PYU, samples: int) -> dict[str, Contender]:
+    """Returns every way to train, by name."""
+    parts = len(devices)
+    shares = {device: device(rows, num_returns=2)(part, parts, samples) for part, device in enumerate(devices)}
+    arrays = tuple(load({device: share[place] for device, share in shares.items()}) for place in (0, 1))
+    every = -(-(samples // parts) // BATCH)
+    kinds = {
+        "plain, every batch": (PlainAggregator, 1),
+        "secure, every batch": (SecureAggregator, 1),
+        "secure, every 10 batches": (SecureAggregator, 10),
+        "secure, once an epoch": (SecureAggregator, every),
+    }
+    return {
+        name: Contender(make(server, devices), devices, server, arrays, frequency)
+        for name, (make, frequency) in kinds.items()
+    }
+
+
+def measure(parties: int, samples: int, repeats: int, only: list[str]) -> dict[str, dict[str, Any]]:
+    """Returns wall and CPU seconds of every repeat, by contender, after an epoch each that is not counted."""
+    floors = Floors(parties, samples, PARAMETERS)
+    sf.init([*NAMES[:parties], "server"], address="local", seed=1, threads=1)
+    devices, server = [sf.PYU(name) for name in NAMES[:parties]], sf.PYU("server")
+    runs: dict[str, Any] = {
+        kind: lambda number, kind=kind: floors.epoch(kind, number) for kind in ("free", "synchronous")
+    }
+    runs |= {name: c.epoch for name, c in contenders(devices, server, samples).items() if not only or name in only}
+    found: dict[str, dict[str, Any]] = {name: {"wall": [], "cpu": []} for name in runs}
+    for number in range(repeats + 1):
+        for name, run in runs.items():
+            wall, cpu = run(number)
+            if number:
+                found[name]["wall"].append(wall)
+                found[name]["cpu"].append(cpu)
+    floors.stop()
+    sf.shutdown()
+    return found
+
+
+def table(found: Mapping[str, Mapping[str, Any]], parties: int) -> str:
+    """Returns the figures as Markdown, with ratios to both floors of the same run."""
+    medians = {name: {k: statistics.median(v) for k, v in times.items()} for name, times in found.items()}
+    free, synchronous = medians["free"], medians["synchronous"]
+    lines = [
+        f"| {parties} parties | s an epoch | spread | of free | of synchronous | CPU s | CPU of synchronous |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, m in medians.items():
+        spread = f"{min(found[name]['wall']):.2f} to {max(found[name]['wall']):.2f}"
+        ratios = f"{m['wall'] / free['wall']:.3f} | {m['wall'] / synchronous['wall']:.3f}"
+        lines.append(
+            f"| {name} | {m['wall']:.2f} | {spread} | {ratios} | {m['cpu']:.1f} | {m['cpu'] / synchronous['cpu']:.3f} |"
+        )
+    return "\n".join(lines)
+
+
+def machine() -> dict[str, Any]:
+    """Returns what the figures were taken on."""
+    import os
+
+    return {
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+        "numpy": np.__version__,
+    }
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--samples", type=int, default=60_000)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--parties", type=int, nargs="+", default=[2])
+    parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    results = {}
+    for parties in arguments.parties:
+        found = measure(parties, arguments.samples, arguments.repeats, arguments.only)
+        results[str(parties)] = found
+        print(table(found, parties), flush=True)
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"machine": machine(), "epochs": results}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
