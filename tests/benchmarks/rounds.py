@@ -3,8 +3,8 @@
 
     python tests/benchmarks/rounds.py [--parameters 35000 1000000 10000000 100000000] [--repeats 3] [--json FILE]
 
-Two parties and a server. The model looks up one row, so its step costs next to nothing. The bare exchange is three plain
-Ray actors that send as many bytes and wait for each other in the same way; it computes nothing. Beside it stands what
+Two parties and a server. The model looks up one row, so its step costs next to nothing. The bare exchange is three
+plain Ray actors that send as many bytes and wait for each other in the same way; it computes nothing. Beside it stands what
 cannot be avoided: the hand-written loops of masking.py for a party's encoding and masks and the server's additions.
 """
 
@@ -132,20 +132,18 @@ def main() -> None:
     arguments = parser.parse_args()
     sf.init(["alice", "bob", "server"], address="local", seed=1)
     parties, server = [sf.PYU("alice"), sf.PYU("bob")], sf.PYU("server")
-    print(
-        "| parameters | exchange ms | cryptography ms | plain ms | secure ms | secure / exchange | secure / both | CPU ms |"
-    )
-    print("|---|---|---|---|---|---|---|---|")
+    columns = ["parameters", "exchange ms", "cryptography ms", "plain ms", "secure ms"]
+    columns += ["secure / exchange", "secure / both", "CPU ms"]
+    print("| " + " | ".join(columns) + " |")
+    print("|" + "---|" * len(columns))
     results = []
     for words in arguments.parameters:
         r = measure(words, arguments.repeats, parties, server)
         results.append(r)
-        floor = r["exchange"] + r["cryptography"]
-        print(
-            f"| {r['words']:,} | {r['exchange']:.2f} | {r['cryptography']:.2f} | {r['plain']:.2f} | {r['secure']:.2f} | "
-            f"{r['secure'] / r['exchange']:.2f} | {r['secure'] / floor:.2f} | {r['secure cpu']:.2f} |",
-            flush=True,
-        )
+        both = r["exchange"] + r["cryptography"]
+        figures = [r["exchange"], r["cryptography"], r["plain"], r["secure"]]
+        figures += [r["secure"] / r["exchange"], r["secure"] / both, r["secure cpu"]]
+        print(f"| {r['words']:,} | " + " | ".join(f"{figure:.2f}" for figure in figures) + " |", flush=True)
     sf.shutdown()
     if arguments.json:
         arguments.json.write_text(json.dumps({"machine": machine(), "rounds": results}, indent=1))
