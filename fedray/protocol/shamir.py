@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from itertools import combinations, islice
+from itertools import accumulate, combinations, islice
 from math import prod
 
 from fedray.errors import EncodingError, ProtocolError
@@ -125,13 +125,21 @@ def _combine(places: tuple[int, ...], values: Sequence[int]) -> bytes | None:
 
 @lru_cache(maxsize=512)
 def _weights_at(places: tuple[int, ...], target: int) -> tuple[int, ...]:
-    """Lagrange weights: the value at `target` is the weighted sum of the values at `places`."""
-    weights = []
-    for x in places:
-        above = prod(target - z for z in places if z != x)
-        below = prod(x - z for z in places if z != x)
-        weights.append(above * pow(below, -1, PRIME) % PRIME)
-    return tuple(weights)
+    """Lagrange weights: the value at `target`, which is none of `places`, is the weighted sum of the values there."""
+    full = prod(target - z for z in places)
+    below = [prod(x - z for z in places if z != x) * (target - x) % PRIME for x in places]
+    return tuple(full * inverse % PRIME for inverse in _inverses(below))
+
+
+def _inverses(values: Sequence[int]) -> list[int]:
+    """Inverses of all values at the price of one, and three products each."""
+    running = list(accumulate(values, lambda a, b: a * b % PRIME))
+    inverse, found = pow(running[-1], -1, PRIME), [0] * len(values)
+    for place in range(len(values) - 1, 0, -1):
+        found[place] = inverse * running[place - 1] % PRIME
+        inverse = inverse * values[place] % PRIME
+    found[0] = inverse
+    return found
 
 
 def _strangers(values: Mapping[int, int], subset: tuple[int, ...]) -> frozenset[int]:
