@@ -256,7 +256,7 @@ class Masked:
         Raises:
             EncodingError: It is not such a message.
         """
-        data = _as_bytes(message)
+        data = as_bytes(message)
         if len(data) < _HEADER.size:
             raise EncodingError(f"masked: expected at least {_HEADER.size} bytes, found {len(data)}")
         count, *fields, payload = _HEADER.unpack(data[: _HEADER.size].tobytes())
@@ -268,8 +268,12 @@ class Masked:
         return cls(sid, vid, number, index, ctx, data[_HEADER.size :].view(f"<u{bits // 8}"))
 
 
-def _as_bytes(message: Message) -> NDArray[np.uint8]:
-    """Returns a message as uint8[n] without copying it."""
+def as_bytes(message: Message) -> NDArray[np.uint8]:
+    """Returns a message as uint8[n] without copying it.
+
+    Raises:
+        EncodingError: It is neither bytes nor a contiguous uint8[n].
+    """
     if isinstance(message, bytes):
         return np.frombuffer(message, np.uint8)
     if not isinstance(message, np.ndarray) or message.dtype != np.uint8 or message.ndim != 1:

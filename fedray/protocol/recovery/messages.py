@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.errors import EncodingError
-from fedray.protocol.messages import HASH_BYTES, LABEL, SIGNATURE_BYTES, Words, _as_bytes, dec, digest, enc
+from fedray.protocol.messages import HASH_BYTES, LABEL, SIGNATURE_BYTES, Words, as_bytes, dec, digest, enc
 from fedray.protocol.shamir import SHARE_BYTES, check_share
 from fedray.types import Message
 
@@ -32,7 +32,7 @@ def purpose_of(message: Message) -> str:
     Raises:
         EncodingError: It has no label.
     """
-    data = _as_bytes(message)[:_LABEL_WITHIN].tobytes()
+    data = as_bytes(message)[:_LABEL_WITHIN].tobytes()
     size = int.from_bytes(data[4:8], "big")
     label = data[8 : 8 + size]
     if not label.startswith(LABEL.encode()) or not label.isascii():
@@ -292,7 +292,7 @@ class MaskedInput:
         Raises:
             EncodingError: It is not such a message.
         """
-        data = _as_bytes(message)
+        data = as_bytes(message)
         if len(data) < _HEADER.size:
             raise EncodingError(f"masked input: expected at least {_HEADER.size} bytes, found {len(data)}")
         count, *fields, payload = _HEADER.unpack(data[: _HEADER.size].tobytes())
