@@ -25,6 +25,7 @@ from fedray.party.batches import cut
 from fedray.party.context import PartyContext, Reply
 from fedray.party.contributor import Contributor
 from fedray.party.egress import Kind
+from fedray.party.measures import from_words, to_words, word_names
 from fedray.party.orders import Answer, EvaluateOrder, settings
 from fedray.protocol.scheme import Contribution, Manifest, RoundContext
 from fedray.types import Key, PartyName, Value, Vector
@@ -149,9 +150,11 @@ class ModelHolder(Contributor):
         manifest = evaluate_manifest(self._facts, order.metric_bound)
         context = RoundContext(order.number, self._model_hash(), settings(order), manifest, "evaluate")
         nothing = np.empty(0, self._global.dtype)
-        answer = self._exchange("evaluate", context, Contribution(nothing, 0, metrics.flatten(local)))
+        measured = to_words(metrics.flatten(local), order.metric_bound)
+        answer = self._exchange("evaluate", context, Contribution(nothing, 0, measured))
+        sums = None if answer.metrics is None else from_words(answer.metrics, order.metric_bound)
         done = int(answer.verdict in ("opened", "missed"))
-        return self._report(local, answer.metrics, done, answer.reason if answer.verdict == "renew" else "")
+        return self._report(local, sums, done, answer.reason if answer.verdict == "renew" else "")
 
     def predict(self, x: Value, batch_size: int) -> NDArray[Any]:
         """Returns the model's outputs for this party's rows; they stay in the party."""
@@ -188,4 +191,4 @@ class ModelHolder(Contributor):
 
 def evaluate_manifest(facts: ModelFacts, metric_bound: int) -> Manifest:
     """Returns what the words of an evaluation round mean: metrics only."""
-    return Manifest((), facts.evaluate_words, metric_bound, weighted=False)
+    return Manifest((), word_names(facts.evaluate_words), metric_bound, weighted=False)

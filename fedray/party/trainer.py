@@ -20,6 +20,7 @@ from fedray.errors import ProtocolError
 from fedray.metrics import Metric
 from fedray.party.context import PartyContext, Reply
 from fedray.party.holder import ModelHolder
+from fedray.party.measures import from_words, to_words, word_names
 from fedray.party.orders import Answer, TrainOrder, settings
 from fedray.protocol.scheme import Contribution, Manifest, RoundContext, Tensor
 from fedray.strategies import State, Strategy, make_strategy
@@ -112,7 +113,7 @@ class Trainer(ModelHolder):
         context = RoundContext(order.number + place, self._model_hash(), bound, manifest)
         with self._unless_opened() as kept:
             payload, weight = self._update(batches)
-            measured = self._measure() if report else np.zeros(len(manifest.metrics))
+            measured = self._measure(order) if report else np.zeros(len(manifest.metrics))
             call = f"train round {context.number}"
             answer = self._exchange(call, context, Contribution(payload, weight, measured))
             if answer.verdict == "opened":
@@ -121,7 +122,7 @@ class Trainer(ModelHolder):
         if answer.verdict == "opened":
             before = self._global
             self._take(answer)
-            segment.sums = answer.metrics if report else None
+            segment.sums = self._opened(answer, order) if report else None
             if np.array_equal(before, self._global):
                 segment.renew = "the round left the model as it was, and no session trains twice on one model"
         elif answer.verdict == "missed":
@@ -178,18 +179,21 @@ class Trainer(ModelHolder):
                 "with; use on_dropout='recover' for rounds this long"
             )
 
-    def _measure(self) -> NDArray[np.float64]:
+    def _opened(self, answer: Answer, order: TrainOrder) -> NDArray[np.float64] | None:
+        return None if answer.metrics is None else from_words(answer.metrics, order.metric_bound)
+
+    def _measure(self, order: TrainOrder) -> NDArray[np.float64]:
         """Adds what was measured since the last segment to the epoch's metrics, and returns their words."""
         taken = self._backend.take_metrics()
         if self._measured:
             merged = {metric.name: metric for metric in metrics.merge([self._measured, taken])}
             taken = self._backend.finish([merged.get(metric.name, metric) for metric in taken])
         self._measured = taken
-        return metrics.flatten(taken)
+        return to_words(metrics.flatten(taken), order.metric_bound)
 
     def _report_alone(self, segment: _Segment) -> None:
         """Sums the epoch's metrics in a round of their own, where no opened round carried them."""
-        order, measured = segment.order, self._measure()
+        order, measured = segment.order, self._measure(segment.order)
         manifest = report_manifest(self._facts, order.metric_bound)
         for number in range(order.number + len(order.spans), order.number + len(order.spans) + len(order.sizes)):
             context = RoundContext(number, self._model_hash(), segment.settings, manifest, "evaluate")
@@ -198,7 +202,7 @@ class Trainer(ModelHolder):
             if answer.verdict == "renew":
                 segment.renew = answer.reason
             if answer.verdict != "abandoned":
-                segment.sums = answer.metrics
+                segment.sums = self._opened(answer, order)
                 return
 
     def _holders(self, order: TrainOrder, place: int) -> int:
@@ -230,9 +234,9 @@ class Trainer(ModelHolder):
 def train_manifest(facts: ModelFacts, metric_bound: int) -> Manifest:
     """Returns what the words of a training round mean."""
     tensors = zip(facts.spec.names, facts.spec.shapes, facts.spec.dtypes, strict=True)
-    return Manifest(tuple(Tensor(*tensor) for tensor in tensors), facts.train_words, metric_bound)
+    return Manifest(tuple(Tensor(*tensor) for tensor in tensors), word_names(facts.train_words), metric_bound)
 
 
 def report_manifest(facts: ModelFacts, metric_bound: int) -> Manifest:
     """Returns what the words of a round of training metrics alone mean."""
-    return Manifest((), facts.train_words, metric_bound, weighted=False)
+    return Manifest((), word_names(facts.train_words), metric_bound, weighted=False)
