@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedray.errors import ProtocolError
@@ -12,12 +12,14 @@ from fedray.party.context import PartyContext, Reply
 from fedray.party.egress import Kind
 from fedray.party.key_supply import KeySupply
 from fedray.party.orders import Answer
+from fedray.party.sharer import Sharer
 from fedray.protocol.config import Config
 from fedray.protocol.keys import Roster
 from fedray.protocol.memory import ModelMemory
 from fedray.protocol.policy import Policy
 from fedray.protocol.scheme import BatchedShield, Contribution, RoundContext, Shield
 from fedray.protocol.schemes import SCHEMES
+from fedray.protocol.sharing import SharingShield
 from fedray.types import Key, PartyName
 
 
@@ -43,13 +45,16 @@ class Contributor:
         self._batch_length = 0
         self._lock = threading.Lock()  # keys of later rounds are prepared beside the round under way
         self._key_supply = KeySupply(None, 0, self._lock, self._relay)
+        self._compute: Mapping[PartyName, Key] = {}
+        self._sharer: Sharer | None = None
 
-    def hello(self, config: bytes, names: Sequence[PartyName]) -> Reply:
+    def hello(self, config: bytes, names: Sequence[PartyName], compute: Mapping[PartyName, Key]) -> Reply:
         """Checks a proposed Config against this party's own policy and roster, and returns the signed Hello.
 
         Args:
             config: The Config's bytes.
-            names: The contributing parties; their keys come from this party's own roster.
+            names: The parties of the session; their keys come from this party's own roster.
+            compute: Compute party -> key of its `ComputeEnd`; empty where the server sums.
 
         Raises:
             ProtocolError: The Config asks for less protection than this party's policy demands.
@@ -60,7 +65,8 @@ class Contributor:
         proposed = Config.decode(config)
         scheme = SCHEMES[proposed.part]
         self._kind = Kind.MASKED if scheme.protected else Kind.RAW
-        self.members, self._batch_length = roster.names, proposed.batch
+        self.members, self._batch_length = proposed.owners or roster.names, proposed.batch
+        self._compute, self._sharer = compute, None
         self._shield = scheme.shield(proposed, self._context.name, self._context.identity, roster, Policy(), memory)
         return Reply(Kind.HELLO, self._shield.hello())
 
@@ -74,6 +80,8 @@ class Contributor:
         shield.start(confirms)
         batched = shield if isinstance(shield, BatchedShield) else None
         self._key_supply = KeySupply(batched, self._batch_length, self._lock, self._relay)
+        if isinstance(shield, SharingShield):
+            self._sharer = Sharer(self._context, shield, self._compute, self._combiner)
 
     def _relay(self, batch: int, message: bytes) -> Answer:
         answer: Answer = self._send(f"keys of batch {batch}", ("set up", batch, message), Kind.SHARE)
@@ -89,6 +97,9 @@ class Contributor:
             ProtocolError: The segment was given up, or the others went on without this party.
             EncodingError: A value is not finite or exceeds its bound.
         """
+        if self._sharer is not None:
+            opened, self.members = self._sharer.exchange(call, context, contribution)
+            return opened
         refusal = self._key_supply.cover(context.number)
         if refusal is not None:
             return refusal

@@ -15,6 +15,7 @@ from fedray.protocol.masking import MaskingShield
 from fedray.protocol.plain import PlainShield
 from fedray.protocol.recovery import RecoveryServer, RecoveryShield
 from fedray.protocol.scheme import Collector, Manifest, Shield, View
+from fedray.protocol.sharing import SharingCoordinator, SharingShield
 from fedray.types import PartyName, Round
 
 
@@ -108,4 +109,5 @@ SCHEMES: Mapping[str, Scheme] = {
     "masking": Scheme(MaskingShield, RingCoordinator),
     "plain": Scheme(PlainShield, RingCoordinator, protected=False),
     "recovery": Scheme(RecoveryShield, RecoveryServer),
+    "sharing": Scheme(SharingShield, SharingCoordinator),
 }

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from fedray.party.combiner import Combiner
+from fedray.party.compute import ComputeEnd
 from fedray.party.orders import Expect
 from fedray.protocol.config import Config
 from fedray.protocol.scheme import Manifest
@@ -29,18 +30,28 @@ class SumSession:
         server: The party that sums.
         strategy: Name and parameters of the one whose server half the combiner runs; None for plain sums.
         round_timeout: Seconds that one exchange of a round may take after its first message.
+        compute: Compute parties, where owners send shares to them and they send sums to the server.
 
     Attributes:
         config: What the open session agreed on; None where none is open.
-        parties: Who takes part in it and has not been lost.
+        parties: Who contributes to it and has not been lost.
+        compute: Compute party -> key of its `ComputeEnd`.
     """
 
     def __init__(
-        self, session: Session, server: PartyName, strategy: NamedStrategy | None, round_timeout: float
+        self,
+        session: Session,
+        server: PartyName,
+        strategy: NamedStrategy | None,
+        round_timeout: float,
+        compute: Sequence[PartyName] = (),
     ) -> None:
         self.session = session
         self.server = server
         self.combiner = session.serve(server, Combiner, strategy, round_timeout)
+        self.compute: dict[PartyName, Key] = {
+            party: session.serve(party, ComputeEnd, server, self.combiner, round_timeout) for party in compute
+        }
         self._services: dict[PartyName, Key] = {}
         self.config: Config | None = None
         self.parties: tuple[PartyName, ...] = ()
@@ -56,24 +67,30 @@ class SumSession:
 
         Args:
             config: What the server proposes.
-            parties: Who takes part, in roster order; None for all.
+            parties: Who contributes, in roster order; None for all.
 
         Raises:
             ProtocolError: A party refuses the Config, or a signature is wrong.
             PartyLost: A party's process has ended.
         """
         self.config, self.parties = None, tuple(self._services) if parties is None else tuple(parties)
-        names, proposed = list(self.parties), config.encode()
-        hellos = list(self.ask_all("hello", proposed, names).values())
-        confirms = list(self.ask_all("confirm", hellos).values())
-        self.ask_all("start", confirms)
+        members = self.compute | {party: self._services[party] for party in self.parties}
+        members = dict(sorted(members.items(), key=lambda item: item[0].encode()))
+        names, proposed = list(members), config.encode()
+        hellos = self._ask(members, "hello", proposed, names, self.compute)
+        confirms = self._ask(members, "confirm", hellos)
+        self._ask(members, "start", confirms)
+        self._ask(self.compute, "begin", proposed, names, self.compute)
         self.session.get([self.session.tell(self.server, self.combiner, "begin", proposed, names, hellos, confirms)])
         self.config, self._next = config, 0
 
     def ask_all(self, method: str, *args: Any) -> dict[PartyName, Any]:
         """Asks every party's service the same and returns the answers, in roster order."""
-        refs = [self.session.ask(party, self._services[party], method, *args) for party in self.parties]
-        return dict(zip(self.parties, self.session.get(refs), strict=True))
+        services = {party: self._services[party] for party in self.parties}
+        return dict(zip(services, self._ask(services, method, *args), strict=True))
+
+    def _ask(self, services: Mapping[PartyName, Key], method: str, *args: Any) -> list[Any]:
+        return self.session.get([self.session.ask(party, key, method, *args) for party, key in services.items()])
 
     def announce(self, manifest: Manifest, count: int, *, train: bool, report: Manifest | None = None) -> Round:
         """Tells the server which rounds come next and returns the number of the first.
@@ -86,7 +103,10 @@ class SumSession:
         """
         first = self._next
         order = Expect(first, count, manifest, "train" if train else "sum", report)
-        self.session.get([self.session.tell(self.server, self.combiner, "expect", order)])
+        told = [self.session.tell(self.server, self.combiner, "expect", order)]
+        spare = len(self.parties)
+        told += [self.session.tell(party, key, "expect", order, spare) for party, key in self.compute.items()]
+        self.session.get(told)
         self._next += count + (len(self.parties) if report is not None else 0)
         return first
 
@@ -105,7 +125,8 @@ class SumSession:
             FedRayError: What the first failing party raised. The others have put back the round under way.
         """
         calls = {party: self.session.ask(party, self._services[party], method, order) for party in self.parties}
-        watch = Supervision(self.session, (self.server, self.combiner), calls, on_round or (lambda _: None))
+        server = (self.server, self.combiner)
+        watch = Supervision(self.session, server, calls, on_round or (lambda _: None), self.compute)
         try:
             outcome = watch.run()
         except BaseException:

@@ -43,6 +43,7 @@ class Supervision:
         combiner: The server and the key of its combiner.
         calls: Each party's segment.
         on_round: Called with the number of rounds that are over.
+        compute: Compute party -> key of its `ComputeEnd`: none of them may be lost.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Supervision:
         combiner: tuple[PartyName, Key],
         calls: Mapping[PartyName, Ref],
         on_round: Callable[[int], None],
+        compute: Mapping[PartyName, Key] | None = None,
     ) -> None:
         self._session = session
         self._server, self._combiner = combiner
@@ -64,6 +66,8 @@ class Supervision:
         self._on_round = on_round
         self._progress = Progress(0)
         self._news: Ref | None = None
+        self._compute = dict(compute or {})
+        self._alive: dict[PartyName, Ref] = {}
 
     def run(self) -> Outcome:
         """Returns when every party has reported, or is lost or late without stopping the others.
@@ -88,7 +92,10 @@ class Supervision:
     def _step(self) -> None:
         if self._news is None and self._failure is None:
             self._news = self._session.watch(self._server, self._combiner, self._progress.done)
-        watched = [*self._pending.values(), *([self._news] if self._news is not None else [])]
+        if self._failure is None:
+            for party in self._compute.keys() - self._alive.keys() - self._pending.keys():
+                self._alive[party] = self._session.watch(party, self._compute[party])
+        watched = [*self._pending.values(), *self._alive.values(), *([self._news] if self._news is not None else [])]
         left = None if self._deadline is None else max(self._deadline - time.monotonic(), 0.0)
         done = self._session.wait(watched, timeout=left, first=True)
         if not done:
@@ -96,8 +103,16 @@ class Supervision:
         if self._news is not None and self._news in done:
             news, self._news = self._news, None
             self._read(news)
+        for party in [party for party, ref in self._alive.items() if ref in done]:
+            self._check_alive(self._alive.pop(party))
         for party in [party for party, ref in self._pending.items() if ref in done]:
             self._collect(party, self._pending.pop(party))
+
+    def _check_alive(self, ref: Ref) -> None:
+        try:
+            self._session.get([ref])
+        except FedRayError as error:
+            self._fail(error)
 
     def _read(self, news: Ref) -> None:
         try:
@@ -115,7 +130,7 @@ class Supervision:
         try:
             (self._reports[party],) = self._session.get([ref])
         except PartyLost as error:
-            if error.party == self._server or self._failure is not None:
+            if error.party in (self._server, *self._compute) or self._failure is not None:
                 self._fail(error)
             else:
                 self._lost[party] = error
@@ -158,3 +173,6 @@ class Supervision:
 
     def _tell(self, method: str, *args: Any) -> None:
         self._session.tell(self._server, self._combiner, method, *args)
+        if method != "stop":
+            for party, key in self._compute.items():
+                self._session.tell(party, key, method, *args)

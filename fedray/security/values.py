@@ -28,6 +28,7 @@ class Summing(Protocol):
 
     server: PYU
     participants: tuple[PYU, ...]
+    compute: tuple[PartyName, ...]
     round_timeout: float
 
     def config(self, session: Session, encoding: Encoding) -> Config:
@@ -110,7 +111,8 @@ class ValueSums:
     def _services(self, session: Session) -> tuple[SumSession, dict[PartyName, Key]]:
         if self._session is not session:
             aggregator = self._aggregator
-            self._sums = SumSession(session, aggregator.server.name, None, aggregator.round_timeout)
+            server, timeout = aggregator.server.name, aggregator.round_timeout
+            self._sums = SumSession(session, server, None, timeout, aggregator.compute)
             self._summands = {
                 party.name: session.serve(party.name, Summand, aggregator.server.name, self._sums.combiner)
                 for party in aggregator.participants

@@ -52,7 +52,7 @@ class Kit:
 
     def expect(self, manifest, first=0, count=100):
         for node in self.nodes.values():
-            node.expect(first, count, manifest.words)
+            node.expect((range(first, first + count), manifest.words))
 
     def send(self, owner, context, contribution, to=None):
         for name, message in self.shields[owner].protect(context, contribution).items():

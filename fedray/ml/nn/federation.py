@@ -76,13 +76,14 @@ class Federation:
         self._aggregator = aggregator
         self._devices = tuple(devices)
         self.strategy = (strategy.name, dict(strategy.parameters))
-        self._sums = SumSession(session, aggregator.server.name, self.strategy, aggregator.round_timeout)
+        server, timeout = aggregator.server.name, aggregator.round_timeout
+        self._sums = SumSession(session, server, self.strategy, timeout, aggregator.compute)
         arguments = (aggregator.server.name, self._sums.combiner, backend, builder, seed, local_metrics, self.strategy)
         self._trainers: dict[PartyName, Key] = {
             party.name: session.serve(party.name, Trainer, *arguments) for party in aggregator.participants
         }
         self._sums.add(self._trainers)
-        for party, key in [*self._trainers.items(), (aggregator.server.name, self._sums.combiner)]:
+        for party, key in [*self._trainers.items(), *self._sums.compute.items(), (server, self._sums.combiner)]:
             weakref.finalize(self, session.release, party, key)
         self._lead = self._devices[0].name
         self._dead: frozenset[PartyName] = frozenset()

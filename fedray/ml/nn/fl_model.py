@@ -60,7 +60,7 @@ class FLModel:
         server: PYU | None = None,
         device_list: Sequence[PYU] = (),
         model: Callable[[], Any] | None = None,
-        aggregator: Aggregator | None = None,
+        aggregator: Aggregator | SPUAggregator | None = None,
         strategy: str = "fed_avg_w",
         backend: str = "tensorflow",
         random_seed: int | None = None,
@@ -323,7 +323,9 @@ def _checked_devices(device_list: Sequence[PYU]) -> tuple[PYU, ...]:
     return devices
 
 
-def _checked_aggregator(server: PYU | None, devices: tuple[PYU, ...], aggregator: Aggregator | None) -> Aggregator:
+def _checked_aggregator(
+    server: PYU | None, devices: tuple[PYU, ...], aggregator: Aggregator | SPUAggregator | None
+) -> Aggregator:
     if server is not None and not isinstance(server, PYU):
         raise PlanError(f"server: expected a PYU, found {type(server).__name__}")
     if aggregator is None:
@@ -331,7 +333,7 @@ def _checked_aggregator(server: PYU | None, devices: tuple[PYU, ...], aggregator
             raise PlanError("server: expected the PYU that sums, or an aggregator that names one; found neither")
         return SecureAggregator(server, devices)
     if isinstance(aggregator, SPUAggregator):
-        raise PlanError("aggregator: training with an SPUAggregator comes with the SPU; use a SecureAggregator")
+        return aggregator.bind(server, devices)
     if not isinstance(aggregator, Aggregator):
         raise PlanError(f"aggregator: expected a SecureAggregator or another aggregator, found {aggregator!r}")
     if server is not None and server != aggregator.server:

@@ -55,22 +55,19 @@ class SharingNode(Guarded):
         self._config, self._name, self._roster, self._sid = config, name, roster, sid
         self._identity, self._channels = identity, channels
         self.place = self._terms.nodes.index(roster.index(name))
-        self._numbers = range(0)
-        self._size = 0
+        self._spans: tuple[tuple[range, int], ...] = ()
         self._turn: Turn | None = None
         self._next: Round = 0
         self._proof: Proof | None = None
 
-    def expect(self, first: Round, count: int, size: int) -> None:
-        """Announces rounds; what is left of an earlier round is erased.
+    def expect(self, *spans: tuple[range, int]) -> None:
+        """Announces rounds in place of those announced before; what is left of an earlier round is erased.
 
         Args:
-            first: Number of the first round.
-            count: How many follow one another.
-            size: Words L of each vector.
+            *spans: Numbers of rounds, and the words L of a vector in them.
         """
         self.fail()
-        self._numbers, self._size = range(max(first, self._next), first + count), size
+        self._spans = spans
 
     def add(self, sender: PartyName, message: Message) -> Round:
         """Adds an owner's share and returns its round; the same message again changes nothing.
@@ -195,6 +192,10 @@ class SharingNode(Guarded):
             raise self._fault(f"round {number} is not the last one it published")
         return self._proof.encode()
 
+    def opened(self) -> tuple[PartyName, ...]:
+        """Returns whose inputs are in the last published sum."""
+        return names_of(self._proof.agreement.members, self._roster) if self._proof is not None else ()
+
     def fail(self) -> None:
         """Erases the round under way, if there is one; nothing of it is ever published or taken again."""
         if self._turn is not None:
@@ -206,11 +207,9 @@ class SharingNode(Guarded):
             raise self._fault(f"{sender}: a share of another session, or for another compute party")
         if header.owner not in owners or self._roster.names[header.owner] != sender:
             raise self._fault(f"{sender}: a share that says it is another owner's")
-        if header.size != self._size or header.bits != self._config.encoding.ring:
-            raise self._fault(
-                f"{sender}: expected {self._size} words of {self._config.encoding.ring} bits, found {header.size} of "
-                f"{header.bits}"
-            )
+        size, bits = self._size(header.number), self._config.encoding.ring
+        if header.size != size or header.bits != bits:
+            raise self._fault(f"{sender}: expected {size} words of {bits} bits, found {header.size} of {header.bits}")
         if (header.form == "seed") != (self._config.compress and self._terms.home(header.owner) != self.place):
             raise self._fault(f"{sender}: a share as {header.form}, which the session's Config does not foresee here")
 
@@ -218,10 +217,20 @@ class SharingNode(Guarded):
         """Returns the round under way, begun if this is the first message of an announced one."""
         if self._turn is not None and self._turn.number == number:
             return self._turn
-        if number not in self._numbers or number < self._next or self._turn is not None:
-            raise self._fault(f"round {number} is over or not announced; its message was dropped unread")
+        self._size(number)
+        if self._turn is not None:
+            raise self._fault(
+                f"round {self._turn.number} is under way; a message for round {number} was dropped unread"
+            )
         self._turn = Turn(number)
         return self._turn
+
+    def _size(self, number: Round) -> int:
+        """Returns the words of a vector in an announced round that is not over."""
+        for numbers, size in self._spans:
+            if number in numbers and number >= self._next:
+                return size
+        raise self._fault(f"round {number} is over or not announced; its message was dropped unread")
 
     def _under_way(self) -> Turn:
         if self._turn is None:

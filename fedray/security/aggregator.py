@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Aggregator: what all ways of summing have in common. Who sums, who contributes, which Config the server proposes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fedray.device import PYU, PYUObject
+from fedray.errors import PlanError
+from fedray.protocol.config import Config, Encoding, Part
+from fedray.protocol.keys import Roster
+from fedray.runtime.session import Session
+from fedray.security.values import DEFAULT_BOUND, ValueSums
+from fedray.types import PartyName
+
+
+@dataclass(frozen=True, slots=True)
+class RoundShape:
+    """What the rounds of a training run are like.
+
+    Attributes:
+        batches: Most local batches of a party in one round.
+        share: Largest share of a party's rows that one round uses, 0 to 1.
+        rounds: Rounds of the run, with those of validation.
+    """
+
+    batches: int
+    share: float
+    rounds: int
+
+
+class Aggregator:
+    """Who sums whose contributions.
+
+    Args:
+        server: The party that sums. It may be a contributor, too: then it learns no more than any server.
+        participants: The contributing parties.
+        round_timeout: Seconds that one exchange of a round may take after its first message.
+
+    Raises:
+        PlanError: An argument cannot work.
+    """
+
+    part: Part
+    compute: tuple[PartyName, ...] = ()
+    """Compute parties, where shares are summed by them and not by the server."""
+
+    def __init__(self, server: PYU, participants: Sequence[PYU], *, round_timeout: float = 300.0) -> None:
+        if not isinstance(server, PYU):
+            raise PlanError(f"server: expected a PYU, found {type(server).__name__}")
+        if isinstance(participants, PYU) or not all(isinstance(party, PYU) for party in participants):
+            raise PlanError(f"participants: expected a list of PYUs, found {participants!r}")
+        names = [party.name for party in participants]
+        if not names or len(set(names)) != len(names):
+            raise PlanError(f"participants: expected every party once, found {names}")
+        if not isinstance(round_timeout, int | float) or not 0 < round_timeout <= 86_400:
+            raise PlanError(f"round_timeout: expected seconds from 0 to 86400, found {round_timeout!r}")
+        self.server = server
+        self.participants = tuple(sorted(participants, key=lambda party: party.name.encode()))
+        self.round_timeout = float(round_timeout)
+        self._values = ValueSums(self)
+
+    def sum(self, data: Sequence[PYUObject], *, bound: float = DEFAULT_BOUND) -> Any:
+        """Opens the sum of one value per participant.
+
+        Args:
+            data: One object of every participant, in any order: an array or number, or lists, tuples and dicts of such.
+                Integers are summed exactly; floats to a fixed point that `bound` decides (2^-32 and finer below it).
+            bound: Largest absolute value of a float; a larger one is an error, never clipped.
+
+        Returns:
+            The sums, nested like the values; floats in their own dtype, integers as int64.
+
+        Raises:
+            PlanError: The objects are not one of each participant.
+            DataError: A party's value cannot be summed, or differs in shape from the others'.
+            EncodingError: A value is not finite, or beyond `bound`.
+        """
+        return self._values.open(data, None, 1.0, bound)
+
+    def average(
+        self,
+        data: Sequence[PYUObject],
+        weights: Sequence[float | PYUObject] | None = None,
+        *,
+        largest_weight: float | None = None,
+        bound: float = DEFAULT_BOUND,
+    ) -> Any:
+        """Opens the weighted average of one value per participant.
+
+        Args:
+            data: As in `sum`; integers are averaged as float64.
+            weights: One per object, in the same order: numbers, or objects of the same participants; None for equal.
+            largest_weight: What no weight exceeds; needed where parties hold the weights.
+            bound: As in `sum`.
+
+        Raises:
+            PlanError: Objects or weights are not one of each participant, or a weight is out of range.
+            DataError: As in `sum`.
+            EncodingError: As in `sum`.
+            ProtocolError: All weights are zero.
+        """
+        chosen: Sequence[float | PYUObject] = [1] * len(data) if weights is None else weights
+        return self._values.open(data, chosen, largest_weight, bound)
+
+    def config(
+        self, session: Session, encoding: Encoding, parties: Sequence[PartyName] = (), shape: RoundShape | None = None
+    ) -> Config:
+        """Returns the Config that the server proposes for a session.
+
+        Args:
+            session: The running session, whose roster names the parties' keys.
+            encoding: How numbers become ring words.
+            parties: Those of the participants that take part; all by default.
+            shape: What the rounds of training are like; None for sums of the user's own values and for evaluation.
+
+        Raises:
+            PlanError: The settings do not fit together.
+        """
+        names = parties or [party.name for party in self.participants]
+        roster = Roster.of({name: session.roster[name] for name in names})
+        config = self._propose(roster, encoding, shape)
+        return config.with_timeouts(config.set_up_timeout, int(self.round_timeout * 1000))
+
+    def _propose(self, roster: Roster, encoding: Encoding, shape: RoundShape | None) -> Config:  # noqa: ARG002
+        return Config.propose(self.part, roster, [self.server.name], encoding)
+
+    def __repr__(self) -> str:
+        names = ", ".join(party.name for party in self.participants)
+        return f"{type(self).__name__}(server={self.server.name}, participants=[{names}])"
