@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from pure.slow_recovery import aes256, vectors, x25519
+from pure.recovery_reference import aes256, vectors, x25519
 
 from fedray.protocol import shamir
 from fedray.protocol.graph import Graph
@@ -22,7 +22,7 @@ from fedray.protocol.recovery.messages import Closed, Survivors, masked_statemen
 from fedray.protocol.recovery.pads import PadScope, RoundSecrets, self_commitment
 from fedray.protocol.recovery.terms import ring_of
 
-SAVED = json.loads((Path(__file__).parent / "recovery_vectors.json").read_text())
+SAVED = json.loads((Path(__file__).parent / "vectors" / "recovery.json").read_text())
 
 
 def pad_of(scope: PadScope, secrets: list[RoundSecrets], party: int) -> Pad:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Part B once more, slowly, from the text of the specification: shares no code with fedray and imports none of it.
 
-    python tests/pure/slow_recovery.py > tests/pure/recovery_vectors.json
+    python tests/pure/recovery_reference.py > tests/pure/vectors/recovery.json
 
 Prints every intermediate value of one round of three parties, of which the last one is called dropped after its masked
 input left. X25519 after RFC 7748, AES after FIPS 197, HKDF after RFC 5869.
