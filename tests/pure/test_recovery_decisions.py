@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import pickle
 import secrets
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from pure.recovery_kit import ALL, Stage, context, contribution, inputs
 
 from fedray.errors import ProtocolError
+from fedray.protocol.recovery import RecoveryCollector, RecoveryServer, RecoveryShield
 
 
 @pytest.fixture(scope="module")
@@ -145,3 +148,34 @@ def test_the_same_input_is_not_summed_over_another_set() -> None:
     assert stage.rehearsal.sum(order[1], inputs()).parties == ALL
     with pytest.raises(ProtocolError, match="the difference would show single inputs"):
         stage.rehearsal.sum(order[2], inputs(but=ALL[3]))
+
+
+def twice(call: Callable[..., Any]) -> Callable[..., Any]:
+    """As a transport does that lost the answer: the same call again, which must get the same answer."""
+
+    def again(*arguments: Any) -> Any:
+        first, second = call(*arguments), call(*arguments)
+        assert [bytes(m) for m in messages(first)] == [bytes(m) for m in messages(second)]
+        return first
+
+    return again
+
+
+def messages(answer: Any) -> list[Any]:
+    return list(answer.values()) if isinstance(answer, dict) else [] if answer is None else [answer]
+
+
+def test_every_message_may_arrive_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    for of, names in [
+        (RecoveryShield, ["hello", "confirm", "prepare", "absorb", "protect", "reply", "close"]),
+        (RecoveryServer, ["add_set_up"]),
+        (RecoveryCollector, ["add"]),
+    ]:
+        for name in names:
+            monkeypatch.setattr(of, name, twice(getattr(of, name)))
+    stage = Stage()
+    for number, silent in enumerate(ALL):
+        assert len(stage.rehearsal.sum(context(number), inputs(), {silent}).parties) == 4
+    stage.rehearsal.prepare(4)
+    assert stage.rehearsal.sum(context(4), inputs(but=ALL[1])).parties == (ALL[0], ALL[2], ALL[3])
+    assert stage.shields[ALL[1]].close(4)
