@@ -49,7 +49,7 @@ def world(start, rows=(30, 30), address="inline", x=X, y=Y, **settings) -> World
     return World(devices, sf.PYU("server"), parts, xs, ys)
 
 
-def softmax(optimizer="sgd", metrics=("accuracy",), rate=RATE):
+def softmax(optimizer="sgd", metrics=("accuracy",), rate=RATE, **compiled):
     """One dense layer, 4 -> 3: a model whose gradient fits on a line of NumPy."""
 
     def builder():
@@ -57,7 +57,7 @@ def softmax(optimizer="sgd", metrics=("accuracy",), rate=RATE):
 
         model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="softmax")])
         made = keras.optimizers.get({"class_name": optimizer, "config": {"learning_rate": rate}})
-        model.compile(loss="categorical_crossentropy", optimizer=made, metrics=list(metrics))
+        model.compile(loss="categorical_crossentropy", optimizer=made, metrics=list(metrics), **compiled)
         return model
 
     return builder

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each strategy makes of the weights, against the same training written out in NumPy and in stock Keras."""
+
+import numpy as np
+import pytest
+from inline.federated import as_bytes, by_hand, softmax, weights_of, world
+from inline.keras_models import X, Y, noisy
+
+from fedray.ml.nn.plan import plan_fit
+from fedray.security.aggregation import PlainAggregator, SecureAggregator
+
+
+def close(model, expected, atol=2e-6):
+    for found, wanted in zip(weights_of(model), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=atol)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "parameters"),
+    [("fed_avg_w", {}), ("fed_avg_g", {}), ("fed_avg_u", {}), ("fed_prox", {"mu": 0.7})],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_each_strategy_is_the_textbooks_and_masks_change_no_bit(start, strategy, parameters):
+    fed = world(start, rows=(33, 15, 12))
+    finals = []
+    for aggregator in (SecureAggregator, PlainAggregator):
+        summing = aggregator(fed.server, fed.devices)
+        model = fed.model(aggregator=summing, strategy=strategy, strategy_parameters=parameters)
+        first = weights_of(model)
+        model.fit(fed.x, fed.y, epochs=2, batch_size=8, aggregate_freq=2, verbose=0)
+        hand = by_hand(first, fed.parts, strategy=strategy, **parameters, epochs=2, batch_size=8, aggregate_freq=2)
+        close(model, hand)
+        finals.append(as_bytes(model))
+    assert finals[0] == finals[1]
+
+
+def test_one_round_of_equal_parties_is_the_mean_of_their_weights(start):
+    fed = world(start)
+    model = fed.model()
+    first = weights_of(model)
+    model.fit(fed.x, fed.y, batch_size=30, verbose=0)
+    alone = [by_hand(first, [part], batch_size=30) for part in fed.parts]
+    close(model, [(a + b) / 2 for a, b in zip(*alone, strict=True)])
+
+
+def test_averaging_gradients_is_one_step_on_the_joint_batch(start):
+    fed = world(start, rows=(40, 20))
+    model = fed.model(softmax("adam"), strategy="fed_avg_g")
+    stock = model.global_model()
+    model.fit(fed.x, fed.y, batch_size=40, epochs=3, verbose=0)
+    for _ in range(3):
+        stock.train_on_batch(X, Y)
+    close(model, stock.get_weights(), atol=1e-5)
+
+
+def test_prox_pulls_towards_the_global_weights_of_each_round(start):
+    fed = world(start, rows=(30, 30))
+    moved = []
+    for mu in (0.0, 1.5):
+        model = fed.model(strategy="fed_prox", strategy_parameters={"mu": mu})
+        first = weights_of(model)
+        model.fit(fed.x, fed.y, batch_size=3, aggregate_freq=10, epochs=2, verbose=0)
+        close(model, by_hand(first, fed.parts, mu=mu, batch_size=3, aggregate_freq=10, epochs=2))
+        moved.append(sum(float(np.sum((a - b) ** 2)) for a, b in zip(weights_of(model), first, strict=True)))
+    assert moved[1] < 0.8 * moved[0]
+
+
+def test_optimizer_state_stays_with_its_party(start):
+    """Two stock Keras models with Adam, averaged by hand after every round."""
+    fed = world(start)
+    model = fed.model(softmax("adam"))
+    first = weights_of(model)
+    model.fit(fed.x, fed.y, batch_size=10, epochs=2, verbose=0)
+    plan = plan_fit({"alice": 30, "bob": 30}, seed=3, batch_size=10, epochs=2)
+    locals_ = [softmax("adam")() for _ in fed.parts]
+    center = first
+    for segment in plan:
+        for one in segment.rounds:
+            for name, (x, y), local in zip(("alice", "bob"), fed.parts, locals_, strict=True):
+                local.set_weights(center)
+                for step in plan.sampling.deal(name, 30, segment.epoch)[one.start : one.stop]:
+                    for batch in step:
+                        local.train_on_batch(x[batch.rows], y[batch.rows])
+            center = [np.mean(pair, axis=0) for pair in zip(*(local.get_weights() for local in locals_), strict=True)]
+    close(model, center, atol=1e-5)
+
+
+@pytest.mark.parametrize("strategy", ["fed_avg_w", "fed_avg_u", "fed_avg_g", "fed_prox"])
+def test_statistics_of_batch_normalisation_are_averaged(start, strategy):
+    fed = world(start, rows=(40, 20))
+    model = fed.model(noisy, strategy=strategy)
+    model.fit(fed.x, fed.y, batch_size=40, epochs=1, verbose=0)
+    stock = model.global_model()
+    layer = stock.layers[1]
+    kernel, bias = noisy_start(fed, strategy)
+    means = [(x @ kernel + bias).mean(axis=0) for x, _ in fed.parts]
+    expected = 0.01 * (40 * means[0] + 20 * means[1]) / 60  # the moving mean starts at 0, momentum is 0.99
+    np.testing.assert_allclose(layer.moving_mean.numpy(), expected, atol=1e-6)
+    assert np.isfinite(model.evaluate(fed.x, fed.y, verbose=0)[0][0].total)
+
+
+def noisy_start(fed, strategy):
+    """The first layer's initial weights, those of any model of the session with this builder."""
+    fresh = fed.model(noisy, strategy=strategy).global_model()
+    return fresh.layers[0].get_weights()
