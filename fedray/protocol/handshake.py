@@ -147,9 +147,9 @@ class Handshake(Guarded):
             raise ProtocolError(f"{self._name}: expected {len(names)} Hellos, found {len(hellos)}")
         if hellos[self.index] != self._hello:
             raise ProtocolError(f"{self._name}: its own Hello was altered on the way")
-        decoded = [Hello.decode(data) for data in hellos]
+        decoded, expected = [Hello.decode(data) for data in hellos], self._config.hash
         for place, (hello, sender, key) in enumerate(zip(decoded, names, self._roster.keys, strict=True)):
-            if hello.config != self._config.hash:
+            if hello.config != expected:
                 raise ProtocolError(f"{self._name}: {sender} was given another Config")
             if hello.index != place or not verify(key, hello.statement, hello.signature):
                 raise ProtocolError(f"{self._name}: the Hello of {sender} is not signed by it")

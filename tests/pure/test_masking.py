@@ -91,7 +91,7 @@ def test_nothing_beside_the_words_depends_on_the_input():
     headers = set()
     kit = session(3, encoding=Encoding(weight_bound=1000))
     for values, weight, metrics in (([0.0, 0.0], 0, [0, 0]), ([5.0, -3.0], 1000, [7.5, 1024])):
-        copy = kit.again()
+        copy = session(3, encoding=kit.config.encoding, keys=kit.keys)
         copy.shields["p00"]._handshake.sid = kit.shields["p00"]._sid
         copy.shields["p00"].rounds._sid = kit.shields["p00"]._sid
         copy.shields["p00"].rounds._enter(copy.shields["p00"].view)
