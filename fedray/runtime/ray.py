@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import tempfile
 import threading
 import time
@@ -37,6 +38,7 @@ _untyped: Any = ray  # where Ray's own annotations stop
 _START_TRIES = 3
 _START_SECONDS = 180.0
 _STOP_SECONDS = 10.0
+_KNOCK_SECONDS = 5.0
 _INLINE_BYTES = 1 << 20  # a model of this size travels in the call itself; by way of the object store it costs ms
 
 
@@ -62,7 +64,7 @@ class RayCalls:
         """Makes the parties known."""
         for party, actor in actors.items():
             for lane in lane_widths(len(actors)):
-                self._handles[party, lane] = actor.handle.options(concurrency_group=lane)
+                self._handles[party, lane] = getattr(actor, lane)
 
     def call(self, party: PartyName, method: str, *args: Any) -> Ref:
         """Calls a method of a party and returns at once.
@@ -124,12 +126,26 @@ class RayParty:
         self._calls = RayCalls()
         self._party = Party(config, self._calls)
 
+    @ray.method(concurrency_group="command")
     def connect(self, actors: Mapping[PartyName, Any]) -> None:
         """Learns how to reach every party, itself included."""
         self._calls.connect(actors)
 
-    def handle(self, method: str, args: tuple[Any, ...]) -> Any:
-        """Answers one call. The arguments come in a tuple so that Ray leaves references inside them alone."""
+    # One method per lane. The arguments come in a tuple so that Ray leaves references inside them alone.
+
+    @ray.method(concurrency_group="command")
+    def command(self, method: str, args: tuple[Any, ...]) -> Any:
+        """Answers a command."""
+        return self._party.handle(method, *args)
+
+    @ray.method(concurrency_group="message")
+    def message(self, method: str, args: tuple[Any, ...]) -> Any:
+        """Answers a message."""
+        return self._party.handle(method, *args)
+
+    @ray.method(concurrency_group="watch")
+    def watch(self, method: str, args: tuple[Any, ...]) -> Any:
+        """Answers the driver's watch."""
         return self._party.handle(method, *args)
 
 
@@ -261,6 +277,7 @@ class RayTransport(RayCalls):
         if ray.is_initialized():
             raise PlanError("Ray is running in this process already; use address='auto' to run on it")
         try:
+            _check_reachable(self._address)
             _init(self._address, self._show_output)
         except (Exception, SystemExit) as error:  # Ray exits where it meets a cluster of another kind, e.g. with TLS
             ray.shutdown()
@@ -272,10 +289,7 @@ class RayTransport(RayCalls):
 
     def _await_start(self, parties: Mapping[PartyName, PartyConfig]) -> None:
         deadline = time.monotonic() + _START_SECONDS
-        starting = {
-            name: actor.connect.options(concurrency_group="command").remote(self._actors)
-            for name, actor in self._actors.items()
-        }
+        starting = {name: actor.connect.remote(self._actors) for name, actor in self._actors.items()}
         for name, ref in starting.items():
             try:
                 ray.get(ref, timeout=max(0.0, deadline - time.monotonic()))
@@ -312,6 +326,17 @@ def _init(address: str, show_output: bool, **own_cluster: Any) -> None:
         ray.init(address=address, log_to_driver=show_output, logging_level=logging.ERROR, **own_cluster)
     finally:
         kept.restore()
+
+
+def _check_reachable(address: str) -> None:
+    """Knocks at an address: Ray would try for minutes, and complain all the while.
+
+    Raises:
+        OSError: Nobody opens.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), _KNOCK_SECONDS).close()
 
 
 def _reread_authentication() -> None:

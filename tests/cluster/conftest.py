@@ -30,6 +30,7 @@ class Program:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "FEDRAY_", "OMP_", "TF_"))}
         self.process = subprocess.Popen(
             [sys.executable, str(path)],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -73,7 +74,7 @@ class Program:
         for pid in self._alive():
             os.kill(pid, signal.SIGKILL)
         self.process.wait()
-        for stream in (self.process.stdout, self.process.stderr):
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
             if stream is not None:
                 stream.close()
         shutil.rmtree(self.files)
