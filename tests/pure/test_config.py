@@ -94,6 +94,13 @@ def test_headroom_is_exact(parties, fraction, clip, ring):
             encoding.check_headroom(parties)
 
 
+def test_a_sum_that_just_reaches_the_sign_bit_is_refused():
+    encoding = Encoding(32, 10, (2**20 - 1) / 2**10)
+    encoding.check_headroom(2**11 - 1)
+    with pytest.raises(PlanError, match="overflow"):
+        encoding.check_headroom(2**11)
+
+
 def test_weights_have_headroom_too():
     Encoding(weight_bound=(2**63 - 1) // 5).check_headroom(5)
     with pytest.raises(PlanError, match="weights"):
