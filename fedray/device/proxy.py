@@ -7,8 +7,9 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from fedray.device.pyu import PYU, PYUObject, check_count, issue, live, name_of, parcel
+from fedray.device.pyu import PYU, PYUObject, check_count, handle, issue, live, name_of, parcel
 from fedray.errors import PlanError
+from fedray.runtime.session import current
 
 
 class Proxy:
@@ -40,8 +41,11 @@ class Proxy:
         """
         if not isinstance(device, PYU):
             raise PlanError(f"{self.cls.__name__}: expected device=PYU(...), found {device!r}")
-        name = name_of(self.cls)
-        instance = issue(device, 1, name, "run", parcel(device, (self.cls, args, kwargs), name))
+        session, name = current(), name_of(self.cls)
+        session.check(device.name)
+        payload = parcel(device, (self.cls, args, kwargs), name)
+        instance = handle(session, device)
+        session.call(device.name, "create", instance.key, payload, label=session.statement(name))
         return ProxyObject(self.cls, instance)
 
     def __repr__(self) -> str:
@@ -65,8 +69,9 @@ class ProxyObject:
         return self.instance.device
 
     def __getattr__(self, name: str) -> ProxyMethod:
-        found = None if name.startswith("_") else getattr(self._cls, name, None)
-        if not callable(found):
+        if name.startswith("_"):  # asked for by copy and the like, before there is a class to look into
+            raise AttributeError(f"an object in a party has no public method {name!r}")
+        if not callable(getattr(self._cls, name, None)):
             raise AttributeError(f"{self._cls.__name__} at {self.device.name} has no public method {name!r}")
         return ProxyMethod(self.instance, f"{self._cls.__name__}.{name}", name)
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import cloudpickle
@@ -66,7 +66,7 @@ class Size:
     """What a value looks like from outside.
 
     Attributes:
-        shape: Shape of an array, else None.
+        shape: Shape of the array, or of the largest array right inside a tuple, list or record; else None.
         dtype: Its dtype as a string, else the name of the value's type.
         nbytes: Bytes, as an array or pickled.
     """
@@ -88,11 +88,19 @@ def measure(value: Value) -> Size:
         return Size(tuple(int(n) for n in value.shape), str(value.dtype), int(value.nbytes))
     if isinstance(value, bytes | bytearray | memoryview):
         return Size((len(value),), "bytes", len(value))
-    return Size(_shape_of(value), type(value).__name__, pack(value).nbytes)
+    shape, dtype = _seen_from_outside(value)
+    return Size(shape, dtype, pack(value).nbytes)
 
 
-def _shape_of(value: Value) -> tuple[int, ...] | None:
-    shape: Any = getattr(value, "shape", None)
-    if isinstance(shape, Sequence) and all(isinstance(n, int) for n in shape):
-        return tuple(shape)
-    return None
+def _seen_from_outside(value: Value) -> tuple[tuple[int, ...] | None, str]:
+    """Returns (shape, dtype) of a container's or record's largest array, else (None, name of the type)."""
+    parts: Iterable[Any] = ()
+    if isinstance(value, tuple | list):
+        parts = value
+    elif is_dataclass(value):
+        parts = [getattr(value, field.name) for field in fields(value)]
+    sizes = [measure(part) for part in parts if isinstance(part, np.ndarray | bytes)]
+    if not sizes:
+        return None, type(value).__name__
+    largest = max(sizes, key=lambda size: size.nbytes)
+    return largest.shape, largest.dtype

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import pickle
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future
 from concurrent.futures import wait as wait_futures
@@ -23,6 +24,8 @@ from fedray.errors import PartyLost, PlanError
 from fedray.party.party import LANES, Lane, Party, lane_widths
 from fedray.runtime.gather import gather, opened
 from fedray.types import PartyConfig, PartyName, Ref
+
+_STOP_SECONDS = 1.0  # for threads to notice that their party has ended; one that blocks is left to the exit
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,8 +97,9 @@ class InlineTransport:
         """Ends every party. Harmless when nothing runs."""
         for host in self._hosts.values():
             host.end("the session has ended")
+        deadline = time.monotonic() + _STOP_SECONDS
         for host in self._hosts.values():
-            host.join()
+            host.join(deadline)
 
 
 class _Side:
@@ -158,9 +162,9 @@ class _Host:
         for lane in self._lanes.values():
             lane.close()
 
-    def join(self) -> None:
+    def join(self, deadline: float) -> None:
         for lane in self._lanes.values():
-            lane.join()
+            lane.join(deadline)
 
 
 class _Lane:
@@ -179,10 +183,10 @@ class _Lane:
         for _ in self._threads:
             self._queue.put(None)
 
-    def join(self, seconds: float = 0.5) -> None:
+    def join(self, deadline: float) -> None:
         for thread in self._threads:
             if thread is not threading.current_thread():
-                thread.join(seconds)
+                thread.join(max(0.0, deadline - time.monotonic()))
 
     def _work(self) -> None:
         while (job := self._queue.get()) is not None:

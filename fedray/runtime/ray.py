@@ -334,7 +334,8 @@ def _check_reachable(address: str) -> None:
     Raises:
         OSError: Nobody opens.
     """
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    named = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
+    host, colon, port = named.removeprefix("ray://").rpartition(":")
     if colon and port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), _KNOCK_SECONDS).close()
 

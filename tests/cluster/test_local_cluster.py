@@ -203,9 +203,10 @@ def test_threads_of_a_party(program):
 names = ["OMP_NUM_THREADS", "TF_CPP_MIN_LOG_LEVEL"]
 print(sf.reveal(alice(lambda: [os.environ.get(name) for name in names])()))
 print([os.environ.get(name) for name in names])
+print(sf.reveal(alice(os.nice)(0)) == os.nice(0))
 """
     )
-    assert run.finish() == (0, "['2', '2']\n[None, None]\n", "")
+    assert run.finish() == (0, "['2', '2']\n[None, None]\nTrue\n", "")
 
 
 def test_the_token_is_asked_for_and_not_in_sight(program):

@@ -253,6 +253,7 @@ def test_a_proxys_mistakes(alice, bob):
     with pytest.raises(PartyError, match=r"ValueError in Counter\.fail: as asked"):
         sf.reveal(it.fail())
     assert sf.reveal(it.increment()) == 1
+    assert sf.reveal(copy.copy(it).increment()) == 2
     with pytest.raises(DeviceMismatch, match=r"Counter\.increment runs at alice.*held by bob"):
         it.increment(bob(abs)(-1))
     for name in ("nothing", "_hidden", "__getstate__x"):

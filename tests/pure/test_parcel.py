@@ -55,6 +55,16 @@ def test_sizes_of_other_values_are_their_pickles():
     assert measure(3.5).dtype == "float"
 
 
+def test_a_record_or_tuple_looks_like_the_largest_array_in_it():
+    found = measure(("sum", 3, np.zeros((4, 2), np.uint8), b"1", None))
+    assert (found.shape, found.dtype) == ((4, 2), "uint8")
+    assert 8 < found.nbytes < 400
+    found = measure(Parcel(b"12345", (np.zeros(3, np.uint8),)))
+    assert (found.dtype, found.nbytes) == ("parcel", 8)
+    found = measure(Size((1,), "x", 3))
+    assert (found.shape, found.dtype) == (None, "Size")
+
+
 def test_functions_travel_with_their_code():
     offset = 3
     assert pack(lambda v: v + offset).open()(4) == 7
