@@ -163,9 +163,15 @@ class ModelHolder(Contributor):
             return self._backend.predict(data, cut(np.arange(data.rows, dtype=np.int64), batch_size))
 
     def _exchange(self, call: str, context: RoundContext, contribution: Contribution) -> Answer:
-        """Exchanges with this party's name before the text of an error about its numbers."""
-        with self._named():
+        """Exchanges, and says of numbers that cannot be summed whose they are and what to do."""
+        try:
             return self.exchange(call, context, contribution)
+        except EncodingError as error:
+            found = str(error).removeprefix(f"{self._context.name}: ")
+            raise type(error)(
+                f"party {self._context.name!r}: {found}; look for NaN and very large numbers in its rows, or lower the "
+                "learning rate"
+            ) from error
 
     def _report(self, local: Sequence[Metric], sums: NDArray[np.float64] | None, done: int, renew: str) -> Reply:
         finished = () if sums is None else tuple(self._backend.finish(metrics.rebuild(local, sums)))
@@ -184,9 +190,8 @@ class ModelHolder(Contributor):
         """Puts this party's name before the text of an error about its data or its numbers."""
         try:
             yield
-        except (DataError, EncodingError, PlanError) as error:
-            named = str(error) if self._context.name in str(error) else f"party {self._context.name!r}: {error}"
-            raise type(error)(named) from error
+        except (DataError, PlanError) as error:
+            raise type(error)(f"party {self._context.name!r}: {error}") from error
 
 
 def evaluate_manifest(facts: ModelFacts, metric_bound: int) -> Manifest:
