@@ -80,7 +80,8 @@ class Federation:
         self._sums = SumSession(session, server, self.strategy, timeout, aggregator.compute)
         arguments = (aggregator.server.name, self._sums.combiner, backend, builder, seed, local_metrics, self.strategy)
         self._trainers: dict[PartyName, Key] = {
-            party.name: session.serve(party.name, Trainer, *arguments) for party in aggregator.participants
+            party.name: session.serve(party.name, Trainer, *arguments, label=session.statement("build the model"))
+            for party in aggregator.participants
         }
         self._sums.add(self._trainers)
         for party, key in [*self._trainers.items(), *self._sums.compute.items(), (server, self._sums.combiner)]:

@@ -70,8 +70,12 @@ class FLModel:
     ) -> None:
         session = current()
         self._devices = _checked_devices(device_list)
-        if not callable(model):
-            raise PlanError(f"model: expected a function that returns a compiled model, found {type(model).__name__}")
+        if not callable(model) or hasattr(model, "get_weights"):
+            found = type(model).__name__
+            raise PlanError(
+                f"model: expected a function that returns a compiled model, found {found}; every party calls it and "
+                "builds a model of its own"
+            )
         if backend not in BACKENDS:
             raise PlanError(f"backend: expected one of {', '.join(BACKENDS)}; found {backend!r}")
         made = make_strategy(strategy, strategy_parameters)
@@ -314,13 +318,16 @@ def plan_shape(plan: FitPlan) -> RoundShape:
     return RoundShape(batches, share, (len(rounds) + 1) * (plan.epochs - plan.initial_epoch))
 
 
-def _checked_devices(device_list: Sequence[PYU]) -> tuple[PYU, ...]:
-    devices = tuple(device_list)
-    if not devices or not all(isinstance(device, PYU) for device in devices):
-        raise PlanError(f"device_list: expected the PYUs that hold rows, found {device_list!r}")
-    if len(set(devices)) != len(devices):
-        raise PlanError(f"device_list: every party once, found {[device.name for device in devices]}")
-    return devices
+def _checked_devices(device_list: Any) -> tuple[PYU, ...]:
+    several = isinstance(device_list, Sequence) and not isinstance(device_list, str)
+    if not several or not device_list or not all(isinstance(device, PYU) for device in device_list):
+        raise PlanError(
+            f"device_list: expected a list of the PYUs that hold rows, e.g. [sf.PYU('alice'), sf.PYU('bob')], found "
+            f"{device_list!r}"
+        )
+    if len(set(device_list)) != len(device_list):
+        raise PlanError(f"device_list: expected every party once, found {[device.name for device in device_list]}")
+    return tuple(device_list)
 
 
 def _checked_aggregator(
@@ -337,7 +344,10 @@ def _checked_aggregator(
     if not isinstance(aggregator, Aggregator):
         raise PlanError(f"aggregator: expected a SecureAggregator or another aggregator, found {aggregator!r}")
     if server is not None and server != aggregator.server:
-        raise PlanError(f"server: found {server.name}, but the aggregator's server is {aggregator.server.name}")
+        raise PlanError(
+            f"server: found {server.name}, but the aggregator's server is {aggregator.server.name}; leave server out, "
+            "or pass the same"
+        )
     if set(aggregator.participants) != set(devices):
         raise PlanError(
             f"aggregator: its participants are {sorted(p.name for p in aggregator.participants)}, but device_list is "

@@ -86,5 +86,5 @@ def _check_rows(first: str, a: FedNdarray, second: str, b: FedNdarray) -> None:
         if shape[0] != shapes[device][0]:
             raise DataError(
                 f"party {device.name!r}: {first} has {shape[0]} rows but {second} has {shapes[device][0]}; "
-                "every row needs its label, in the same order"
+                "both must speak of the same rows, in the same order"
             )
