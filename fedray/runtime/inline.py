@@ -23,7 +23,7 @@ import cloudpickle
 from fedray.errors import PartyLost, PlanError
 from fedray.party.party import LANES, Lane, Party, lane_widths
 from fedray.runtime.gather import gather, opened
-from fedray.types import PartyConfig, PartyName, Ref
+from fedray.types import Failure, PartyConfig, PartyName, Ref
 
 _STOP_SECONDS = 1.0  # for threads to notice that their party has ended; one that blocks is left to the exit
 
@@ -137,7 +137,7 @@ class _Host:
         future: Future[_Box] = Future()
         with self._lock:
             if self.ended is not None:
-                future.set_exception(PartyLost(self.ended, party=self._name))
+                future.set_result(self._lost(self.ended))
                 return InlineRef(self._name, method, future)
             self._open.add(future)
         self._lanes[LANES[method]].put(lambda: self._answer(method, args, future))
@@ -158,9 +158,12 @@ class _Host:
                 self.ended = reason
             abandoned, self._open = self._open, set()
             for future in abandoned:
-                future.set_exception(PartyLost(reason, party=self._name))
+                future.set_result(self._lost(reason))
         for lane in self._lanes.values():
             lane.close()
+
+    def _lost(self, reason: str) -> _Box:
+        return _Box.of(Failure("PartyLost", reason, self._name))
 
     def join(self, deadline: float) -> None:
         for lane in self._lanes.values():
