@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SECURITY.md held against what is there: every test that it names, every number that it states."""
+
+import ast
+import importlib
+import pickle
+import re
+from pathlib import Path
+
+import pytest
+
+from fedray.party.egress import Kind
+from fedray.protocol.config import Config, Encoding
+from fedray.protocol.keys import Guarded, Roster
+from fedray.protocol.recovery.terms import propose
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "SECURITY.md").read_text()
+REFERENCES = sorted(set(re.findall(r"`(tests/[\w/]+\.py(?:::\w+)*)`", TEXT)))
+PROMISES = dict(re.findall(r"^### (.+?)\n(.*?)(?=^##)", TEXT, flags=re.MULTILINE | re.DOTALL))
+
+
+def definitions(path: Path) -> set[str]:
+    """Returns the names of a module's functions and classes, and of classes' methods as `Class::method`."""
+    found = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            found |= {f"{node.name}::{inner.name}" for inner in node.body if isinstance(inner, ast.FunctionDef)}
+    return found
+
+
+@pytest.mark.parametrize("reference", REFERENCES)
+def test_every_named_test_is_there(reference: str) -> None:
+    path, _, name = reference.partition("::")
+    assert (ROOT / path).is_file()
+    assert not name or name in definitions(ROOT / path)
+    assert not name or name.split("::")[-1].startswith("test_")
+
+
+def test_a_wrong_name_would_be_found() -> None:
+    assert "test_no_pad_is_used_thrice" not in definitions(ROOT / "tests/pure/test_pad_uniqueness.py")
+    assert "TestSetUp::test_a_swapped_public_key" in definitions(ROOT / "tests/pure/test_hostile.py")
+    assert len(REFERENCES) > 60
+
+
+def test_there_are_promises() -> None:
+    assert len(PROMISES) >= 15
+
+
+@pytest.mark.parametrize("promise", PROMISES)
+def test_every_promise_is_attacked_and_has_a_broken_variant(promise: str) -> None:
+    attacked, broken = PROMISES[promise].split("- broken variant: ")
+    assert "- attacked by `" in attacked
+    for part in (attacked, broken):
+        assert re.search(r"`tests/[\w/]+\.py::", part), promise
+
+
+def rows(head: str) -> list[list[str]]:
+    """Returns the cells of the table that begins with a line."""
+    table = TEXT.split(head)[1].split("\n\n")[0]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.strip().splitlines()[1:]]
+
+
+def test_the_table_of_thresholds_is_what_is_proposed() -> None:
+    found = rows("| n | T | t_sig | smallest sum | dropouts | neighbours k | t_share | dropouts, part B |")
+    assert len(found) >= 10
+    for row in found:
+        n, *stated = map(int, row)
+        roster = Roster.of({f"{i}": i.to_bytes(32, "big") for i in range(n)})
+        one = Config.propose("masking", roster, ["server"], Encoding())
+        other = propose(roster, ["server"], Encoding())
+        expected = [one.colluders, one.t_sig, one.least_members, one.dropouts]
+        assert stated == [*expected, other.degree, other.t_share, other.dropouts]
+
+
+def test_the_limits_are_those_of_the_code() -> None:
+    found = rows("| what a party keeps to | by default | where |")
+    assert len(found) >= 8
+    for _, stated, where in found:
+        path, _, key = where.strip("`").partition(":")
+        module, name = path.rsplit(".", 1)
+        if module.endswith(".Policy"):
+            policy = importlib.import_module("fedray.protocol.policy").Policy()
+            value = getattr(policy, name)
+        else:
+            value = getattr(importlib.import_module(module), name)
+        assert int(stated) == (value[key] if key else value)
+
+
+def test_every_kind_of_egress_is_spoken_of() -> None:
+    seen = TEXT.split("## What each of them sees")[1].split("\n## ")[0]
+    assert {str(kind) for kind in Kind} <= set(re.findall(r"`(\w+)`", seen))
+
+
+def test_headings_that_are_linked_exist() -> None:
+    headings = {
+        re.sub(r"[^\w -]", "", h).strip().lower().replace(" ", "-") for h in re.findall(r"^#+ (.+)$", TEXT, flags=re.M)
+    }
+    links = re.findall(r"\]\(#([\w-]+)\)", TEXT)
+    assert links
+    assert set(links) <= headings
+
+
+def test_it_names_no_machine_and_no_person() -> None:
+    assert not re.search(r"/(tmp|work|home|root)/", TEXT)
+    assert "@" not in TEXT
+
+
+def test_lines_fit_the_page() -> None:
+    prose = [line for line in TEXT.splitlines() if not line.startswith(("|", "- ", "  `", "* **"))]
+    assert max(map(len, prose)) <= 160
+
+
+class Unguarded:
+    def __init__(self) -> None:
+        self.secret = b"key"
+
+
+def test_a_holder_without_the_guard_would_be_pickled() -> None:
+    class Holder(Guarded):
+        secret = b"key"
+
+    assert pickle.loads(pickle.dumps(Unguarded())).secret == b"key"
+    with pytest.raises(TypeError, match="holds secrets"):
+        pickle.dumps(Holder())
