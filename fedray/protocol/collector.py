@@ -14,11 +14,13 @@ import numpy as np
 from fedray.errors import ProtocolError
 from fedray.protocol.config import Config
 from fedray.protocol.fixed_point import decode
-from fedray.protocol.masks import CHUNK_BYTES
 from fedray.protocol.messages import Masked, Words
 from fedray.protocol.rounds import view_id
 from fedray.protocol.scheme import Manifest, Opened, View
 from fedray.types import Message, PartyName, Round
+
+ADD_BYTES = 1 << 20
+"""Bytes of a vector added at a time: read once from memory, then summed and added while they are in cache."""
 
 
 class RingCollector:
@@ -108,7 +110,7 @@ class RingCollector:
         The sums tell a party's second, different vector from a repeated one. They are no hash: who makes two vectors
         with equal sums has its second one ignored, as it would be anyway.
         """
-        step = CHUNK_BYTES // words.itemsize
+        step = ADD_BYTES // words.itemsize
         first = self._total is None
         total: Words = np.empty(len(words), words.dtype) if self._total is None else self._total
         sums = []
