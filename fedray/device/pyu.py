@@ -43,7 +43,8 @@ class PYU:
     def __call__(self, function: Callable[..., Any], num_returns: int = 1) -> Callable[..., Any]:
         """Returns a function that runs in this party and yields a handle on its result at once.
 
-        Its arguments may be handles of this party, also inside lists, tuples and dicts; other arguments are sent along.
+        Its arguments may be handles of this party, also inside lists, tuples and dicts: the function gets the values
+        themselves, no copies. Other arguments are sent along.
 
         Args:
             function: What to run there.

@@ -87,6 +87,23 @@ shutil.rmtree(os.environ["RAY_TMPDIR"] + "/r")
     assert run.left() == []
 
 
+def test_functions_of_a_module_beside_the_program_and_init_in_a_thread(program, tmp_path):
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "beside.py").write_text("def double(v):\n    return 2 * v\n")
+    run = program(
+        """
+import threading
+import fedray as sf
+from beside import double
+thread = threading.Thread(target=sf.init, args=(["alice"],))
+thread.start(); thread.join()
+print(sf.reveal(sf.PYU("alice")(double)(4)))
+"""
+    )
+    assert run.finish() == (0, "8\n", "")
+    assert run.left() == []
+
+
 def test_ray_may_be_imported_first(program):
     run = program("import ray\n" + BEGIN + "print(sf.reveal(alice(abs)(-1)))")
     assert run.finish() == (0, "1\n", "")
@@ -111,6 +128,26 @@ except KeyboardInterrupt:
     assert run.finish(30) == (0, "interrupted\n", "")
     assert run.left() == []
     assert time.monotonic() - began < 15
+
+
+def test_control_c_reaches_the_program_and_not_its_parties(program):
+    run = program(
+        BEGIN
+        + """
+pids = sf.reveal([alice(os.getpid)(), bob(os.getpid)()])
+held = alice(lambda: time.sleep(3) or "slept on")()
+try:
+    print("ready", flush=True)
+    sf.reveal(held)
+except KeyboardInterrupt:
+    print(sf.reveal(held), pids == sf.reveal([alice(os.getpid)(), bob(os.getpid)()]))
+"""
+    )
+    assert run.read_line() == "ready"
+    time.sleep(0.5)
+    run.interrupt()
+    assert run.finish() == (0, "slept on True\n", "")
+    assert run.left() == []
 
 
 def test_control_c_while_ray_starts(program):
