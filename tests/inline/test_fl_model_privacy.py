@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A plain update is never a stored object and never crosses from one party to another or to the driver.
+
+A spy keeps what training left in each party (weights, change of weights, gradient), and every payload that travels; then the
+one is looked for in the other, and in all that the server's objects hold.
+"""
+
+import gc
+import types
+
+import numpy as np
+import pytest
+from inline.federated import by_hand, softmax, weights_of, world
+
+from fedray.backends.keras import KerasBackend
+from fedray.party.combiner import Combiner
+from fedray.runtime import inline
+from fedray.security.aggregation import PlainAggregator, SecureAggregator
+
+
+class Spy:
+    """What was computed in secret, and what has travelled."""
+
+    def __init__(self):
+        self.secrets, self.travelled = [], []
+
+    def keep(self, *vectors):
+        self.secrets += [np.array(vector) for vector in vectors]
+
+    def needles(self):
+        """Bytes by which a vector would be recognised: eight numbers from its middle, in either precision."""
+        for vector in self.secrets:
+            middle = vector[len(vector) // 2 - 4 : len(vector) // 2 + 4]
+            if np.count_nonzero(middle) == 8:
+                yield from (middle.astype(kind).tobytes() for kind in (np.float32, np.float64))
+
+    def found(self, payloads):
+        """How many of the needles are in the payloads."""
+        haystack = b"|".join(payloads)
+        return sum(needle in haystack for needle in set(self.needles()))
+
+
+@pytest.fixture
+def spy(monkeypatch):
+    spy = Spy()
+    train, gradient, boxed = KerasBackend.train, KerasBackend.gradient, inline._Box.of.__func__
+
+    def watched_train(self, start, *args, **kwargs):
+        flat, rows = train(self, start, *args, **kwargs)
+        spy.keep(flat, flat - start)
+        return flat, rows
+
+    def watched_gradient(self, *args):
+        flat, rows = gradient(self, *args)
+        spy.keep(flat)
+        return flat, rows
+
+    def watched_box(cls, value):
+        box = boxed(cls, value)
+        spy.travelled += [box.head, *box.buffers]
+        return box
+
+    monkeypatch.setattr(KerasBackend, "train", watched_train)
+    monkeypatch.setattr(KerasBackend, "gradient", watched_gradient)
+    monkeypatch.setattr(inline._Box, "of", classmethod(watched_box))
+    return spy
+
+
+def arrays_within(roots):
+    """Every array and byte string that the objects hold, however deep; other parties and code are not entered."""
+    stop = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.FrameType, inline._Side)
+    seen, todo, found = set(), list(roots), []
+    while todo:
+        item = todo.pop()
+        if id(item) in seen or isinstance(item, stop):
+            continue
+        seen.add(id(item))
+        if isinstance(item, np.ndarray):
+            found.append(item.tobytes())
+        elif isinstance(item, bytes | bytearray):
+            found.append(bytes(item))
+        else:
+            todo += gc.get_referents(item)
+    return found
+
+
+def combiners():
+    return [item for item in gc.get_objects() if isinstance(item, Combiner)]
+
+
+@pytest.mark.parametrize("strategy", ["fed_avg_w", "fed_avg_u", "fed_avg_g", "fed_prox"])
+def test_no_update_is_anywhere_but_in_its_party(start, spy, strategy, tmp_path):
+    fed = world(start, rows=(20, 20, 20))
+    model = fed.model(softmax("adam"), strategy=strategy)
+    at_the_server = []
+
+    import keras
+
+    look = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda *_: at_the_server.extend(arrays_within(combiners()))
+    )
+    model.fit(fed.x, fed.y, validation_data=(fed.x, fed.y), batch_size=5, aggregate_freq=2, verbose=0, callbacks=[look])
+    model.evaluate(fed.x, fed.y, verbose=0)
+    model.predict(fed.x)
+    final = np.concatenate([np.ravel(w) for w in weights_of(model)])
+    model.save(tmp_path / "model.keras")
+    assert len(spy.secrets) >= 6
+    assert spy.found(spy.travelled) == 0
+    assert spy.found([(tmp_path / "model.keras").read_bytes()]) == 0
+    assert len(at_the_server) > 10
+    assert spy.found(at_the_server + arrays_within(combiners())) == 0
+    spy.secrets = [final]
+    assert spy.found(spy.travelled) > 0, "the spy sees what does travel: the global weights"
+
+
+def test_the_spy_would_see_an_update_that_travels(start, spy):
+    fed = world(start, rows=(20, 20, 20))
+    fed.model().fit(fed.x, fed.y, batch_size=10, verbose=0)
+    assert spy.found(spy.travelled) == 0
+    inline._Box.of({"reply": [spy.secrets[0].astype(np.float64)]})
+    assert spy.found(spy.travelled) == 1
+
+
+def test_masked_words_are_not_the_encoded_update_and_plain_ones_are(start, spy):
+    """Under the plain aggregator the server holds each party's encoded update; masked, nobody does."""
+    fed = world(start, rows=(20, 20, 20))
+    words = {}
+    for kind in (PlainAggregator, SecureAggregator):
+        spy.travelled.clear()
+        model = fed.model(aggregator=kind(fed.server, fed.devices), random_seed=3)
+        first = weights_of(model)
+        model.fit(fed.x, fed.y, batch_size=20, shuffle=False, verbose=0)
+        flats = [np.concatenate([np.ravel(w) for w in by_hand(first, [part], batch_size=20)]) for part in fed.parts]
+        coded = [np.rint(np.ldexp(flat, 32)).astype("<i8") for flat in flats]
+        payload = b"|".join(spy.travelled)
+        # The hand's float64 differs from TensorFlow's float32 in the low bits: compare the high half of each word.
+        words[kind] = sum(_holds(payload, code) for code in coded)
+    assert words == {PlainAggregator: 3, SecureAggregator: 0}
+
+
+def _holds(payload, code):
+    """Whether consecutive 8-byte words close to the code's are in the payload, at any offset."""
+    for offset in range(8):
+        usable = (len(payload) - offset) // 8 * 8
+        words = np.frombuffer(payload, "<i8", usable // 8, offset)
+        for place in np.flatnonzero(np.abs(words - code[0]) < 2**14):
+            if np.all(np.abs(words[place : place + len(code)] - code) < 2**14):
+                return True
+    return False
