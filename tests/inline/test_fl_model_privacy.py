@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A plain update is never a stored object and never crosses from one party to another or to the driver.
 
-A spy keeps what training left in each party (weights, change of weights, gradient), and every payload that travels; then the
-one is looked for in the other, and in all that the server's objects hold.
+A spy keeps what training left in each party (weights, change of weights, gradient), and every payload that travels;
+then the one is looked for in the other, and in all that the objects of the server hold.
 """
 
 import gc

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Aggregators by themselves: sums and averages of values that parties hold, and what they refuse."""
+
+import numpy as np
+import pytest
+
+import fedray as sf
+from fedray.errors import DataError, EgressDenied, EncodingError, PlanError
+from fedray.security.aggregation import PlainAggregator, SecureAggregator
+
+KINDS = [SecureAggregator, PlainAggregator]
+
+
+@pytest.fixture
+def parties(start):
+    start("inline", ("alice", "bob", "carol", "server"), seed=1)
+    return [sf.PYU(name) for name in ("alice", "bob", "carol")], sf.PYU("server")
+
+
+def held(devices, values):
+    return [device(lambda value: value)(value) for device, value in zip(devices, values, strict=True)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sums_of_nested_values(parties, kind):
+    devices, server = parties
+    aggregator = kind(server, devices)
+    values = [{"a": np.full((2, 2), k, np.float32), "b": [k, (k * 0.5,)]} for k in (1, 2, 4)]
+    found = aggregator.sum(held(devices, values))
+    assert found["a"].dtype == np.float32
+    assert found["a"].tolist() == [[7, 7], [7, 7]]
+    assert found["b"][0] == 7
+    assert found["b"][1][0] == pytest.approx(3.5, abs=1e-9)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_integers_are_summed_exactly(parties, kind):
+    devices, server = parties
+    values = [np.array([2**60, -5, 0]), np.array([2**60, -6, 1]), np.array([1, -7, 2])]
+    found = kind(server, devices).sum(held(devices, values))
+    assert found.dtype == np.int64
+    assert found.tolist() == [2**61 + 1, -18, 3]
+
+
+def test_masks_change_no_bit(parties):
+    devices, server = parties
+    generator = np.random.default_rng(5)
+    values = held(devices, generator.normal(size=(3, 40)))
+    secure, plain = (kind(server, devices).sum(values) for kind in KINDS)
+    assert secure.tobytes() == plain.tobytes()
+
+
+def test_averages(parties):
+    devices, server = parties
+    aggregator = SecureAggregator(server, devices)
+    values = held(devices, [np.array([1.0, 0.0]), np.array([2.0, 10.0]), np.array([6.0, -4.0])])
+    np.testing.assert_allclose(aggregator.average(values), [3.0, 2.0], atol=1e-9)
+    np.testing.assert_allclose(aggregator.average(values, [1, 2, 1]), [2.75, 4.0], atol=1e-9)
+    np.testing.assert_allclose(aggregator.average(values, [0.5, 0.25, 0.25]), [2.5, 1.5], atol=1e-8)
+    weights = held(devices, [3, 0, 1])
+    np.testing.assert_allclose(aggregator.average(values, weights, largest_weight=3), [2.25, -1.0], atol=1e-8)
+    assert aggregator.average(held(devices, [1, 2, 4])) == pytest.approx(7 / 3, abs=1e-9)
+
+
+def test_objects_may_come_in_any_order_and_the_server_may_take_part(parties):
+    devices, _ = parties
+    aggregator = SecureAggregator(devices[0], devices)
+    values = held(devices, [1.0, 2.0, 4.0])
+    assert aggregator.sum(values[::-1]) == pytest.approx(7.0, abs=1e-9)
+    again = [aggregator.sum(values) for _ in range(10)]
+    assert set(again) == {aggregator.sum(values)}
+
+
+def test_what_cannot_be_summed(parties):
+    devices, server = parties
+    aggregator = SecureAggregator(server, devices)
+    good = held(devices, [1.0, 2.0, 3.0])
+    cases = [
+        (good[:2], PlanError, r"data: expected one object of each of \['alice', 'bob', 'carol'\], found objects of"),
+        ([good[0], good[0], good[1]], PlanError, "data: expected one object of each"),
+        ([1.0, 2.0, 3.0], PlanError, "data: expected one PYUObject of each .*, found float"),
+        (held(devices, [1.0, np.ones(2), 3.0]), DataError, "party 'bob' offers .* but party 'alice' offers"),
+        (held(devices, [1.0, "two", 3.0]), DataError, "party 'bob'.*found str"),
+        (held(devices, [1.0, np.nan, 3.0]), EncodingError, "bob.*holds NaN"),
+        (held(devices, [1.0, 1e9, 3.0]), EncodingError, "bob.*beyond the clip bound"),
+    ]
+    for data, error, message in cases:
+        with pytest.raises(error, match=message):
+            aggregator.sum(data)
+        assert aggregator.sum(good) == pytest.approx(6.0, abs=1e-9), "an error leaves the aggregator usable"
+    assert aggregator.sum(held(devices, [1.0, 1e9, 3.0]), bound=2.0**31) == pytest.approx(1e9 + 4)
+
+
+def test_weights_that_cannot_be(parties):
+    devices, server = parties
+    aggregator = SecureAggregator(server, devices)
+    good = held(devices, [1.0, 2.0, 3.0])
+    for weights, more, message in [
+        ([1, 2], {}, "weights: expected 3, one per object of data, found 2"),
+        ([1, -2, 1], {}, "weights: expected finite numbers of 0 or more"),
+        ([0, 0, 0], {}, "largest_weight: expected a positive number"),
+        (held(devices, [1, 2, 3]), {}, "largest_weight: expected a bound on the weights, since parties hold them"),
+    ]:
+        with pytest.raises(PlanError, match=message):
+            aggregator.average(good, weights, **more)
+    with pytest.raises(DataError, match="party 'carol': its weight is not a number from 0 to 2"):
+        aggregator.average(good, held(devices, [1, 2, 3]), largest_weight=2)
+
+
+def test_arguments_that_cannot_be(parties):
+    devices, server = parties
+    with pytest.raises(PlanError, match="server: expected a PYU, found str"):
+        SecureAggregator("server", devices)
+    with pytest.raises(PlanError, match="participants: expected a list of PYUs"):
+        SecureAggregator(server, devices[0])
+    with pytest.raises(PlanError, match=r"participants: expected every party once, found \['alice', 'alice'\]"):
+        SecureAggregator(server, [devices[0], devices[0]])
+    with pytest.raises(PlanError, match="hides nothing; expected two or more"):
+        SecureAggregator(server, devices[:1])
+    with pytest.raises(PlanError, match="round_timeout: expected seconds"):
+        SecureAggregator(server, devices, round_timeout=0)
+    with pytest.raises(PlanError, match="on_dropout: expected 'auto', 'abandon' or 'recover', found 'retry'"):
+        SecureAggregator(server, devices, on_dropout="retry")
+
+
+def test_a_plain_sum_is_raw_and_a_masked_one_is_not(start):
+    start("inline", ("alice", "bob", "server"), seed=1, egress="strict")
+    devices, server = [sf.PYU("alice"), sf.PYU("bob")], sf.PYU("server")
+    values = held(devices, [1.0, 2.0])
+    assert SecureAggregator(server, devices).sum(values) == pytest.approx(3.0, abs=1e-9)
+    with pytest.raises(EgressDenied, match="does not let raw values leave"):
+        PlainAggregator(server, devices).sum(values)
