@@ -48,18 +48,24 @@ class Combiner:
         self._state: State = {}
 
     def begin(
-        self, config: bytes, names: Sequence[PartyName], hellos: Sequence[bytes], confirms: Sequence[bytes]
+        self,
+        number: int,
+        config: bytes,
+        names: Sequence[PartyName],
+        hellos: Sequence[bytes],
+        confirms: Sequence[bytes],
     ) -> None:
         """Starts a session.
 
         Args:
+            number: Number of the session.
             config: The Config that every party has accepted.
             names: The contributing parties, in roster order.
             hellos: Their Hellos, in the same order.
             confirms: Their Confirms, in the same order.
         """
         roster = Roster.of({name: self._context.roster[name] for name in names})
-        self._referee.begin(Config.decode(config), roster, hellos, confirms)
+        self._referee.begin(number, Config.decode(config), roster, hellos, confirms)
 
     def expect(self, order: Expect) -> None:
         """Announces the rounds of a segment."""
@@ -86,20 +92,20 @@ class Combiner:
 
         Args:
             sender: Who sent it, as the transport names it.
-            message: `("sum", round, protocol bytes)`, `("set up", batch, protocol bytes)`, `("initial", vector)` or
-                `("pull",)`.
+            message: `("sum", session, round, protocol bytes)`, `("set up", session, batch, protocol bytes)`,
+                `("initial", vector)` or `("pull",)`.
 
         Raises:
             ProtocolError: The message does not belong to the round under way.
         """
         match message:
-            case ("sum", int(number), body):
-                answer = self._referee.take(sender, number, body)
-                if answer.verdict == "missed":
-                    answer = replace(answer, values=self._catch_up())
+            case ("sum", int(session), int(number), body):
+                answer = self._referee.take(sender, session, number, body)
+                if answer.verdict == "missed" and self._keeps_model:
+                    answer = replace(answer, values=self._global)
                 return Reply(Kind.AGGREGATE, answer)
-            case ("set up", int(batch), bytes(body)):
-                return Reply(Kind.HELLO, self._referee.set_up(sender, batch, body))
+            case ("set up", int(session), int(batch), bytes(body)):
+                return Reply(Kind.HELLO, self._referee.set_up(sender, session, batch, body))
             case ("initial", vector):
                 self._global, self._state = vector, {}
                 return None
@@ -113,13 +119,14 @@ class Combiner:
         mean = opened.values.astype(np.float64, copy=False)
         self._state, values = self._strategy.apply(self._state, self._global, mean)
         values = values.astype(self._global.dtype, copy=False)
-        if self._strategy.local == "train":
+        if self._keeps_model:
             self._global = values
         return Answer("opened", values, opened.metrics)
 
-    def _catch_up(self) -> Vector | None:
-        """Returns the model for a party that missed a round; None where the server does not have it."""
-        return self._global if self._strategy is not None and self._strategy.local == "train" else None
+    @property
+    def _keeps_model(self) -> bool:
+        """Whether the server has the model, and not only the gradients of its last round."""
+        return self._strategy is not None and self._strategy.local == "train"
 
 
 def _as_opened(opened: Opened) -> Answer:

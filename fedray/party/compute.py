@@ -85,6 +85,7 @@ class ComputeEnd:
         self._gone: dict[PartyName, str] = {}
         self._rounds: dict[Round, _Round] = {}
         self._error = ""
+        self._session = 0
         self._watches = 0
 
     # Set-up. A compute party that owns inputs, too, is introduced by its owner's end.
@@ -102,16 +103,18 @@ class ComputeEnd:
         """Checks everybody's Hello and returns the signed Confirm."""
         return Reply(Kind.HELLO, self._own_shield().confirm(hellos))
 
-    def start(self, confirms: Sequence[bytes]) -> None:
+    def start(self, confirms: Sequence[bytes], number: int) -> None:
         """Checks everybody's Confirm."""
+        del number  # `begin` says it, to compute parties that own inputs as well
         shield = self._own_shield()
         shield.start(confirms)
         register(self._context, self._combiner, shield)
 
-    def begin(self, config: bytes, names: Sequence[PartyName], compute: Mapping[PartyName, Key]) -> None:
+    def begin(self, number: int, config: bytes, names: Sequence[PartyName], compute: Mapping[PartyName, Key]) -> None:
         """Starts a session: its shares come to this compute party from now on.
 
         Args:
+            number: Number of the session.
             config: The Config that every party has accepted.
             names: Owners and compute parties, in roster order.
             compute: Compute party -> key of its `ComputeEnd`.
@@ -124,6 +127,7 @@ class ComputeEnd:
             self._leads = agreed.receivers[0] == self._context.name
             self._owners = agreed.owners or tuple(names)
             self._gone, self._rounds, self._error = {}, {}, ""
+            self._session = number
 
     # The driver's words.
 
@@ -136,6 +140,7 @@ class ComputeEnd:
                 spans.append((range(end, end + spare), order.report.words))
             self._active().expect(*spans)
             self._rounds, self._error = {}, ""
+            self._gone |= {party: "it does not take part" for party in order.absent if party not in self._gone}
 
     def lost(self, party: PartyName, reason: str) -> None:
         """Waits no longer for an owner that is known to be gone."""
@@ -267,7 +272,8 @@ class ComputeEnd:
         message = node.publish()
         current.proof, current.members = node.proof(number), node.opened()
         call = f"sum of shares of round {number}"
-        sent = self._context.send(call, self._server, self._combiner, ("sum", number, message), Kind.SHARE)
+        body = ("sum", self._session, number, message)
+        sent = self._context.send(call, self._server, self._combiner, body, Kind.SHARE)
         threading.Thread(target=self._conclude, args=(number, sent), name="fedray-sum", daemon=True).start()
 
     def _conclude(self, number: Round, sent: Ref) -> None:

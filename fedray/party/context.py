@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fedray.party.egress import Egress, Kind
 from fedray.party.table import ObjectTable
-from fedray.types import Key, PartyConfig, PartyName, Ref, Value
+from fedray.types import Failure, Key, PartyConfig, PartyName, Ref, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,3 +101,11 @@ class PartyContext:
             FedRayError: There is none, or the call that should have made it failed.
         """
         return self._table.get(key)
+
+    def put(self, key: Key, value: Value | Failure) -> None:
+        """Keeps an object of this party under a key that the driver has made, or the failure in its place."""
+        self._table.put(key, value)
+
+    def arrives(self, key: Key, seconds: float) -> bool:
+        """Returns whether an object is there, after waiting for it for so long."""
+        return self._table.arrives(key, seconds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from fedray.errors import ProtocolError
@@ -33,6 +34,8 @@ class Contributor:
 
     Attributes:
         members: Whose inputs the next round sums.
+        verified: Whether this party knows for certain over whose inputs the last round was opened. Where it does not,
+            what the round changed here is put back: parties that were told different things would keep it apart.
     """
 
     def __init__(self, context: PartyContext, server: PartyName, combiner: Key) -> None:
@@ -40,11 +43,13 @@ class Contributor:
         self._server = server
         self._combiner = combiner
         self.members: tuple[PartyName, ...] = ()
+        self.verified = True
         self._shield: Shield | None = None
         self._kind = Kind.MASKED
         self._batch_length = 0
         self._lock = threading.Lock()  # keys of later rounds are prepared beside the round under way
-        self._key_supply = KeySupply(None, 0, self._lock, self._relay)
+        self._key_supply = KeySupply(None, 0, self._lock, partial(self._relay, 0))
+        self._session = 0
         self._compute: Mapping[PartyName, Key] = {}
         self._sharer: Sharer | None = None
 
@@ -74,17 +79,18 @@ class Contributor:
         """Checks everybody's Hello and returns the signed Confirm."""
         return Reply(Kind.HELLO, self._active().confirm(hellos))
 
-    def start(self, confirms: Sequence[bytes]) -> None:
-        """Checks everybody's Confirm; the session's rounds may begin."""
+    def start(self, confirms: Sequence[bytes], number: int) -> None:
+        """Checks everybody's Confirm; the rounds of session `number` may begin."""
         shield = self._active()
         shield.start(confirms)
         batched = shield if isinstance(shield, BatchedShield) else None
-        self._key_supply = KeySupply(batched, self._batch_length, self._lock, self._relay)
+        self._session = number
+        self._key_supply = KeySupply(batched, self._batch_length, self._lock, partial(self._relay, number))
         if isinstance(shield, SharingShield):
             self._sharer = Sharer(self._context, shield, self._compute, self._combiner)
 
-    def _relay(self, batch: int, message: bytes) -> Answer:
-        answer: Answer = self._send(f"keys of batch {batch}", ("set up", batch, message), Kind.SHARE)
+    def _relay(self, session: int, batch: int, message: bytes) -> Answer:
+        answer: Answer = self._send(f"keys of batch {batch}", ("set up", session, batch, message), Kind.SHARE)
         return answer
 
     def exchange(self, call: str, context: RoundContext, contribution: Contribution) -> Answer:
@@ -100,23 +106,26 @@ class Contributor:
         if self._sharer is not None:
             opened, self.members = self._sharer.exchange(call, context, contribution)
             return opened
-        refusal = self._key_supply.cover(context.number)
-        if refusal is not None:
-            return refusal
         shield = self._active()
-        with self._lock:
-            (message,) = shield.protect(context, contribution).values()
-        answer: Answer = self._send(call, ("sum", context.number, message), self._kind)
-        while answer.verdict == "next":
-            with self._lock:
-                reply = shield.reply(answer.broadcast)
-            answer = self._send(call, ("sum", context.number, reply), Kind.SHARE)
+        answer = self._key_supply.cover(context.number) or self._answered(shield, call, context, contribution)
         if answer.verdict in ("aborted", "left"):
             raise ProtocolError(f"round {context.number} was given up: {answer.reason}")
         if answer.view is not None:
             with self._lock:
                 shield.join(answer.view)
             self.members = answer.view.members
+        self.verified = not isinstance(shield, BatchedShield) or shield.survivors(context.number) is not None
+        return answer
+
+    def _answered(self, shield: Shield, call: str, context: RoundContext, contribution: Contribution) -> Answer:
+        """Returns the server's last word on a round, after as many exchanges as the scheme has."""
+        with self._lock:
+            (message,) = shield.protect(context, contribution).values()
+        answer: Answer = self._send(call, ("sum", self._session, context.number, message), self._kind)
+        while answer.verdict == "next":
+            with self._lock:
+                reply = shield.reply(answer.broadcast)
+            answer = self._send(call, ("sum", self._session, context.number, reply), Kind.SHARE)
         return answer
 
     def _send(self, call: str, message: tuple[Any, ...], kind: Kind) -> Any:

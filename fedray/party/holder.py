@@ -40,12 +40,15 @@ class Report:
         overall: The metrics over all parties, finished from the opened sums.
         done: Rounds of the segment that are over.
         renew: Why no further round can be held in this session, or empty.
+        fresh: Whether nothing has been sent yet that was computed with the model as it is now. Only then may another
+            session go on with other parties: two sums on one model over different parties differ by one party's part.
     """
 
     local: tuple[Metric, ...]
     overall: tuple[Metric, ...]
     done: int = 1
     renew: str = ""
+    fresh: bool = False
 
 
 class ModelHolder(Contributor):
@@ -173,10 +176,12 @@ class ModelHolder(Contributor):
                 "learning rate"
             ) from error
 
-    def _report(self, local: Sequence[Metric], sums: NDArray[np.float64] | None, done: int, renew: str) -> Reply:
+    def _report(
+        self, local: Sequence[Metric], sums: NDArray[np.float64] | None, done: int, renew: str, fresh: bool = False
+    ) -> Reply:
         finished = () if sums is None else tuple(self._backend.finish(metrics.rebuild(local, sums)))
         shown = tuple(local) if self._local_metrics else ()
-        return Reply(Kind.METRICS if shown else Kind.AGGREGATE, Report(shown, finished, done, renew))
+        return Reply(Kind.METRICS if shown else Kind.AGGREGATE, Report(shown, finished, done, renew, fresh))
 
     def _adopt(self, values: Vector) -> None:
         self._global = values

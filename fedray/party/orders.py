@@ -74,6 +74,7 @@ class Expect:
         manifest: The words of each.
         purpose: `"train"` goes through the strategy, `"sum"` is answered as it was opened.
         report: The words of a further round of metrics alone, which follows where the last round was abandoned.
+        absent: Parties of the session that do not take part in this segment; nobody waits for them.
     """
 
     number: Round
@@ -81,6 +82,7 @@ class Expect:
     manifest: Manifest
     purpose: Literal["train", "sum"]
     report: Manifest | None = None
+    absent: tuple[PartyName, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +95,13 @@ class Answer:
             * `"next"`: another exchange of this round follows;
             * `"opened"`: the round is over;
             * `"abandoned"`: nothing was opened; go on with the next round, without the parties that are not in `view`;
-            * `"missed"`: this party was too late and the round was opened without it; go on with round `number`;
+            * `"missed"`: the round was opened without this party, which was too late; go on with round `number`;
             * `"renew"`: no further round can be held in this session;
             * `"left"`: the others go on without this party;
             * `"aborted"`: the segment has ended.
-        values: The new global vector (or the opened values), when opened or missed.
-        metrics: float64[m], the opened metric sums.
+        values: The new global vector (or the opened values), when opened. When missed, what brings this party's model
+            up to date; None where it is too far behind.
+        metrics: float64[m], the opened metric sums; when missed, those of the last round that was opened.
         broadcast: Protocol message of the next exchange.
         view: The smaller view, when abandoned.
         number: The round to go on with, when missed.
@@ -141,11 +144,13 @@ class Progress:
         done: Rounds of the segment that are over.
         missing: Every party that was missing from one of them.
         error: Why the segment has ended early, or empty.
+        away: Parties that nobody waits for at present: gone, or too late in the last round.
     """
 
     done: int
     missing: tuple[Missing, ...] = ()
     error: str = ""
+    away: frozenset[PartyName] = frozenset()
 
 
 def settings(order: TrainOrder | EvaluateOrder) -> bytes:

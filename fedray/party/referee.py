@@ -9,26 +9,36 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 
 from fedray.errors import FedRayError, ProtocolError
 from fedray.party.orders import Answer, Expect, Missing, Progress
+from fedray.party.set_ups import SetUps
 from fedray.protocol.config import Config
 from fedray.protocol.keys import Roster
 from fedray.protocol.scheme import Collector, Opened, View
-from fedray.protocol.schemes import SCHEMES, BatchCoordinator, Coordinator
+from fedray.protocol.schemes import SCHEMES, Coordinator
 from fedray.types import Message, PartyName, Round
 
 
 @dataclass(slots=True)
 class _Round:
-    """One round while it lasts. `answers[k]` is what the deliveries of exchange k wait for."""
+    """One round while it lasts.
+
+    Attributes:
+        number: The round.
+        collector: Its summing end.
+        deadline: When the exchange under way is closed without those who are missing, on the referee's clock.
+        answers: `answers[k]` is what the deliveries of exchange k wait for.
+        heard: How many exchanges of it each party has taken part in.
+    """
 
     number: Round
     collector: Collector
     deadline: float
     answers: list[Answer] = field(default_factory=list)
+    heard: dict[PartyName, int] = field(default_factory=dict)
 
     @property
     def over(self) -> bool:
@@ -45,34 +55,56 @@ class Referee:
     """
 
     def __init__(self, timeout: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._timeout = timeout
-        self._clock = clock
+        self._timeout, self._clock = timeout, clock
         self._changed = threading.Condition()
+        self._number = 0
         self._coordinator: Coordinator | None = None
+        self._set_ups: SetUps | None = None
         self._view = View(0, ())
+        self._owners: frozenset[PartyName] = frozenset()
         self._gone: dict[PartyName, str] = {}
+        self._late: dict[PartyName, str] = {}
         self._expect: Expect | None = None
         self._finish: Callable[[Opened], Answer] | None = None
         self._round: _Round | None = None
+        self._last: tuple[Round, Answer] | None = None
         self._next: Round = 0
         self._missing: list[Missing] = []
         self._stop = False
         self._error = ""
 
-    def begin(self, config: Config, roster: Roster, hellos: Sequence[bytes], confirms: Sequence[bytes]) -> None:
-        """Starts a session among the parties of a roster; all of them are awaited."""
+    def begin(
+        self, number: int, config: Config, roster: Roster, hellos: Sequence[bytes], confirms: Sequence[bytes]
+    ) -> None:
+        """Starts a session among the parties of a roster; all of them are awaited.
+
+        Args:
+            number: Number of the session; what is sent in another one is not taken.
+            config: What all have agreed on.
+            roster: The parties of the session.
+            hellos: Their Hellos, in roster order.
+            confirms: Their Confirms, in roster order.
+        """
         with self._changed:
+            self._fail("a new session has begun")
+            if self._set_ups is not None:
+                self._set_ups.end()
+            self._number = number
             self._coordinator = SCHEMES[config.part].coordinator(config, roster, hellos, confirms)
-            self._view = View(0, roster.names)
-            self._gone = {}
-            self._expect = self._round = None
-            self._missing = []
+            self._view, self._owners = View(0, roster.names), frozenset(config.owners or roster.names)
+            self._gone, self._late, self._missing = {}, {}, []
+            self._set_ups = SetUps(self._coordinator, self._changed, self._timeout, self._clock, self._gone)
+            self._expect = self._round = self._last = None
+            self._error = ""
 
     def expect(self, order: Expect, finish: Callable[[Opened], Answer]) -> None:
         """Announces the rounds of a segment, and what an opened sum is turned into."""
         with self._changed:
+            self._fail("the segment has ended")
             self._expect, self._finish, self._round = order, finish, None
             self._next, self._missing, self._stop, self._error = order.number, [], False, ""
+            self._late = {}
+            self._gone |= {party: "it does not take part" for party in order.absent if party not in self._gone}
 
     def stop(self) -> None:
         """Ends the segment after the round under way, for every party alike."""
@@ -96,52 +128,51 @@ class Referee:
         """Returns the progress as soon as it differs from `seen` rounds, or after some seconds."""
         with self._changed:
             self._changed.wait_for(lambda: self._done != seen or bool(self._error), seconds)
-            return Progress(self._done, tuple(self._missing), self._error)
+            return Progress(self._done, tuple(self._missing), self._error, frozenset(self._gone.keys() | self._late))
 
-    def take(self, sender: PartyName, number: Round, body: Message) -> Answer:
+    def take(self, sender: PartyName, session: int, number: Round, body: Message) -> Answer:
         """Takes one message of a round and returns the answer, when there is one.
+
+        Args:
+            sender: Who sent it.
+            session: Number of the session it was sent in.
+            number: The round.
+            body: The protocol message.
 
         Raises:
             ProtocolError: The message is wrong or does not belong to the round under way.
         """
         with self._changed:
-            if self._error:
-                return Answer("aborted", reason=self._error)
-            if sender not in self._view.members:
-                return Answer("left", reason=self._gone.get(sender, "it was not part of the view"))
-            if number < self._next and (self._round is None or number < self._round.number or self._round.over):
-                return self._missed()
-            current = self._admit(number)
-            if sender not in current.collector.missing():
-                self._wait(current, lambda: current.over)
-                return self._missed() if current.answers[-1].verdict == "opened" else current.answers[-1]
-            stage = len(current.answers)
-            current.collector.add(sender, body)
-            self._close_if_ready(current)
-            self._wait(current, lambda: len(current.answers) > stage)
+            refusal = self._refusal(sender, session)
+            if refusal is not None:
+                return refusal
+            self._late.pop(sender, None)
+            current = self._admitted(number)
+            if current is None:
+                return self._missed(sender, session, number)
+            heard = current.heard.get(sender, 0)
+            stage = min(heard, len(current.answers) - current.over)
+            if stage == len(current.answers):
+                current.collector.add(sender, body)
+                current.heard[sender] = stage + 1
+                self._close_if_ready(current)
+                self._wait(current, lambda: len(current.answers) > stage)
+            elif heard == 0:  # closed without it: its message is not read
+                return self._missed(sender, session, number)
+            else:
+                current.heard[sender] = stage + 1
             return current.answers[stage]
 
-    def set_up(self, sender: PartyName, batch: int, body: bytes) -> Answer:
+    def set_up(self, sender: PartyName, session: int, batch: int, body: bytes) -> Answer:
         """Takes one message of the set-up of a batch of rounds and returns what the others sent.
 
         Raises:
             ProtocolError: The message is wrong, or the session's scheme has no batches.
         """
         with self._changed:
-            coordinator = self._session()
-            if not isinstance(coordinator, BatchCoordinator):
-                raise ProtocolError(f"{sender}: this session's scheme has no batches of rounds, found batch {batch}")
-            stage = coordinator.set_up_stage(batch)
-            coordinator.add_set_up(sender, batch, body)
-            self._changed.notify_all()
-            deadline = self._clock() + self._timeout
-            while coordinator.set_up_stage(batch) == stage:
-                absent = coordinator.awaited(batch) & self._gone.keys()
-                if absent or self._clock() >= deadline:
-                    who = ", ".join(sorted(absent or coordinator.awaited(batch)))
-                    return Answer("renew", reason=f"keys for further rounds need everybody; {who} did not answer")
-                self._changed.wait(max(deadline - self._clock(), 0.01))
-            return Answer("next", broadcast=coordinator.set_up_answer(batch, stage, sender))
+            if session != self._number or self._set_ups is None:
+                return Answer("left", reason="a new session has begun")
+            return self._set_ups.take(sender, batch, body)
 
     @property
     def _done(self) -> int:
@@ -150,28 +181,41 @@ class Referee:
         under_way = self._round is not None and not self._round.over
         return min(self._next - self._expect.number - under_way, self._expect.count)
 
+    def _refusal(self, sender: PartyName, session: int) -> Answer | None:
+        """Returns the answer to whoever has no part in the rounds that are under way."""
+        if session != self._number:
+            return Answer("left", reason="a new session has begun")
+        if self._error:
+            return Answer("aborted", reason=self._error)
+        if sender not in self._view.members:
+            return Answer("left", reason=self._gone.get(sender, "it was not part of the view"))
+        return None
+
+    def _admitted(self, number: Round) -> _Round | None:
+        """Returns the round of this number, begun if it is the next one; None where it was over before the last one."""
+        current, expect = self._round, self._expect
+        if current is not None and current.number == number:
+            return current
+        if number < self._next:
+            return None
+        if expect is None or (current is not None and not current.over) or number >= self._end(expect):
+            raise ProtocolError(f"round {number} is not the one under way; its message was dropped unread")
+        metrics_alone = expect.report is not None and number >= expect.number + expect.count
+        manifest = expect.report if metrics_alone and expect.report is not None else expect.manifest
+        collector = self._session.collector(self._view, number, manifest)
+        self._round = _Round(number, collector, self._clock() + self._timeout)
+        self._next = number + 1
+        return self._round
+
+    def _end(self, expect: Expect) -> Round:
+        """Returns the number after the last that the segment may use: each smaller view reports the metrics anew."""
+        return expect.number + expect.count + (len(self._view.members) if expect.report is not None else 0)
+
+    @property
     def _session(self) -> Coordinator:
         if self._coordinator is None:
             raise ProtocolError("the server has no session yet")
         return self._coordinator
-
-    def _admit(self, number: Round) -> _Round:
-        current, expect = self._round, self._expect
-        if current is not None and current.number == number and not current.over:
-            return current
-        # Rounds that no two parties of a smaller view hold rows for are passed over by all of them.
-        last = (
-            -1 if expect is None else expect.number + expect.count + (len(self._view.members) if expect.report else 0)
-        )
-        if expect is None or (current is not None and not current.over) or not self._next <= number < last:
-            raise ProtocolError(f"round {number} is not the one under way; its message was dropped unread")
-        manifest = expect.manifest
-        if expect.report is not None and number >= expect.number + expect.count:
-            manifest = expect.report
-        collector = self._session().collector(self._view, number, manifest)
-        self._round = _Round(number, collector, self._clock() + self._timeout)
-        self._next = number + 1
-        return self._round
 
     def _wait(self, current: _Round, done: Callable[[], bool]) -> None:
         while not done():
@@ -181,26 +225,52 @@ class Referee:
             elif not done():
                 self._changed.wait(max(left, 0.01))
 
+    def _wait_out(self, current: _Round) -> None:
+        self._wait(current, lambda: current.over)
+
     def _close_if_ready(self, current: _Round) -> None:
-        if current.collector.missing() <= self._gone.keys():
+        missing = current.collector.missing()
+        if missing <= self._gone.keys() or (missing <= self._gone.keys() | self._late and self._enough(current)):
             self._close(current, "")
+
+    def _enough(self, current: _Round) -> bool:
+        """Returns whether those who have answered can do without the others, who may be late and not gone."""
+        stage = len(current.answers)
+        try:
+            self._session.check_view([p for p in self._view.members if current.heard.get(p, 0) > stage])
+        except ProtocolError:
+            return False
+        return True
 
     def _close(self, current: _Round, reason: str) -> None:
         """Ends the exchange under way: with everybody's message, or without those of whom there is none."""
-        absent, first = current.collector.missing(), not current.answers
-        recovers = self._session().recovers
-        if absent and first:
-            self._missing += [
-                Missing(current.number, party, self._gone.get(party, reason), not recovers) for party in sorted(absent)
-            ]
+        absent, recovers = current.collector.missing(), self._session.recovers
+        if recovers and reason:
+            self._late |= {party: reason for party in absent if party not in self._gone}
+        if not current.answers:
+            self._note(current.number, absent & self._owners, reason, abandoned=not recovers)
         try:
             answer = self._abandoned(absent) if absent and not recovers else self._advanced(current)
-        except FedRayError as error:
-            self._fail(str(error))
+        except Exception as error:  # whoever waits must learn of it, even of a fault of our own
+            text = str(error) if isinstance(error, FedRayError) else f"{type(error).__name__} at the server: {error}"
+            self._fail(text + self._listed(absent, reason))
             return
         current.answers.append(answer)
         current.deadline = self._clock() + self._timeout
         self._changed.notify_all()
+
+    def _note(self, number: Round, parties: Collection[PartyName], reason: str, *, abandoned: bool) -> None:
+        noted = {one.party for one in self._missing if one.number == number}
+        for party in sorted(set(parties) - noted):
+            why = self._gone.get(party) or self._late.get(party) or reason or f"nothing within {self._timeout:g} s"
+            self._missing.append(Missing(number, party, why, abandoned))
+
+    def _listed(self, absent: Collection[PartyName], reason: str) -> str:
+        """Returns who is missing, and why, as the end of a message."""
+        if not absent:
+            return ""
+        why = {party: self._gone.get(party) or self._late.get(party) or reason for party in sorted(absent)}
+        return "; missing: " + ", ".join(f"{party} ({text})" for party, text in why.items())
 
     def _advanced(self, current: _Round) -> Answer:
         broadcast = current.collector.advance()
@@ -210,20 +280,38 @@ class Referee:
         expect, finish = self._expect, self._finish
         if expect is None or finish is None:
             raise ProtocolError("no rounds were announced")
+        others = self._owners.intersection(self._view.members) - set(opened.parties)
+        self._note(current.number, others, "", abandoned=False)
         extra = current.number >= expect.number + expect.count
         answer = Answer("opened", opened.values, opened.metrics) if extra else finish(opened)
-        return Answer(answer.verdict, answer.values, answer.metrics, stop=self._stop)
+        answer = replace(answer, stop=self._stop)
+        self._last = current.number, answer
+        return answer
 
     def _abandoned(self, absent: frozenset[PartyName]) -> Answer:
         for party in absent:
             self._gone.setdefault(party, "the others went on without it")
         members = tuple(name for name in self._view.members if name not in absent)
-        self._session().check_view(members)
+        self._session.check_view(members)
         self._view = View(self._view.counter + 1, members)
         return Answer("abandoned", view=self._view, stop=self._stop)
 
-    def _missed(self) -> Answer:
-        return Answer("missed", number=self._next)
+    def _missed(self, sender: PartyName, session: int, number: Round) -> Answer:
+        """Waits until a party that missed a round can take part again, and tells it where."""
+        while True:
+            current, refusal = self._round, self._refusal(sender, session)
+            if refusal is not None:
+                return refusal
+            if current is None or current.over:
+                resume = self._next
+                break
+            if not current.answers and sender in current.collector.missing():
+                resume = current.number
+                break
+            self._wait_out(current)
+        last, answer = self._last or (-1, Answer("opened"))
+        values = answer.values if last == number else None
+        return Answer("missed", values, answer.metrics, number=resume, stop=answer.stop)
 
     def _fail(self, reason: str) -> None:
         self._error = self._error or reason

@@ -65,7 +65,7 @@ class Summand(Contributor):
         return Reply(Kind.SHAPE, (nest, tensors))
 
     def contribute(self, order: SumOrder) -> Reply:
-        """Takes part in the sum's round and returns what was opened: (values, sum of weights)."""
+        """Takes part in the sum's round and returns what was opened; None where it was abandoned."""
         if self._arrays is None:
             raise DataError(f"party {self._context.name!r} was offered no value to sum")
         arrays, self._arrays = self._arrays, None

@@ -64,9 +64,13 @@ class ObjectTable:
             Failed: The call that should have made it failed.
             PlanError: It did not appear in time.
         """
-        with self._changed:
-            self._changed.wait_for(lambda: key in self._objects, seconds)
+        self.arrives(key, seconds)
         return self.get(key)
+
+    def arrives(self, key: Key, seconds: float) -> bool:
+        """Returns whether there is an object or a failure under a key, after waiting for it for so long."""
+        with self._changed:
+            return self._changed.wait_for(lambda: key in self._objects, seconds)
 
     def drop(self, keys: Iterable[Key]) -> None:
         """Forgets objects; unknown keys are ignored."""

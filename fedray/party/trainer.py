@@ -38,6 +38,7 @@ class _Segment:
         sums: The opened metric sums, once a round carried them.
         done: Rounds that are over, opened or abandoned or passed over.
         renew: Why no further round can be held in this session, or empty.
+        fresh: Whether nothing has been sent yet that was computed with the model as it is now.
     """
 
     order: TrainOrder
@@ -46,6 +47,7 @@ class _Segment:
     sums: NDArray[np.float64] | None = None
     done: int = 0
     renew: str = ""
+    fresh: bool = False
 
 
 class Trainer(ModelHolder):
@@ -101,7 +103,7 @@ class Trainer(ModelHolder):
         self._backend.set_weights(self._global)
         if segment.sums is None and segment.done == len(order.spans):
             self._report_alone(segment)
-        return self._report(self._measured, segment.sums, segment.done, segment.renew)
+        return self._report(self._measured, segment.sums, segment.done, segment.renew, segment.fresh)
 
     def _round(self, segment: _Segment, report: bool) -> bool:
         """Runs one round; returns whether the driver wants the segment to end."""
@@ -116,22 +118,23 @@ class Trainer(ModelHolder):
             measured = self._measure(order) if report else np.zeros(len(manifest.metrics))
             call = f"train round {context.number}"
             answer = self._exchange(call, context, Contribution(payload, weight, measured))
-            if answer.verdict == "opened":
+            if answer.verdict == "opened" and self.verified:
                 kept.append(answer)
         segment.done += 1
         if answer.verdict == "opened":
             before = self._global
             self._take(answer)
             segment.sums = self._opened(answer, order) if report else None
-            if np.array_equal(before, self._global):
+            segment.fresh = not np.array_equal(before, self._global)
+            if not segment.fresh:
                 segment.renew = "the round left the model as it was, and no session trains twice on one model"
         elif answer.verdict == "missed":
-            self._catch_up(answer)
-            segment.done = max(segment.done, answer.number - order.number)
+            self._catch_up(segment, answer)
         elif answer.verdict == "renew":
             segment.done, segment.renew = place, answer.reason
         else:
-            self._check_fresh(segment, batches)
+            segment.fresh = False
+            self._check_rows(segment, batches)
         return answer.stop
 
     def _update(self, batches: Sequence[Batch]) -> tuple[Vector, int]:
@@ -155,15 +158,22 @@ class Trainer(ModelHolder):
         else:
             self._global = answer.values
 
-    def _catch_up(self, answer: Answer) -> None:
+    def _catch_up(self, segment: _Segment, answer: Answer) -> None:
+        """Takes the others' model after rounds that were opened without this party, and goes on where they are."""
         if answer.values is None:
             raise ProtocolError(
-                f"party {self._context.name!r} was too late for a round, and the strategy {self._strategy.name!r} has "
-                "no model at the server to catch up with; it comes back with the next session"
+                f"party {self._context.name!r} was too late for several rounds, and the strategy "
+                f"{self._strategy.name!r} has no model at the server to catch up with; it comes back with the next "
+                "session"
             )
-        self._adopt(np.array(answer.values))
+        self._take(answer)
+        self._state = {}
+        order, rounds = segment.order, len(segment.order.spans)
+        segment.done = min(max(segment.done, answer.number - order.number), rounds)
+        if segment.done == rounds:
+            segment.sums, segment.fresh = self._opened(answer, order), True
 
-    def _check_fresh(self, segment: _Segment, batches: Sequence[Batch]) -> None:
+    def _check_rows(self, segment: _Segment, batches: Sequence[Batch]) -> None:
         """Leaves after an abandoned round that used more than half of this party's rows.
 
         What the next round would use overlaps with what was sent, and the two sums might be compared.
@@ -172,7 +182,7 @@ class Trainer(ModelHolder):
             ProtocolError: The round used too many rows.
         """
         used = sum(len(batch.rows) for batch in batches)
-        if 2 * used > segment.order.sizes[self._context.name] and segment.done < len(segment.order.spans):
+        if 2 * used > segment.order.sizes[self._context.name]:
             raise ProtocolError(
                 f"party {self._context.name!r} leaves: a round that used {used} of its "
                 f"{segment.order.sizes[self._context.name]} rows was abandoned, and it has too few others to go on "
@@ -194,6 +204,7 @@ class Trainer(ModelHolder):
     def _report_alone(self, segment: _Segment) -> None:
         """Sums the epoch's metrics in a round of their own, where no opened round carried them."""
         order, measured = segment.order, self._measure(segment.order)
+        segment.fresh = False
         manifest = report_manifest(self._facts, order.metric_bound)
         for number in range(order.number + len(order.spans), order.number + len(order.spans) + len(order.sizes)):
             context = RoundContext(number, self._model_hash(), segment.settings, manifest, "evaluate")

@@ -222,6 +222,9 @@ class BatchedShield(Shield, Protocol):
     def absorb(self, message: bytes) -> bytes | None:
         """Answers what the coordinator relays of a set-up; None when the batch is ready."""
 
+    def survivors(self, number: Round) -> tuple[PartyName, ...] | None:
+        """Returns whose inputs a round sums, once this party has verified it; else None."""
+
 
 class Collector(Protocol):
     """The summing end, one per round."""

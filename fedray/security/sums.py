@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
+from fedray.errors import PartyTimeout
 from fedray.party.combiner import Combiner
 from fedray.party.compute import ComputeEnd
 from fedray.party.orders import Expect
@@ -17,7 +18,7 @@ from fedray.protocol.config import Config
 from fedray.protocol.scheme import Manifest
 from fedray.runtime.session import Session
 from fedray.security.supervision import Outcome, Supervision
-from fedray.types import Key, PartyName, Round
+from fedray.types import Key, PartyName, Ref, Round
 
 NamedStrategy: TypeAlias = tuple[str, dict[str, float]]
 
@@ -34,7 +35,8 @@ class SumSession:
 
     Attributes:
         config: What the open session agreed on; None where none is open.
-        parties: Who contributes to it and has not been lost.
+        members: Who contributed to it when it was opened.
+        parties: Who contributes to it and has neither been lost nor been too late.
         compute: Compute party -> key of its `ComputeEnd`.
     """
 
@@ -54,7 +56,11 @@ class SumSession:
         }
         self._services: dict[PartyName, Key] = {}
         self.config: Config | None = None
+        self.members: tuple[PartyName, ...] = ()
         self.parties: tuple[PartyName, ...] = ()
+        self._timeout = round_timeout
+        self._busy: dict[PartyName, Ref] = {}
+        self._sessions = 0
         self._next: Round = 0
 
     def add(self, services: Mapping[PartyName, Key]) -> None:
@@ -72,25 +78,52 @@ class SumSession:
         Raises:
             ProtocolError: A party refuses the Config, or a signature is wrong.
             PartyLost: A party's process has ended.
+            PartyTimeout: A party does not answer.
         """
         self.config, self.parties = None, tuple(self._services) if parties is None else tuple(parties)
+        self._sessions += 1
+        number, patience = self._sessions, max(config.set_up_timeout / 1000, self._timeout)
         members = self.compute | {party: self._services[party] for party in self.parties}
         members = dict(sorted(members.items(), key=lambda item: item[0].encode()))
         names, proposed = list(members), config.encode()
-        hellos = self._ask(members, "hello", proposed, names, self.compute)
-        confirms = self._ask(members, "confirm", hellos)
-        self._ask(members, "start", confirms)
-        self._ask(self.compute, "begin", proposed, names, self.compute)
-        self.session.get([self.session.tell(self.server, self.combiner, "begin", proposed, names, hellos, confirms)])
-        self.config, self._next = config, 0
+        hellos = self._ask(members, "hello", proposed, names, self.compute, seconds=patience)
+        confirms = self._ask(members, "confirm", hellos, seconds=patience)
+        self._ask(members, "start", confirms, number, seconds=patience)
+        self._ask(self.compute, "begin", number, proposed, names, self.compute, seconds=patience)
+        begun = (number, proposed, names, hellos, confirms)
+        self.session.get([self.session.tell(self.server, self.combiner, "begin", *begun)], patience)
+        self.config, self.members, self._next = config, self.parties, 0
+
+    def busy(self) -> frozenset[PartyName]:
+        """Returns who is still at a segment that the others have finished; no other call reaches them meanwhile."""
+        done = self.session.wait(list(self._busy.values()), timeout=0.0) if self._busy else []
+        self._busy = {party: ref for party, ref in self._busy.items() if ref not in done}
+        return frozenset(self._busy)
+
+    def await_busy(self) -> None:
+        """Waits, as long as a round may take, until nobody is at a segment that the others have finished.
+
+        Raises:
+            PartyTimeout: Somebody still is.
+        """
+        if self._busy:
+            self.session.wait(list(self._busy.values()), timeout=self._timeout)
+        if self.busy():
+            raise PartyTimeout(
+                f"{', '.join(map(repr, sorted(self._busy)))} did not finish an earlier call within {self._timeout:g} s "
+                "more; try again later, or start again with sf.shutdown() and sf.init(...)"
+            )
 
     def ask_all(self, method: str, *args: Any) -> dict[PartyName, Any]:
         """Asks every party's service the same and returns the answers, in roster order."""
         services = {party: self._services[party] for party in self.parties}
         return dict(zip(services, self._ask(services, method, *args), strict=True))
 
-    def _ask(self, services: Mapping[PartyName, Key], method: str, *args: Any) -> list[Any]:
-        return self.session.get([self.session.ask(party, key, method, *args) for party, key in services.items()])
+    def _ask(
+        self, services: Mapping[PartyName, Key], method: str, *args: Any, seconds: float | None = None
+    ) -> list[Any]:
+        calls = [self.session.ask(party, key, method, *args) for party, key in services.items()]
+        return self.session.get(calls, seconds)
 
     def announce(self, manifest: Manifest, count: int, *, train: bool, report: Manifest | None = None) -> Round:
         """Tells the server which rounds come next and returns the number of the first.
@@ -102,12 +135,13 @@ class SumSession:
             report: The words of a further round of metrics alone, which follows where the last one is abandoned.
         """
         first = self._next
-        order = Expect(first, count, manifest, "train" if train else "sum", report)
+        absent = tuple(party for party in self.members if party not in self.parties)
+        order = Expect(first, count, manifest, "train" if train else "sum", report, absent)
         told = [self.session.tell(self.server, self.combiner, "expect", order)]
-        spare = len(self.parties)
+        spare = len(self.members)
         told += [self.session.tell(party, key, "expect", order, spare) for party, key in self.compute.items()]
         self.session.get(told)
-        self._next += count + (len(self.parties) if report is not None else 0)
+        self._next += count + (spare if report is not None else 0)
         return first
 
     def run(self, method: str, order: Any, on_round: Callable[[int], None] | None = None) -> Outcome:
@@ -126,11 +160,15 @@ class SumSession:
         """
         calls = {party: self.session.ask(party, self._services[party], method, order) for party in self.parties}
         server = (self.server, self.combiner)
-        watch = Supervision(self.session, server, calls, on_round or (lambda _: None), self.compute)
+        watch = Supervision(self.session, server, calls, on_round or (lambda _: None), self._timeout, self.compute)
         try:
             outcome = watch.run()
         except BaseException:
             self.config = None
+            away = {one.party for one in watch.missing} | watch.dead | watch.busy.keys()
+            self.parties = tuple(party for party in self.parties if party not in away)
             raise
-        self.parties = tuple(party for party in self.parties if party not in outcome.dead)
+        finally:
+            self._busy |= watch.busy
+        self.parties = tuple(party for party in self.parties if party in outcome.reports)
         return outcome

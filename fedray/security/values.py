@@ -3,20 +3,28 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from numpy.typing import NDArray
+
 from fedray.device import PYU, PYUObject
 from fedray.device.pyu import live
-from fedray.errors import DataError, PlanError
+from fedray.errors import DataError, PartyLost, PlanError, ProtocolError
 from fedray.party import tree
+from fedray.party.orders import Missing
 from fedray.party.summand import Summand, SumOrder
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.scheme import Manifest, Tensor
 from fedray.runtime.session import Session
+from fedray.security.notices import log_unsaid
 from fedray.security.sums import SumSession
+from fedray.security.supervision import REMEDY
 from fedray.types import Key, PartyName
+
+_log = logging.getLogger("fedray")
 
 DEFAULT_BOUND = 65536.0
 WEIGHT_STEPS = 1 << 30
@@ -40,11 +48,15 @@ class ValueSums:
 
     Args:
         aggregator: Who sums, and how.
+
+    Attributes:
+        dropouts: Who was missing from the last sum.
     """
 
     def __init__(self, aggregator: Summing) -> None:
         self._aggregator = aggregator
         self._session: Session | None = None
+        self.dropouts: tuple[Missing, ...] = ()
 
     def open(
         self,
@@ -62,15 +74,43 @@ class ValueSums:
             session.ask(party, services[party], "offer", held.slot(), given[party], most, unit)
             for party, held in values.items()
         ]
-        nest, tensors = self._agreed(dict(zip(values, session.get(offers), strict=True)))
+        try:
+            nest, tensors = self._agreed(dict(zip(values, session.get(offers), strict=True)))
+        except PartyLost as error:
+            text = f"{str(error).rstrip('.')}, and its value is gone with it. {REMEDY}"
+            raise PartyLost(text, party=error.party) from error
         encoding = self._encoding(bound, round(most / unit) if weights is not None else 1)
-        if sums.config is None or sums.config.encoding != encoding:
+        complete = len(sums.parties) == len(self._aggregator.participants)
+        if sums.config is None or sums.config.encoding != encoding or not complete:
             sums.open(self._aggregator.config(session, encoding))
+            log_unsaid(session, sums.config)
         manifest = Manifest(tuple(tensors), weighted=weights is not None)
         number = sums.announce(manifest, 1, train=False)
         order = SumOrder(number, f"{session.id} {session.statement('sum')}", manifest)
-        opened = next(iter(sums.run("contribute", order).reports.values()))
-        return tree.rebuild(nest, tensors, opened, averaged=weights is not None)
+        return tree.rebuild(nest, tensors, self._run(sums, order), averaged=weights is not None)
+
+    def _run(self, sums: SumSession, order: SumOrder) -> NDArray[Any]:
+        """Returns what was opened, and keeps and says who was missing from it.
+
+        Raises:
+            ProtocolError: The round was abandoned. It is not tried again with fewer parties: the two sums might differ
+                by the value of the one that was missing.
+        """
+        outcome = sums.run("contribute", order)
+        self.dropouts = outcome.missing
+        missing = ", ".join(f"{one.party} ({one.reason})" for one in self.dropouts)
+        opened: NDArray[Any] | None = next(filter(_is_there, outcome.reports.values()), None)
+        if opened is None:
+            sums.config = None
+            raise ProtocolError(
+                f"nothing was opened; missing: {missing or 'the keys of further rounds'}. Ask again when everybody "
+                "answers, or make the aggregator with on_dropout='recover': it opens the sum over those that remain"
+            )
+        if missing:
+            absent = {one.party for one in self.dropouts}
+            there = [party.name for party in self._aggregator.participants if party.name not in absent]
+            _log.warning("the sum is over %s only; missing: %s", ", ".join(there), missing)
+        return opened
 
     def _by_party(self, argument: str, data: Sequence[Any]) -> dict[PartyName, PYUObject]:
         expected = [party.name for party in self._aggregator.participants]
@@ -137,6 +177,10 @@ class ValueSums:
             raise PlanError(f"bound: expected a number from 2**-20 to 2**40, found {bound!r}")
         room = 62 - math.ceil(math.log2(len(self._aggregator.participants) * bound))
         return Encoding(64, min(room, 40), float(bound), "refuse", "nearest", max(1, weight_bound))
+
+
+def _is_there(values: object) -> bool:
+    return values is not None
 
 
 def _shown(tensors: Sequence[Tensor]) -> str:

@@ -28,7 +28,7 @@ from fedray.protocol.policy import Policy
 from fedray.runtime.session import Session
 from fedray.security.aggregation import Aggregator, RoundShape
 from fedray.security.sums import SumSession
-from fedray.security.supervision import Outcome
+from fedray.security.supervision import REMEDY, Outcome
 from fedray.strategies import Strategy
 from fedray.types import Key, PartyName, Ref
 
@@ -86,10 +86,11 @@ class Federation:
         self._sums.add(self._trainers)
         for party, key in [*self._trainers.items(), *self._sums.compute.items(), (server, self._sums.combiner)]:
             weakref.finalize(self, session.release, party, key)
-        self._lead = self._devices[0].name
+        self._leads = [device.name for device in self._devices]
         self._dead: frozenset[PartyName] = frozenset()
         self._terms: tuple[int, RoundShape | None] = (1, None)
         self._in_step = self._behind = False
+        self._fresh = True
         self._evaluated = 0
         self.row_shape: tuple[int, ...] | None = None
         self._sums.ask_all("ready")
@@ -100,11 +101,17 @@ class Federation:
         Raises:
             DataError: A party's arrays do not fit the model.
             PlanError: The parties' models differ.
+            PartyLost: A party's process has ended, and its rows with it.
+            PartyTimeout: A party is still at an earlier segment.
         """
         weights = dict(class_weight) if class_weight else None
         self.row_shape = tuple(source.x.shape[1:])
+        self._sums.await_busy()
         refs = [self._ask(d, "bind", purpose, *_slots(source, d), weights) for d in self._devices]
-        first, *others = self._session.get(refs)
+        try:
+            first, *others = self._session.get(refs)
+        except PartyLost as error:
+            raise _with_remedy(error) from error
         for device, facts in zip(self._devices[1:], others, strict=True):
             if facts != first:
                 raise PlanError(
@@ -117,6 +124,8 @@ class Federation:
     def open(self, largest_weight: int | None = None, shape: RoundShape | None = None) -> None:
         """Opens a protocol session where a fitting one is not open, and gives every party the same weights.
 
+        Parties that were lost are left out of a new session, and parties that were too late come back with it.
+
         Args:
             largest_weight: Most rows of one party in one round; None where no weights are averaged.
             shape: What the rounds of training are like; None where there is no training.
@@ -124,19 +133,19 @@ class Federation:
         Raises:
             ProtocolError: A party refuses the session's Config.
             PartyLost: Too few parties are left.
+            PartyTimeout: Too few parties answer.
         """
         if largest_weight is not None:
             self._terms = (largest_weight, shape)
-        config, wanted = self._sums.config, self._wanted()
-        fits = config is not None and (config.part, config.encoding) == (wanted.part, wanted.encoding)
-        if not fits or self._behind:
-            self._sums.open(wanted, self._left)
-            self._behind = self._in_step = False
-            self._evaluated = 0
-        if not self._in_step:
-            self._first("publish")
-            self._sums.ask_all("pull")
-            self._in_step = True
+        while True:
+            try:
+                self._open()
+                return
+            except PartyLost as error:
+                if error.party not in self._left or error.party == self._aggregator.server.name:
+                    raise
+                self._dead |= {error.party}
+                self._sums.config = None
 
     def train(
         self, facts: ModelFacts, order: Callable[[int, int], TrainOrder], on_round: Callable[[int], None]
@@ -159,12 +168,15 @@ class Federation:
             manifest = train_manifest(facts, draft.metric_bound)
             report = report_manifest(facts, draft.metric_bound)
             number = self._sums.announce(manifest, len(draft.spans), train=True, report=report)
+            self._fresh = False
             outcome = self._run("train", order(number, over), partial(_add, on_round, over))
             missing += outcome.missing
-            over += max(r.done for r in outcome.reports.values())
+            done = max(r.done for r in outcome.reports.values())
+            over += done
             renew = any(r.renew for r in outcome.reports.values())
             self._behind, self._evaluated = self._behind or renew, 0
-            if not renew or len(draft.spans) == max(r.done for r in outcome.reports.values()):
+            self._fresh = all(r.fresh for r in outcome.reports.values())
+            if not renew or len(draft.spans) == done:
                 return outcome.reports, missing
 
     def evaluate(self, facts: ModelFacts, source: Source, batch_size: int) -> dict[PartyName, Report]:
@@ -173,6 +185,7 @@ class Federation:
         for _ in self._devices:
             self._behind = self._behind or self._evaluated >= EVALUATIONS
             self.open()
+            self._fresh = False
             self._evaluated += 1
             number = self._sums.announce(evaluate_manifest(facts, bound), 1, train=False)
             outcome = self._run("evaluate", EvaluateOrder(number, batch_size, source.sizes, bound))
@@ -219,38 +232,86 @@ class Federation:
     def _replace(self, method: str, content: Any) -> None:
         """Changes one party's weights, and then everybody's; a session may have trained on those before."""
         self._first(method, content)
-        self._behind = True
+        self._behind = self._fresh = True
         self.open()
 
     def _run(self, method: str, order: Any, on_round: Callable[[int], None] | None = None) -> Outcome:
         outcome = self._sums.run(method, order, on_round)
-        self._behind = self._behind or set(outcome.reports) != set(self._sums.parties)
-        self._lead = next(iter(outcome.reports))
+        self._leads = list(outcome.reports)
         self._dead |= outcome.dead
         return outcome
+
+    def _open(self) -> None:
+        """Opens a session where one is needed, or where other parties may take part than in the present one."""
+        config, there = self._sums.config, self._there()
+        agreed = config is not None and self._agrees(config)
+        others = self._fresh and set(there) != set(self._sums.members)
+        if not agreed or others or self._behind:
+            members = there if self._fresh else self._as_before(there)
+            self._sums.open(self._config(members), members)
+            self._behind = self._in_step = False
+            self._evaluated = 0
+        if not self._in_step:
+            self._first("publish")
+            self._sums.ask_all("pull")
+            self._in_step = True
+
+    def _agrees(self, config: Config) -> bool:
+        wanted = self._config(self._sums.members)
+        return (config.part, config.encoding) == (wanted.part, wanted.encoding)
+
+    def _config(self, members: Sequence[PartyName]) -> Config:
+        """Returns the Config of a session that fits the run's rounds."""
+        largest_weight, shape = self._terms
+        encoding = Encoding(overflow="refuse", weight_bound=largest_weight)
+        return self._aggregator.config(self._session, encoding, members, shape)
 
     @property
     def _left(self) -> list[PartyName]:
         """Everybody whose process is there, in roster order."""
         return [party.name for party in self._aggregator.participants if party.name not in self._dead]
 
-    def _wanted(self) -> Config:
-        """Returns the Config of a session that fits the run's rounds, among everybody who is left."""
-        whole, left = len(self._aggregator.participants), self._left
-        if len(left) < min(whole, 3):
+    def _there(self) -> list[PartyName]:
+        """Returns everybody who is there and free, in roster order; waits for others where that is not enough.
+
+        Raises:
+            PartyLost: Too few parties are left.
+            PartyTimeout: Too few are free.
+        """
+        least = min(len(self._aggregator.participants), 3)
+        if len(self._left) < least:
             gone = sorted(self._dead)
             raise PartyLost(
-                f"{', '.join(gone)} were lost, and a sum of {len(left)} parties would show each of them the other's "
-                "contribution; start again with sf.shutdown() and sf.init(...)",
+                f"{', '.join(map(repr, gone))} lost: a sum of the {len(self._left)} that are left would show each of "
+                f"them the other's contribution. {REMEDY}",
                 party=gone[0],
             )
-        largest_weight, shape = self._terms
-        encoding = Encoding(overflow="refuse", weight_bound=largest_weight)
-        return self._aggregator.config(self._session, encoding, left, shape)
+        busy = self._sums.busy()
+        if len(self._left) - len(busy) < least:
+            self._sums.await_busy()
+            busy = self._sums.busy()
+        return [party for party in self._left if party not in busy]
+
+    def _as_before(self, there: Sequence[PartyName]) -> Sequence[PartyName]:
+        """Returns those who took part last, where they are enough: on one model parties allow no other sum."""
+        before = [party for party in self._sums.parties if party in there]
+        return before if len(before) >= min(len(self._aggregator.participants), 3) else there
 
     def _first(self, method: str, *args: Any) -> Any:
-        """Asks a party that holds the current model."""
-        return self._session.get([self._session.ask(self._lead, self._trainers[self._lead], method, *args)])[0]
+        """Asks a party that holds the current model; there may be several, and one is enough.
+
+        Raises:
+            PartyLost: None is left.
+        """
+        while True:
+            party, *others = self._leads
+            try:
+                return self._session.get([self._session.ask(party, self._trainers[party], method, *args)])[0]
+            except PartyLost as error:
+                if error.party != party or not others:
+                    raise
+                self._dead |= {party}
+                self._leads = others
 
     def _ask(self, device: PYU, method: str, *args: Any) -> Ref:
         return self._session.ask(device.name, self._trainers[device.name], method, *args)
@@ -258,6 +319,14 @@ class Federation:
 
 def _add(on_round: Callable[[int], None], before: int, done: int) -> None:
     on_round(before + done)
+
+
+def _with_remedy(error: PartyLost) -> PartyLost:
+    return PartyLost(
+        f"{str(error).rstrip('.')}, and its rows are gone with it. Save the model with save(path), start again with "
+        "sf.shutdown() and sf.init(...), and go on from there with load(path)",
+        party=error.party,
+    )
 
 
 def metric_bound(rows: int, source: Source) -> int:

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What users are told about the protection they have, in the protocol's own words and once per session."""
+
+from __future__ import annotations
+
+import logging
+from weakref import WeakKeyDictionary
+
+from fedray.protocol.config import Config
+from fedray.protocol.policy import notice
+from fedray.runtime.session import Session
+
+_log = logging.getLogger("fedray")
+_told: WeakKeyDictionary[Session, set[str]] = WeakKeyDictionary()
+
+
+def notices_of(config: Config | None) -> tuple[str, ...]:
+    """Returns what is to be told about sums under a Config."""
+    text = None if config is None else notice(config)
+    return () if text is None else (text,)
+
+
+def unsaid(session: Session, config: Config | None) -> tuple[str, ...]:
+    """Returns what is to be told and has not been in this session; whoever asks tells it."""
+    known = _told.setdefault(session, set())
+    fresh = tuple(text for text in notices_of(config) if text not in known)
+    known.update(fresh)
+    return fresh
+
+
+def log_unsaid(session: Session, config: Config | None) -> None:
+    """Tells it as a warning of the `fedray` logger."""
+    for text in unsaid(session, config):
+        _log.warning(text)
