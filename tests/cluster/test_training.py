@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training on Ray: bit-equal to training inline, and a party whose process is killed is named within seconds."""
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+from inline.federated import as_bytes, world
+
+import fedray as sf
+from fedray.errors import PartyLost
+
+
+def bumpy():
+    """BatchNorm and dropout; the builder is nested so that it travels with its code."""
+
+    def builder():
+        import keras
+        from keras import layers
+
+        model = keras.Sequential(
+            [keras.Input((4,)), layers.Dense(6), layers.BatchNormalization(), layers.Dropout(0.5), layers.Dense(3)]
+        )
+        loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+        model.compile(loss=loss, optimizer="adam", metrics=["accuracy"])
+        return model
+
+    return builder
+
+
+def trained(start, address, tmp_path):
+    fed = world(start, rows=(35, 25), address=address, seed=7)
+    model = fed.model(bumpy())
+    history = model.fit(fed.x, fed.y, validation_data=(fed.x, fed.y), epochs=2, batch_size=8, verbose=0)
+    overall, local = model.evaluate(fed.x, fed.y, verbose=0)
+    path = tmp_path / "model.keras"
+    model.save(path)
+    before = as_bytes(model)
+    model.load(path)
+    assert as_bytes(model) == before
+    predictions = {device.name: value.tobytes() for device, value in sf.reveal(model.predict(fed.x)).items()}
+    sf.shutdown()
+    return before, history.history, history.local_history, overall, local, predictions
+
+
+def test_a_run_on_ray_is_bit_equal_to_one_inline(start, cluster, tmp_path):
+    assert trained(start, "inline", tmp_path) == trained(start, cluster, tmp_path)
+
+
+def test_a_party_killed_in_the_middle_of_fit(start, cluster):
+    import keras
+
+    fed = world(start, rows=(200, 200), address=cluster)
+    model = fed.model()
+    bob = sf.reveal(fed.devices[1](os.getpid)())
+    killed = []
+
+    def kill():
+        killed.append(time.monotonic())
+        os.kill(bob, signal.SIGKILL)
+
+    def begin(epoch, _logs):
+        if epoch == 1:
+            threading.Timer(0.3, kill).start()
+
+    happening = keras.callbacks.LambdaCallback(on_epoch_begin=begin)
+    with pytest.raises(PartyLost, match=r"'bob'.*round") as caught:
+        model.fit(fed.x, fed.y, batch_size=1, epochs=100, verbose=0, callbacks=[happening])
+    assert time.monotonic() - killed[0] < 10
+    assert caught.value.party == "bob"
+    with pytest.raises(PartyLost, match="bob"):
+        model.evaluate(fed.x, fed.y, verbose=0)
+    sf.shutdown()
+
+    again = world(start, address=cluster)
+    fresh = again.model()
+    assert fresh.fit(again.x, again.y, batch_size=15, verbose=0).epoch == [0]
+
+
+def test_an_interrupt_on_ray(start, cluster, capsys):
+    import keras
+
+    fed = world(start, rows=(1000, 1000), address=cluster)
+    model = fed.model()
+    sent = []
+
+    def interrupt():
+        sent.append(time.monotonic())
+        signal.raise_signal(signal.SIGINT)
+
+    def begin(epoch, _logs):
+        if epoch == 0:
+            threading.Timer(0.5, interrupt).start()
+
+    happening = keras.callbacks.LambdaCallback(on_epoch_begin=begin)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(fed.x, fed.y, batch_size=1, epochs=100, verbose=0, callbacks=[happening])
+    assert time.monotonic() - sent[0] < 8
+    assert len(model.fit(fed.x, fed.y, batch_size=500, verbose=0).epoch) == 1
