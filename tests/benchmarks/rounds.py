@@ -4,8 +4,8 @@
     python tests/benchmarks/rounds.py [--parameters 35000 1000000 10000000 100000000] [--repeats 3] [--json FILE]
 
 Two parties and a server. The model looks up one row, so its step costs next to nothing. The bare exchange is three
-plain Ray actors that send as many bytes and wait for each other in the same way; it computes nothing. Beside it stands what
-cannot be avoided: the hand-written loops of masking.py for a party's encoding and masks and the server's additions.
+plain Ray actors that send as many bytes and wait for each other in the same way; it computes nothing. Beside it stands
+what cannot be avoided: the hand-written loops of masking.py for a party's masks and the server's additions.
 """
 
 from __future__ import annotations
