@@ -140,7 +140,8 @@ def run(settings: Settings, say: Say) -> Result:
         first = devices[0]
         say(f"\nfor comparison, {first.name} alone, on {first.name}'s own {settings.rows[first.name]:,} images:")
         alone = _train_alone(first, x_train, y_train, settings, say)
-        return Result(settings, dict(history.global_history), alone, seconds, sf.ledger())
+        curves = {name: [float(value) for value in values] for name, values in history.global_history.items()}
+        return Result(settings, curves, alone, seconds, sf.ledger())
     finally:
         sf.shutdown()
 
