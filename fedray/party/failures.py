@@ -48,7 +48,7 @@ def to_failure(error: BaseException, party: PartyName, function: str, *, text: b
             _text_of(error) if text or ours else f"{kind} in {function} (the party's policy withholds the message)"
         )
         message = message if where in message else f"{where}: {message}"
-        origin = (ours and getattr(error, "party", "")) or party
+        origin: str = getattr(error, "party", "") or party if ours else party
         return Failure(kind, message, origin, function, kind, "" if ours else trace)  # our own text says it all
     detail = f": {_text_of(error)}" if text else ""
     message = f"{where}: {kind} in {function}{detail}\n\n--- traceback in {where} ---\n{trace}".rstrip()
