@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from fedray.protocol.policy import TWO_PARTY_NOTICE
+
 PROGRAM = (Path(__file__).parents[1] / "contracts" / "reference_program.txt").read_text()
 
 REPORT = """
@@ -51,7 +53,8 @@ def test_runs_as_it_stands(egress: str, tmp_path: Path) -> None:
     assert done.stderr == "", "a program that works says nothing on stderr"
 
     *shown, last = done.stdout.replace("\r", "\n").strip().splitlines()
-    assert not [line for line in shown if line and not line.startswith(("epoch: 1/1", "evaluate"))]
+    assert not [line for line in shown if line and not line.startswith(("epoch: 1/1", "evaluate", "note: "))]
+    assert [line for line in shown if line.startswith("note: ")] == [f"note: {TWO_PARTY_NOTICE}"], "once, and on stdout"
     assert any("235/235" in line for line in shown), "60,000 images, two parties, batches of 128"
     assert any(line.startswith("epoch: 1/1 - loss:") and "val_accuracy:" in line for line in shown)
 

@@ -179,7 +179,7 @@ def test_a_callback_may_stop_after_a_batch(fed, keras, capsys):
 
     _, history = fit(fed, [Stopper()], epochs=5, batch_size=10, verbose=1)
     assert history.epoch == [0]
-    bar = capsys.readouterr().out.split("\n")[0].rsplit("\r", 1)[-1]
+    _, bar, *_ = (line.rsplit("\r", 1)[-1] for line in capsys.readouterr().out.split("\n"))
     assert "| 2/3 [" in bar
 
 

@@ -27,6 +27,7 @@ from fedray.protocol.config import Config, Encoding
 from fedray.protocol.policy import Policy
 from fedray.runtime.session import Session
 from fedray.security.aggregation import Aggregator, RoundShape
+from fedray.security.notices import notices_of, unsaid
 from fedray.security.sums import SumSession
 from fedray.security.supervision import REMEDY, Outcome
 from fedray.strategies import Strategy
@@ -147,6 +148,15 @@ class Federation:
                 self._dead |= {error.party}
                 self._sums.config = None
 
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What users are to be told about the protection of the rounds."""
+        return notices_of(self._sums.config)
+
+    def unsaid(self) -> tuple[str, ...]:
+        """Returns those of them that were not told in this session; whoever asks tells them."""
+        return unsaid(self._session, self._sums.config)
+
     def train(
         self, facts: ModelFacts, order: Callable[[int, int], TrainOrder], on_round: Callable[[int], None]
     ) -> tuple[dict[PartyName, Report], list[Missing]]:
@@ -179,9 +189,11 @@ class Federation:
             if not renew or len(draft.spans) == done:
                 return outcome.reports, missing
 
-    def evaluate(self, facts: ModelFacts, source: Source, batch_size: int) -> dict[PartyName, Report]:
-        """Evaluates the global model on the arrays bound as `"evaluate"`, in one round."""
-        bound = metric_bound(max(source.sizes.values()), source)
+    def evaluate(
+        self, facts: ModelFacts, source: Source, batch_size: int
+    ) -> tuple[dict[PartyName, Report], list[Missing]]:
+        """Evaluates the global model on the arrays bound as `"evaluate"`; returns reports and who was missing."""
+        bound, missing = metric_bound(max(source.sizes.values()), source), list[Missing]()
         for _ in self._devices:
             self._behind = self._behind or self._evaluated >= EVALUATIONS
             self.open()
@@ -189,8 +201,9 @@ class Federation:
             self._evaluated += 1
             number = self._sums.announce(evaluate_manifest(facts, bound), 1, train=False)
             outcome = self._run("evaluate", EvaluateOrder(number, batch_size, source.sizes, bound))
+            missing += outcome.missing
             if all(r.done for r in outcome.reports.values()):
-                return outcome.reports
+                return outcome.reports, missing
             self._behind = self._behind or any(r.renew for r in outcome.reports.values())
         raise ProtocolError("evaluate: in every round another party dropped out; nothing was opened")
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from fedray.backends.backend import ModelFacts
@@ -17,7 +17,7 @@ from fedray.ml.nn.plan import FitPlan, Segment
 from fedray.ml.nn.progress import EpochBar
 from fedray.ml.nn.source import Source
 from fedray.party.holder import Report
-from fedray.party.orders import TrainOrder
+from fedray.party.orders import Missing, TrainOrder
 from fedray.types import PartyName
 
 Logs: TypeAlias = dict[str, Value]
@@ -38,6 +38,7 @@ class FitRun:
         history: What `fit` will return.
         verbose: 0, 1 or 2.
         learning_rate: What a callback has set it to.
+        away: Parties that have dropped out and are not back.
     """
 
     federation: Federation
@@ -49,6 +50,7 @@ class FitRun:
     history: History
     verbose: int
     learning_rate: LearningRate
+    away: set[PartyName] = field(default_factory=set)
 
     def execute(self) -> History:
         """Runs the plan."""
@@ -66,7 +68,7 @@ class FitRun:
         with EpochBar(self.verbose, f"epoch: {epoch + 1}/{self.plan.epochs}", self.plan.steps) as bar:
             logs, local = self._segments(epoch, bar)
             if self.validation is not None and self.plan.validates(epoch):
-                more, more_local = self._validate(self.validation)
+                more, more_local = self._validate(epoch, self.validation, bar)
                 logs |= more
                 local = {party: local.get(party, {}) | metrics for party, metrics in more_local.items()}
             bar.close(complete=not self.callbacks.model.stop_training)
@@ -114,15 +116,24 @@ class FitRun:
             bar.advance_to(segment.rounds[over - 1].stop)
 
         reports, missing = self.federation.train(self.facts, order, draw)
-        for one in missing:
-            dropout = Dropout(segment.epoch, one.number, one.party, one.reason, abandoned=one.abandoned)
-            self.history.dropouts.append(dropout)
-            bar.note(f"epoch {segment.epoch + 1}: {one.party} dropped out of round {one.number} ({one.reason})")
+        self._tell(segment.epoch, missing, reports, bar)
         return reports
 
-    def _validate(self, source: Source) -> tuple[Logs, dict[PartyName, Logs]]:
+    def _tell(self, epoch: int, missing: Sequence[Missing], reports: Mapping[PartyName, Report], bar: EpochBar) -> None:
+        """Records every absence, and says when a party drops out and when it is back; not what lies between."""
+        for one in missing:
+            self.history.dropouts.append(Dropout(epoch, one.number, one.party, one.reason, abandoned=one.abandoned))
+            if one.party not in self.away:
+                self.away.add(one.party)
+                bar.note(f"epoch {epoch + 1}: {one.party} dropped out of round {one.number} ({one.reason})")
+        for party in sorted(self.away & reports.keys()):
+            self.away.remove(party)
+            bar.note(f"epoch {epoch + 1}: {party} takes part again")
+
+    def _validate(self, epoch: int, source: Source, bar: EpochBar) -> tuple[Logs, dict[PartyName, Logs]]:
         self.callbacks.call("on_test_begin")
-        reports = self.federation.evaluate(self.facts, source, self.plan.sampling.batch_size)
+        reports, missing = self.federation.evaluate(self.facts, source, self.plan.sampling.batch_size)
+        self._tell(epoch, missing, reports, bar)
         logs = overall(reports)
         self.callbacks.call("on_test_end", logs=logs)
         prefixed = {party: _prefixed(values) for party, values in local(reports).items()}
@@ -130,8 +141,8 @@ class FitRun:
 
 
 def overall(reports: Mapping[PartyName, Report]) -> Logs:
-    """Returns the metrics over all parties, the same in every party's report."""
-    return values(next(iter(reports.values())).overall) if reports else {}
+    """Returns the metrics over all parties, the same in every report that has them."""
+    return values(next((report.overall for report in reports.values() if report.overall), ()))
 
 
 def local(reports: Mapping[PartyName, Report]) -> dict[PartyName, Logs]:

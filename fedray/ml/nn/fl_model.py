@@ -169,9 +169,11 @@ class FLModel:
         if validation is not None:
             facts = self._federation.bind("evaluate", validation)
         self._federation.open(plan.largest_weight(), plan_shape(plan))
+        self._say_notices(level)
         params = {"epochs": epochs, "steps": plan.steps, "batch_size": batch_size, "verbose": level, "seed": seed}
         watched.prepare(params, facts.directions)
-        run = FitRun(self._federation, facts, plan, train, validation, watched, History(params), level, rate)
+        history = History(params, notices=list(self._federation.notices))
+        run = FitRun(self._federation, facts, plan, train, validation, watched, history, level, rate)
         self._fits += 1
         return run.execute()
 
@@ -203,9 +205,12 @@ class FLModel:
         self._seed_is_open = False
         facts = self._federation.bind("evaluate", source)
         self._federation.open()
+        self._say_notices(level)
         with EpochBar(level, "evaluate", plan.steps) as bar:
-            reports = self._federation.evaluate(facts, source, plan.batch_size)
-            overall = list(next(iter(reports.values())).overall)
+            reports, missing = self._federation.evaluate(facts, source, plan.batch_size)
+            for one in missing:
+                bar.note(f"{one.party} dropped out of the evaluation ({one.reason})")
+            overall = list(next((report.overall for report in reports.values() if report.overall), ()))
             bar.close(complete=True)
             bar.figures(values(overall))
         return overall, {party: list(report.local) for party, report in reports.items() if report.local}
@@ -261,6 +266,11 @@ class FLModel:
         if not arrays:
             raise PlanError("global_model: the model learns its shape from the data; call fit or evaluate first")
         return build_at_driver(self._backend, self._builder, arrays, self._federation.row_shape)
+
+    def _say_notices(self, verbose: int) -> None:
+        if verbose:
+            for text in self._federation.unsaid():
+                print(f"note: {text}", flush=True)
 
     def _write(self, path: Path, suffix: str, *, weights_only: bool) -> None:
         if not path.name.endswith(suffix):

@@ -49,6 +49,7 @@ class History:
             with a value per class has float64[k] in place of each float.
         local_history: Party -> metric name -> one float per epoch; empty where `local_metrics=False`.
         dropouts: Every party that was missing from a round.
+        notices: What is to be known about the protection of these rounds, e.g. what two parties learn of each other.
     """
 
     params: dict[str, Any] = field(default_factory=dict)
@@ -56,6 +57,7 @@ class History:
     global_history: Lists = field(default_factory=dict)
     local_history: dict[PartyName, Lists] = field(default_factory=dict)
     dropouts: list[Dropout] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
     _known: dict[str, dict[int, Value]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
