@@ -11,6 +11,7 @@ from nbclient import NotebookClient
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 TUTORIAL = ROOT / "notebooks" / "01_federated_image_classification.ipynb"
+AGGREGATION = ROOT / "notebooks" / "02_secure_aggregation.ipynb"
 REFERENCE = (ROOT / "tests" / "contracts" / "reference_program.txt").read_text()
 EPOCHS = re.compile(r"epochs=\d+")
 CHATTER = re.compile(r"oneDNN|cpu_feature|WARNING|INFO|absl|raylet|cuda|\bray\b|tensorflow/", flags=re.IGNORECASE)
@@ -110,3 +111,40 @@ def test_what_is_committed_is_small_and_clean(path: Path) -> None:
     errors = [output for cell in notebook.cells for output in cell.get("outputs", []) if output.output_type == "error"]
     assert errors == []
     assert not re.search(r"/(tmp|work|home|root)/", path.read_text()), "no path of the machine it ran on"
+
+
+@pytest.fixture(scope="module")
+def aggregation(tmp_path_factory: pytest.TempPathFactory) -> nbformat.NotebookNode:
+    """Returns the notebook on secure aggregation, executed."""
+    notebook = read(AGGREGATION)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = []
+    folder = tmp_path_factory.mktemp("notebook")
+    resources = {"metadata": {"path": str(folder)}}
+    NotebookClient(notebook, timeout=240, kernel_name="python3", coalesce_streams=True, resources=resources).execute()
+    assert list(folder.iterdir()) == [], "nothing is left lying around"
+    return notebook
+
+
+def test_aggregation_without_a_line_of_chatter(aggregation: nbformat.NotebookNode) -> None:
+    assert printed(aggregation, "stderr") == ""
+    assert CHATTER.findall(printed(aggregation, "stdout")) == []
+
+
+def test_masks_cancel_and_hide(aggregation: nbformat.NotebookNode) -> None:
+    text = printed(aggregation, "stdout")
+    assert "bit for bit the same results: True" in text
+    assert "in every word: True" in text
+    found, chance = re.findall(
+        r"correlation of masked with plain words\s+([-+]\d\.\d+)   \(by chance within (\d\.\d+)\)", text
+    )[0]
+    assert abs(float(found)) < 1.5 * float(chance)
+
+
+def test_the_dropout_is_survived_and_every_attack_refused(aggregation: nbformat.NotebookNode) -> None:
+    text = printed(aggregation, "stdout")
+    assert "party='dave'" in str(aggregation)
+    assert re.search(r"epoch: 2/2 - loss:\d\.\d+ accuracy:0\.\d+ val_loss:\d\.\d+ val_accuracy:0\.[89]", text)
+    assert "WENT THROUGH" not in text
+    assert "7 of 7 attacks were refused" in str(aggregation)
