@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Contributors and a referee on threads of this process, under a clock that the test turns."""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import SimpleNamespace
+
+import numpy as np
+from pure.masking_kit import context_of, identities, manifest_of, plain_values, roster_of
+
+from fedray.party.contributor import Contributor
+from fedray.party.orders import Answer, Expect
+from fedray.party.referee import Referee
+from fedray.protocol.config import Config, Encoding
+from fedray.protocol.recovery import propose
+
+MANIFEST = manifest_of(5, metrics=("loss",), weighted=False)
+REPORT = manifest_of(1, metrics=("loss",), weighted=False)
+TIMEOUT = 10.0
+SOON = 20.0
+"""Real seconds after which a test that hangs fails."""
+
+
+class Died(Exception):  # noqa: N818 (it stands for the end of a process)
+    """The party's process ended here."""
+
+
+class World:
+    """Parties p00, p01, ... and their server; `gates` may stop or end a party before its k-th message of a round."""
+
+    def __init__(self, parties: int, part: str, batch: int = 4) -> None:
+        self.now = 0.0
+        self.referee = Referee(TIMEOUT, lambda: self.now)
+        self.keys = identities(parties)
+        self.roster = roster_of(self.keys)
+        self.names = self.roster.names
+        self.gates: dict[tuple[str, int, int], Callable[[], None]] = {}
+        self.inside, self.most_inside = 0, 0
+        self._lock = threading.Lock()
+        self._sent: dict[tuple[str, int], int] = {}
+        self._pool = ThreadPoolExecutor(4 * parties + 4)
+        self._part, self._batch, self._sessions = part, batch, 0
+        self.contributors = {name: Contributor(self._context(name), "server", "combiner") for name in self.names}
+        self.begin()
+
+    def _context(self, name: str) -> SimpleNamespace:
+        return SimpleNamespace(
+            name=name,
+            identity=self.keys[name],
+            roster=dict(zip(self.names, self.roster.keys, strict=True)),
+            state={},
+            policy=None,
+            send=lambda call, to, key, message, kind: (name, message),
+            get=lambda sent, timeout: self._deliver(*sent),
+        )
+
+    def begin(self) -> None:
+        """Opens a session among everybody."""
+        self._sessions += 1
+        if self._part == "recovery":
+            self.config = propose(self.roster, ["server"], Encoding(), batch=self._batch)
+        else:
+            self.config = Config.propose(self._part, self.roster, ["server"], Encoding())
+        ends = self.contributors.values()
+        hellos = [end.hello(self.config.encode(), list(self.names), {}).value for end in ends]
+        confirms = [end.confirm(hellos).value for end in ends]
+        for end in ends:
+            end.start(confirms, self._sessions)
+        self.referee.begin(self._sessions, self.config, self.roster, hellos, confirms)
+
+    def _deliver(self, name: str, message: tuple) -> Answer:
+        kind, session, number, body = message
+        if kind == "sum":
+            with self._lock:
+                place = self._sent[name, number] = self._sent.get((name, number), -1) + 1
+            self.gates.pop((name, number, place), lambda: None)()
+        with self._lock:
+            self.inside += 1
+            self.most_inside = max(self.most_inside, self.inside)
+        try:
+            take = self.referee.take if kind == "sum" else self.referee.set_up
+            return take(name, session, number, body)
+        finally:
+            with self._lock:
+                self.inside -= 1
+
+    def expect(self, count: int = 1, first: int = 0, report: bool = False, absent: tuple = ()) -> None:
+        order = Expect(first, count, MANIFEST, "sum", REPORT if report else None, absent)
+        self.referee.expect(order, lambda opened: Answer("opened", opened.values, opened.metrics))
+
+    def send(self, name: str, number: int, manifest=MANIFEST) -> Future:
+        """Lets a party contribute `value(name)` to a round, on a thread of its own."""
+        context = context_of(number, manifest, purpose="train" if manifest is MANIFEST else "evaluate")
+        contribution = plain_values(np.full(manifest.size, self.value(name)), metrics=[1.0])
+        return self._pool.submit(self.contributors[name].exchange, "round", context, contribution)
+
+    def send_all(self, number: int, but: tuple = (), manifest=MANIFEST) -> dict[str, Future]:
+        return {name: self.send(name, number, manifest) for name in self.names if name not in but}
+
+    def value(self, name: str) -> float:
+        return float(1 << self.names.index(name))
+
+    def total(self, *names: str) -> float:
+        return sum(map(self.value, names))
+
+    def dies(self, name: str, number: int, before: int) -> None:
+        """Ends a party before its message `before` (0, 1, 2) of a round; the driver learns of it at once."""
+
+        def end() -> None:
+            self.referee.lost(name, "its process has ended")
+            raise Died
+
+        self.gates[name, number, before] = end
+
+    def advance(self, seconds: float) -> None:
+        """Turns the clock, when whoever is on the way to the referee has come there."""
+        self.settle()
+        self.now += seconds
+        with self.referee._changed:
+            self.referee._changed.notify_all()
+
+    def settle(self, seconds: float = 0.15) -> None:
+        """Waits until nobody has come or gone for a while."""
+        before = -1
+        while before != self.inside:
+            before = self.inside
+            time.sleep(seconds)
+
+    def stop(self) -> None:
+        self.referee.abort("the test is over")
+        with self.referee._changed:
+            if self.referee._set_ups is not None:
+                self.referee._set_ups.end()
+        self._pool.shutdown()
+
+
+def answers(futures: dict[str, Future]) -> dict[str, Answer]:
+    """Returns everybody's answer; a party that died or raised is left out."""
+    found = {name: future.exception(SOON) or future.result() for name, future in futures.items()}
+    return {name: answer for name, answer in found.items() if isinstance(answer, Answer)}
+
+
+def sums(found: dict[str, Answer]) -> set[float]:
+    """Returns the opened sums, which must be one and the same for all."""
+    return {float(value) for answer in found.values() for value in answer.values}
