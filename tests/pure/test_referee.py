@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The referee of rounds, with real shields on threads: whoever drops out, the sum is the survivors' or there is none."""
+"""The referee of rounds, with real shields on threads: whoever drops out, a sum is the survivors' or there is none."""
 
 import threading
 
