@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NoReturn, final
+from typing import Any, NoReturn, Protocol, TypeVar, final, overload, runtime_checkable
 
 from fedray.errors import DeviceMismatch, NotInitialized, PlanError
 from fedray.party.parcel import Parcel, pack
 from fedray.party.table import Slot, replace
 from fedray.runtime.session import Session, current, running
 from fedray.types import Key, PartyName
+
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,14 @@ class PYU:
         return call_there
 
 
+@runtime_checkable
+class Receiver(Protocol[R_co]):
+    """A device of several parties, which takes a value in its own way."""
+
+    def receive(self, held: PYUObject) -> R_co:
+        """Returns a handle on a party's value at this device."""
+
+
 @final
 class PYUObject:
     """The name of a value that a party holds. Made by calling a party; dropping the last handle releases the value.
@@ -84,15 +95,25 @@ class PYUObject:
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002 (whatever is passed, it is refused)
         raise PlanError("PYUObject: a handle is made by calling a party, e.g. alice(np.load)('x.npy'), not by hand")
 
-    def to(self, device: PYU) -> PYUObject:
-        """Moves a copy of the value to another party, as egress kind `raw`, and returns a handle on it at once.
+    @overload
+    def to(self, device: PYU) -> PYUObject: ...
+
+    @overload
+    def to(self, device: Receiver[R]) -> R: ...
+
+    def to(self, device: PYU | Receiver[Any]) -> Any:
+        """Moves a copy of the value to another device and returns a handle on it at once.
+
+        To a party it goes as egress kind `raw`; to an SPU in shares, which their owner makes, as kind `share`.
 
         Raises:
             NotInitialized: The handle's session has ended.
-            PlanError: `device` is not a party of the session.
+            PlanError: `device` is not a party of the session, nor an SPU.
         """
+        if isinstance(device, Receiver):
+            return device.receive(self)
         if not isinstance(device, PYU):
-            raise PlanError(f"to: expected a PYU, found {_described(device)}")
+            raise PlanError(f"to: expected a PYU or an SPU, found {device!r}")
         session = live(self)
         session.check(device.name)
         if device == self.device:
@@ -190,7 +211,3 @@ def check_count(num_returns: int) -> None:
     """
     if isinstance(num_returns, bool) or not isinstance(num_returns, int) or num_returns < 1:
         raise PlanError(f"num_returns: expected a positive integer, found {num_returns!r}")
-
-
-def _described(device: Any) -> str:
-    return "an SPU, which comes with the SPU" if type(device).__name__ == "SPU" else repr(device)

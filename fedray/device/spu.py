@@ -1,46 +1,58 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SPU, several parties that compute on shares, as the driver's notation sees it.
+"""SPU, several parties that compute on shares of values, as the driver's notation sees it.
 
-Describes one and checks the description. Using it needs additive sharing, which this version does not have: every use
-is refused by name.
+The driver holds names. A share goes from its owner to one compute party; neither the driver nor any compute party sees
+a value, unless somebody opens it, through the door of every compute party.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from fedray.errors import PlanError
-from fedray.runtime.session import running
+from fedray.backends.spu_program import Program
+from fedray.device.cluster import Cluster, read
+from fedray.device.pyu import PYUObject, check_count, live, name_of
+from fedray.device.spu_object import SPUObject, live_session, make_handle
+from fedray.device.vaults import Vaults
+from fedray.errors import DeviceMismatch, NotInitialized, PlanError
+from fedray.party.table import replace
+from fedray.party.vault import Shared
+from fedray.runtime.session import Session, current, running
 from fedray.types import PartyName
 
 
-@dataclass(frozen=True)
 class SPU:
     """Several parties that compute on shares of values none of them sees.
 
+    `x.to(spu)` shares a value, `spu(function)(a, b)` runs a JAX function on shared values (with the extra
+    `fedray[spu]`), and `y.to(alice)` or `sf.reveal(y)` opens one.
+
     Args:
         cluster_def: `{"nodes": [{"party": "alice", "address": "127.0.0.1:9100"}, ...], "runtime_config": {...}}`, as
-            `sf.utils.testing.cluster_def` makes it.
+            `sf.utils.testing.cluster_def` makes it. A node may have `"tls": {"certificate": path, "private_key": path,
+            "authority": path}`, for links between machines.
+        link_desc: Options of the links between the compute parties, e.g. `{"recv_timeout_ms": 60000}`.
+        bound: Largest absolute number that may be shared; None for 65536, or what a small ring has room for.
+        compress: Whether shares travel as seeds of 32 bytes where they can. What is hidden then rests on AES.
 
     Raises:
-        PlanError: The definition is not of this form, or names a party that the session does not have.
+        PlanError: The definition is not of this form, its protocol does not fit the number of parties, or it names a
+            party that the session does not have.
     """
 
-    cluster_def: Mapping[str, Any]
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.cluster_def, Mapping) or "nodes" not in self.cluster_def:
-            raise PlanError(f"SPU: expected a dict with 'nodes', found {self.cluster_def!r}")
-        nodes = self.cluster_def["nodes"]
-        if not isinstance(nodes, list | tuple) or len(nodes) < 2:
-            raise PlanError(f"SPU: expected at least two nodes, found {nodes!r}")
-        for node in nodes:
-            if not isinstance(node, Mapping) or not isinstance(node.get("party"), str):
-                raise PlanError(f"SPU: expected nodes such as {{'party': 'alice', 'address': ...}}, found {node!r}")
-        if len(set(self.parties)) != len(self.parties):
-            raise PlanError(f"SPU: a party is named twice in {', '.join(self.parties)}")
+    def __init__(
+        self,
+        cluster_def: Mapping[str, Any],
+        link_desc: Mapping[str, int] | None = None,
+        *,
+        bound: float | None = None,
+        compress: bool = True,
+    ) -> None:
+        self.cluster: Cluster = read(cluster_def, link_desc, bound)
+        self.cluster_def = cluster_def
+        self._bound, self._compress = bound, compress
+        self._vaults: Vaults | None = None
         session = running()
         if session is not None:
             for party in self.parties:
@@ -49,35 +61,104 @@ class SPU:
     @property
     def parties(self) -> tuple[PartyName, ...]:
         """Names of the parties whose processes hold the shares."""
-        return tuple(node["party"] for node in self.cluster_def["nodes"])
+        return self.cluster.parties
 
     def __repr__(self) -> str:
         return f"SPU({', '.join(self.parties)})"
 
-    def __hash__(self) -> int:
-        return hash(self.parties)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:  # noqa: ARG002 (every use is refused)
-        """Refuses.
+    def receive(self, held: PYUObject) -> SPUObject:
+        """Shares a party's value among the compute parties, as egress kind `share`, and returns a handle at once.
 
         Raises:
-            PlanError: Always.
+            NotInitialized: The handle's session has ended.
         """
-        self.refuse()
+        session = live(held)
+        vaults = self.vaults(session)
+        made = make_handle(self, session, owner=held.device.name)
+        vaults.ask(held.device.name, "deal", "to spu", held.key, made.key)
+        return made
 
-    def refuse(self) -> NoReturn:
-        """Says that this version cannot compute on shares.
+    def stack(self, values: Sequence[SPUObject], axis: int = 0) -> SPUObject:
+        """Returns values of one shape, of any owners, along a new axis."""
+        return self._join("stack", values, axis)
+
+    def concatenate(self, values: Sequence[SPUObject], axis: int = 0) -> SPUObject:
+        """Returns values end to end along an axis that they have."""
+        return self._join("concatenate", values, axis)
+
+    def __call__(
+        self, function: Callable[..., Any], num_returns: int = 1, static_argnames: Sequence[str] = ()
+    ) -> Callable[..., Any]:
+        """Returns a function that the compute parties run on shares, and that yields a handle on its result at once.
+
+        Its arguments may be shared values, also inside lists, tuples and dicts; other arguments are public.
+
+        Args:
+            function: A JAX function.
+            num_returns: How many handles to return; with more than one, the function returns a tuple of as many arrays.
+            static_argnames: Names of arguments that are part of the program, e.g. an axis.
 
         Raises:
-            PlanError: Always.
+            PlanError: The extra `fedray[spu]` is not installed at the compute parties, `runtime_config` does not say
+                where multiplication triples come from, or an argument cannot work.
         """
-        raise PlanError(f"{self!r}: computing on shares comes with the SPU; until then use SecureAggregator for sums")
+        if not callable(function):
+            raise PlanError(f"{self!r}(...): expected a function, found {type(function).__name__}")
+        check_count(num_returns)
+        self.cluster.check_triples()
+        session = current()
+        vaults = self.vaults(session)
+        vaults.prepare()
+        name = name_of(function)
+        program = Program(function, name, num_returns, tuple(static_argnames))
+
+        def call_there(*args: Any, **kwargs: Any) -> Any:
+            if not session.open:
+                raise NotInitialized(f"{name}: its session has ended; make spu(function) again after sf.init(...)")
+            replace((args, kwargs), PYUObject, lambda held: _refuse(self, name, held))
+            given = replace((args, kwargs), SPUObject, lambda held: self.shared(held, name))
+            made = tuple(make_handle(self, session) for _ in range(num_returns))
+            vaults.ask_nodes("run", name, [one.key for one in made], program, given)
+            return made[0] if num_returns == 1 else made
+
+        return call_there
+
+    def vaults(self, session: Session) -> Vaults:
+        """Returns the vaults of a session; the first time they are made and introduced to each other."""
+        if self._vaults is None or self._vaults.session is not session:
+            self._vaults = Vaults(self.cluster, session, self._bound, self._compress)
+        return self._vaults
+
+    def shared(self, held: SPUObject, name: str) -> Shared:
+        """Returns what stands for a value in the arguments of a call to the compute parties.
+
+        Raises:
+            DeviceMismatch: Another SPU holds it.
+            NotInitialized: Its session has ended.
+        """
+        live_session(held)
+        if held.device is not self:
+            raise DeviceMismatch(
+                f"{name} runs at {self!r}, but an argument is held by {held.device!r} (another SPU object); share it "
+                "with this one"
+            )
+        return Shared(held.key, held.owner)
+
+    def apply(self, operation: str, args: Sequence[Any], values: Sequence[SPUObject]) -> SPUObject:
+        """Lets every compute party apply one of `fedray.party.vault.OPERATIONS` to its shares."""
+        session = live_session(values[0])
+        inputs = [self.shared(value, operation) for value in values]
+        made = make_handle(self, session)
+        self.vaults(session).ask_nodes("apply", operation, made.key, operation, list(args), inputs)
+        return made
+
+    def _join(self, operation: str, values: Sequence[SPUObject], axis: int) -> SPUObject:
+        if not isinstance(values, list | tuple) or not values or not all(isinstance(v, SPUObject) for v in values):
+            raise PlanError(f"{operation}: expected a list of values that an SPU holds, found {values!r}")
+        return self.apply(operation, [axis], values)
 
 
-class SPUObject:
-    """The name of a value that an SPU holds in shares. None can exist before the SPU does."""
-
-    device: SPU
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002 (whatever is passed, it is refused)
-        raise PlanError("SPUObject: a handle on shared values comes with the SPU; it is never made by hand")
+def _refuse(spu: SPU, name: str, held: PYUObject) -> NoReturn:
+    raise DeviceMismatch(
+        f"{name} runs at {spu!r}, but an argument is held by {held.device.name}; share it with x.to(spu)"
+    )

@@ -106,6 +106,10 @@ class PartyContext:
         """Keeps an object of this party under a key that the driver has made, or the failure in its place."""
         self._table.put(key, value)
 
+    def drop(self, keys: Sequence[Key]) -> None:
+        """Forgets objects."""
+        self._table.drop(keys)
+
     def arrives(self, key: Key, seconds: float) -> bool:
         """Returns whether an object is there, after waiting for it for so long."""
         return self._table.arrives(key, seconds)

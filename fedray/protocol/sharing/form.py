@@ -76,6 +76,7 @@ class Form:
         scale: What an opened value is multiplied by: public factors wait here, and cost neither bits nor messages.
         bound: No element is larger in size; None where that is not known, as for the results of programs.
         combine: How shares become the value.
+        storage: What the library of the `spu` extra calls a result that it made; empty for sums.
     """
 
     shape: tuple[int, ...]
@@ -84,6 +85,7 @@ class Form:
     scale: float = 1.0
     bound: int | None = None
     combine: Combine = "add"
+    storage: str = ""
 
     def __post_init__(self) -> None:
         if np.dtype(self.dtype).kind not in "fiub" or not math.isfinite(self.scale):
@@ -100,7 +102,8 @@ class Form:
         """Returns canonical bytes."""
         bound = "" if self.bound is None else str(self.bound)
         scale = struct.pack(">d", self.scale)
-        return enc("form", self.dtype, enc_list("shape", self.shape), self.fraction, scale, bound, self.combine)
+        head = (self.dtype, enc_list("shape", self.shape), self.fraction)
+        return enc("form", *head, scale, bound, self.combine, self.storage)
 
     @classmethod
     def decode(cls, data: bytes) -> Form:
@@ -109,12 +112,12 @@ class Form:
         Raises:
             EncodingError: They are not a form's bytes.
         """
-        dtype, shape, fraction, scale, bound, combine = dec("form", data, (str, bytes, int, 8, str, str))
+        dtype, shape, fraction, scale, bound, *rest = dec("form", data, (str, bytes, int, 8, str, str, str))
         size = tuple(dec_list("shape", shape, int, MOST_AXES))
         if (bound and not (bound.isascii() and bound.isdigit())) or len(bound) > 40:
             raise EncodingError(f"form: a bound is a number, found {bound[:40]!r}")
         try:
-            return cls(size, dtype, fraction, struct.unpack(">d", scale)[0], int(bound) if bound else None, combine)
+            return cls(size, dtype, fraction, struct.unpack(">d", scale)[0], int(bound) if bound else None, *rest)
         except TypeError:
             raise EncodingError(f"form: unknown dtype {dtype[:40]!r}") from None
 
