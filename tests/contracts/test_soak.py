@@ -12,7 +12,7 @@ from fedray.party.context import Reply
 from fedray.party.egress import Kind
 
 CALLS = 500
-ROWS = 10_000  # 80 kB a value: 500 kept values would be 40 MB
+ROWS = 10_000  # 80 kB a value
 
 
 @pytest.fixture
@@ -66,13 +66,13 @@ def test_five_hundred_calls_leave_memory_flat(shared, memory):
     counter = sf.proxy(Counter)(device=alice)
     objects, _ = settled(memory, 2)
     assert objects == 2  # the service that reads, and the counter
-    work(alice, bob, counter, 100)  # allocators and caches fill
+    work(alice, bob, counter, 300)  # allocators and caches fill
     _, before = settled(memory, 2)
     work(alice, bob, counter, CALLS)
     objects, after = settled(memory, 2)
     assert objects == 2
     if type(shared.transport).__name__ != "InlineTransport":  # there, one process is everything
-        assert after - before < 10
+        assert after - before < 20  # one value kept per call would be 40
 
 
 def test_failed_calls_leave_nothing_either(shared, memory):
