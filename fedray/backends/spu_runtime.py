@@ -160,12 +160,13 @@ class SpuRuntime:
                 return _results(program, function(*positional, **named))
 
             flat.__name__ = program.name
+            described: Any = jax.ShapeDtypeStruct
             hidden, known = libspu.Visibility.VIS_SECRET, libspu.Visibility.VIS_PUBLIC
             try:
                 compiled, shapes = frontend.compile(
                     frontend.Kind.JAX,
                     flat,
-                    [jax.ShapeDtypeStruct(*_shape_of(leaf)) for leaf in leaves],
+                    [described(*_shape_of(leaf)) for leaf in leaves],
                     {},
                     [f"in{place}" for place in range(len(leaves))],
                     [hidden if isinstance(leaf, Secret) else known for leaf in leaves],
