@@ -80,6 +80,7 @@ class ModelHolder(Contributor):
             threads = context.config.threads
             self._backend = make_backend(backend, builder, seed, int.from_bytes(noise[:8], "big"), threads)
         self._data: dict[str, Data] = {}
+        self._class_weight: dict[str, dict[int, float]] = {}
         self._global: Vector = np.empty(0, np.float32)
         self._local_metrics = local_metrics
 
@@ -96,6 +97,7 @@ class ModelHolder(Contributor):
         """
         with self._named():
             self._data[purpose] = self._backend.bind(x, y, sample_weight, class_weight)
+        self._class_weight[purpose] = dict(class_weight or {})
         self._facts = self._backend.facts()
         return Reply(Kind.SHAPE, self._facts)
 
@@ -151,7 +153,8 @@ class ModelHolder(Contributor):
         with self._named():
             local = self._backend.evaluate(self._data["evaluate"], cut(rows, order.batch_size))
         manifest = evaluate_manifest(self._facts, order.metric_bound)
-        context = RoundContext(order.number, self._model_hash(), settings(order), manifest, "evaluate")
+        told = settings(order, self._class_weight["evaluate"])
+        context = RoundContext(order.number, self._model_hash(), told, manifest, "evaluate")
         nothing = np.empty(0, self._global.dtype)
         measured = to_words(metrics.flatten(local), order.metric_bound)
         answer = self._exchange("evaluate", context, Contribution(nothing, 0, measured))

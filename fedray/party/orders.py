@@ -153,7 +153,13 @@ class Progress:
     away: frozenset[PartyName] = frozenset()
 
 
-def settings(order: TrainOrder | EvaluateOrder) -> bytes:
-    """Returns the canonical bytes of an order, to be hashed into the context of its rounds."""
-    record = {"order": type(order).__name__} | asdict(order)
+def settings(order: TrainOrder | EvaluateOrder, class_weight: Mapping[int, float]) -> bytes:
+    """Returns the canonical bytes of all that a party was told, to be hashed into the context of its rounds.
+
+    Args:
+        order: The order as this party received it.
+        class_weight: Weights of classes as this party received them; empty for none.
+    """
+    weights = {str(number): float(weight) for number, weight in class_weight.items()}
+    record = {"order": type(order).__name__, "class weights": weights} | asdict(order)
     return json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()

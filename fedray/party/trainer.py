@@ -94,7 +94,7 @@ class Trainer(ModelHolder):
             self._backend.set_learning_rate(order.learning_rate)
         rows = order.sizes[self._context.name]
         steps = order.sampling.deal(self._context.name, rows, order.epoch)
-        segment = _Segment(order, settings(order), steps)
+        segment = _Segment(order, settings(order, self._class_weight["train"]), steps)
         while segment.done < len(order.spans) and not segment.renew:
             if self._holders(order, segment.done) < 2 and len(self.members) > 1:
                 segment.done += 1
