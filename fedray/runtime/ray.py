@@ -276,15 +276,19 @@ class RayTransport(RayCalls):
     def _join(self) -> None:
         if ray.is_initialized():
             raise PlanError("Ray is running in this process already; use address='auto' to run on it")
-        try:
-            _check_reachable(self._address)
-            _init(self._address, self._show_output)
-        except (Exception, SystemExit) as error:  # Ray exits where it meets a cluster of another kind, e.g. with TLS
-            ray.shutdown()
-            raise PlanError(
-                f"no Ray cluster can be reached at address={self._address!r} ({reason(error)}); "
-                "start one with 'ray start --head', or use address='local'"
-            ) from error
+        for left in reversed(range(_START_TRIES)):
+            try:
+                _check_reachable(self._address)
+                _init(self._address, self._show_output)
+                break
+            except (Exception, SystemExit) as error:  # Ray exits where it meets a cluster of another kind, e.g. with TLS
+                ray.shutdown()
+                if left and "Initialization failure" in str(error):
+                    continue  # the process that a head node starts for each Ray Client can die on a busy host
+                raise PlanError(
+                    f"no Ray cluster can be reached at address={self._address!r} ({reason(error)}); "
+                    "start one with 'ray start --head', or use address='local'"
+                ) from error
         self._joined = True
 
     def _await_start(self, parties: Mapping[PartyName, PartyConfig]) -> None:
