@@ -281,7 +281,7 @@ class RayTransport(RayCalls):
                 _check_reachable(self._address)
                 _init(self._address, self._show_output)
                 break
-            except (Exception, SystemExit) as error:  # Ray exits where it meets a cluster of another kind, e.g. with TLS
+            except (Exception, SystemExit) as error:  # Ray exits where it meets a cluster of another kind
                 ray.shutdown()
                 if left and "Initialization failure" in str(error):
                     continue  # the process that a head node starts for each Ray Client can die on a busy host
