@@ -80,6 +80,7 @@ class ComputeEnd:
         self._shield: SharingShield | None = None
         self._node: SharingNode | None = None
         self._peers: dict[PartyName, Key] = {}
+        self._leader = ""
         self._leads = False
         self._owners: tuple[PartyName, ...] = ()
         self._gone: dict[PartyName, str] = {}
@@ -124,7 +125,8 @@ class ComputeEnd:
             self._node = self._context.state[_ENDS].pop(self._combiner)
             self._shield = None
             self._peers = {name: key for name, key in compute.items() if name != self._context.name}
-            self._leads = agreed.receivers[0] == self._context.name
+            self._leader = agreed.receivers[0]
+            self._leads = self._leader == self._context.name
             self._owners = agreed.owners or tuple(names)
             self._gone, self._rounds, self._error = {}, {}, ""
             self._session = number
@@ -172,7 +174,7 @@ class ComputeEnd:
         Args:
             sender: Who sent it, as the transport names it.
             message: `("share", round, protocol bytes, whether to answer with the Outcome)`,
-                `("survive", round, protocol bytes)` or `("failed", round, reason)`.
+                `("survive", round, protocol bytes)` or `("failed", round, session, reason)`.
 
         Raises:
             ProtocolError: The message is wrong, or is not for the round under way.
@@ -184,9 +186,9 @@ class ComputeEnd:
             case ("survive", int(number), bytes(body)):
                 self._hear(sender, number, body)
                 return None
-            case ("failed", int(number), str(reason)) if sender in self._peers:
+            case ("failed", int(number), int(session), str(reason)) if sender in self._peers:
                 with self._changed:
-                    if number in self._rounds:
+                    if session == self._session and number in self._rounds:
                         self._fail(reason, tell=())
                 return None
         raise ProtocolError(f"{sender} sent a message of unknown form to compute party {self._context.name!r}")
@@ -223,7 +225,7 @@ class ComputeEnd:
                 self._fail(str(error))
                 raise
             current = self._round(number)
-            if current.proposed is None:
+            if sender == self._leader:
                 current.proposed = members
             self._move(number)
 
@@ -307,7 +309,7 @@ class ComputeEnd:
             if current.answer is None:
                 current.answer = Answer("aborted", reason=self._error)
                 if tell is None:
-                    self._tell_peers(("failed", number, self._error), Kind.ERROR)
+                    self._tell_peers(("failed", number, self._session, self._error), Kind.ERROR)
         self._changed.notify_all()
 
     def _tell_peers(self, message: tuple[Any, ...], kind: Kind) -> None:

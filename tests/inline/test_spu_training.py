@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: ARG005 (aggregators are made of a world, whether they look at it or not)
+"""Training with an `SPUAggregator`: the same model as without protection, and what happens when a party ends."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from inline.federated import as_bytes, by_hand, softmax, weights_of, world
+
+import fedray as sf
+from fedray.errors import NotFinite, PartyLost, PlanError, ProtocolError
+from fedray.ml.nn import FLModel
+from fedray.party.sharer import Sharer
+from fedray.runtime.session import current
+from fedray.security.aggregation import PlainAggregator, SecureAggregator, SPUAggregator
+from fedray.utils.testing import cluster_def
+
+
+def shares(*names, **settings):
+    """An aggregator whose compute parties have these names."""
+    return SPUAggregator(sf.SPU(cluster_def(names)), **settings)
+
+
+def trained(start, make, rows=(24, 20, 16), builder=None, strategy="fed_avg_w", **arguments):
+    fed = world(start, rows)
+    model = fed.model(builder, aggregator=make(fed), strategy=strategy)
+    arguments = {"epochs": 2, "batch_size": 4, "verbose": 0, "validation_data": (fed.x, fed.y)} | arguments
+    history = model.fit(fed.x, fed.y, **arguments)
+    weights = as_bytes(model)
+    sf.shutdown()
+    return weights, history.global_history
+
+
+@pytest.mark.parametrize(
+    ("rows", "compute"),
+    [
+        ((24, 20), ("alice", "bob")),
+        ((24, 20), ("alice", "server")),
+        ((24, 20, 16), ("server", "bob")),
+        ((24, 20, 16), ("alice", "bob", "carol")),
+    ],
+)
+def test_weights_equal_those_of_the_plain_average_bit_by_bit(start, rows, compute):
+    plain = trained(start, lambda fed: PlainAggregator(fed.server, fed.devices), rows)
+    assert trained(start, lambda fed: shares(*compute), rows) == plain
+
+
+@pytest.mark.parametrize("strategy", ["fed_avg_g", "fed_avg_u", "fed_prox"])
+def test_every_strategy(start, strategy):
+    masked = trained(start, lambda fed: SecureAggregator(fed.server, fed.devices), strategy=strategy)
+    assert trained(start, lambda fed: shares("alice", "carol"), strategy=strategy) == masked
+
+
+def test_shares_written_out(start):
+    masked = trained(start, lambda fed: SecureAggregator(fed.server, fed.devices))
+    assert trained(start, lambda fed: shares("alice", "server", compress=False)) == masked
+
+
+def test_training_as_by_hand(start):
+    fed = world(start, (24, 20, 16))
+    model = fed.model(aggregator=shares("bob", "server"))
+    first = weights_of(model)
+    model.fit(fed.x, fed.y, epochs=2, batch_size=4, verbose=0)
+    for found, expected in zip(weights_of(model), by_hand(first, fed.parts, epochs=2, batch_size=4), strict=True):
+        np.testing.assert_allclose(found, expected, atol=5e-6)
+    again = model.fit(fed.x, fed.y, epochs=1, batch_size=4, verbose=0)  # a second run, in the same sessions
+    assert again.global_history["loss"][0] > 0
+
+
+def test_nothing_but_shares_leaves_with_strict_egress(start):
+    fed = world(start, (24, 20), egress="strict")
+    model = fed.model(aggregator=shares("alice", "bob"))
+    model.fit(fed.x, fed.y, epochs=1, batch_size=4, verbose=0)
+    kinds = {(party, e.to, e.kind) for party, page in sf.ledger().pages.items() for e in page.entries}
+    assert ("alice", "bob", "share") in kinds
+    assert not [entry for entry in kinds if entry[2] in ("masked", "raw")]
+    assert not [entry for entry in kinds if entry[1] == "server" and entry[2] not in ("share", "initial", "shape")]
+
+
+def test_the_server_is_the_first_compute_party_where_none_is_named(start):
+    fed = world(start, (24, 20))
+    model = FLModel(device_list=fed.devices, model=softmax(), aggregator=shares("bob", "alice"))
+    assert model.fit(fed.x, fed.y, epochs=1, batch_size=8, verbose=0).global_history["loss"]
+
+
+def test_arguments_that_cannot_work(start):
+    fed = world(start, (24,))
+    with pytest.raises(PlanError, match="hide nothing"):
+        fed.model(aggregator=shares("alice", "server"))
+    with pytest.raises(PlanError, match="unknown party"):
+        shares("alice", "nobody")
+
+
+def test_a_party_whose_weights_are_no_numbers(start):
+    fed = world(start, (24, 20))
+    model = fed.model(softmax(rate=1e30), aggregator=shares("alice", "bob"))
+    with pytest.raises(NotFinite, match=r"alice|bob"):
+        model.fit(fed.x * 1e20, fed.y, epochs=1, batch_size=4, verbose=0)
+
+
+# Parties that end.
+
+
+def lose(monkeypatch, party, number, *, at=None, before=True):
+    """Ends a party when round `number` begins at party `at`: before its shares left, or half a second after."""
+    exchange, transport, done = Sharer.exchange, current().transport, []
+
+    def watched(self, call, context, contribution):
+        if self._context.name != (at or party) or context.number < number or done:
+            return exchange(self, call, context, contribution)
+        done.append(context.number)
+        if before:
+            transport.lose(party)
+        else:
+            threading.Timer(0.5, transport.lose, (party,)).start()
+        answer = exchange(self, call, context, contribution)
+        time.sleep(0 if before else 1)
+        return answer
+
+    monkeypatch.setattr(Sharer, "exchange", watched)
+
+
+def with_zoe(start):
+    """A session with one party more, which has neither data nor the server."""
+    return lambda address, parties, **settings: start(address, (*parties, "zoe"), **settings)
+
+
+@pytest.mark.parametrize("compute", [("alice", "zoe"), ("zoe", "bob")])
+def test_a_compute_party_without_data_that_ends(start, monkeypatch, compute):
+    fed = world(with_zoe(start), (24, 20))
+    model = fed.model(aggregator=shares(*compute, round_timeout=60.0))
+    lose(monkeypatch, "zoe", 2, at="alice")
+    begun = time.monotonic()
+    with pytest.raises(PartyLost, match="zoe"):
+        model.fit(fed.x, fed.y, epochs=1, batch_size=4, verbose=0)
+    assert time.monotonic() - begun < 30
+
+
+def test_a_compute_party_with_data_that_ends(start, monkeypatch):
+    fed = world(start, (24, 20, 16, 16))
+    model = fed.model(aggregator=shares("alice", "bob", round_timeout=60.0))
+    lose(monkeypatch, "bob", 2)
+    begun = time.monotonic()
+    with pytest.raises((PartyLost, ProtocolError), match="bob"):
+        model.fit(fed.x, fed.y, epochs=1, batch_size=4, verbose=0)
+    assert time.monotonic() - begun < 30
+
+
+def test_an_owner_that_ends_before_its_round(start, monkeypatch):
+    fed = world(start, (24, 20, 16, 16))
+    model = fed.model(aggregator=shares("alice", "server", round_timeout=60.0))
+    lose(monkeypatch, "dave", 2)
+    history = model.fit(fed.x, fed.y, epochs=2, batch_size=4, verbose=0)
+    assert len(history.global_history["loss"]) == 2
+    assert all(np.isfinite(w).all() for w in weights_of(model))
+
+
+def test_an_owner_that_ends_after_its_one_message(start, monkeypatch):
+    fed = world(start, (24, 20, 16, 16))
+    model = fed.model(aggregator=shares("alice", "server", round_timeout=60.0))
+    lose(monkeypatch, "dave", 2, before=False)
+    history = model.fit(fed.x, fed.y, epochs=2, batch_size=4, verbose=0)
+    assert len(history.global_history["loss"]) == 2
+
+
+def test_an_owner_that_is_late_is_left_out(start, monkeypatch):
+    fed = world(start, (24, 20, 16, 16))
+    model = fed.model(aggregator=shares("alice", "server", round_timeout=1.0))
+    model.fit(fed.x, fed.y, epochs=1, batch_size=8, verbose=0)
+    exchange, late = Sharer.exchange, []
+
+    def slow(self, call, context, contribution):
+        if self._context.name == "dave" and not late:
+            late.append(context.number)
+            time.sleep(3)
+        return exchange(self, call, context, contribution)
+
+    monkeypatch.setattr(Sharer, "exchange", slow)
+    history = model.fit(fed.x, fed.y, epochs=1, batch_size=8, verbose=0)
+    assert np.isfinite(history.global_history["loss"]).all()
+
+
+def test_two_owners_of_whom_one_ends(start, monkeypatch):
+    fed = world(start, (24, 20))
+    model = fed.model(aggregator=shares("alice", "server", round_timeout=60.0))
+    lose(monkeypatch, "bob", 2)
+    begun = time.monotonic()
+    with pytest.raises(PartyLost, match="bob"):
+        model.fit(fed.x, fed.y, epochs=1, batch_size=4, verbose=0)
+    assert time.monotonic() - begun < 30
