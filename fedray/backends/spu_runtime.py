@@ -149,7 +149,7 @@ class SpuRuntime:
         from spu.utils import frontend
 
         function, args, kwargs = bind_static(program, args, kwargs)
-        with jax.experimental.enable_x64():
+        with jax.enable_x64(True):
             leaves, tree = jax.tree_util.tree_flatten((list(args), dict(kwargs)), is_leaf=_is_secret)
             leaves = [leaf if isinstance(leaf, Secret) else public(program, leaf) for leaf in leaves]
             back = [self._surplus(leaf) for leaf in leaves]
