@@ -8,9 +8,15 @@ run, also when tests fail or are interrupted; two runs at once have a cluster ea
 from collections.abc import Callable, Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import fedray as sf
 from fedray.runtime.session import Session, current
+
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")
