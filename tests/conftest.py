@@ -13,7 +13,6 @@ from hypothesis import HealthCheck, settings
 import fedray as sf
 from fedray.runtime.session import Session, current
 
-
 # How long an example takes depends on what else the machine does.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
