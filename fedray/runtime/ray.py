@@ -36,7 +36,7 @@ _importing.restore()
 _untyped: Any = ray  # where Ray's own annotations stop
 
 _START_TRIES = 3
-_START_SECONDS = 180.0
+_START_SECONDS = 60.0
 _STOP_SECONDS = 10.0
 _KNOCK_SECONDS = 5.0
 _INLINE_BYTES = 1 << 20  # a model of this size travels in the call itself; by way of the object store it costs ms
@@ -125,6 +125,10 @@ class RayParty:
         logging.getLogger("fedray").setLevel(config.log_level)
         self._calls = RayCalls()
         self._party = Party(config, self._calls)
+
+    @ray.method(concurrency_group="command")
+    def ready(self) -> None:
+        """Returns once the process runs."""
 
     @ray.method(concurrency_group="command")
     def connect(self, actors: Mapping[PartyName, Any]) -> None:
@@ -263,15 +267,40 @@ class RayTransport(RayCalls):
         lacking = placement.shortage(parties, [node["Resources"] for node in _untyped.nodes() if node["Alive"]])
         if lacking is not None:
             raise PlanError(f"resources: {lacking}")
-        widths = lane_widths(len(parties))
-        actor_class: Any = ray.remote(concurrency_groups=widths)(RayParty)  # type: ignore[call-overload]
-        for name, config in parties.items():
-            chosen = placement.options(config)
-            if self._cluster is None and config.threads != placement.threads_by_default(config):
-                chosen["runtime_env"] = {"env_vars": environment.computing(config.threads)}  # costs a second
-            self._actors[name] = actor_class.options(**chosen, max_restarts=0, max_task_retries=0).remote(config)
+        self._start_parties(parties)
         self.connect(self._actors)
-        self._await_start(parties)
+        for ref in [
+            RayRef(name, "connect", actor.connect.remote(self._actors)) for name, actor in self._actors.items()
+        ]:
+            _take(ref, _START_SECONDS)
+
+    def _start_parties(self, parties: Mapping[PartyName, PartyConfig]) -> None:
+        """Starts the actors, with a few tries: on a busy host Ray now and then forgets about a process it starts."""
+        starting = dict(parties)
+        for left in reversed(range(_START_TRIES)):
+            self._actors.update({name: self._actor(config) for name, config in starting.items()})
+            deadline = time.monotonic() + _START_SECONDS
+            ready = {name: self._actors[name].ready.remote() for name in starting}
+            starting = {name: parties[name] for name, ref in ready.items() if not _started(name, ref, deadline)}
+            if not starting:
+                return
+            if left:
+                for name in starting:
+                    ray.kill(self._actors[name])
+        name, config = next(iter(starting.items()))
+        free = placement.listed(_untyped.available_resources())
+        raise PlanError(
+            f"party {name!r} found no place in the cluster within {_START_TRIES * _START_SECONDS:.0f} s; it asks for "
+            f"{placement.listed(config.resources or {})}, free now are {free}"
+        )
+
+    def _actor(self, config: PartyConfig) -> Any:
+        chosen = placement.options(config)
+        if self._cluster is None and config.threads != placement.threads_by_default(config):
+            chosen["runtime_env"] = {"env_vars": environment.computing(config.threads)}  # costs a second
+        widths = lane_widths(len(config.parties))
+        actor_class: Any = ray.remote(concurrency_groups=widths)(RayParty)  # type: ignore[call-overload]
+        return actor_class.options(**chosen, max_restarts=0, max_task_retries=0).remote(config)
 
     def _join(self) -> None:
         if ray.is_initialized():
@@ -291,21 +320,6 @@ class RayTransport(RayCalls):
                 ) from error
         self._joined = True
 
-    def _await_start(self, parties: Mapping[PartyName, PartyConfig]) -> None:
-        deadline = time.monotonic() + _START_SECONDS
-        starting = {name: actor.connect.remote(self._actors) for name, actor in self._actors.items()}
-        for name, ref in starting.items():
-            try:
-                ray.get(ref, timeout=max(0.0, deadline - time.monotonic()))
-            except ray.exceptions.GetTimeoutError as error:
-                raise PlanError(
-                    f"party {name!r} found no place in the cluster within {_START_SECONDS:.0f} s; it asks for "
-                    f"{placement.listed(parties[name].resources or {})}, free now are "
-                    f"{placement.listed(_untyped.available_resources())}"
-                ) from error
-            except Exception as error:
-                raise PlanError(f"party {name!r} could not start: {str(error).strip()}") from error
-
     def stop(self) -> None:
         """Ends every party and, if it was started here, the cluster. Harmless when nothing runs."""
         self._handles.clear()
@@ -320,6 +334,16 @@ class RayTransport(RayCalls):
         if self._joined:
             self._joined = False
             ray.shutdown()
+
+
+def _started(party: PartyName, ready: Any, deadline: float) -> bool:
+    try:
+        ray.get(ready, timeout=max(0.0, deadline - time.monotonic()))
+    except ray.exceptions.GetTimeoutError:
+        return False
+    except Exception as error:
+        raise PlanError(f"party {party!r} could not start: {str(error).strip()}") from error
+    return True
 
 
 def _init(address: str, show_output: bool, **own_cluster: Any) -> None:
