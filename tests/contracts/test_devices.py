@@ -53,7 +53,7 @@ def test_containers_keep_their_types(alice):
     assert sf.reveal(Pair(x, [x])) == Pair(1, [1])
 
 
-@pytest.mark.parametrize("function", [abs, np.abs, lambda _: 1, float, str.upper, print])
+@pytest.mark.parametrize("function", [abs, np.abs, lambda _: 1, float, str.upper, bool])
 def test_any_callable_may_run_in_a_party(alice, function):
     sf.wait(alice(function)("a" if function is str.upper else -1))
 
