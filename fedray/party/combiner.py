@@ -84,7 +84,7 @@ class Combiner:
         self._referee.lost(party, reason)
 
     def watch(self, seen: int) -> Reply:
-        """Returns the `Progress`, as soon as it differs from `seen` rounds or after a quarter of a second."""
+        """Returns the `Progress` after a quarter of a second, or at the segment's end; see `Referee.progress`."""
         return Reply(Kind.AGGREGATE, self._referee.progress(seen, WATCH_SECONDS))
 
     def deliver(self, sender: PartyName, message: tuple[Any, ...]) -> Reply | None:

@@ -191,7 +191,9 @@ class ModelHolder(Contributor):
         self._backend.set_weights(values)
 
     def _model_hash(self) -> bytes:
-        return hashlib.sha256(self._backend.fingerprint() + self._global.tobytes()).digest()
+        model = hashlib.sha256(self._backend.fingerprint())
+        model.update(np.ascontiguousarray(self._global).data)
+        return model.digest()
 
     @contextmanager
     def _named(self) -> Iterator[None]:

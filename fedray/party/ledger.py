@@ -12,7 +12,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
@@ -44,6 +44,9 @@ class Entry:
     nbytes: int
     call: str
     allowed: bool
+
+
+_FIELDS = tuple(field.name for field in fields(Entry))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,7 @@ def start(party: PartyName) -> bytes:
 
 def link(head: bytes, entry: Entry) -> bytes:
     """Returns the hash after one more entry."""
-    return hashlib.sha256(head + canonical(asdict(entry))).digest()
+    return hashlib.sha256(head + canonical({name: getattr(entry, name) for name in _FIELDS})).digest()
 
 
 def chain(party: PartyName, entries: Iterable[Entry]) -> bytes:

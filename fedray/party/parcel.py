@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, fields, is_dataclass
+from enum import Enum
 from typing import Any
 
 import cloudpickle
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 
 from fedray.errors import PlanError
 from fedray.types import Value
+
+_FRAME_BYTES = 8  # about what a pickle adds to each part of a value
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ class Size:
     Attributes:
         shape: Shape of the array, or of the largest array right inside a tuple, list or record; else None.
         dtype: Its dtype as a string, else the name of the value's type.
-        nbytes: Bytes, as an array or pickled.
+        nbytes: Bytes of an array; of a tuple or record those of its parts and a few for each; else those of its pickle.
     """
 
     shape: tuple[int, ...] | None
@@ -88,19 +91,32 @@ def measure(value: Value) -> Size:
         return Size(tuple(int(n) for n in value.shape), str(value.dtype), int(value.nbytes))
     if isinstance(value, bytes | bytearray | memoryview):
         return Size((len(value),), "bytes", len(value))
-    shape, dtype = _seen_from_outside(value)
-    return Size(shape, dtype, pack(value).nbytes)
+    return Size(*_seen_from_outside(value), _weigh(value))
 
 
 def _seen_from_outside(value: Value) -> tuple[tuple[int, ...] | None, str]:
     """Returns (shape, dtype) of a container's or record's largest array, else (None, name of the type)."""
-    parts: Iterable[Any] = ()
-    if isinstance(value, tuple | list):
-        parts = value
-    elif is_dataclass(value):
-        parts = [getattr(value, field.name) for field in fields(value)]
+    parts = value if isinstance(value, tuple | list) else _fields(value)
     sizes = [measure(part) for part in parts if isinstance(part, np.ndarray | bytes)]
     if not sizes:
         return None, type(value).__name__
     largest = max(sizes, key=lambda size: size.nbytes)
     return largest.shape, largest.dtype
+
+
+def _fields(value: Value) -> Collection[Any]:
+    if not is_dataclass(value) or isinstance(value, type):
+        return ()
+    return [getattr(value, field.name) for field in fields(value)]
+
+
+def _weigh(value: Value) -> int:
+    """Returns about how many bytes a value takes; of messages without pickling them only for that."""
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        return _FRAME_BYTES + int(value.nbytes)
+    if isinstance(value, bytes | str):
+        return _FRAME_BYTES + len(value)
+    if value is None or isinstance(value, int | float | complex | Enum):
+        return _FRAME_BYTES
+    parts = value if type(value) is tuple else _fields(value)
+    return _FRAME_BYTES + sum(map(_weigh, parts)) if parts else pack(value).nbytes

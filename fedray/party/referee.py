@@ -125,9 +125,16 @@ class Referee:
             self._changed.notify_all()
 
     def progress(self, seen: int, seconds: float) -> Progress:
-        """Returns the progress as soon as it differs from `seen` rounds, or after some seconds."""
+        """Returns the progress after some seconds, or as soon as the segment's last round is over or it was given up.
+
+        Not after every round: where rounds are short, telling the driver would cost more than the rounds.
+
+        Args:
+            seen: The number of rounds that the caller knows of; below 0 the answer comes at once.
+            seconds: How long to wait at most.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: self._done != seen or bool(self._error), seconds)
+            self._changed.wait_for(lambda: seen < 0 or bool(self._error) or seen != self._done == self._count, seconds)
             return Progress(self._done, tuple(self._missing), self._error, frozenset(self._gone.keys() | self._late))
 
     def take(self, sender: PartyName, session: int, number: Round, body: Message) -> Answer:
@@ -173,6 +180,10 @@ class Referee:
             if session != self._number or self._set_ups is None:
                 return Answer("left", reason="a new session has begun")
             return self._set_ups.take(sender, batch, body)
+
+    @property
+    def _count(self) -> int:
+        return 0 if self._expect is None else self._expect.count
 
     @property
     def _done(self) -> int:

@@ -34,6 +34,7 @@ class _Segment:
     Attributes:
         order: What the driver ordered.
         settings: The order's canonical bytes.
+        manifest: What the words of its rounds mean.
         steps: This party's local batches of every step of the epoch.
         sums: The opened metric sums, once a round carried them.
         done: Rounds that are over, opened or abandoned or passed over.
@@ -43,6 +44,7 @@ class _Segment:
 
     order: TrainOrder
     settings: bytes
+    manifest: Manifest
     steps: list[list[Batch]]
     sums: NDArray[np.float64] | None = None
     done: int = 0
@@ -94,7 +96,8 @@ class Trainer(ModelHolder):
             self._backend.set_learning_rate(order.learning_rate)
         rows = order.sizes[self._context.name]
         steps = order.sampling.deal(self._context.name, rows, order.epoch)
-        segment = _Segment(order, settings(order, self._class_weight["train"]), steps)
+        told = settings(order, self._class_weight["train"])
+        segment = _Segment(order, told, train_manifest(self._facts, order.metric_bound), steps)
         while segment.done < len(order.spans) and not segment.renew:
             if self._holders(order, segment.done) < 2 and len(self.members) > 1:
                 segment.done += 1
@@ -107,10 +110,9 @@ class Trainer(ModelHolder):
 
     def _round(self, segment: _Segment, report: bool) -> bool:
         """Runs one round; returns whether the driver wants the segment to end."""
-        order, place = segment.order, segment.done
+        order, manifest, place = segment.order, segment.manifest, segment.done
         start, stop = order.spans[place]
         batches = [batch for step in segment.steps[start:stop] for batch in step]
-        manifest = train_manifest(self._facts, order.metric_bound)
         bound = segment.settings + place.to_bytes(8, "big")
         context = RoundContext(order.number + place, self._model_hash(), bound, manifest)
         with self._unless_opened() as kept:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, NoReturn, Protocol, runtime_checkable
 
 import numpy as np
@@ -61,7 +62,7 @@ class Tensor:
         return math.prod(self.shape)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Manifest:
     """What the words of one round's vector mean. Every party derives its own copy; its hash enters the keys.
 
@@ -83,22 +84,22 @@ class Manifest:
         if self.weighted and any(t.integer for t in self.tensors):
             raise PlanError("integer tensors are summed, not averaged: convert them to float64, or weighted=False")
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Number of values, without metrics, weight and check word."""
         return sum(t.size for t in self.tensors)
 
-    @property
+    @cached_property
     def words(self) -> int:
         """Number L of ring words: the values, the weight, the metrics, and the word 1."""
         return self.size + len(self.metrics) + 2
 
-    @property
+    @cached_property
     def integers(self) -> bool:
         """Whether all tensors are integers, so that their sum is int64."""
         return bool(self.tensors) and all(t.integer for t in self.tensors)
 
-    @property
+    @cached_property
     def hash(self) -> bytes:
         """SHA-256 over names, shapes, types and bounds in order."""
         tensors = tuple(enc("tensor", t.name, enc_list("shape", t.shape), t.dtype, t.bound or 0) for t in self.tensors)

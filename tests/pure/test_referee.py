@@ -403,11 +403,13 @@ def test_many_rounds_with_keys_prepared_beside_them_need_no_more_threads_than_th
     assert w.now == 0
 
 
-def test_progress_is_told_when_it_changes_and_not_before(world):
+def test_progress_is_told_now_and_then_and_at_the_end_of_a_segment(world):
     w = world()
     w.expect(2)
-    assert w.referee.progress(-1, 0.01).done == 0
+    assert w.referee.progress(-1, SOON).done == 0
     answers(w.send_all(0))
-    assert w.referee.progress(0, SOON).done == 1
-    assert w.referee.progress(1, 0.01) == w.referee.progress(-1, 0.01)
+    assert w.referee.progress(0, 0.01).done == 1
+    answers(w.send_all(1))
+    assert w.referee.progress(1, SOON).done == 2
+    assert w.referee.progress(2, 0.01) == w.referee.progress(-1, SOON)
     assert Answer("opened") != Answer("missed")
