@@ -7,6 +7,7 @@ Importing this package starts nothing, and imports neither Ray nor a machine-lea
 from fedray import errors, utils
 from fedray.data.statistics import use_by_default as _use_by_default
 from fedray.device import PYU, SPU, PYUObject, SPUObject, proxy, reveal, to, wait
+from fedray.protocol.policy import Policy
 from fedray.runtime.session import init, ledger, shutdown
 from fedray.security.aggregation import SecureAggregator as _SecureAggregator
 from fedray.utils import testing as _testing  # noqa: F401 (so that sf.utils.testing resolves)
@@ -17,6 +18,7 @@ __all__ = [
     "PYU",
     "SPU",
     "PYUObject",
+    "Policy",
     "SPUObject",
     "errors",
     "init",

@@ -39,6 +39,8 @@ class PartyConfig:
         threads: Compute threads of this party.
         log_level: Level of the `fedray` logger inside the party, e.g. `"WARNING"`.
         resources: What the party asks of the cluster, e.g. `{"CPU": 1, "alice": 1}`.
+        keys: Path of the party's key folder on its own machine; empty for keys that are made at its start.
+        policy: Plain settings of the party's `Policy` of sums, where the driver states one.
     """
 
     name: PartyName
@@ -48,6 +50,8 @@ class PartyConfig:
     threads: int = 1
     log_level: str = "WARNING"
     resources: Mapping[str, float] | None = None
+    keys: str = ""
+    policy: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

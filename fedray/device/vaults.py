@@ -10,6 +10,7 @@ from fedray.device.cluster import Cluster
 from fedray.party.vault import Vault
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.keys import Roster
+from fedray.protocol.policy import Demands
 from fedray.runtime.session import Session
 from fedray.types import Key, PartyName, Ref
 
@@ -37,7 +38,9 @@ class Vaults:
         for party, key in self.keys.items():
             weakref.finalize(self, session.release, party, key)
         roster = Roster.of(session.roster)
-        config = Config.propose("sharing", roster, cluster.parties, Encoding(), compress=compress)
+        demands = Demands.of(session.policies.values(), len(roster.names))
+        asked, least = (roster, cluster.parties, Encoding()), (demands.colluders, demands.n_min)
+        config = Config.propose("sharing", *asked, colluders=least[0], n_min=least[1], compress=compress)
         hellos = session.get([self.ask(party, "hello", "spu", config.encode(), names) for party in names])
         confirms = session.get([self.ask(party, "confirm", "spu", hellos) for party in names])
         session.get([self.ask(party, "start", "spu", confirms, self.keys) for party in names])

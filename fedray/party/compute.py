@@ -18,9 +18,6 @@ from fedray.party.context import PartyContext, Reply
 from fedray.party.egress import Kind
 from fedray.party.orders import Answer, Expect
 from fedray.protocol.config import Config
-from fedray.protocol.keys import Roster
-from fedray.protocol.memory import ModelMemory
-from fedray.protocol.policy import Policy
 from fedray.protocol.sharing import SharingNode, SharingShield
 from fedray.types import Key, Message, PartyName, Ref, Round
 
@@ -94,10 +91,9 @@ class ComputeEnd:
     def hello(self, config: bytes, names: Sequence[PartyName], compute: Mapping[PartyName, Key]) -> Reply:
         """Checks a proposed Config against this party's policy and roster, and returns the signed Hello."""
         del compute
-        roster = Roster.of({name: self._context.roster[name] for name in names})
-        memory = self._context.state.setdefault("model memory", ModelMemory())
-        proposed, name, identity = Config.decode(config), self._context.name, self._context.identity
-        self._shield = SharingShield(proposed, name, identity, roster, Policy(), memory)
+        context = self._context
+        own = (context.name, context.identity, context.roster_of(names), context.policy, context.memory)
+        self._shield = SharingShield(Config.decode(config), *own)
         return Reply(Kind.HELLO, self._shield.hello())
 
     def confirm(self, hellos: Sequence[bytes]) -> Reply:

@@ -11,6 +11,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fedray.party.egress import Egress, Kind
 from fedray.party.table import ObjectTable
+from fedray.protocol.keys import Roster
+from fedray.protocol.memory import ModelMemory
+from fedray.protocol.policy import Policy
 from fedray.types import Failure, Key, PartyConfig, PartyName, Ref, Value
 
 
@@ -57,13 +60,17 @@ class PartyContext:
 
     Attributes:
         config: What the party was told at its start.
-        identity: The party's Ed25519 key, made from the operating system's randomness at its start.
+        identity: The party's Ed25519 key, from its key folder, or made at its start.
+        policy: What it accepts of sums.
+        memory: Which model it served with whom, the same object for all its services.
         roster: Public identity keys of all parties, in roster order; filled in before the first service is built.
         state: Shared by all services of this party process.
     """
 
     config: PartyConfig
     identity: Ed25519PrivateKey
+    policy: Policy
+    memory: ModelMemory
     _table: ObjectTable = field(repr=False)
     _egress: Egress = field(repr=False)
     _calls: Calls = field(repr=False)
@@ -74,6 +81,14 @@ class PartyContext:
     def name(self) -> PartyName:
         """The party's name."""
         return self.config.name
+
+    def roster_of(self, names: Sequence[PartyName]) -> Roster:
+        """Returns the roster of some of the parties, with the keys that this party knows them by.
+
+        Raises:
+            ProtocolError: It knows no key of one of them.
+        """
+        return Roster.of(self.roster).subset(names)
 
     def send(self, call: str, to: PartyName, key: Key, message: Any, kind: Kind) -> Ref:
         """Sends a message to the service `key` of another party and returns at once; the reference yields the answer.

@@ -15,9 +15,6 @@ from fedray.party.key_supply import KeySupply
 from fedray.party.orders import Answer
 from fedray.party.sharer import Sharer
 from fedray.protocol.config import Config
-from fedray.protocol.keys import Roster
-from fedray.protocol.memory import ModelMemory
-from fedray.protocol.policy import Policy
 from fedray.protocol.scheme import BatchedShield, Contribution, RoundContext, Shield
 from fedray.protocol.schemes import SCHEMES
 from fedray.protocol.sharing import SharingShield
@@ -64,15 +61,14 @@ class Contributor:
         Raises:
             ProtocolError: The Config asks for less protection than this party's policy demands.
         """
-        roster = Roster.of({name: self._context.roster[name] for name in names})
-        shared = self._context.state
-        memory = shared.setdefault("model memory", ModelMemory())
-        proposed = Config.decode(config)
+        context = self._context
+        roster, proposed = context.roster_of(names), Config.decode(config)
         scheme = SCHEMES[proposed.part]
         self._kind = Kind.MASKED if scheme.protected else Kind.RAW
         self.members, self._batch_length = proposed.owners or roster.names, proposed.batch
         self._compute, self._sharer = compute, None
-        self._shield = scheme.shield(proposed, self._context.name, self._context.identity, roster, Policy(), memory)
+        own = (context.name, context.identity, roster, context.policy, context.memory)
+        self._shield = scheme.shield(proposed, *own)
         return Reply(Kind.HELLO, self._shield.hello())
 
     def confirm(self, hellos: Sequence[bytes]) -> Reply:

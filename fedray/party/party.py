@@ -12,15 +12,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-from fedray.errors import PlanError
+from fedray.errors import FedRayError, PlanError
 from fedray.party.context import Calls, PartyContext, Reply
+from fedray.party.credentials import Credentials
 from fedray.party.egress import DRIVER, POLICIES, Egress, EgressPolicy, Kind
 from fedray.party.failures import Failed, to_failure
 from fedray.party.ledger import Journal
 from fedray.party.parcel import Parcel, pack
 from fedray.party.table import ObjectTable
+from fedray.protocol.keys import public_bytes
 from fedray.types import Failure, Key, PartyConfig, PartyName, Ref, Value
 
 Lane: TypeAlias = Literal["command", "message", "watch"]
@@ -75,21 +75,33 @@ class Outgoing:
 class Party:
     """One party of a session.
 
+    A party whose key folder is not as it should be starts, and refuses every call.
+
     Args:
         config: What the party is told at its start.
         calls: How its services reach the other parties.
-        policy: What may leave; by default the one that `config.egress` names.
+        policy: What may leave; by default the one that `config.egress` names. (What it accepts of sums is another
+            policy, in its credentials.)
     """
 
     def __init__(self, config: PartyConfig, calls: Calls, policy: EgressPolicy | None = None) -> None:
         self.name = config.name
         self._text = config.egress != "strict"
         self._calls = calls
-        self._identity = Ed25519PrivateKey.generate()
-        self._journal = Journal(self.name, self._identity)
+        self._refusal: FedRayError | None = None
+        try:
+            self._own = Credentials.of(config)
+        except FedRayError as error:
+            self._refusal, self._own = error, Credentials.made_up()
+        own = self._own
+        self._journal = Journal(self.name, own.identity)
         self._egress = Egress(self.name, policy or POLICIES[config.egress](), self._journal)
         self._table = ObjectTable(self.name)
-        self._context = PartyContext(config, self._identity, self._table, self._egress, calls)
+        self._context = PartyContext(config, own.identity, own.policy, own.memory, self._table, self._egress, calls)
+
+    def close(self) -> None:
+        """Lets go of the party's files; nothing is answered from here on."""
+        self._own.close()
 
     def handle(self, method: str, call: str, *args: Any) -> Any:
         """Answers one call; never raises.
@@ -98,6 +110,8 @@ class Party:
             None, a value that has passed the door, or a `Failure` that has passed it as kind ERROR.
         """
         to = self._addressee(method, args)
+        if self._refusal is not None:
+            return self._fail(call, to_failure(self._refusal, self.name, _function(call), text=self._text), to)
         try:
             if method not in LANES:
                 raise PlanError(f"party {self.name!r} has no method {method!r}")
@@ -209,18 +223,20 @@ class Party:
 
     def identity_key(self) -> Outgoing:
         """Returns the party's public identity key, 32 bytes."""
-        return Outgoing(self._identity.public_key().public_bytes_raw(), DRIVER, Kind.HELLO)
+        return Outgoing(public_bytes(self._own.identity), DRIVER, Kind.HELLO)
 
-    def install_roster(self, roster: Mapping[PartyName, bytes]) -> None:
-        """Keeps the public keys of all parties.
+    def install_roster(self, roster: Mapping[PartyName, bytes]) -> Outgoing:
+        """Keeps the public keys of all parties, and returns the settings of this party's policy.
 
         Raises:
-            PlanError: This party's own key is missing or was changed.
+            PlanError: This party's own key is missing or was changed, or a key is not the one that its operator knows.
         """
-        if roster.get(self.name) != self._identity.public_key().public_bytes_raw():
+        if roster.get(self.name) != public_bytes(self._own.identity):
             raise PlanError(f"party {self.name!r}: the roster does not hold this party's own key")
+        self._own.check(roster)
         self._context.roster.clear()
         self._context.roster.update(roster)
+        return Outgoing(self._own.policy.settings(), DRIVER, Kind.HELLO)
 
     # Messages: other parties', or the driver's while a command runs.
 

@@ -22,7 +22,6 @@ from fedray.party.egress import Kind
 from fedray.party.failures import to_failure
 from fedray.party.table import replace
 from fedray.protocol.config import Config
-from fedray.protocol.keys import Roster
 from fedray.protocol.sharing.dealer import Dealer
 from fedray.protocol.sharing.form import Form, Layout
 from fedray.protocol.sharing.secret import Linear, Secret, combine
@@ -79,9 +78,9 @@ class Vault:
 
     def hello(self, config: bytes, names: Sequence[PartyName]) -> Reply:
         """Checks a proposed Config and returns the signed Hello."""
-        roster = Roster.of({name: self._context.roster[name] for name in names})
-        proposed = Config.decode(config)
-        self._dealer = Dealer(proposed, self._context.name, self._context.identity, roster, self._layout)
+        context, proposed = self._context, Config.decode(config)
+        own = (context.name, context.identity, context.roster_of(names), context.policy, context.memory)
+        self._dealer = Dealer(proposed, *own, self._layout)
         self._nodes = proposed.receivers
         if self._dealer.place is not None:
             self._linear = Linear(self._layout, self._dealer.place)

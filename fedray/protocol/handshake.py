@@ -132,7 +132,8 @@ class Handshake(Guarded):
             raise ProtocolError(f"{self._name}: this set-up's key is gone")
         shared = {j: exchange(private, key) for j, key in enumerate(self._publics) if j != self.index}
         self._stage = "started"
-        self._memory.finish(self._roster.hash)
+        if self._config.part == "recovery":
+            self._memory.finish(self._roster.hash)
         return SessionKeys(self.sid, digest("graph", self.sid, *reveals), self.index, shared)
 
     def _enter(self, stage: str, otherwise: str) -> None:

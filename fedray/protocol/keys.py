@@ -70,6 +70,12 @@ def kdf(secret: bytes, salt: bytes, info: bytes) -> bytes:
     return HKDF(SHA256(), 32, salt, info).derive(secret)
 
 
+def fingerprint(public: bytes) -> str:
+    """Returns 128 bits of a public key's hash in groups of four digits, to be compared by people."""
+    text = digest("fingerprint", public).hex()[:32]
+    return " ".join(text[at : at + 4] for at in range(0, 32, 4))
+
+
 def exchange(private: X25519PrivateKey, public: bytes) -> bytes:
     """Returns the X25519 shared secret, 32 bytes.
 
@@ -130,6 +136,18 @@ class Roster:
             check_name(name)
         names = tuple(sorted(keys, key=str.encode))
         return cls(names, tuple(keys[n] for n in names))
+
+    def differences(self, found: Mapping[PartyName, bytes]) -> list[str]:
+        """Returns how other keys of the same parties, or of some of them, differ from these; one line for each."""
+        mine = dict(zip(self.names, self.keys, strict=True))
+        lines = []
+        for name, key in found.items():
+            if name not in mine:
+                lines.append(f"{name!r} is not in it")
+            elif mine[name] != key:
+                theirs, ours = fingerprint(key), fingerprint(mine[name])
+                lines.append(f"the key of {name!r} has fingerprint {theirs}, in the roster it is {ours}")
+        return lines
 
     @property
     def hash(self) -> bytes:

@@ -42,13 +42,18 @@ class PlainShield(RingShield):
             name: The party's own name.
             identity: Not used: nothing is signed.
             roster: Its own copy of the roster.
-            policy: Whether values beyond the clip bound are refused; nothing else of it applies.
+            policy: Whether sums without protection are accepted, and values beyond the clip bound refused; nothing
+                else of it applies.
             memory: Not used: there is no limit to keep.
 
         Raises:
-            ProtocolError: The Config is for another scheme or another roster.
+            ProtocolError: The Config is for another scheme or another roster, or the policy wants protection.
         """
         del identity, memory
+        if not policy.unprotected:
+            raise ProtocolError(
+                f"{name}: its policy accepts no sum without protection (unprotected); use SecureAggregator"
+            )
         if config.part != "plain" or config.roster != roster.hash:
             raise ProtocolError(f"{name}: expected a Config for part 'plain' and this party's roster")
         super().__init__(config, name, roster, refuse_overflow=policy.refuse_overflow)

@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """What one party accepts, whatever the coordinator proposes. Local, never negotiated; a party refuses, never adapts.
 
-Knows a Config and a roster. Does not know data, models, keys or the state of a session.
+Knows a Config and a roster, and how a policy is written down. Does not know data, models, keys, files or the state of a
+session.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, get_args
 
 from fedray.errors import PlanError, ProtocolError
 from fedray.protocol.config import Config, default_colluders
-from fedray.protocol.graph import quorum
+from fedray.protocol.graph import CHOSEN_UP_TO, quorum
 from fedray.protocol.keys import Roster
 from fedray.protocol.scheme import Purpose
 
@@ -21,6 +22,14 @@ TWO_PARTY_NOTICE = (
     "Masking keeps it from a third party at the server, and from nobody else. Only differential privacy or more "
     "parties change that."
 )
+
+RANDOM_GRAPH_NOTICE = (
+    f"More than {CHOSEN_UP_TO} parties: who is masked with whom is safe against dropouts by chance, not against a "
+    "server that chooses whom to call dropped. Where the server is not trusted that far, take SPUAggregator, or refuse "
+    "such sessions by the policy (random_graph='never')."
+)
+
+PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +45,17 @@ class Policy:
         rings: Accepted ring sizes, bits.
         fraction: Least and most fraction bits.
         refuse_overflow: Refuse values beyond the clip bound, also where the Config would clip them.
-        random_graph: Whether a graph that is safe against random dropouts only is accepted (part B).
+        random_graph: Whether a graph that is safe against random dropouts only is accepted (part B): never, where the
+            roster has more than 200 parties, or always.
         batch: Most rounds that one key set-up may serve (part B).
         rounds: Most rounds per model hash (or operation id) and purpose, per session; each smaller view allows one
-            more.
+            more. A purpose that is not listed is refused.
         views: Most views a session may shrink to; None for as many as the thresholds allow.
         attempts: Most set-ups of one roster that were started and not finished.
+        unprotected: Whether sums without protection are accepted, in which the server reads every contribution.
         allow_other_members: Whether a model hash may be used again with other parties in a later session. A seeded
             batch replayed on the same model with other members gives exact differences.
-        require_privacy: Refuse a Config without privacy noise.
+        require_privacy: Refuse every Config without privacy noise, which is every one: this version has none.
     """
 
     n_min: int = 3
@@ -54,21 +65,39 @@ class Policy:
     rings: tuple[int, ...] = (32, 64)
     fraction: tuple[int, int] = (8, 52)
     refuse_overflow: bool = False
-    random_graph: bool = False
+    random_graph: Literal["never", "large", "always"] = "large"
     batch: int = 1024
     rounds: Mapping[str, int] = field(default_factory=lambda: {"train": 1, "evaluate": 8, "sum": 1})
     views: int | None = None
     attempts: int = 16
+    unprotected: bool = True
     allow_other_members: bool = False
     require_privacy: bool = False
 
     def __post_init__(self) -> None:
+        for name, (expected, fits) in _ACCEPTED.items():
+            if not fits(getattr(self, name)):
+                raise PlanError(f"{name} must be {expected}, found {getattr(self, name)!r}")
         if self.n_min < 3 and not (self.n_min == 2 and self.two_party == "always"):
             raise PlanError(f"n_min must be at least 3, or 2 with two_party='always', found {self.n_min}")
-        if self.two_party not in ("never", "roster", "always"):
-            raise PlanError(f"two_party must be 'never', 'roster' or 'always', found {self.two_party!r}")
-        if self.colluders is not None and self.colluders < 0:
-            raise PlanError(f"colluders must be 0 or more, found {self.colluders}")
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Policy:
+        """Returns the policy that plain settings describe, e.g. those of a TOML file; lists stand for tuples.
+
+        Raises:
+            PlanError: A setting is unknown or out of range.
+        """
+        known = [one.name for one in fields(cls)]
+        for name in settings:
+            if name not in known:
+                raise PlanError(f"a policy has no {name!r}; it has {', '.join(known)}")
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+        return cls(**values)
+
+    def settings(self) -> dict[str, Any]:
+        """Returns plain settings, of which `of` makes the same policy."""
+        return asdict(self) | {"rounds": dict(self.rounds)}
 
     def least_inputs(self, parties: int) -> int:
         """Returns the fewest inputs in an opened sum, for a roster of so many parties."""
@@ -119,21 +148,90 @@ class Policy:
             ("roster size", inputs, inputs >= members, f"at least {members} (n_min, t_sig, T + 2)"),
             ("ring", ring, ring in self.rings, f"one of {self.rings}"),
             ("fraction", fraction, low <= fraction <= high, f"{low} to {high}"),
-            ("privacy", "absent", bool(config.privacy) or not self.require_privacy, "privacy noise"),
+            ("privacy noise", "not there", not self.require_privacy, "some, which this version does not have"),
         ]
 
     def _recovery_faults(self, config: Config) -> list[tuple[str, object, bool, str]]:
         complete = config.graph == "complete"
         everybody = config.degree == config.parties - 1
+        chance = self.random_graph == "always" or (self.random_graph == "large" and config.parties > CHOSEN_UP_TO)
         above = f"more than {config.colluders}"
         return [
             ("t_share", config.t_share, not complete or config.t_share > config.colluders, above),
             ("degree", config.degree, complete == everybody or not complete, f"{config.parties - 1}"),
-            ("graph", config.graph, self.random_graph or config.graph != "random", "complete or chosen"),
+            ("graph", config.graph, chance or config.graph != "random", "'complete' or 'chosen' (random_graph)"),
             ("batch", config.batch, config.batch <= self.batch, f"at most {self.batch}"),
         ]
 
 
+@dataclass(frozen=True, slots=True)
+class Demands:
+    """What a proposal must meet so that several parties accept it; where they can accept none, they still refuse.
+
+    Attributes:
+        colluders: T; None where the default is enough.
+        n_min: Fewest inputs in an opened sum; None where the default is enough.
+        chosen: Whether the graph must be safe against chosen dropouts; None for the default.
+        batch: Most rounds that one key set-up may serve.
+    """
+
+    colluders: int | None
+    n_min: int | None
+    chosen: bool | None
+    batch: int
+
+    @classmethod
+    def of(cls, policies: Iterable[Policy], inputs: int) -> Demands:
+        """Returns what all these policies demand of sums over so many inputs."""
+        asked = list(policies)
+        usual, least = default_colluders(inputs), min(3, inputs)
+        colluders = min(max([usual, *(p.colluders or 0 for p in asked)]), max(inputs - 1, 0))
+        n_min = min(max([least, *(p.least_inputs(inputs) for p in asked)]), inputs)
+        return cls(
+            colluders if colluders > usual else None,
+            n_min if n_min > least else None,
+            True if any(p.random_graph == "never" for p in asked) else None,
+            min((p.batch for p in asked), default=Policy().batch),
+        )
+
+
 def notice(config: Config) -> str | None:
     """Returns what a user must be told about a Config once per session, or None."""
-    return TWO_PARTY_NOTICE if config.contributors == 2 and config.part != "plain" else None
+    if config.contributors == 2 and config.part != "plain":
+        return TWO_PARTY_NOTICE
+    return RANDOM_GRAPH_NOTICE if config.part == "recovery" and config.graph == "random" else None
+
+
+def _is_int(value: object, least: int, most: int = 1 << 62) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _are_ints(value: object, least: int, most: int) -> bool:
+    return isinstance(value, tuple) and bool(value) and all(_is_int(one, least, most) for one in value)
+
+
+def _are_rounds(value: object) -> bool:
+    return isinstance(value, Mapping) and all(name in PURPOSES and _is_int(most, 0) for name, most in value.items())
+
+
+_ACCEPTED: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    "n_min": ("an integer", lambda value: _is_int(value, -(1 << 62))),
+    "colluders": ("0 or more, or None", lambda value: value is None or _is_int(value, 0)),
+    "two_party": ("'never', 'roster' or 'always'", lambda value: value in ("never", "roster", "always")),
+    "least_roster": ("an integer from 1 on", lambda value: _is_int(value, 1)),
+    "rings": ("32, 64 or both", lambda value: _are_ints(value, 32, 64) and set(value) <= {32, 64}),
+    "fraction": (
+        "two integers, least and most, from 1 to 63",
+        lambda value: _are_ints(value, 1, 63) and len(value) == 2 and value[0] <= value[1],
+    ),
+    "refuse_overflow": ("true or false", lambda value: isinstance(value, bool)),
+    "random_graph": ("'never', 'large' or 'always'", lambda value: value in ("never", "large", "always")),
+    "batch": ("an integer from 1 on", lambda value: _is_int(value, 1)),
+    "rounds": (f"numbers of rounds by purpose ({', '.join(PURPOSES)})", _are_rounds),
+    "views": ("an integer from 0 on, or None", lambda value: value is None or _is_int(value, 0)),
+    "attempts": ("an integer from 1 on", lambda value: _is_int(value, 1)),
+    "unprotected": ("true or false", lambda value: isinstance(value, bool)),
+    "allow_other_members": ("true or false", lambda value: isinstance(value, bool)),
+    "require_privacy": ("true or false", lambda value: isinstance(value, bool)),
+}
+"""Setting -> what it must be, in words and as a test."""

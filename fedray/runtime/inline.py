@@ -161,6 +161,7 @@ class _Host:
                 future.set_result(self._lost(reason))
         for lane in self._lanes.values():
             lane.close()
+        self._party.close()
 
     def _lost(self, reason: str) -> _Box:
         return _Box.of(Failure("PartyLost", reason, self._name))

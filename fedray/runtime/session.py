@@ -19,8 +19,9 @@ from fedray.errors import FedRayError, NotInitialized, PartyLost, PlanError
 from fedray.party.ledger import LedgerPage
 from fedray.party.ledger_view import Ledger
 from fedray.party.parcel import pack
+from fedray.protocol.policy import Policy
 from fedray.runtime.inline import InlineTransport
-from fedray.runtime.settings import checked_address, checked_names, checked_settings
+from fedray.runtime.settings import KeyFolders, checked_address, checked_names, checked_settings
 from fedray.types import Key, PartyConfig, PartyName, Ref, Transport
 
 
@@ -33,6 +34,7 @@ class Session:
         transport: How calls travel.
         seed: The run's seed.
         roster: Public identity keys by party, in roster order (the UTF-8 bytes of the names).
+        policies: What each party says that it accepts of sums, for proposals; each party keeps to its own.
         configs: What each party was told.
     """
 
@@ -43,6 +45,7 @@ class Session:
         self.transport = transport
         self.seed = next(iter(configs.values())).seed
         self.roster: dict[PartyName, bytes] = {}
+        self.policies: dict[PartyName, Policy] = {}
         self.open = True
         self._keys = itertools.count(1)
         self._statements = itertools.count(1)
@@ -53,14 +56,16 @@ class Session:
         """Starts the parties and lets them know each other's identity keys.
 
         Raises:
-            PlanError: The cluster cannot be reached or lacks what a party asks for.
+            PlanError: The cluster cannot be reached or lacks what a party asks for, or a party refuses its key folder
+                or the others' keys.
         """
         self.transport.start(self.configs)
         ordered = sorted(self.parties, key=lambda name: name.encode())
         label = self.statement("init")
         keys = self.get([self.call(party, "identity_key", label=label) for party in ordered])
         self.roster = dict(zip(ordered, keys, strict=True))
-        self.get([self.call(party, "install_roster", self.roster, label=label) for party in ordered])
+        told = self.get([self.call(party, "install_roster", self.roster, label=label) for party in ordered])
+        self.policies = {party: Policy.of(settings) for party, settings in zip(ordered, told, strict=True)}
         self._releaser.start()
 
     def statement(self, name: str) -> str:
@@ -192,6 +197,8 @@ def init(
     resources: Mapping[PartyName, Mapping[str, float]] | None = None,
     log_level: str = "WARNING",
     threads: int | None = None,
+    policies: Mapping[PartyName, Policy] | None = None,
+    keys: KeyFolders | None = None,
 ) -> None:
     """Starts one process per party.
 
@@ -204,14 +211,21 @@ def init(
         resources: What a party's process asks of the cluster, e.g. `{"alice": {"CPU": 1, "GPU": 1}}`.
         log_level: Level of fedray's logger in the parties; at INFO and below their output is shown at the driver.
         threads: Compute threads per party; 1 by default, so that results do not depend on the machine's cores.
+        policies: What parties accept of sums, e.g. `{"alice": sf.Policy(n_min=4)}`; the default policy for the others.
+            A party whose key folder states a policy takes none from here.
+        keys: Where parties keep their identity keys and know the others' from: one folder for each party, e.g.
+            `{"alice": "/etc/fedray/alice", ...}`, or one that holds a folder for each. The paths are the parties', on
+            their machines. None makes keys anew for this session, and the driver hands them round.
 
     Raises:
-        PlanError: An argument is wrong, a session is running already, or the cluster cannot be reached.
+        PlanError: An argument is wrong, a session is running already, the cluster cannot be reached, or a party
+            refuses its key folder or another party's key.
     """
     global _current
     if _current is not None:
         raise PlanError("a session is running already; call sf.shutdown() first")
-    settings = checked_settings(checked_names(parties), seed, egress, resources, log_level, threads)
+    names = checked_names(parties)
+    settings = checked_settings(names, seed, egress, resources, log_level, threads, policies, keys)
     session = Session(settings, _transport(checked_address(address), log_level))
     try:
         session.start()

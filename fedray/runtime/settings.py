@@ -5,11 +5,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal, TypeAlias
 
 from fedray.errors import PlanError
 from fedray.party.egress import DRIVER, POLICIES
+from fedray.protocol.policy import Policy
 from fedray.types import PartyConfig, PartyName
+
+KeyFolders: TypeAlias = str | os.PathLike[str] | Mapping[PartyName, str | os.PathLike[str]]
+"""One folder with a folder for each party, or party -> its folder."""
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
@@ -45,6 +49,8 @@ def checked_settings(
     resources: Mapping[PartyName, Mapping[str, float]] | None,
     log_level: str,
     threads: int | None,
+    policies: Mapping[PartyName, Policy] | None = None,
+    keys: KeyFolders | None = None,
 ) -> dict[PartyName, PartyConfig]:
     """Returns what each party is told; a seed that is not given is drawn from the operating system.
 
@@ -60,8 +66,16 @@ def checked_settings(
     if threads is not None and not (_is_int(threads) and threads >= 1):
         raise PlanError(f"threads: expected a positive integer, found {threads!r}")
     asked = _checked_resources(names, resources or {})
+    stated, folders = _checked_policies(names, policies or {}), _checked_keys(names, keys)
     drawn = int.from_bytes(os.urandom(8)) % _SEEDS if seed is None else seed
-    return {name: PartyConfig(name, names, drawn, egress, threads or 1, log_level, asked.get(name)) for name in names}
+    return {
+        name: PartyConfig(
+            *(name, names, drawn, egress, threads or 1, log_level, asked.get(name)),
+            keys=folders.get(name, ""),
+            policy=stated.get(name),
+        )
+        for name in names
+    }
 
 
 def checked_address(address: str | None) -> str:
@@ -95,6 +109,46 @@ def _checked_resources(
             if not 0 <= amount < float("inf"):
                 raise PlanError(f"resources: {party!r} asks for {amount!r} {kind}; expected a number from 0 on")
     return {party: dict(wanted) for party, wanted in resources.items()}
+
+
+def _checked_policies(names: tuple[PartyName, ...], policies: Mapping[PartyName, Policy]) -> dict[PartyName, Any]:
+    """Returns each party's policy as plain settings."""
+    if not isinstance(policies, Mapping):
+        raise PlanError(f"policies: expected e.g. {{'alice': sf.Policy(n_min=4)}}, found {type(policies).__name__}")
+    for party, policy in policies.items():
+        if party not in names:
+            raise PlanError(f"policies: unknown party {party!r}; this session has {', '.join(map(repr, names))}")
+        if not isinstance(policy, Policy):
+            raise PlanError(f"policies: expected an sf.Policy for {party!r}, found {type(policy).__name__}")
+    return {party: policy.settings() for party, policy in policies.items()}
+
+
+def _checked_keys(names: tuple[PartyName, ...], keys: KeyFolders | None) -> dict[PartyName, str]:
+    """Returns the path of each party's key folder, on the party's own machine."""
+    if keys is None:
+        return {}
+    if not isinstance(keys, str | os.PathLike | Mapping):
+        raise PlanError(f"keys: expected a folder with one folder per party, or one for each party, found {keys!r}")
+    for_each = keys if isinstance(keys, Mapping) else {name: os.path.join(_path(keys, "keys"), name) for name in names}
+    strangers = [party for party in for_each if party not in names]
+    if strangers:
+        raise PlanError(f"keys: unknown party {strangers[0]!r}; this session has {', '.join(map(repr, names))}")
+    missing = [name for name in names if name not in for_each]
+    if missing:
+        raise PlanError(
+            f"keys: {', '.join(map(repr, missing))} without a folder. Where one party has keys of its own, all need "
+            "them: nobody's roster names a key that is made anew for each session. 'fedray keys new' makes one"
+        )
+    return {name: _path(folder, f"keys of {name!r}") for name, folder in for_each.items()}
+
+
+def _path(value: object, what: str) -> str:
+    path = os.fspath(value) if isinstance(value, str | os.PathLike) else value
+    if not isinstance(path, str) or not path.startswith(("/", "~")):
+        raise PlanError(
+            f"{what}: expected an absolute path on the party's machine, or one below its home (~), found {value!r}"
+        )
+    return path
 
 
 def _is_int(value: object) -> bool:

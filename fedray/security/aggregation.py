@@ -14,6 +14,7 @@ from fedray.device import PYU
 from fedray.errors import PlanError
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.keys import Roster
+from fedray.protocol.policy import Demands
 from fedray.protocol.recovery import propose as propose_recovery
 from fedray.security.aggregator import Aggregator, RoundShape
 from fedray.security.shares import SPUAggregator
@@ -79,12 +80,19 @@ class SecureAggregator(Aggregator):
             raise PlanError(f"on_dropout: expected 'auto', 'abandon' or 'recover', found {on_dropout!r}")
         self.on_dropout = on_dropout
 
-    def _propose(self, roster: Roster, encoding: Encoding, shape: RoundShape | None) -> Config:
-        config = super()._propose(roster, encoding, shape)
+    def _propose(self, roster: Roster, encoding: Encoding, shape: RoundShape | None, demands: Demands) -> Config:
+        config = super()._propose(roster, encoding, shape, demands)
         if self.on_dropout == "abandon" or (self.on_dropout == "auto" and (config.dropouts == 0 or _short(shape))):
             return config
-        rounds = MOST_BATCH if shape is None else min(shape.rounds, MOST_BATCH)
-        return propose_recovery(roster, [self.server.name], encoding, batch=rounds)
+        return propose_recovery(
+            roster,
+            [self.server.name],
+            encoding,
+            colluders=demands.colluders,
+            n_min=demands.n_min,
+            chosen=demands.chosen,
+            batch=min(MOST_BATCH if shape is None else shape.rounds, MOST_BATCH, demands.batch),
+        )
 
 
 def _short(shape: RoundShape | None) -> bool:

@@ -11,6 +11,7 @@ from fedray.device import PYU, PYUObject
 from fedray.errors import PlanError
 from fedray.protocol.config import Config, Encoding, Part
 from fedray.protocol.keys import Roster
+from fedray.protocol.policy import Demands
 from fedray.runtime.session import Session
 from fedray.security.values import DEFAULT_BOUND, ValueSums
 from fedray.types import PartyName
@@ -35,7 +36,8 @@ class Aggregator:
     """Who sums whose contributions.
 
     Args:
-        server: The party that sums. It may be a contributor, too: then it learns no more than any server.
+        server: The party that sums. It may be a contributor, too: then it knows one term of every sum, its own, and of
+            two contributors it learns the other's contribution.
         participants: The contributing parties.
         round_timeout: Seconds that one exchange of a round may take after its first message.
 
@@ -111,7 +113,7 @@ class Aggregator:
         """Returns the Config that the server proposes for a session.
 
         Args:
-            session: The running session, whose roster names the parties' keys.
+            session: The running session, which knows the parties' keys and what their policies demand.
             encoding: How numbers become ring words.
             parties: Those of the participants that take part; all by default.
             shape: What the rounds of training are like; None for sums of the user's own values and for evaluation.
@@ -121,11 +123,19 @@ class Aggregator:
         """
         names = parties or [party.name for party in self.participants]
         roster = Roster.of({name: session.roster[name] for name in names})
-        config = self._propose(roster, encoding, shape)
+        demands = Demands.of((session.policies[name] for name in names), len(names))
+        config = self._propose(roster, encoding, shape, demands)
         return config.with_timeouts(config.set_up_timeout, int(self.round_timeout * 1000))
 
-    def _propose(self, roster: Roster, encoding: Encoding, shape: RoundShape | None) -> Config:  # noqa: ARG002
-        return Config.propose(self.part, roster, [self.server.name], encoding)
+    def _propose(
+        self,
+        roster: Roster,
+        encoding: Encoding,
+        shape: RoundShape | None,  # noqa: ARG002 (it decides between schemes that survive dropouts and others)
+        demands: Demands,
+    ) -> Config:
+        asked = (self.part, roster, [self.server.name], encoding)
+        return Config.propose(*asked, colluders=demands.colluders, n_min=demands.n_min)
 
     def __repr__(self) -> str:
         names = ", ".join(party.name for party in self.participants)

@@ -10,6 +10,7 @@ from fedray.device import PYU, SPU, PYUObject
 from fedray.errors import PlanError
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.keys import Roster
+from fedray.protocol.policy import Demands
 from fedray.runtime.session import Session
 from fedray.security.aggregator import Aggregator, RoundShape
 from fedray.security.values import DEFAULT_BOUND
@@ -45,7 +46,14 @@ class SharesAggregator(Aggregator):
         del shape
         owners = sorted(parties or [party.name for party in self.participants], key=str.encode)
         roster = Roster.of({name: session.roster[name] for name in {*owners, *self.compute}})
-        config = Config.propose("sharing", roster, self.compute, encoding, owners=owners, compress=self._compress)
+        demands = Demands.of((session.policies[name] for name in roster.names), len(owners))
+        config = Config.propose(
+            *("sharing", roster, self.compute, encoding),
+            colluders=demands.colluders,
+            n_min=demands.n_min,
+            owners=owners,
+            compress=self._compress,
+        )
         return config.with_timeouts(config.set_up_timeout, int(self.round_timeout * 1000))
 
 

@@ -14,6 +14,8 @@ from fedray.party.contributor import Contributor
 from fedray.party.orders import Answer, Expect
 from fedray.party.referee import Referee
 from fedray.protocol.config import Config, Encoding
+from fedray.protocol.memory import ModelMemory
+from fedray.protocol.policy import Policy
 from fedray.protocol.recovery import propose
 
 MANIFEST = manifest_of(5, metrics=("loss",), weighted=False)
@@ -36,6 +38,7 @@ class World:
         self.keys = identities(parties)
         self.roster = roster_of(self.keys)
         self.names = self.roster.names
+        self.memories = {name: ModelMemory() for name in self.names}
         self.gates: dict[tuple[str, int, int], Callable[[], None]] = {}
         self.inside, self.most_inside = 0, 0
         self._lock = threading.Lock()
@@ -49,9 +52,10 @@ class World:
         return SimpleNamespace(
             name=name,
             identity=self.keys[name],
-            roster=dict(zip(self.names, self.roster.keys, strict=True)),
+            roster_of=self.roster.subset,
             state={},
-            policy=None,
+            policy=Policy(),
+            memory=self.memories[name],
             send=lambda call, to, key, message, kind: (name, message),  # noqa: ARG005 (as a context is called)
             get=lambda sent, timeout: self._deliver(*sent),  # noqa: ARG005
         )

@@ -12,8 +12,10 @@ from pure.recovery_kit import ALL, ENCODING, Stage, context, contribution, propo
 
 from fedray.errors import EncodingError, PlanError, ProtocolError
 from fedray.protocol.config import Config, Encoding
+from fedray.protocol.graph import CHOSEN_UP_TO
 from fedray.protocol.keys import Roster, sign
 from fedray.protocol.messages import enc
+from fedray.protocol.policy import RANDOM_GRAPH_NOTICE, Policy, notice
 from fedray.protocol.recovery.messages import Quorum, Survivors
 from fedray.protocol.recovery.rehearsal import Rehearsal
 from fedray.protocol.recovery.terms import propose
@@ -54,8 +56,24 @@ def test_a_graph_against_random_dropouts_only_is_refused_unless_the_party_allows
     def configure(roster: Roster) -> Config:
         return propose(roster, ["server"], ENCODING, chosen=False, batch=1)
 
-    with pytest.raises(ProtocolError, match="graph is random"):
-        Rehearsal(33, configure)
+    for policy in (Policy(), Policy(random_graph="never")):
+        with pytest.raises(ProtocolError, match=r"graph is random, .* \(random_graph\)"):
+            Rehearsal(33, configure, policy)
+    Rehearsal(33, configure, Policy(random_graph="always"))
+
+
+def test_above_200_parties_a_random_graph_is_proposed_accepted_and_labelled() -> None:
+    roster = Roster.of({f"p{i:03}": i.to_bytes(32, "big") for i in range(CHOSEN_UP_TO + 1)})
+    config = propose(roster, ["server"], ENCODING)
+    assert (config.graph, notice(config)) == ("random", RANDOM_GRAPH_NOTICE)
+    Policy().accept(config, roster)
+    Policy(random_graph="always").accept(config, roster)
+    with pytest.raises(ProtocolError, match=r"graph is random, .* \(random_graph\)"):
+        Policy(random_graph="never").accept(config, roster)
+    safe = propose(roster, ["server"], ENCODING, chosen=True)
+    assert (safe.graph, notice(safe)) == ("chosen", None)
+    assert safe.degree > config.degree
+    Policy(random_graph="never").accept(safe, roster)
 
 
 def test_a_ring_of_one_bit_does_not_exist() -> None:

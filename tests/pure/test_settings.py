@@ -2,6 +2,7 @@
 """The arguments of `init`: each mistake has its message, and nothing starts."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -137,3 +138,33 @@ def test_what_a_cluster_lacks():
     assert together == "the parties together ask for 4 CPU, and the cluster has 3"
     assert shortage({"a": config("a")}, [{"CPU": 0}]) is None
     assert listed({}) == "nothing"
+
+
+@pytest.mark.parametrize(
+    ("argument", "wrong", "message"),
+    [
+        ("policies", [sf.Policy()], "expected e.g."),
+        ("policies", {"zoe": sf.Policy()}, "unknown party 'zoe'"),
+        ("policies", {"alice": {"n_min": 4}}, "expected an sf.Policy for 'alice', found dict"),
+        ("keys", 3, "expected a folder"),
+        ("keys", "keys", "expected an absolute path on the party's machine"),
+        ("keys", {"zoe": "/keys", "alice": "/keys", "bob": "/keys"}, "unknown party 'zoe'"),
+        ("keys", {"alice": "/keys"}, "'bob' without a folder"),
+        ("keys", {"alice": "/keys", "bob": 7}, "of 'bob': expected an absolute path"),
+        ("keys", {"alice": "/keys", "bob": "bob"}, "of 'bob': expected an absolute path"),
+    ],
+)
+def test_policies_and_keys(argument, wrong, message):
+    with pytest.raises(PlanError, match=f"^{argument}.*{message}"):
+        sf.init(["alice", "bob"], "inline", **{argument: wrong})
+    assert running() is None
+
+
+def test_one_folder_for_all_holds_one_for_each():
+    names = ("alice", "bob")
+    policy = sf.Policy(n_min=4)
+    for keys in ("/keys", Path("/keys"), {"alice": "/keys/alice", "bob": Path("/keys/bob")}):
+        made = checked_settings(names, 0, "default", None, "WARNING", None, {"bob": policy}, keys)
+        assert {name: one.keys for name, one in made.items()} == {"alice": "/keys/alice", "bob": "/keys/bob"}
+        assert (made["alice"].policy, made["bob"].policy) == (None, policy.settings())
+    assert checked_settings(names, 0, "default", None, "WARNING", None)["alice"].keys == ""

@@ -24,7 +24,6 @@ from fedray.party.orders import EvaluateOrder, Missing, TrainOrder
 from fedray.party.table import Slot
 from fedray.party.trainer import Trainer, report_manifest, train_manifest
 from fedray.protocol.config import Config, Encoding
-from fedray.protocol.policy import Policy
 from fedray.runtime.session import Session
 from fedray.security.aggregation import Aggregator, RoundShape
 from fedray.security.notices import notices_of, unsaid
@@ -35,9 +34,9 @@ from fedray.types import Key, PartyName, Ref
 
 Purpose: TypeAlias = Literal["train", "evaluate"]
 
-EVALUATIONS = Policy().rounds_for("evaluate") - 2
-"""After so many evaluations of one model a new session is opened: what parties allow is counted per session, in which a
-round of training metrics counts as well."""
+SPARE_EVALUATIONS = 2
+"""So many evaluations before a party would refuse one, a new session is opened: what parties allow is counted per
+session, in which a round of training metrics counts as well."""
 
 
 class Federation:
@@ -93,6 +92,8 @@ class Federation:
         self._in_step = self._behind = False
         self._fresh = True
         self._evaluated = 0
+        allowed = min(session.policies[party].rounds.get("evaluate", 0) for party in self._trainers)
+        self._evaluations = max(allowed - SPARE_EVALUATIONS, 1)
         self.row_shape: tuple[int, ...] | None = None
         self._sums.ask_all("ready")
 
@@ -195,7 +196,7 @@ class Federation:
         """Evaluates the global model on the arrays bound as `"evaluate"`; returns reports and who was missing."""
         bound, missing = metric_bound(max(source.sizes.values()), source), list[Missing]()
         for _ in self._devices:
-            self._behind = self._behind or self._evaluated >= EVALUATIONS
+            self._behind = self._behind or self._evaluated >= self._evaluations
             self.open()
             self._fresh = False
             self._evaluated += 1

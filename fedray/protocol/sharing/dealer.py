@@ -45,15 +45,17 @@ class Dealer(Guarded):
         name: PartyName,
         identity: Ed25519PrivateKey,
         roster: Roster,
+        policy: Policy,
+        memory: ModelMemory,
         layout: Layout,
     ) -> None:
-        """Checks the Config and draws this session's secrets.
+        """Checks the Config against the party's policy and draws this session's secrets.
 
         Raises:
             ProtocolError: The Config is refused, or is not for part C.
         """
         self._terms = Terms.of(config, roster)
-        self._handshake = Handshake(config, name, identity, roster, Policy(), ModelMemory())
+        self._handshake = Handshake(config, name, identity, roster, policy, memory)
         self._config, self._roster, self._layout = config, roster, layout
         self._index = roster.index(name)
         self.place = self._terms.nodes.index(self._index) if self._index in self._terms.nodes else None

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The memory of models as a file of one party: append-only, one process at a time, whole after a crash.
+
+Each memo is one line with a checksum, on the disk before anything that depends on it leaves the party. A line that
+was cut off by a crash is dropped: what it stood for never left. Any other damage is refused, since a file that has lost
+lines allows what it should not. Knows no protocol and no policy.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import zlib
+from pathlib import Path
+
+from fedray.errors import PlanError, ProtocolError
+from fedray.protocol.memory import Memo, ModelMemory, Served, SetUp
+from fedray.types import PartyName
+
+PATIENCE = 10.0
+"""Seconds to wait for the process that used the file before; one that was just ended may take a moment."""
+
+_POLL = 0.05
+
+
+class MemoryFile:
+    """The file, open and locked until `close` or the end of the process.
+
+    Args:
+        path: The file; made where there is none.
+        party: Whose, for errors.
+        patience: Seconds to wait while another process uses it.
+
+    Attributes:
+        memory: What it holds; new memos go into the file.
+
+    Raises:
+        PlanError: It is damaged, or another process uses it.
+        OSError: It cannot be read or written.
+    """
+
+    def __init__(self, path: Path, party: PartyName, patience: float = PATIENCE) -> None:
+        self._path, self._party = path, party
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._groups: dict[tuple[PartyName, ...], int] = {}
+        try:
+            self._lock(patience)
+            _settle(path.parent)
+            self.memory = ModelMemory(self._read(), self._append)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Lets another process use the file; nothing is written from here on."""
+        descriptor, self._file = self._file, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def _lock(self, patience: float) -> None:
+        import fcntl  # only here: the rest of the package can be imported where there is none
+
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise PlanError(
+                        f"party {self._party!r}: another process uses {self._path}; one identity takes part in one "
+                        "session at a time. End the other session with sf.shutdown()"
+                    ) from None
+                time.sleep(_POLL)
+
+    def _read(self) -> list[Memo]:
+        content = self._path.read_bytes()
+        whole = content.rpartition(b"\n")[0] + b"\n" if b"\n" in content else b""
+        groups: list[tuple[PartyName, ...]] = []
+        memos: list[Memo] = []
+        for number, line in enumerate(whole.splitlines(), start=1):
+            try:
+                memos += _memo(line, groups)
+            except (ValueError, IndexError, RecursionError):
+                raise PlanError(
+                    f"party {self._party!r}: line {number} of {self._path} is damaged. The file tells which model was "
+                    "summed with whom; without it one party's input may be found by subtraction. Restore it, or remove "
+                    "it if you start from new models"
+                ) from None
+        if len(whole) < len(content):
+            os.ftruncate(self._file, len(whole))
+        self._groups = {group: number for number, group in enumerate(groups)}
+        return memos
+
+    def _append(self, memo: Memo) -> None:
+        lines = []
+        if isinstance(memo, Served):
+            number = self._groups.get(memo.members)
+            if number is None:
+                number = self._groups[memo.members] = len(self._groups)
+                lines.append(_line(["members", *memo.members]))
+            lines.append(_line(["model", memo.model.hex(), number]))
+        else:
+            lines.append(_line([memo.what, memo.roster.hex()]))
+        written, expected = -1, sum(map(len, lines))
+        try:
+            written = os.write(self._file, b"".join(lines))
+            os.fdatasync(self._file)
+        except OSError as error:
+            raise ProtocolError(self._unwritten(str(error))) from None
+        if written != expected:
+            raise ProtocolError(self._unwritten(f"{written} of {expected} bytes were written"))
+
+    def _unwritten(self, why: str) -> str:
+        self.close()  # a line may be cut off: nothing may follow it, and the next process mends it
+        return (
+            f"party {self._party!r}: cannot write to {self._path} ({why}), so nothing was sent. Mend that, then start "
+            "the session again"
+        )
+
+
+def _settle(folder: Path) -> None:
+    """Makes sure that a file just made is still there after the power failed."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _line(record: list[str | int]) -> bytes:
+    body = json.dumps(record, ensure_ascii=True, separators=(",", ":")).encode()
+    return b"%08x %s\n" % (zlib.crc32(body), body)
+
+
+def _memo(line: bytes, groups: list[tuple[PartyName, ...]]) -> list[Memo]:
+    """Returns what a line says; a group of members is kept for the lines that name it by number."""
+    checksum, _, body = line.partition(b" ")
+    if checksum != b"%08x" % zlib.crc32(body):
+        raise ValueError("checksum")
+    match json.loads(body):
+        case ["members", *names]:
+            groups.append(tuple(str(name) for name in names))
+            return []
+        case ["model", str(model), int(number)]:
+            return [Served(bytes.fromhex(model), groups[number])]
+        case ["begun" | "finished" as what, str(roster)]:
+            return [SetUp(bytes.fromhex(roster), what)]
+    raise ValueError("unknown")
