@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: `fedray demo` and `fedray ledger`.
+"""The command line: `fedray demo`, `fedray ledger` and `fedray keys`.
 
 Exit codes: 0 done, 1 failed (for `ledger`: the file is not as the parties signed it), 2 wrong usage, 130 interrupted.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import re
 import signal
 import sys
 import time
@@ -16,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+from fedray import key_commands
 from fedray.errors import FedRayError, PlanError
 
 _IMPATIENCE_SECONDS = 15.0
@@ -100,10 +102,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     ledger.add_argument(
         "--roster",
-        metavar="FINGERPRINT",
-        help="check, too, that the file's keys are those of the parties you know; without this, a file that was made "
-        "up as a whole, keys included, is not found out",
+        metavar="FILE|FINGERPRINT",
+        help="check, too, that the file's keys are those of the parties you know, from a roster file that 'fedray keys "
+        "roster' made, or by the fingerprint that was shown at the time; without this, a file that was made up as a "
+        "whole, keys included, is not found out",
     )
+    key_commands.add_arguments(commands)
     return parser
 
 
@@ -155,8 +159,8 @@ def _ledger(options: argparse.Namespace) -> int:
     problems: list[str] = []
     if options.verify or options.roster:
         problems += check(content)
-    if options.roster and options.roster.strip().lower() != fingerprint:
-        problems.append("the parties' keys in the file are not those of the roster fingerprint given")
+    if options.roster:
+        problems += _against(options.roster.strip(), roster)
     for problem in problems:
         print(f"fedray: {options.file}: {problem}", file=sys.stderr)
     if not problems and (options.verify or options.roster):
@@ -165,10 +169,20 @@ def _ledger(options: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
+def _against(known: str, found: dict[str, bytes]) -> list[str]:
+    """Returns how the keys in a ledger differ from those of a roster, given as a file or as a fingerprint."""
+    from fedray.party.key_folder import read_roster
+
+    if re.fullmatch(r"[0-9a-fA-F]{64}", known):
+        same = known.lower() == _fingerprint(found)
+        return [] if same else ["the parties' keys in the file are not those of the roster fingerprint given"]
+    return [f"{known}: {difference}" for difference in read_roster(Path(known)).differences(found)]
+
+
 def _fingerprint(roster: dict[str, bytes]) -> str:
     from fedray.protocol.keys import Roster
 
     return Roster.of(roster).hash.hex()
 
 
-_COMMANDS = {"demo": _demo, "ledger": _ledger}
+_COMMANDS = {"demo": _demo, "ledger": _ledger, "keys": key_commands.run}

@@ -14,7 +14,7 @@ import fedray
 
 PACKAGE = Path(fedray.__file__).parent
 ORDER = ["errors", "types", "metrics", "protocol", "strategies", "backends", "party", "runtime", "device", "data"]
-ORDER += ["security", "ml", "utils", "demo", "demo_report", "cli", "__main__"]
+ORDER += ["security", "ml", "utils", "demo", "demo_report", "key_commands", "cli", "__main__"]
 """A part may import itself and those before it."""
 
 FRAMEWORKS = ("tensorflow", "keras", "torch", "jax")
