@@ -188,11 +188,11 @@ class _Coins(Keystream):
         coin = self._coin[: len(real)]
         self.fill(self._bytes, 4 * len(real))
         np.multiply(self._bytes[: 4 * len(real)].view("<u4"), _COIN_STEP, out=coin)
-        np.add(coin, np.floor(real), out=coin)
-        np.subtract(real, coin, out=coin)
-        np.floor(real, out=real)
-        np.ceil(coin, out=coin)
-        np.add(real, coin, out=real)
+        low = np.floor(real)
+        np.subtract(real, low, out=real)  # exact; a coin added to a large number would be rounded up to it
+        np.subtract(real, coin, out=real)
+        np.ceil(real, out=real)
+        np.add(real, low, out=real)
 
 
 def encode(

@@ -171,7 +171,7 @@ def test_stochastic_rounding_has_no_bias_and_leaves_integers():
     whole = np.arange(-5, 6) * step
     assert signed(words_of(whole, encoding))[:-2] == list(range(-5, 6))
     large = Encoding(64, 40, 256.0, rounding="stochastic")
-    assert signed(words_of([255.0, -256.0, 2.0**-40], large))[:-2] == [255 << 40, -256 << 40, 1]
+    assert signed(words_of([255.0, -256.0, 2.0**-40] * 300, large))[:-2] == [255 << 40, -256 << 40, 1] * 300
 
 
 def test_stochastic_rounding_draws_anew_each_time():
