@@ -3,9 +3,10 @@
 
     python tests/benchmarks/rounds.py [--parameters 35000 1000000 10000000 100000000] [--repeats 3] [--json FILE]
 
-Two parties and a server. The model looks up one row, so its step costs next to nothing. The bare exchange is three
-plain Ray actors that send as many bytes and wait for each other in the same way; it computes nothing. Beside it stands
-what cannot be avoided: the hand-written loops of masking.py for a party's masks and the server's additions.
+Two parties and a server; the training step is replaced by one multiplication. The bare exchange is three plain Ray
+actors that send as many bytes and wait for each other in the same way; it computes nothing. Beside it stands what
+cannot be avoided: the hand-written loops of masking.py for a party's masks and the server's additions. The last column
+is the most memory that a party needed beyond what it holds between two fits, in model vectors (float32).
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from fedray.ml.nn import FLModel
 from fedray.security.aggregation import PlainAggregator, SecureAggregator
 
 PEERS = 2
+FEW = 20
+"""Rounds of the short `fit` that is taken away from the long one."""
 
 
 class Server:
@@ -82,45 +85,84 @@ class Exchange:
             ray.kill(actor)
 
 
-def training(aggregator: Any, parties: list[sf.PYU], server: sf.PYU, words: int, rounds: int) -> Any:
-    """Returns a function that trains so many rounds and returns wall seconds and a party's CPU seconds a round."""
-    model = FLModel(server, parties, lookup_model(words), aggregator, random_seed=1)
-    rng = np.random.default_rng(1)
-    x = load({party: rng.integers(0, words // 8, (rounds, 1)).astype(np.int32) for party in parties})
-    y = load({party: rng.normal(size=(rounds, 8)).astype(np.float32) for party in parties})
-    model.fit(x, y, batch_size=1, verbose=0)
+def without_training() -> None:
+    """Takes the training step out of this party: the round gets back what it started from, a little smaller."""
+    from fedray.backends.keras import KerasBackend
 
-    def run() -> tuple[float, float]:
-        before, begun = sf.reveal(parties[0](cpu_seconds)()), time.perf_counter()
-        model.fit(x, y, batch_size=1, verbose=0)
+    KerasBackend.train = lambda _self, start, *_: (start * np.float32(0.999), 1)  # type: ignore[method-assign]
+
+
+def at_rest() -> int:
+    """Forgets this process's peak memory; returns what it holds now, in bytes."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return _memory("VmRSS")
+
+
+def peak() -> int:
+    """Returns the most memory that this process has held since `at_rest`, in bytes."""
+    return _memory("VmHWM")
+
+
+def _memory(field: str) -> int:
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.partition(f"{field}:")[2].split()[0])
+
+
+class Contender:
+    """One way to sum, its model made once. What a `fit` costs once is taken out: a long one less a short one."""
+
+    def __init__(self, aggregator: Any, parties: list[sf.PYU], server: sf.PYU, words: int, rounds: int) -> None:
+        self._model = FLModel(server, parties, lookup_model(words), aggregator, random_seed=1)
+        self._parties, self._words, self._rounds = parties, words, rounds
+        self._short, self._long = self._arrays(FEW), self._arrays(FEW + rounds)
+        self._fit(self._short)
+
+    def round(self) -> dict[str, float]:
+        """Returns wall and CPU milliseconds of one round, the CPU that of the first party."""
+        first, (wall, cpu) = self._fit(self._short), self._fit(self._long)
+        return {"": (wall - first[0]) / self._rounds, " cpu": (cpu - first[1]) / self._rounds}
+
+    def vectors_beyond_rest(self) -> float:
+        """Returns how many model vectors a party held at its peak beyond what it holds between two fits."""
+        rest = sf.reveal(self._parties[0](at_rest)())
+        self._fit(self._short)
+        return (sf.reveal(self._parties[0](peak)()) - rest) / (4 * self._words)
+
+    def _arrays(self, rounds: int) -> tuple[Any, Any]:
+        rng = np.random.default_rng(1)
+        x = {party: rng.integers(0, self._words // 8, (rounds, 1)).astype(np.int32) for party in self._parties}
+        y = {party: rng.normal(size=(rounds, 8)).astype(np.float32) for party in self._parties}
+        return load(x), load(y)
+
+    def _fit(self, arrays: tuple[Any, Any]) -> tuple[float, float]:
+        before, begun = sf.reveal(self._parties[0](cpu_seconds)()), time.perf_counter()
+        self._model.fit(*arrays, batch_size=1, verbose=0)
         wall = time.perf_counter() - begun
-        return wall / rounds, (sf.reveal(parties[0](cpu_seconds)()) - before) / rounds
-
-    return run
+        return 1e3 * wall, 1e3 * (sf.reveal(self._parties[0](cpu_seconds)()) - before)
 
 
 def measure(words: int, repeats: int, parties: list[sf.PYU], server: sf.PYU) -> dict[str, Any]:
-    """Returns milliseconds a round of each contender, medians of interleaved repeats."""
+    """Returns milliseconds a round of each contender, medians of interleaved repeats, and a party's peak memory."""
     words = words // 8 * 8
-    rounds = max(3, min(300, 30_000_000 // words))
+    rounds = max(3, min(500, 30_000_000 // words))
     exchange = Exchange(words)
     exchange.rounds(2)
-    runs = {
-        "plain": training(PlainAggregator(server, parties), parties, server, words, rounds),
-        "secure": training(SecureAggregator(server, parties), parties, server, words, rounds),
+    contenders = {
+        "plain": Contender(PlainAggregator(server, parties), parties, server, words, rounds),
+        "secure": Contender(SecureAggregator(server, parties), parties, server, words, rounds),
     }
     floors = cryptography(PEERS, 64, words, repeats)
     unavoidable = floors["party: encode and mask"][0] + floors["server: add and open"][0]
-    found: dict[str, list[float]] = {"exchange": [], "cryptography": [unavoidable]}
-    found |= {f"{name}{suffix}": [] for name in runs for suffix in ("", " cpu")}
+    found: dict[str, list[float]] = {"exchange": [], "cryptography": [1e3 * unavoidable]}
+    found |= {f"{name}{suffix}": [] for name in contenders for suffix in ("", " cpu")}
     for _ in range(repeats):
-        found["exchange"].append(exchange.rounds(rounds))
-        for name, run in runs.items():
-            wall, cpu = run()
-            found[name].append(wall)
-            found[f"{name} cpu"].append(cpu)
+        found["exchange"].append(1e3 * exchange.rounds(rounds))
+        for name, contender in contenders.items():
+            for suffix, figure in contender.round().items():
+                found[f"{name}{suffix}"].append(figure)
     exchange.stop()
-    return {"words": words, "rounds": rounds, **{name: 1e3 * statistics.median(times) for name, times in found.items()}}
+    medians = {name: statistics.median(times) for name, times in found.items()}
+    return {"words": words, "rounds": rounds, "peak": contenders["secure"].vectors_beyond_rest(), **medians}
 
 
 def main() -> None:
@@ -132,8 +174,9 @@ def main() -> None:
     arguments = parser.parse_args()
     sf.init(["alice", "bob", "server"], address="local", seed=1)
     parties, server = [sf.PYU("alice"), sf.PYU("bob")], sf.PYU("server")
+    sf.wait([party(without_training)() for party in parties])
     columns = ["parameters", "exchange ms", "cryptography ms", "plain ms", "secure ms"]
-    columns += ["secure / exchange", "secure / both", "CPU ms"]
+    columns += ["secure / exchange", "secure / both", "CPU ms", "peak, vectors"]
     print("| " + " | ".join(columns) + " |")
     print("|" + "---|" * len(columns))
     results = []
@@ -142,7 +185,7 @@ def main() -> None:
         results.append(r)
         both = r["exchange"] + r["cryptography"]
         figures = [r["exchange"], r["cryptography"], r["plain"], r["secure"]]
-        figures += [r["secure"] / r["exchange"], r["secure"] / both, r["secure cpu"]]
+        figures += [r["secure"] / r["exchange"], r["secure"] / both, r["secure cpu"], r["peak"]]
         print(f"| {r['words']:,} | " + " | ".join(f"{figure:.2f}" for figure in figures) + " |", flush=True)
     sf.shutdown()
     if arguments.json:
