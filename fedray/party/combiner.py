@@ -93,7 +93,7 @@ class Combiner:
         Args:
             sender: Who sent it, as the transport names it.
             message: `("sum", session, round, protocol bytes)`, `("set up", session, batch, protocol bytes)`,
-                `("initial", vector)` or `("pull",)`.
+                `("model", vector)` or `("pull",)`.
 
         Raises:
             ProtocolError: The message does not belong to the round under way.
@@ -106,7 +106,7 @@ class Combiner:
                 return Reply(Kind.AGGREGATE, answer)
             case ("set up", int(session), int(batch), bytes(body)):
                 return Reply(Kind.HELLO, self._referee.set_up(sender, session, batch, body))
-            case ("initial", vector):
+            case ("model", vector):
                 self._global, self._state = vector, {}
                 return None
             case ("pull",):

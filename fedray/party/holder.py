@@ -82,6 +82,7 @@ class ModelHolder(Contributor):
         self._data: dict[str, Data] = {}
         self._class_weight: dict[str, dict[int, float]] = {}
         self._global: Vector = np.empty(0, np.float32)
+        self._as_built = True
         self._local_metrics = local_metrics
 
     def bind(
@@ -105,15 +106,19 @@ class ModelHolder(Contributor):
         """Acknowledges that the model is there."""
 
     def publish(self) -> None:
-        """Sends the model to the server, before rounds begin, as everybody's starting point."""
+        """Sends the model to the server, before rounds begin, as everybody's starting point.
+
+        It leaves as `initial` only while it is what the builder made; after that it is the global model.
+        """
         self._adopt(np.array(self._backend.weights()))
-        self._send("publish the model", ("initial", self._global), Kind.INITIAL)
+        self._send("publish the model", ("model", self._global), Kind.INITIAL if self._as_built else Kind.AGGREGATE)
 
     def pull(self) -> None:
         """Takes the server's model as this party's own."""
         answer: Answer = self._send("pull the model", ("pull",), Kind.SHAPE)
         if answer.values is None:
             raise PlanError(f"server {self._server!r} has no model yet; publish it first")
+        self._as_built = self._as_built and np.array_equal(answer.values, self._backend.weights())
         self._adopt(np.array(answer.values))
 
     def export_model(self, weights_only: bool) -> Reply:
@@ -126,6 +131,7 @@ class ModelHolder(Contributor):
         Raises:
             DataError: The file holds another model.
         """
+        self._as_built = False
         with self._named():
             self._backend.import_model(content)
 
@@ -139,6 +145,7 @@ class ModelHolder(Contributor):
         Raises:
             DataError: Their number or shapes are not the model's.
         """
+        self._as_built = False
         with self._named():
             self._backend.set_arrays(arrays)
 

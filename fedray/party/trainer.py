@@ -154,6 +154,7 @@ class Trainer(ModelHolder):
     def _take(self, answer: Answer) -> None:
         if answer.values is None:
             raise ProtocolError("the server opened a round without its result")
+        self._as_built = False
         if self._strategy.local == "gradient":
             self._backend.apply_gradient(answer.values)
             self._global = self._backend.weights()

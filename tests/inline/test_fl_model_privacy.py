@@ -11,9 +11,12 @@ import types
 import numpy as np
 import pytest
 from inline.federated import by_hand, softmax, weights_of, world
+from inline.keras_models import X, Y
 
+import fedray as sf
 from fedray.backends.keras import KerasBackend
 from fedray.party.combiner import Combiner
+from fedray.party.egress import Egress, Kind
 from fedray.runtime import inline
 from fedray.security.aggregation import PlainAggregator, SecureAggregator
 
@@ -136,6 +139,47 @@ def test_masked_words_are_not_the_encoded_update_and_plain_ones_are(start, spy):
         # The hand's float64 differs from TensorFlow's float32 in the low bits: compare the high half of each word.
         words[kind] = sum(_holds(payload, code) for code in coded)
     assert words == {PlainAggregator: 3, SecureAggregator: 0}
+
+
+def initial_vectors(monkeypatch):
+    """Returns the list in which every vector is kept that leaves a party as `initial`."""
+    kept, send = [], Egress.send
+
+    def watched(door, value, *, to, kind, call):
+        if kind is Kind.INITIAL:
+            kept.append(np.array(value[1]))
+        return send(door, value, to=to, kind=kind, call=call)
+
+    monkeypatch.setattr(Egress, "send", watched)
+    return kept
+
+
+def test_initial_weights_do_not_depend_on_data(start, monkeypatch):
+    """Other rows, other labels, other sizes: the same seed's first vector is the same, bit by bit."""
+    kept = initial_vectors(monkeypatch)
+    noise = np.random.default_rng(1)
+    for x, y in ((X, Y), (1e3 * noise.normal(size=X.shape).astype(X.dtype), np.roll(Y, 1, axis=1)), (X[:9], Y[:9])):
+        fed = world(start, rows=(len(x) // 3,) * 3, x=x, y=y)
+        fed.model(softmax("adam")).fit(fed.x, fed.y, batch_size=2, verbose=0)
+        sf.shutdown()
+    assert len(kept) == 3
+    assert np.array_equal(kept[0], kept[1])
+    assert np.array_equal(kept[0], kept[2])
+
+
+def test_only_what_the_builder_made_leaves_as_initial(start, monkeypatch, tmp_path):
+    kept = initial_vectors(monkeypatch)
+    fed = world(start, rows=(20, 20, 20))
+    model = fed.model()
+    first = np.concatenate([np.ravel(weight) for weight in weights_of(model)])
+    for _ in range(3):
+        model.fit(fed.x, fed.y, batch_size=5, verbose=0)
+        model.save(tmp_path / "model.keras")
+        model.load(tmp_path / "model.keras")
+    model.evaluate(fed.x, fed.y, verbose=0)
+    assert [np.array_equal(vector, first) for vector in kept] == [True]
+    republished = [row.entry for row in sf.ledger().rows if row.entry.call == "publish the model"]
+    assert [entry.kind for entry in republished] == ["initial", *["aggregate"] * 3]
 
 
 def _holds(payload, code):
