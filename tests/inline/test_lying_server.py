@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A server that says "opened" of a round for which there is no quorum: it may hand out any model, and gains no more.
+
+Part B. What the round taught a party's optimizer would keep parties apart that were told different things, so it is put
+back, and nothing that opens the party's input leaves.
+"""
+
+import numpy as np
+import pytest
+from inline.federated import softmax, world
+
+from fedray.party.combiner import Combiner
+from fedray.party.context import Reply
+from fedray.party.contributor import Contributor
+from fedray.party.egress import Egress, Kind
+from fedray.party.orders import Answer
+from fedray.party.trainer import Trainer
+from fedray.protocol.recovery.messages import purpose_of
+from fedray.security.aggregation import SecureAggregator
+
+LIE = 1
+"""The round of which the server lies."""
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """Lets the server lie; returns what optimizers counted before and after each round, and which messages left."""
+    found = {"steps": {}, "left": set()}
+    deliver, round_, send = Combiner.deliver, Trainer._round, Egress.send
+
+    def lying(self, sender, message):
+        if message[0] == "sum" and message[2] == LIE and self._strategy is not None:
+            return Reply(Kind.AGGREGATE, Answer("opened", values=np.array(self._global) + 1))
+        return deliver(self, sender, message)
+
+    def watched_round(self, segment, report):
+        name, number = self._context.name, segment.order.number + segment.done
+        before = int(self._backend._model.optimizer.iterations)
+        ended = round_(self, segment, report)
+        found["steps"][name, number] = (before, int(self._backend._model.optimizer.iterations))
+        return ended
+
+    def watched_send(self, value, *, to, kind, call):
+        if kind in (Kind.MASKED, Kind.SHARE) and value[0] == "sum":
+            found["left"].add((value[2], purpose_of(value[3])))
+        return send(self, value, to=to, kind=kind, call=call)
+
+    monkeypatch.setattr(Combiner, "deliver", lying)
+    monkeypatch.setattr(Trainer, "_round", watched_round)
+    monkeypatch.setattr(Egress, "send", watched_send)
+    return found
+
+
+def train(start):
+    fed = world(start, rows=(20, 20, 20, 20))
+    aggregator = SecureAggregator(fed.server, fed.devices, on_dropout="recover")
+    fed.model(softmax("adam"), aggregator=aggregator).fit(fed.x, fed.y, batch_size=5, verbose=0)
+
+
+def test_a_round_without_a_quorum_leaves_local_state_as_it_was(start, seen):
+    train(start)
+    steps = seen["steps"]
+    assert len(steps) == 16, "the training goes on"
+    for name in ("alice", "bob", "carol", "dave"):
+        assert steps[name, 0] == (0, 1)
+        assert steps[name, LIE] == (1, 1)
+        assert steps[name, LIE + 1] == (1, 2)
+    left = {number: {what for at, what in seen["left"] if at == number} for number in range(4)}
+    assert left[0] == left[2] == left[3] == {"mask", "signed-survive", "unmask"}
+    assert left[LIE] == {"mask"}, "neither a signature nor a share: the input stays masked for good"
+
+
+def test_a_party_that_takes_the_server_s_word_keeps_what_it_should_not(start, seen, monkeypatch):
+    """The broken variant: whether a round was verified is not asked."""
+    monkeypatch.setattr(Contributor, "verified", property(lambda _: True, lambda *_: None), raising=False)
+    train(start)
+    assert seen["steps"]["alice", LIE] == (1, 2)
