@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,10 @@ from fedray.protocol.scheme import BatchedShield, Contribution, RoundContext, Sh
 from fedray.protocol.schemes import SCHEMES
 from fedray.protocol.sharing import SharingShield
 from fedray.types import Key, PartyName
+
+
+def _nothing() -> None:
+    """Does nothing."""
 
 
 class Contributor:
@@ -89,8 +93,20 @@ class Contributor:
         answer: Answer = self._send(f"keys of batch {batch}", ("set up", session, batch, message), Kind.SHARE)
         return answer
 
-    def exchange(self, call: str, context: RoundContext, contribution: Contribution) -> Answer:
+    def exchange(
+        self,
+        call: str,
+        context: RoundContext,
+        contribution: Contribution,
+        meanwhile: Callable[[], None] = _nothing,
+    ) -> Answer:
         """Sends one round's protected contribution to the server and returns its answer.
+
+        Args:
+            call: The round in words, for the ledger.
+            context: What the round is about.
+            contribution: This party's part.
+            meanwhile: Work that needs no answer; done while the server's first one is awaited, or not at all.
 
         Returns:
             An answer that is `"opened"`, `"abandoned"`, `"missed"` or `"renew"`.
@@ -103,7 +119,9 @@ class Contributor:
             opened, self.members = self._sharer.exchange(call, context, contribution)
             return opened
         shield = self._active()
-        answer = self._key_supply.cover(context.number) or self._answered(shield, call, context, contribution)
+        answer = self._key_supply.cover(context.number) or self._answered(
+            shield, call, context, contribution, meanwhile
+        )
         if answer.verdict in ("aborted", "left"):
             raise ProtocolError(f"round {context.number} was given up: {answer.reason}")
         if answer.view is not None:
@@ -113,19 +131,28 @@ class Contributor:
         self.verified = not isinstance(shield, BatchedShield) or shield.survivors(context.number) is not None
         return answer
 
-    def _answered(self, shield: Shield, call: str, context: RoundContext, contribution: Contribution) -> Answer:
+    def _answered(
+        self,
+        shield: Shield,
+        call: str,
+        context: RoundContext,
+        contribution: Contribution,
+        meanwhile: Callable[[], None],
+    ) -> Answer:
         """Returns the server's last word on a round, after as many exchanges as the scheme has."""
         with self._lock:
             (message,) = shield.protect(context, contribution).values()
-        answer: Answer = self._send(call, ("sum", self._session, context.number, message), self._kind)
+        answer: Answer = self._send(call, ("sum", self._session, context.number, message), self._kind, meanwhile)
         while answer.verdict == "next":
             with self._lock:
                 reply = shield.reply(answer.broadcast)
             answer = self._send(call, ("sum", self._session, context.number, reply), Kind.SHARE)
         return answer
 
-    def _send(self, call: str, message: tuple[Any, ...], kind: Kind) -> Any:
-        return self._context.get(self._context.send(call, self._server, self._combiner, message, kind), None)
+    def _send(self, call: str, message: tuple[Any, ...], kind: Kind, meanwhile: Callable[[], None] = _nothing) -> Any:
+        sent = self._context.send(call, self._server, self._combiner, message, kind)
+        meanwhile()
+        return self._context.get(sent, None)
 
     def _active(self) -> Shield:
         if self._shield is None:

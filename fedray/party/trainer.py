@@ -6,9 +6,10 @@ Knows no other party's data and no clock.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,7 @@ class _Segment:
         done: Rounds that are over, opened or abandoned or passed over.
         renew: Why no further round can be held in this session, or empty.
         fresh: Whether nothing has been sent yet that was computed with the model as it is now.
+        local: The backend's local state before the next round, where it was taken while an answer was awaited.
     """
 
     order: TrainOrder
@@ -50,6 +52,7 @@ class _Segment:
     done: int = 0
     renew: str = ""
     fresh: bool = False
+    local: Mapping[str, Any] | None = None
 
 
 class Trainer(ModelHolder):
@@ -115,11 +118,13 @@ class Trainer(ModelHolder):
         batches = [batch for step in segment.steps[start:stop] for batch in step]
         bound = segment.settings + place.to_bytes(8, "big")
         context = RoundContext(order.number + place, self._model_hash(), bound, manifest)
-        with self._unless_opened() as kept:
+        with self._unless_opened(segment) as kept:
             payload, weight = self._update(batches)
             measured = self._measure(order) if report else np.zeros(len(manifest.metrics))
             call = f"train round {context.number}"
-            answer = self._exchange(call, context, Contribution(payload, weight, measured))
+            answer = self._exchange(
+                call, context, Contribution(payload, weight, measured), partial(self._look_ahead, segment)
+            )
             if answer.verdict == "opened" and self.verified:
                 kept.append(answer)
         segment.done += 1
@@ -228,17 +233,24 @@ class Trainer(ModelHolder):
         return sum(int(share[start:stop].sum()) > 0 for share in shares)
 
     @contextmanager
-    def _unless_opened(self) -> Iterator[list[Answer]]:
+    def _unless_opened(self, segment: _Segment) -> Iterator[list[Answer]]:
         """Puts model, optimizer, metrics and random state back as they were, unless an opened answer is put in."""
-        state, measured, local = self._state, self._measured, self._backend.snapshot()
+        state, measured, local = self._state, self._measured, segment.local or self._backend.snapshot()
+        segment.local = None
         opened: list[Answer] = []
         try:
             yield opened
         finally:
             if not opened:
+                segment.local = None
                 self._backend.restore(local)
                 self._backend.set_weights(self._global)
                 self._state, self._measured = state, measured
+
+    def _look_ahead(self, segment: _Segment) -> None:
+        """Takes the state that the next round would be put back to, if this round opens and nothing else changes it."""
+        if self._strategy.local == "train":
+            segment.local = self._backend.snapshot()
 
     def _adopt(self, values: Vector) -> None:
         super()._adopt(values)
