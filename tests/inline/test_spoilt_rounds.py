@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A round that is not opened leaves no trace in a party: optimizer, statistics and random state are as before it."""
+
+import numpy as np
+import pytest
+from inline.federated import world
+from inline.keras_models import noisy
+
+from fedray.backends.keras import KerasBackend
+from fedray.party.contributor import Contributor
+from fedray.party.orders import Answer
+from fedray.party.trainer import Trainer
+
+SPOILT = (2, 3)
+
+
+@pytest.fixture
+def states(monkeypatch):
+    """Spoils two rounds after their training; returns alice's local state at the start of each training, as bytes."""
+    seen: list[tuple[bytes, ...]] = []
+    train, exchange, build = KerasBackend.train, Contributor.exchange, Trainer.__init__
+
+    def watched(self, *arguments):
+        if getattr(self, "of_alice", False):
+            seen.append(tuple(np.asarray(value).tobytes() for value in self.snapshot()["variables"]))
+        return train(self, *arguments)
+
+    def spoiling(self, call, context, contribution, *meanwhile):
+        if context.purpose == "train" and context.number in SPOILT:
+            for work in meanwhile:
+                work()
+            return Answer("abandoned")
+        return exchange(self, call, context, contribution, *meanwhile)
+
+    def marked(self, context, *arguments):
+        build(self, context, *arguments)
+        self._backend.of_alice = context.name == "alice"
+
+    monkeypatch.setattr(KerasBackend, "train", watched)
+    monkeypatch.setattr(Contributor, "exchange", spoiling)
+    monkeypatch.setattr(Trainer, "__init__", marked)
+    return seen
+
+
+def fit(start):
+    fed = world(start, rows=(60, 60))
+    fed.model(noisy).fit(fed.x, fed.y, batch_size=10, verbose=0)
+
+
+def test_spoilt_rounds_leave_no_trace(start, states):
+    fit(start)
+    assert len(states) == 6
+    assert states[2] == states[3] == states[4]
+    assert len(set(states)) == 4
+
+
+def test_a_state_taken_too_late_would_be_found(start, states, monkeypatch):
+    """A broken variant: what was taken ahead in a round that was not opened serves the next one."""
+    look = Trainer._look_ahead
+
+    def sticky(self, segment):
+        look(self, segment)
+        taken = segment.local
+        restore = self._backend.restore
+        self._backend.restore = lambda snapshot: (restore(snapshot), setattr(segment, "local", taken))
+
+    monkeypatch.setattr(Trainer, "_look_ahead", sticky)
+    fit(start)
+    assert states[4] != states[2]
