@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from fedray.errors import FedRayError, ProtocolError
-from fedray.party.orders import Answer, Expect, Missing, Progress
+from fedray.party.attendance import Attendance
+from fedray.party.orders import Answer, Expect, Progress
 from fedray.party.set_ups import SetUps
 from fedray.protocol.config import Config
 from fedray.protocol.keys import Roster
@@ -62,14 +63,12 @@ class Referee:
         self._set_ups: SetUps | None = None
         self._view = View(0, ())
         self._owners: frozenset[PartyName] = frozenset()
-        self._gone: dict[PartyName, str] = {}
-        self._late: dict[PartyName, str] = {}
+        self._attendance = Attendance(timeout)
         self._expect: Expect | None = None
         self._finish: Callable[[Opened], Answer] | None = None
         self._round: _Round | None = None
         self._last: tuple[Round, Answer] | None = None
         self._next: Round = 0
-        self._missing: list[Missing] = []
         self._stop = False
         self._error = ""
 
@@ -87,13 +86,13 @@ class Referee:
         """
         with self._changed:
             self._fail("a new session has begun")
-            if self._set_ups is not None:
-                self._set_ups.end()
+            self._end_set_ups("a new session has begun")
             self._number = number
             self._coordinator = SCHEMES[config.part].coordinator(config, roster, hellos, confirms)
             self._view, self._owners = View(0, roster.names), frozenset(config.owners or roster.names)
-            self._gone, self._late, self._missing = {}, {}, []
-            self._set_ups = SetUps(self._coordinator, self._changed, self._timeout, self._clock, self._gone)
+            self._attendance = Attendance(self._timeout)
+            gone = self._attendance.gone
+            self._set_ups = SetUps(self._coordinator, self._changed, self._timeout, self._clock, gone)
             self._expect = self._round = self._last = None
             self._error = ""
 
@@ -102,9 +101,8 @@ class Referee:
         with self._changed:
             self._fail("the segment has ended")
             self._expect, self._finish, self._round = order, finish, None
-            self._next, self._missing, self._stop, self._error = order.number, [], False, ""
-            self._late = {}
-            self._gone |= {party: "it does not take part" for party in order.absent if party not in self._gone}
+            self._next, self._stop, self._error = order.number, False, ""
+            self._attendance.begin_segment(order.absent)
 
     def stop(self) -> None:
         """Ends the segment after the round under way, for every party alike."""
@@ -112,14 +110,15 @@ class Referee:
             self._stop = True
 
     def abort(self, reason: str) -> None:
-        """Ends the segment at once: whoever waits is told why, and nothing more is opened."""
+        """Ends the segment at once: whoever waits, for a round or for keys, is told why, and nothing more is opened."""
         with self._changed:
             self._fail(reason)
+            self._end_set_ups(reason)
 
     def lost(self, party: PartyName, reason: str) -> None:
         """Waits no longer for a party that is known to be gone."""
         with self._changed:
-            self._gone[party] = reason
+            self._attendance.gone[party] = reason
             if self._round is not None and not self._round.over:
                 self._close_if_ready(self._round)
             self._changed.notify_all()
@@ -135,7 +134,7 @@ class Referee:
         """
         with self._changed:
             self._changed.wait_for(lambda: seen < 0 or bool(self._error) or seen != self._done == self._count, seconds)
-            return Progress(self._done, tuple(self._missing), self._error, frozenset(self._gone.keys() | self._late))
+            return Progress(self._done, tuple(self._attendance.missing), self._error, self._attendance.away)
 
     def take(self, sender: PartyName, session: int, number: Round, body: Message) -> Answer:
         """Takes one message of a round and returns the answer, when there is one.
@@ -153,7 +152,7 @@ class Referee:
             refusal = self._refusal(sender, session)
             if refusal is not None:
                 return refusal
-            self._late.pop(sender, None)
+            self._attendance.late.pop(sender, None)
             current = self._admitted(number)
             if current is None:
                 return self._missed(sender, session, number)
@@ -199,7 +198,7 @@ class Referee:
         if self._error:
             return Answer("aborted", reason=self._error)
         if sender not in self._view.members:
-            return Answer("left", reason=self._gone.get(sender, "it was not part of the view"))
+            return Answer("left", reason=self._attendance.why(sender, "it was not part of the view"))
         return None
 
     def _admitted(self, number: Round) -> _Round | None:
@@ -240,48 +239,27 @@ class Referee:
         self._wait(current, lambda: current.over)
 
     def _close_if_ready(self, current: _Round) -> None:
-        missing = current.collector.missing()
-        if missing <= self._gone.keys() or (missing <= self._gone.keys() | self._late and self._enough(current)):
+        """Closes the exchange under way when nobody is awaited, or only such as are late and can be done without."""
+        absent, attendance = current.collector.missing(), self._attendance
+        if absent <= attendance.gone.keys() or (absent <= attendance.away and current.collector.sufficient()):
             self._close(current, "")
-
-    def _enough(self, current: _Round) -> bool:
-        """Returns whether those who have answered can do without the others, who may be late and not gone."""
-        stage = len(current.answers)
-        try:
-            self._session.check_view([p for p in self._view.members if current.heard.get(p, 0) > stage])
-        except ProtocolError:
-            return False
-        return True
 
     def _close(self, current: _Round, reason: str) -> None:
         """Ends the exchange under way: with everybody's message, or without those of whom there is none."""
         absent, recovers = current.collector.missing(), self._session.recovers
         if recovers and reason:
-            self._late |= {party: reason for party in absent if party not in self._gone}
+            self._attendance.delay(absent, reason)
         if not current.answers:
-            self._note(current.number, absent & self._owners, reason, abandoned=not recovers)
+            self._attendance.note(current.number, absent & self._owners, reason, abandoned=not recovers)
         try:
             answer = self._abandoned(absent) if absent and not recovers else self._advanced(current)
         except Exception as error:  # whoever waits must learn of it, even of a fault of our own
             text = str(error) if isinstance(error, FedRayError) else f"{type(error).__name__} at the server: {error}"
-            self._fail(text + self._listed(absent, reason))
+            self._fail(text + self._attendance.listed(absent, reason))
             return
         current.answers.append(answer)
         current.deadline = self._clock() + self._timeout
         self._changed.notify_all()
-
-    def _note(self, number: Round, parties: Collection[PartyName], reason: str, *, abandoned: bool) -> None:
-        noted = {one.party for one in self._missing if one.number == number}
-        for party in sorted(set(parties) - noted):
-            why = self._gone.get(party) or self._late.get(party) or reason or f"nothing within {self._timeout:g} s"
-            self._missing.append(Missing(number, party, why, abandoned))
-
-    def _listed(self, absent: Collection[PartyName], reason: str) -> str:
-        """Returns who is missing, and why, as the end of a message."""
-        if not absent:
-            return ""
-        why = {party: self._gone.get(party) or self._late.get(party) or reason for party in sorted(absent)}
-        return "; missing: " + ", ".join(f"{party} ({text})" for party, text in why.items())
 
     def _advanced(self, current: _Round) -> Answer:
         broadcast = current.collector.advance()
@@ -292,7 +270,7 @@ class Referee:
         if expect is None or finish is None:
             raise ProtocolError("no rounds were announced")
         others = self._owners.intersection(self._view.members) - set(opened.parties)
-        self._note(current.number, others, "", abandoned=False)
+        self._attendance.note(current.number, others, "", abandoned=False)
         extra = current.number >= expect.number + expect.count
         answer = Answer("opened", opened.values, opened.metrics) if extra else finish(opened)
         answer = replace(answer, stop=self._stop)
@@ -301,7 +279,7 @@ class Referee:
 
     def _abandoned(self, absent: frozenset[PartyName]) -> Answer:
         for party in absent:
-            self._gone.setdefault(party, "the others went on without it")
+            self._attendance.gone.setdefault(party, "the others went on without it")
         members = tuple(name for name in self._view.members if name not in absent)
         self._session.check_view(members)
         self._view = View(self._view.counter + 1, members)
@@ -329,3 +307,7 @@ class Referee:
         if self._round is not None and not self._round.over:
             self._round.answers.append(Answer("aborted", reason=self._error))
         self._changed.notify_all()
+
+    def _end_set_ups(self, reason: str) -> None:
+        if self._set_ups is not None:
+            self._set_ups.end(reason)

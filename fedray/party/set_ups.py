@@ -38,7 +38,7 @@ class SetUps:
         self._coordinator = coordinator
         self._changed, self._timeout, self._clock, self._gone = changed, timeout, clock, gone
         self._refused: dict[int, str] = {}
-        self._ended = False
+        self._ended = ""
 
     def take(self, sender: PartyName, batch: int, body: bytes) -> Answer:
         """Takes one party's message and returns what the others sent, when all of them have.
@@ -61,12 +61,12 @@ class SetUps:
             if batch not in self._refused:
                 self._changed.wait(max(deadline - self._clock(), 0.01))
         if self._ended:
-            return Answer("left", reason="a new session has begun")
+            return Answer("left", reason=self._ended)
         return Answer("renew", reason=self._refused[batch])
 
-    def end(self) -> None:
-        """Ends every set-up under way; a new session has begun."""
-        self._ended = True
+    def end(self, reason: str) -> None:
+        """Ends every set-up, those under way and those to come: whoever asks is told why."""
+        self._ended = self._ended or reason
         self._changed.notify_all()
 
     def _give_up_if(self, batch: int, awaited: frozenset[PartyName], *, late: bool) -> None:

@@ -73,6 +73,10 @@ class RingCollector:
         """Returns whose vector is still awaited."""
         return frozenset(self._view.members) - frozenset(self._prints)
 
+    def sufficient(self) -> bool:
+        """Returns whether all vectors are in: the sum of a view needs every one."""
+        return not self.missing()
+
     def advance(self) -> bytes | None:
         """Returns None: one exchange is all."""
         return None

@@ -236,6 +236,9 @@ class Collector(Protocol):
     def missing(self) -> frozenset[PartyName]:
         """Returns whose message of the current stage is still awaited."""
 
+    def sufficient(self) -> bool:
+        """Returns whether the current stage may be closed without those who are missing."""
+
     def advance(self) -> bytes | None:
         """Closes the current stage: returns the broadcast of the next exchange, or None when the sum can be opened."""
 

@@ -134,9 +134,6 @@ class World:
 
     def stop(self) -> None:
         self.referee.abort("the test is over")
-        with self.referee._changed:
-            if self.referee._set_ups is not None:
-                self.referee._set_ups.end()
         self._pool.shutdown()
 
 

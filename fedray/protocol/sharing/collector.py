@@ -69,6 +69,10 @@ class SharingCollector:
         """Returns whose sum is still awaited."""
         return frozenset(self._config.receivers) - frozenset(self._prints)
 
+    def sufficient(self) -> bool:
+        """Returns whether all sums are in: every compute party holds a part of the result."""
+        return not self.missing()
+
     def advance(self) -> bytes | None:
         """Returns None: one exchange is all."""
         return None
