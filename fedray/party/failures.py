@@ -47,6 +47,7 @@ def to_failure(error: BaseException, party: PartyName, function: str, *, text: b
         message = (
             _text_of(error) if text or ours else f"{kind} in {function} (the party's policy withholds the message)"
         )
+        message = message.removeprefix(f"{party}: ")  # as protocol code names whose end it is
         message = message if where in message else f"{where}: {message}"
         origin: str = getattr(error, "party", "") or party if ours else party
         return Failure(kind, message, origin, function, kind, "" if ours else trace)  # our own text says it all

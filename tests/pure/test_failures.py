@@ -90,3 +90,13 @@ def test_notes_carry_the_traceback_of_user_code_only():
     assert "raise error" in theirs.__notes__[0]
     ours = to_error(to_failure(raised_by_fedray(), "alice", "work", text=True))
     assert not hasattr(ours, "__notes__")
+
+
+def test_a_party_is_named_once():
+    """Protocol code says whose end it is before the transport does."""
+    record = to_failure(
+        raised(errors.ProtocolError("alice: the keys of round 3 are gone")), "alice", "train", text=True
+    )
+    assert record.message == "party 'alice': the keys of round 3 are gone"
+    record = to_failure(raised(errors.ProtocolError("bob: no round is under way")), "alice", "train", text=True)
+    assert record.message == "party 'alice': bob: no round is under way"
