@@ -87,6 +87,10 @@ class Combiner:
         """Returns the `Progress` after a quarter of a second, or at the segment's end; see `Referee.progress`."""
         return Reply(Kind.AGGREGATE, self._referee.progress(seen, WATCH_SECONDS))
 
+    def progress(self) -> Reply:
+        """Returns the `Progress` at once, whoever else watches."""
+        return Reply(Kind.AGGREGATE, self._referee.progress(-1, 0.0))
+
     def deliver(self, sender: PartyName, message: tuple[Any, ...]) -> Reply | None:
         """Takes one message of a party and returns the answer, when there is one.
 

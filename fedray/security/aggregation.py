@@ -24,6 +24,8 @@ __all__ = ["Aggregator", "PlainAggregator", "RoundShape", "SPUAggregator", "Secu
 SHORT_BATCHES = 8
 MOST_BATCH = 64
 """Rounds for which keys are prepared at a time, where rounds survive dropouts."""
+VALUE_BATCH = 8
+"""The same for sums of the user's own values, whose number is not known in advance."""
 
 
 class PlainAggregator(Aggregator):
@@ -46,7 +48,8 @@ class SecureAggregator(Aggregator):
     * `"recover"`: the round is opened over the parties that remain, and the party may come back. Three exchanges a
       round; for long rounds, whose work must not be lost.
     * `"auto"`: `"abandon"` for rounds of at most 8 batches that use at most half of every party's rows, and where too
-      few parties take part to go on without one (two or three); else `"recover"`.
+      few parties take part to go on without one (two or three); else `"recover"`. So `sum` and `average` recover where
+      they can: a value cannot be computed afresh.
 
     Args:
         server: The party that sums.
@@ -91,10 +94,10 @@ class SecureAggregator(Aggregator):
             colluders=demands.colluders,
             n_min=demands.n_min,
             chosen=demands.chosen,
-            batch=min(MOST_BATCH if shape is None else shape.rounds, MOST_BATCH, demands.batch),
+            batch=min(VALUE_BATCH if shape is None else shape.rounds, MOST_BATCH, demands.batch),
         )
 
 
 def _short(shape: RoundShape | None) -> bool:
     """Returns whether little is lost when a round is abandoned, and other rows are there to go on with."""
-    return shape is None or (shape.batches <= SHORT_BATCHES and shape.share <= 0.5)
+    return shape is not None and shape.batches <= SHORT_BATCHES and shape.share <= 0.5

@@ -9,6 +9,7 @@ from typing import Any
 
 from fedray.device import PYU, PYUObject
 from fedray.errors import PlanError
+from fedray.party.orders import Missing
 from fedray.protocol.config import Config, Encoding, Part
 from fedray.protocol.keys import Roster
 from fedray.protocol.policy import Demands
@@ -64,8 +65,17 @@ class Aggregator:
         self.round_timeout = float(round_timeout)
         self._values = ValueSums(self)
 
+    @property
+    def dropouts(self) -> tuple[Missing, ...]:
+        """Who was missing from the last `sum` or `average`, and why; empty when everybody's value is in it."""
+        return self._values.dropouts
+
     def sum(self, data: Sequence[PYUObject], *, bound: float = DEFAULT_BOUND) -> Any:
         """Opens the sum of one value per participant.
+
+        A participant that drops out while the sum is made is missing from it where rounds survive dropouts
+        (`on_dropout` of `SecureAggregator`): the `fedray` logger warns, and `dropouts` says who. Otherwise nothing is
+        opened.
 
         Args:
             data: One object of every participant, in any order: an array or number, or lists, tuples and dicts of such.
@@ -79,6 +89,8 @@ class Aggregator:
             PlanError: The objects are not one of each participant.
             DataError: A party's value cannot be summed, or differs in shape from the others'.
             EncodingError: A value is not finite, or beyond `bound`.
+            PartyLost: A party's process has ended, and its value with it; nothing was opened.
+            ProtocolError: A party was too late; nothing was opened.
         """
         return self._values.open(data, None, 1.0, bound)
 
@@ -102,7 +114,8 @@ class Aggregator:
             PlanError: Objects or weights are not one of each participant, or a weight is out of range.
             DataError: As in `sum`.
             EncodingError: As in `sum`.
-            ProtocolError: All weights are zero.
+            ProtocolError: All weights are zero, or a party was too late.
+            PartyLost: As in `sum`.
         """
         chosen: Sequence[float | PYUObject] = [1] * len(data) if weights is None else weights
         return self._values.open(data, chosen, largest_weight, bound)

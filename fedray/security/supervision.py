@@ -198,7 +198,7 @@ class Supervision:
 
     def _settle(self) -> None:
         """Asks the server once more; without any report the segment has failed."""
-        self._read(self._session.watch(self._server, self._combiner, -1))
+        self._read(self._session.tell(self._server, self._combiner, "progress"))
         if not self._reports and self._failure is None:
             self._fail(ProtocolError("no party went through the segment"))
 

@@ -26,6 +26,8 @@ from fedray.types import Key, PartyName
 
 _log = logging.getLogger("fedray")
 
+GONE = f", and its value is gone with it. Sum the others' with an aggregator of their own, or: {REMEDY}"
+
 DEFAULT_BOUND = 65536.0
 WEIGHT_STEPS = 1 << 30
 """Integer steps into which the largest of fractional weights is divided."""
@@ -74,11 +76,11 @@ class ValueSums:
             session.ask(party, services[party], "offer", held.slot(), given[party], most, unit)
             for party, held in values.items()
         ]
+        self.dropouts = ()
         try:
             nest, tensors = self._agreed(dict(zip(values, session.get(offers), strict=True)))
         except PartyLost as error:
-            text = f"{str(error).rstrip('.')}, and its value is gone with it. {REMEDY}"
-            raise PartyLost(text, party=error.party) from error
+            raise PartyLost(f"{str(error).rstrip('.')}{GONE}", party=error.party) from error
         encoding = self._encoding(bound, round(most / unit) if weights is not None else 1)
         complete = len(sums.parties) == len(self._aggregator.participants)
         if sums.config is None or sums.config.encoding != encoding or not complete:
@@ -93,8 +95,9 @@ class ValueSums:
         """Returns what was opened, and keeps and says who was missing from it.
 
         Raises:
-            ProtocolError: The round was abandoned. It is not tried again with fewer parties: the two sums might differ
-                by the value of the one that was missing.
+            PartyLost: A party's process ended and nothing was opened.
+            ProtocolError: A party was too late and nothing was opened. The round is not held again with fewer parties:
+                the two sums might differ by the value of the one that was missing.
         """
         outcome = sums.run("contribute", order)
         self.dropouts = outcome.missing
@@ -102,9 +105,11 @@ class ValueSums:
         opened: NDArray[Any] | None = next(filter(_is_there, outcome.reports.values()), None)
         if opened is None:
             sums.config = None
+            for party in sorted(outcome.dead):
+                raise PartyLost(f"nothing was opened: the process of party {party!r} has ended{GONE}", party=party)
             raise ProtocolError(
-                f"nothing was opened; missing: {missing or 'the keys of further rounds'}. Ask again when everybody "
-                "answers, or make the aggregator with on_dropout='recover': it opens the sum over those that remain"
+                f"nothing was opened; missing: {missing or 'the keys of its round'}. Ask again when everybody answers, "
+                "or make the aggregator with on_dropout='recover': it opens the sum over those that remain"
             )
         if missing:
             absent = {one.party for one in self.dropouts}
