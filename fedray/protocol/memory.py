@@ -84,23 +84,21 @@ class ModelMemory:
         Raises:
             ProtocolError: The limit is reached, or the model was used with other members in another session.
         """
-        uses = self._uses.get(model)
-        if uses is None:
-            return
+        uses = self._uses.get(model, _Uses())
         views, counts = uses.sessions.get(session, (set(), {}))
         shrunk = any(set(members) < set(earlier) for earlier in views)
-        if members not in uses.members and not shrunk and not allow_other_members:
+        if uses.members and members not in uses.members and not shrunk and not allow_other_members:
             known = " or ".join(str(list(m)) for m in sorted(uses.members))
             raise ProtocolError(
                 f"this model was already summed over {known} in another session, now over {list(members)}: the "
                 "difference of the two could show one party's input. Start from another random_seed, so that the model "
                 "is another one, go on with the same parties, or allow it in the party's policy (allow_other_members)"
             )
-        most = limit + len(views | {members}) - 1
-        if counts.get(purpose, 0) >= most:
+        served, most = counts.get(purpose, 0), limit + len(views | {members}) - 1 if limit else 0
+        if served >= most:
             raise ProtocolError(
-                f"this session already served {counts[purpose]} rounds of purpose {purpose!r} on one and the same "
-                f"model, this party allows {most}"
+                f"this session already served {served} rounds of purpose {purpose!r} on one and the same model, this "
+                f"party allows {most}"
             )
 
     def record(self, session: bytes, model: bytes, purpose: str, members: tuple[PartyName, ...]) -> None:

@@ -57,6 +57,19 @@ def test_the_policy_says_how_often():
         use(kit, 2, purpose="evaluate")
 
 
+def test_no_rounds_are_none_at_all():
+    kit = session(5, policy=Policy(colluders=0, rounds={"train": 1, "evaluate": 0}), colluders=0)
+    use(kit, 0)
+    for counter, left in ((1, kit.names), (2, kit.names[:4])):
+        with pytest.raises(ProtocolError, match=r"already served 0 rounds of purpose 'evaluate'.* allows 0"):
+            use(kit, counter, purpose="evaluate", names=left)
+        with pytest.raises(ProtocolError, match="allows 0"):
+            use(kit, counter, purpose="evaluate", model=b"n" * 32, names=left)
+        if counter == 1:
+            kit.join(View(1, kit.names[:4]))
+            use(kit, 1, names=kit.names[:4])
+
+
 def test_each_smaller_view_allows_one_more():
     kit = session(5, policy=Policy(colluders=0), colluders=0)
     use(kit, 0)

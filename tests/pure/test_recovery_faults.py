@@ -9,11 +9,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from pure.recovery_kit import ALL, MANIFEST, Stage, context, contribution
+from pure.recovery_kit import ALL, MANIFEST, Stage, context, contribution, propose_small
 
 from fedray.errors import EncodingError, ProtocolError
 from fedray.protocol.keys import sign
+from fedray.protocol.recovery import batch
 from fedray.protocol.recovery.messages import PAIR, SELF, MaskedInput, Survive, Unmask
+from fedray.protocol.recovery.pads import self_commitment
+from fedray.protocol.recovery.rehearsal import Rehearsal
 from fedray.protocol.scheme import Contribution, View
 
 
@@ -59,6 +62,19 @@ def test_too_many_wrong_shares_abort_the_round(stage: Stage) -> None:
         stage.collector.open()
     with pytest.raises(ProtocolError, match="did not open"):
         stage.collector.open()
+
+
+def test_a_commitment_that_is_not_kept_aborts_the_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A party shares another seed than the one it committed to: nothing is published, and it is named."""
+
+    def false(sid: bytes, number: int, owner: int, seed: bytes) -> bytes:
+        return self_commitment(sid, number, owner, bytes(32) if owner == 1 else seed)
+
+    monkeypatch.setattr(batch, "self_commitment", false)
+    rehearsal = Rehearsal(4, propose_small)
+    rehearsal.prepare(0)
+    with pytest.raises(ProtocolError, match="round 0 is aborted: the secret of p0001 is lost"):
+        rehearsal.sum(context(0), {name: contribution() for name in rehearsal.names})
 
 
 SHARES: dict[str, Callable[[Unmask], Unmask]] = {
