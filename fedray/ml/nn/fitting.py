@@ -3,16 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from fedray.backends.backend import ModelFacts
 from fedray.errors import NotFinite
 from fedray.metrics import Metric
+from fedray.ml.nn.absences import Absences
 from fedray.ml.nn.callbacks import CallbackList, LearningRate
 from fedray.ml.nn.federation import Federation, metric_bound
-from fedray.ml.nn.history import Dropout, History, Value
+from fedray.ml.nn.history import History, Value
 from fedray.ml.nn.plan import FitPlan, Segment
 from fedray.ml.nn.progress import EpochBar
 from fedray.ml.nn.source import Source
@@ -38,7 +39,7 @@ class FitRun:
         history: What `fit` will return.
         verbose: 0, 1 or 2.
         learning_rate: What a callback has set it to.
-        away: Parties that have dropped out and are not back.
+        absences: Who is away.
     """
 
     federation: Federation
@@ -50,7 +51,10 @@ class FitRun:
     history: History
     verbose: int
     learning_rate: LearningRate
-    away: set[PartyName] = field(default_factory=set)
+    absences: Absences = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.absences = Absences(self.history.dropouts)
 
     def execute(self) -> History:
         """Runs the plan."""
@@ -119,16 +123,9 @@ class FitRun:
         self._tell(segment.epoch, missing, reports, bar)
         return reports
 
-    def _tell(self, epoch: int, missing: Sequence[Missing], reports: Mapping[PartyName, Report], bar: EpochBar) -> None:
-        """Records every absence, and says when a party drops out and when it is back; not what lies between."""
-        for one in missing:
-            self.history.dropouts.append(Dropout(epoch, one.number, one.party, one.reason, abandoned=one.abandoned))
-            if one.party not in self.away:
-                self.away.add(one.party)
-                bar.note(f"epoch {epoch + 1}: {one.party} dropped out of round {one.number} ({one.reason})")
-        for party in sorted(self.away & reports.keys()):
-            self.away.remove(party)
-            bar.note(f"epoch {epoch + 1}: {party} takes part again")
+    def _tell(self, epoch: int, missing: Sequence[Missing], reports: Collection[PartyName], bar: EpochBar) -> None:
+        for news in self.absences.take(epoch, missing, reports):
+            bar.note(news)
 
     def _validate(self, epoch: int, source: Source, bar: EpochBar) -> tuple[Logs, dict[PartyName, Logs]]:
         self.callbacks.call("on_test_begin")

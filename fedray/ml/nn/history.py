@@ -21,14 +21,16 @@ Lists: TypeAlias = dict[str, list[Value]]
 
 @dataclass(frozen=True, slots=True)
 class Dropout:
-    """A party that left a round.
+    """A party that dropped out: one record each time, however many rounds it was missing from.
 
     Attributes:
-        epoch: Epoch, counted from 0.
-        round: Number of the masked sum within its session.
+        epoch: Epoch of the first round without it, counted from 0.
+        round: Number of that round, which is one masked sum, within its session.
         party: Who was missing.
         reason: Why it counts as dropped.
-        abandoned: Whether the round's work was lost; otherwise it was opened without the party.
+        abandoned: Whether that round's work was lost; otherwise it was opened without the party.
+        rounds: How many rounds were abandoned because of it or opened without it, until it took part again or a new
+            session began without it.
     """
 
     epoch: int
@@ -36,6 +38,7 @@ class Dropout:
     party: PartyName
     reason: str
     abandoned: bool
+    rounds: int = 1
 
 
 @dataclass
@@ -48,7 +51,7 @@ class History:
         global_history: Metric name -> one float per epoch; `val_` keys have one float per validated epoch. A metric
             with a value per class has float64[k] in place of each float.
         local_history: Party -> metric name -> one float per epoch; empty where `local_metrics=False`.
-        dropouts: Every party that was missing from a round.
+        dropouts: Who dropped out of which round, one record each time.
         notices: What is to be known about the protection of these rounds, e.g. what two parties learn of each other.
     """
 

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One record and one line for each time that a party drops out, whatever the number of rounds it misses."""
+
+import pytest
+
+from fedray.ml.nn.absences import Absences
+from fedray.ml.nn.history import Dropout
+from fedray.party.orders import Missing
+
+DEAD, LATE = "its process has ended", "no message within 3 s"
+
+
+@pytest.fixture
+def told():
+    """Returns (records, function that takes a segment and returns the lines)."""
+    records = []
+    absences = Absences(records)
+    return records, lambda epoch, missing, there=("alice",): absences.take(epoch, missing, there)
+
+
+def missed(party, *numbers, reason=DEAD, abandoned=False):
+    return [Missing(number, party, reason, abandoned) for number in numbers]
+
+
+def test_a_party_that_ended_is_told_once_and_its_rounds_are_counted(told):
+    records, take = told
+    assert take(0, missed("bob", 7, 8, 9)) == ["epoch 1: bob dropped out of round 7 (its process has ended)"]
+    assert take(1, missed("bob", 14, 15)) == []
+    assert records == [Dropout(0, 7, "bob", DEAD, abandoned=False, rounds=5)]
+
+
+def test_an_abandoned_round_is_one_record(told):
+    records, take = told
+    assert len(take(2, missed("bob", 3, abandoned=True))) == 1
+    assert take(3, []) == []
+    assert records == [Dropout(2, 3, "bob", DEAD, abandoned=True)]
+
+
+def test_a_late_party_comes_back_and_drops_out_again(told):
+    records, take = told
+    late = missed("bob", 4, 5, reason=LATE)
+    assert take(0, late, ("alice", "bob")) == [
+        "epoch 1: bob dropped out of round 4 (no message within 3 s)",
+        "epoch 1: bob takes part again",
+    ]
+    assert take(1, [], ("alice", "bob")) == []
+    assert take(2, missed("bob", 20)) == ["epoch 3: bob dropped out of round 20 (its process has ended)"]
+    assert [(one.round, one.rounds) for one in records] == [(4, 2), (20, 1)]
+
+
+def test_who_comes_and_goes_within_a_segment_has_a_record_each_time(told):
+    records, take = told
+    take(0, missed("bob", 4, 5, 9, 10, 11, reason=LATE))
+    assert [(one.round, one.rounds) for one in records] == [(4, 2), (9, 3)]
+
+
+def test_parties_are_told_apart(told):
+    records, take = told
+    both = [one for number in (1, 2) for party in ("bob", "carol") for one in missed(party, number)]
+    assert len(take(0, both)) == 2
+    assert [(one.party, one.round, one.rounds) for one in records] == [("bob", 1, 2), ("carol", 1, 2)]
