@@ -42,8 +42,8 @@ class PlainShield(RingShield):
             name: The party's own name.
             identity: Not used: nothing is signed.
             roster: Its own copy of the roster.
-            policy: Whether sums without protection are accepted, and values beyond the clip bound refused; nothing
-                else of it applies.
+            policy: Whether sums without protection or without privacy noise are accepted, and values beyond the clip
+                bound refused; nothing else of it applies.
             memory: Not used: there is no limit to keep.
 
         Raises:
@@ -56,6 +56,7 @@ class PlainShield(RingShield):
             )
         if config.part != "plain" or config.roster != roster.hash:
             raise ProtocolError(f"{name}: expected a Config for part 'plain' and this party's roster")
+        policy.check_privacy(config)
         super().__init__(config, name, roster, refuse_overflow=policy.refuse_overflow)
         self._session = digest("plain-sid", config.encode())
         self._confirmed = False

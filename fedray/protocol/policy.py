@@ -124,12 +124,27 @@ class Policy:
         n = len(roster.names)
         if config.roster != roster.hash or config.parties != n:
             raise ProtocolError("Config refused: its roster is not the one this party holds; compare roster hashes")
+        self.check_privacy(config)
         faults = self._faults(config, n)
         if config.part == "recovery":
             faults += self._recovery_faults(config)
         for setting, found, accepted, required in faults:
             if not accepted:
                 raise ProtocolError(f"Config refused: {setting} is {found}, this party requires {required}")
+
+    def check_privacy(self, config: Config) -> None:
+        """Refuses what no sum of this version can keep, whatever its scheme.
+
+        Raises:
+            ProtocolError: The Config states settings of privacy noise, or this party requires noise.
+        """
+        if self.require_privacy:
+            raise ProtocolError(
+                "Config refused: privacy noise is not there, this party requires some (require_privacy), which this "
+                "version does not have"
+            )
+        if config.privacy:
+            raise ProtocolError("Config refused: it claims privacy noise, which this version does not have")
 
     def _faults(self, config: Config, n: int) -> list[tuple[str, object, bool, str]]:
         """Returns (setting, found, accepted, required) of everything that concerns all schemes with protection."""
@@ -148,7 +163,6 @@ class Policy:
             ("roster size", inputs, inputs >= members, f"at least {members} (n_min, t_sig, T + 2)"),
             ("ring", ring, ring in self.rings, f"one of {self.rings}"),
             ("fraction", fraction, low <= fraction <= high, f"{low} to {high}"),
-            ("privacy noise", "not there", not self.require_privacy, "some, which this version does not have"),
         ]
 
     def _recovery_faults(self, config: Config) -> list[tuple[str, object, bool, str]]:

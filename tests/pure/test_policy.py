@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """A party's policy as it is written down, and what several policies together demand of a proposal."""
 
+from dataclasses import replace
+
 import pytest
 from pure.masking_kit import identities, roster_of
 
 from fedray.errors import PlanError, ProtocolError
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.graph import CHOSEN_UP_TO
+from fedray.protocol.memory import ModelMemory
 from fedray.protocol.plain import PlainShield
 from fedray.protocol.policy import Demands, Policy
 from fedray.protocol.recovery import propose
+from fedray.protocol.schemes import SCHEMES
 
 STRICT = Policy(n_min=4, colluders=2, two_party="never", rings=(64,), fraction=(16, 40), rounds={"train": 1}, views=1)
 
@@ -96,13 +100,22 @@ def test_a_party_that_wants_no_chance_graph_gets_a_safe_one_proposed():
     assert demands.chosen is True
 
 
-def test_noise_that_is_not_there_cannot_be_claimed():
-    roster = roster_of(identities(3))
-    config = Config.propose("masking", roster, ["s"], Encoding())
-    for claimed in (b"", b"noise of 3"):
-        claims = Config(**{name: getattr(config, name) for name in config.__slots__} | {"privacy": claimed})
-        with pytest.raises(ProtocolError, match="privacy noise is not there"):
-            Policy(require_privacy=True).accept(claims, roster)
+@pytest.mark.parametrize("part", ["plain", "masking", "recovery", "sharing"])
+def test_noise_that_is_not_there_can_be_neither_claimed_nor_had(part):
+    keys = identities(4)
+    roster = roster_of(keys)
+    config = Config.propose(part, roster, ["p00", "p01"], Encoding())
+    claims = replace(config, privacy=b"noise of 3")
+
+    def made(config, **policy):
+        return SCHEMES[part].shield(config, "p00", keys["p00"], roster, Policy(**policy), ModelMemory())
+
+    made(config)
+    with pytest.raises(ProtocolError, match="it claims privacy noise, which this version does not have"):
+        made(claims)
+    for one in (config, claims):
+        with pytest.raises(ProtocolError, match=r"privacy noise is not there, .*\(require_privacy\)"):
+            made(one, require_privacy=True)
 
 
 def test_a_party_may_refuse_sums_without_protection():
