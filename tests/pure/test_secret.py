@@ -312,6 +312,8 @@ def test_forms_travel_as_bytes():
         Form((), "int64").encode() + b"x",
         Form((), "int64").encode().replace(b"int64", b"int65"),
         Form((), "int64").encode().replace(b"int64", b"<U999"),
+        Form((), "int64").encode().replace(b"int64", b",int8"),
+        Form((), "int64", bound=255).encode().replace(b"255", b"025"),
         b"",
     ):
         with pytest.raises(EncodingError):

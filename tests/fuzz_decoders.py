@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every decoder against bytes that nobody should send: it returns a record that has exactly these bytes, or it refuses.
+
+Valid messages are changed (bits, stretches, lengths, pieces of other messages) or made up. Run it by itself for as many
+inputs as you like; the suite runs a few thousand.
+
+    python tests/fuzz_decoders.py --inputs 1000000 --seed 1
+"""
+
+import argparse
+import json
+import random
+import struct
+import time
+import zlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fedray.errors import EncodingError, PlanError, ProtocolError
+from fedray.party.ledger import Entry, Journal
+from fedray.party.ledger_file import BrokenLedger, from_bytes, to_bytes
+from fedray.party.memory_file import _line, _memo
+from fedray.protocol.config import Config, Encoding
+from fedray.protocol.keys import Roster, generate_identity, public_bytes
+from fedray.protocol.messages import Confirm, Hello, Masked, dec, dec_list, enc, enc_list
+from fedray.protocol.recovery import propose
+from fedray.protocol.recovery.batch_messages import Ack, Dealt, Keys, Sharing
+from fedray.protocol.recovery.messages import (
+    Closed,
+    MaskedInput,
+    Quorum,
+    Survive,
+    Survivors,
+    Unmask,
+    fill_header,
+    masked_frame,
+    purpose_of,
+)
+from fedray.protocol.sharing.agreement import Agreement, Partial, Proof
+from fedray.protocol.sharing.agreement import Survive as NodeSurvive
+from fedray.protocol.sharing.form import Form
+from fedray.protocol.sharing.sealing import ShareHeader, header_of, seal, unseal
+
+HASH, SIGNATURE, SHARE = bytes(range(32)), bytes(range(64)), bytes(33)
+
+
+@dataclass(frozen=True)
+class Target:
+    """One decoder.
+
+    Attributes:
+        valid: Messages that it accepts.
+        decode: The decoder.
+        again: The bytes of what it returned; None where there is no encoder.
+        refusals: What it may raise.
+    """
+
+    valid: tuple[bytes, ...]
+    decode: Callable[[bytes], Any]
+    again: Callable[[Any], bytes] | None
+    refusals: tuple[type[Exception], ...] = (EncodingError,)
+
+
+def of(cls: Any, *records: Any, refusals: tuple[type[Exception], ...] = (EncodingError,)) -> Target:
+    """Returns the target of a record with `encode` and `decode`."""
+    encoded = tuple(bytes(record.encode()) for record in records)
+    return Target(encoded, cls.decode, lambda record: bytes(record.encode()), refusals)
+
+
+def masked() -> bytes:
+    frame, words = Masked.frame(HASH, HASH, 3, 1, HASH, 5, 64)
+    words[:] = np.arange(5)
+    return frame.tobytes()
+
+
+def masked_input() -> bytes:
+    frame, words = masked_frame(5, 64)
+    words[:] = np.arange(5)
+    fill_header(frame, (HASH, 3, 1, HASH, 5, 64, HASH, SIGNATURE))
+    return frame.tobytes()
+
+
+def ledger() -> bytes:
+    identity = generate_identity()
+    roster, journal = {"alice": public_bytes(identity)}, Journal("alice", identity)
+    for shape in (None, (3, 4)):
+        journal.append(Entry("bob", "masked", shape, "uint8", 12, "1:round", True))
+    return to_bytes({"alice": journal.page(roster)}, roster)
+
+
+def targets() -> dict[str, Target]:
+    """Returns every decoder of bytes that come from somewhere else."""
+    roster = Roster.of({name: public_bytes(generate_identity()) for name in ("alice", "bob", "Ärger", "dave")})
+    configs = [Config.propose("masking", roster, ["server"], Encoding()), propose(roster, ["server"], Encoding())]
+    configs.append(Config.propose("sharing", roster, ["bob", "dave"], Encoding(), owners=["alice", "bob"]))
+    survivors = Survivors(HASH, 3, HASH, (0, 1, 3), (HASH,) * 3)
+    agreement = Agreement(HASH, 3, HASH, (0, 1, 3))
+    proof = Proof(agreement, (SIGNATURE, SIGNATURE))
+    header = ShareHeader(HASH, 3, 1, 0, HASH, 5, 64, "seed")
+    words = ShareHeader(HASH, 3, 1, 0, HASH, 5, 64, "words")
+    shares = (seal(HASH, header, HASH).tobytes(), seal(HASH, words, np.arange(5, dtype="<u8")).tobytes())
+    forms = (Form((2, 3), "float32", 18, 0.5, 1 << 40), Form((), "bool", combine="xor", storage="x"))
+    schema = (int, str, bytes, 32)
+    lines = (_line(["members", "alice", "Ärger"]), _line(["model", HASH.hex(), 0]), _line(["begun", HASH.hex()]))
+    return {
+        "enc": Target((enc("t", 7, "é", b"x", HASH),), lambda b: dec("t", b, schema), lambda v: enc("t", *v)),
+        "list": Target(
+            (enc_list("l", ("a", "b", "é")),), lambda b: dec_list("l", b, str, 9), lambda v: enc_list("l", tuple(v))
+        ),
+        "encoding": of(Encoding, Encoding(), Encoding.of("gradients"), Encoding.of("weights", ring=32)),
+        "config": of(Config, *configs),
+        "roster": of(Roster, roster, refusals=(EncodingError, PlanError)),
+        "hello": of(Hello, Hello(HASH, 2, HASH, HASH, SIGNATURE)),
+        "confirm": of(Confirm, Confirm(HASH, 2, HASH, SIGNATURE)),
+        "masked": Target((masked(),), Masked.decode, None),
+        "masked input": Target((masked_input(),), MaskedInput.decode, None),
+        "purpose": Target((masked(), survivors.encode()), purpose_of, None),
+        "keys": of(Keys, Keys(HASH, 1, 2, (4, 5), (HASH, HASH), (HASH, HASH), SIGNATURE)),
+        "sharing": of(Sharing, Sharing(1, 0, 2, 3, (SHARE + SHARE,) * 2)),
+        "dealt": of(Dealt, Dealt(HASH, 1, 2, (b"", b"sealed", b"more"))),
+        "ack": of(Ack, Ack(HASH, 1, HASH, 2, SIGNATURE)),
+        "survivors": of(Survivors, survivors),
+        "survive": of(Survive, Survive(survivors.statement, 1, SIGNATURE)),
+        "quorum": of(Quorum, Quorum(survivors, (0, 1, 3), (SIGNATURE,) * 3)),
+        "unmask": of(Unmask, Unmask(HASH, 3, 1, (0, 1, 3), bytes((0, 1, 0)), (SHARE,) * 3)),
+        "closed": of(Closed, Closed(HASH, 3, 1, SIGNATURE)),
+        "share header": of(ShareHeader, header, words),
+        "share": Target(shares, header_of, None),
+        "sealed share": Target(shares, lambda b: unseal(HASH, b), None, (ProtocolError,)),
+        "node survive": of(NodeSurvive, NodeSurvive(agreement, 1, SIGNATURE)),
+        "proof": of(Proof, proof),
+        "partial": of(Partial, Partial(proof, 1, np.arange(5, dtype="<u8"))),
+        "form": of(Form, *forms),
+        "memory": Target(
+            tuple(line[:-1] for line in lines), lambda b: _memo(b, [("x",)]), None, (ValueError, IndexError)
+        ),
+        "ledger": Target((ledger(),), from_bytes, lambda found: to_bytes(*found), (BrokenLedger,)),
+    }
+
+
+def changed(draw: random.Random, valid: bytes, others: list[bytes]) -> bytes:
+    """Returns a message with one to four changes."""
+    data = bytearray(valid)
+    for _ in range(draw.choice((1, 1, 1, 2, 4))):
+        place = draw.randrange(len(data) + 1)
+        size = draw.choice((1, 1, 2, 4, 8, 32, len(data)))
+        how = draw.randrange(9)
+        if how == 0 and place < len(data):
+            data[place] ^= 1 << draw.randrange(8)
+        elif how == 1:
+            data[place : place + size] = draw.randbytes(size)
+        elif how == 2:
+            del data[place : place + size]
+        elif how == 3:
+            data[place:place] = draw.randbytes(size)
+        elif how == 4:
+            del data[place:]
+        elif how == 5:
+            data[place:place] = data[place : place + size]
+        elif how == 6:  # a length or a number at its limits
+            number = draw.choice((0, 1, 2, len(data), 1 << 31, (1 << 32) - 1, draw.randrange(1 << 32)))
+            data[place : place + 4] = struct.pack(">I", number % (1 << 32))
+        elif how == 7:
+            other = draw.choice(others)
+            start = draw.randrange(len(other) + 1)
+            data[place : place + size] = other[start : start + size]
+        elif len(data) >= 16:  # two stretches trade places
+            a, b = sorted(draw.sample(range(len(data)), 2))
+            data = data[:a] + data[b : b + size] + data[a:b] + data[b + size :]
+    return bytes(data)
+
+
+def mend(name: str, message: bytes) -> bytes:
+    """Returns a message whose checksum fits, where one would keep all changes from the decoder behind it."""
+    body = message.partition(b" ")[2]
+    return b"%08x %s" % (zlib.crc32(body), body) if name == "memory" else message
+
+
+def fuzz(name: str, target: Target, others: list[bytes], inputs: int, draw: random.Random) -> Counter[str]:
+    """Tries a decoder; returns how many inputs it accepted and refused.
+
+    Raises:
+        AssertionError: It accepted bytes that are not those of the record it returned.
+    """
+    found: Counter[str] = Counter()
+    for valid in target.valid:
+        target.decode(valid)
+    for turn in range(inputs):
+        valid = target.valid[turn % len(target.valid)]
+        message = draw.randbytes(draw.randrange(400)) if turn % 16 == 15 else changed(draw, valid, others)
+        message = mend(name, message) if draw.randrange(4) else message
+        try:
+            record = target.decode(message)
+        except target.refusals:
+            found["refused"] += 1
+            continue
+        except BaseException as error:
+            raise AssertionError(f"{name}: {type(error).__name__} for {message.hex()}") from error
+        found["accepted"] += 1
+        if target.again is not None and target.again(record) != message:
+            raise AssertionError(f"{name}: accepted other bytes than its record has: {message.hex()}")
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--inputs", type=int, default=1_000_000, help="over all decoders together")
+    parser.add_argument("--seed", type=int, default=None)
+    options = parser.parse_args()
+    seed = random.SystemRandom().randrange(1 << 32) if options.seed is None else options.seed
+    draw, every = random.Random(seed), targets()
+    others = [message for target in every.values() for message in target.valid]
+    began, total = time.perf_counter(), Counter[str]()
+    for name, target in every.items():
+        found = fuzz(name, target, others, -(-options.inputs // len(every)), draw)
+        total += found
+        print(json.dumps({"decoder": name} | found), flush=True)
+    seconds = time.perf_counter() - began
+    print(f"seed {seed}: {total.total():,} inputs to {len(every)} decoders in {seconds:.0f} s, {dict(total)}")
+
+
+if __name__ == "__main__":
+    main()
