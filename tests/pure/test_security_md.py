@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SECURITY.md held against what is there: every test that it names, every number that it states."""
+"""SECURITY.md and the tests' README held against what is there: every test that they name, every number stated."""
 
 import ast
 import importlib
@@ -16,7 +16,8 @@ from fedray.protocol.recovery.terms import propose
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "SECURITY.md").read_text()
-REFERENCES = sorted(set(re.findall(r"`(tests/[\w/]+\.py(?:::\w+)*)`", TEXT)))
+TABLES = (ROOT / "tests" / "README.md").read_text()
+REFERENCES = sorted(set(re.findall(r"`(tests/[\w/]+\.py(?:::\w+)*)`", TEXT + TABLES)))
 PROMISES = dict(re.findall(r"^### (.+?)\n(.*?)(?=^##)", TEXT, flags=re.MULTILINE | re.DOTALL))
 
 
@@ -87,6 +88,16 @@ def test_the_limits_are_those_of_the_code() -> None:
         else:
             value = getattr(importlib.import_module(module), name)
         assert int(stated) == (value[key] if key else value)
+
+
+def test_every_point_of_the_specification_has_its_tests() -> None:
+    """All rows of both tables name a test; every hostile case and every mistake of the specification has its row."""
+    for head, least in (("| section 12 | tests |", 22), ("| section 14 | the broken variant that is caught |", 11)):
+        found = TABLES.split(head)[1].split("\n\n")[0].strip().splitlines()[1:]
+        assert len(found) >= least
+        assert all(re.search(r"`tests/[\w/]+\.py::", row) for row in found)
+    points = re.findall(r"^\| (\d+) ", TABLES, flags=re.M)
+    assert set(map(int, points)) == {1, 2, 3, 4, 5, 6, 7, 8, 9, 11}
 
 
 def test_every_kind_of_egress_is_spoken_of() -> None:
