@@ -167,6 +167,25 @@ def test_initial_weights_do_not_depend_on_data(start, monkeypatch):
     assert np.array_equal(kept[0], kept[2])
 
 
+def test_a_builder_that_looks_at_data_would_be_seen(start, monkeypatch):
+    """What SECURITY.md asks you not to do: statistics of rows inside the builder leave with the first weights."""
+
+    def adapted(rows):
+        def builder():
+            model = softmax()()
+            model.set_weights([model.get_weights()[0], rows.mean(axis=0)[:3]])
+            return model
+
+        return builder
+
+    kept = initial_vectors(monkeypatch)
+    for x in (X, X + 1):
+        fed = world(start, rows=(20, 20, 20), x=x)
+        fed.model(adapted(x)).fit(fed.x, fed.y, batch_size=10, verbose=0)
+        sf.shutdown()
+    assert not np.array_equal(*kept)
+
+
 def test_only_what_the_builder_made_leaves_as_initial(start, monkeypatch, tmp_path):
     kept = initial_vectors(monkeypatch)
     fed = world(start, rows=(20, 20, 20))
