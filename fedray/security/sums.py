@@ -7,17 +7,18 @@ data.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
-from fedray.errors import PartyTimeout
+from fedray.errors import PartyLost, PartyTimeout
 from fedray.party.combiner import Combiner
 from fedray.party.compute import ComputeEnd
 from fedray.party.orders import Expect
 from fedray.protocol.config import Config
 from fedray.protocol.scheme import Manifest
 from fedray.runtime.session import Session
-from fedray.security.supervision import Outcome, Supervision
+from fedray.security.supervision import REMEDY, Outcome, Supervision
 from fedray.types import Key, PartyName, Ref, Round
 
 NamedStrategy: TypeAlias = tuple[str, dict[str, float]]
@@ -91,7 +92,8 @@ class SumSession:
         self._ask(members, "start", confirms, number, seconds=patience)
         self._ask(self.compute, "begin", number, proposed, names, self.compute, seconds=patience)
         begun = (number, proposed, names, hellos, confirms)
-        self.session.get([self.session.tell(self.server, self.combiner, "begin", *begun)], patience)
+        with self._server_named():
+            self.session.get([self.session.tell(self.server, self.combiner, "begin", *begun)], patience)
         self.config, self.members, self._next = config, self.parties, 0
 
     def busy(self) -> frozenset[PartyName]:
@@ -140,7 +142,8 @@ class SumSession:
         told = [self.session.tell(self.server, self.combiner, "expect", order)]
         spare = len(self.members)
         told += [self.session.tell(party, key, "expect", order, spare) for party, key in self.compute.items()]
-        self.session.get(told)
+        with self._server_named():
+            self.session.get(told)
         self._next += count + (spare if report is not None else 0)
         return first
 
@@ -162,7 +165,8 @@ class SumSession:
         server = (self.server, self.combiner)
         watch = Supervision(self.session, server, calls, on_round or (lambda _: None), self._timeout, self.compute)
         try:
-            outcome = watch.run()
+            with self._server_named():
+                outcome = watch.run()
         except BaseException:
             self.config = None
             away = {one.party for one in watch.missing} | watch.dead | watch.busy.keys()
@@ -172,3 +176,14 @@ class SumSession:
             self._busy |= watch.busy
         self.parties = tuple(party for party in self.parties if party in outcome.reports)
         return outcome
+
+    @contextmanager
+    def _server_named(self) -> Iterator[None]:
+        """Says of a lost party that it is the server, and what that means."""
+        try:
+            yield
+        except PartyLost as error:
+            if error.party != self.server:
+                raise
+            text = f"{str(error).rstrip('.')}. It is the server: without it nothing more is opened. {REMEDY}"
+            raise PartyLost(text, party=self.server) from error

@@ -79,13 +79,15 @@ class ValueSums:
         self.dropouts = ()
         try:
             nest, tensors = self._agreed(dict(zip(values, session.get(offers), strict=True)))
+            encoding = self._encoding(bound, round(most / unit) if weights is not None else 1)
+            complete = len(sums.parties) == len(self._aggregator.participants)
+            if sums.config is None or sums.config.encoding != encoding or not complete:
+                sums.open(self._aggregator.config(session, encoding))
+                log_unsaid(session, sums.config)
         except PartyLost as error:
+            if error.party not in values or error.party == sums.server:
+                raise
             raise PartyLost(f"{str(error).rstrip('.')}{GONE}", party=error.party) from error
-        encoding = self._encoding(bound, round(most / unit) if weights is not None else 1)
-        complete = len(sums.parties) == len(self._aggregator.participants)
-        if sums.config is None or sums.config.encoding != encoding or not complete:
-            sums.open(self._aggregator.config(session, encoding))
-            log_unsaid(session, sums.config)
         manifest = Manifest(tuple(tensors), weighted=weights is not None)
         number = sums.announce(manifest, 1, train=False)
         order = SumOrder(number, f"{session.id} {session.statement('sum')}", manifest)
