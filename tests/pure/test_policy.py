@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A party's policy as it is written down, and what several policies together demand of a proposal."""
 
+import re
+import tomllib
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from pure.masking_kit import identities, roster_of
@@ -26,6 +29,12 @@ def test_plain_settings_make_the_same_policy_again():
         assert policy.rounds["train"] == 1
     assert Policy.of({}) == Policy()
     assert Policy.of({"rings": [64], "fraction": [16, 40]}) == Policy(rings=(64,), fraction=(16, 40))
+
+
+def test_the_policy_in_the_readme_is_one():
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    (block,) = re.findall(r"^```toml\n(.*?)^```", text, flags=re.M | re.S)
+    assert Policy.of(tomllib.loads(block)) == Policy(n_min=4, two_party="never")
 
 
 WRONG = {
