@@ -81,7 +81,7 @@ class ModelHolder(Contributor):
             self._backend = make_backend(backend, builder, seed, int.from_bytes(noise[:8], "big"), threads)
         self._data: dict[str, Data] = {}
         self._class_weight: dict[str, dict[int, float]] = {}
-        self._global: Vector = np.empty(0, np.float32)
+        self._take_over(np.empty(0, np.float32))
         self._as_built = True
         self._local_metrics = local_metrics
 
@@ -196,13 +196,19 @@ class ModelHolder(Contributor):
         return Reply(Kind.METRICS if shown else Kind.AGGREGATE, Report(shown, finished, done, renew, fresh))
 
     def _adopt(self, values: Vector) -> None:
-        self._global = values
+        self._take_over(values)
         self._backend.set_weights(values)
 
+    def _take_over(self, values: Vector) -> None:
+        self._global, self._hash = values, b""
+
     def _model_hash(self) -> bytes:
-        model = hashlib.sha256(self._backend.fingerprint())
-        model.update(np.ascontiguousarray(self._global).data)
-        return model.digest()
+        """Returns SHA-256 over the model's description and the global vector; a vector is hashed once."""
+        if not self._hash:
+            model = hashlib.sha256(self._backend.fingerprint())
+            model.update(np.ascontiguousarray(self._global).data)
+            self._hash = model.digest()
+        return self._hash
 
     @contextmanager
     def _named(self) -> Iterator[None]:

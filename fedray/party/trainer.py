@@ -129,10 +129,10 @@ class Trainer(ModelHolder):
                 kept.append(answer)
         segment.done += 1
         if answer.verdict == "opened":
-            before = self._global
+            before = self._model_hash()
             self._take(answer)
             segment.sums = self._opened(answer, order) if report else None
-            segment.fresh = not np.array_equal(before, self._global)
+            segment.fresh = self._model_hash() != before
             if not segment.fresh:
                 segment.renew = "the round left the model as it was, and no session trains twice on one model"
         elif answer.verdict == "missed":
@@ -162,9 +162,9 @@ class Trainer(ModelHolder):
         self._as_built = False
         if self._strategy.local == "gradient":
             self._backend.apply_gradient(answer.values)
-            self._global = self._backend.weights()
+            self._take_over(self._backend.weights())
         else:
-            self._global = answer.values
+            self._take_over(answer.values)
 
     def _catch_up(self, segment: _Segment, answer: Answer) -> None:
         """Takes the others' model after rounds that were opened without this party, and goes on where they are."""

@@ -31,8 +31,6 @@ from fedray.ml.nn import FLModel
 from fedray.security.aggregation import PlainAggregator, SecureAggregator
 
 PEERS = 2
-FEW = 20
-"""Rounds of the short `fit` that is taken away from the long one."""
 
 
 class Server:
@@ -114,7 +112,8 @@ class Contender:
     def __init__(self, aggregator: Any, parties: list[sf.PYU], server: sf.PYU, words: int, rounds: int) -> None:
         self._model = FLModel(server, parties, lookup_model(words), aggregator, random_seed=1)
         self._parties, self._words, self._rounds = parties, words, rounds
-        self._short, self._long = self._arrays(FEW), self._arrays(FEW + rounds)
+        few = max(2, rounds // 20)
+        self._short, self._long = self._arrays(few), self._arrays(few + rounds)
         self._fit(self._short)
 
     def round(self) -> dict[str, float]:
