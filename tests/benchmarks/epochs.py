@@ -4,16 +4,21 @@
     python tests/benchmarks/epochs.py [--samples 60000] [--repeats 3] [--parties 2] [--json FILE] [--only NAME ...]
 
 CPU seconds are those of the parties and of the server together, so that a figure can be trusted on a noisy machine.
+Bytes are what left all processes for each other, by their ledgers, per round; memory is the peak of each process.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
+import os
 import platform
+import resource
 import statistics
 import time
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +29,8 @@ from tutorial import BATCH, conv_model, rows
 import fedray as sf
 from fedray.data.ndarray import load
 from fedray.ml.nn import FLModel
-from fedray.security.aggregation import PlainAggregator, SecureAggregator
+from fedray.party.egress import DRIVER
+from fedray.security.aggregation import PlainAggregator, SecureAggregator, SPUAggregator
 
 PARAMETERS = 34_826
 NAMES = ("alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi")
@@ -45,6 +51,16 @@ def stopwatch() -> tuple[Any, list[float]]:
     return LambdaCallback(on_epoch_begin=start, on_epoch_end=stop), seconds
 
 
+def peak_megabytes() -> float:
+    """Returns the most memory that this process ever held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def bytes_sent() -> int:
+    """Returns the bytes that parties and server have sent each other so far, as their ledgers say."""
+    return sum(total.nbytes for (_, to, _), total in sf.ledger().totals().items() if to != DRIVER)
+
+
 def cpu_seconds() -> float:
     """Returns this process's CPU time; runs inside a party."""
     return time.process_time()
@@ -56,6 +72,8 @@ class Contender:
     def __init__(self, aggregator: Any, devices: list[sf.PYU], server: sf.PYU, arrays: Any, frequency: int) -> None:
         self._model = FLModel(server, devices, conv_model, aggregator, random_seed=1)
         self._arrays, self._frequency = arrays, frequency
+        steps = math.ceil(max(arrays[0].partition_size().values()) / BATCH)
+        self._rounds = math.ceil(steps / frequency)
         self._processes = [*devices, server]
 
     def epoch(self, number: int) -> tuple[float, float]:
@@ -72,6 +90,12 @@ class Contender:
         )
         return seconds[0], self._cpu() - before
 
+    def bytes_a_round(self, number: int) -> float:
+        """Returns the bytes that one more epoch moves between parties and server, per round."""
+        before = bytes_sent()
+        self.epoch(number)
+        return (bytes_sent() - before) / self._rounds
+
     def _cpu(self) -> float:
         return sum(sf.reveal([device(cpu_seconds)() for device in self._processes]))
 
@@ -82,27 +106,33 @@ def contenders(devices: list[sf.PYU], server: sf.PYU, samples: int) -> dict[str,
     shares = {device: device(rows, num_returns=2)(part, parts, samples) for part, device in enumerate(devices)}
     arrays = tuple(load({device: share[place] for device, share in shares.items()}) for place in (0, 1))
     every = -(-(samples // parts) // BATCH)
+    spu = sf.SPU(sf.utils.testing.cluster_def([device.name for device in devices[:2]]))
     kinds = {
-        "plain, every batch": (PlainAggregator, 1),
-        "secure, every batch": (SecureAggregator, 1),
-        "secure, every 10 batches": (SecureAggregator, 10),
-        "secure, once an epoch": (SecureAggregator, every),
+        "plain, every batch": (PlainAggregator(server, devices), 1),
+        "secure, every batch": (SecureAggregator(server, devices), 1),
+        "SPU, every batch": (SPUAggregator(spu), 1),
+        "secure, every 10 batches": (SecureAggregator(server, devices), 10),
+        "secure, once an epoch": (SecureAggregator(server, devices), every),
     }
     return {
-        name: Contender(make(server, devices), devices, server, arrays, frequency)
-        for name, (make, frequency) in kinds.items()
+        name: Contender(aggregator, devices, server, arrays, frequency)
+        for name, (aggregator, frequency) in kinds.items()
     }
 
 
-def measure(parties: int, samples: int, repeats: int, only: list[str]) -> dict[str, dict[str, Any]]:
-    """Returns wall and CPU seconds of every repeat, by contender, after an epoch each that is not counted."""
+def measure(parties: int, samples: int, repeats: int, only: list[str]) -> dict[str, Any]:
+    """Returns wall and CPU seconds of every repeat by contender, after an epoch each that is not counted.
+
+    Beside them stand the bytes of one round, by contender, and the peak memory in MB, by process.
+    """
     floors = Floors(parties, samples, PARAMETERS)
     sf.init([*NAMES[:parties], "server"], address="local", seed=1, threads=1)
     devices, server = [sf.PYU(name) for name in NAMES[:parties]], sf.PYU("server")
     runs: dict[str, Any] = {
         kind: lambda number, kind=kind: floors.epoch(kind, number) for kind in ("free", "synchronous")
     }
-    runs |= {name: c.epoch for name, c in contenders(devices, server, samples).items() if not only or name in only}
+    chosen = {n: c for n, c in contenders(devices, server, samples).items() if not only or n in only}
+    runs |= {name: contender.epoch for name, contender in chosen.items()}
     found: dict[str, dict[str, Any]] = {name: {"wall": [], "cpu": []} for name in runs}
     for number in range(repeats + 1):
         for name, run in runs.items():
@@ -111,35 +141,47 @@ def measure(parties: int, samples: int, repeats: int, only: list[str]) -> dict[s
                 found[name]["wall"].append(wall)
                 found[name]["cpu"].append(cpu)
     floors.stop()
+    moved = {name: contender.bytes_a_round(repeats + 1) for name, contender in chosen.items()}
+    peaks = {device.name: sf.reveal(device(peak_megabytes)()) for device in (*devices, server)}
     sf.shutdown()
-    return found
+    return {"seconds": found, "bytes a round": moved, "peak MB": peaks | {"driver": peak_megabytes()}}
 
 
-def table(found: Mapping[str, Mapping[str, Any]], parties: int) -> str:
+def table(result: Mapping[str, Any], parties: int) -> str:
     """Returns the figures as Markdown, with ratios to both floors of the same run."""
+    found, moved = result["seconds"], result["bytes a round"]
     medians = {name: {k: statistics.median(v) for k, v in times.items()} for name, times in found.items()}
     free, synchronous = medians["free"], medians["synchronous"]
     lines = [
-        f"| {parties} parties | s an epoch | spread | of free | of synchronous | CPU s | CPU of synchronous |",
-        "|---|---|---|---|---|---|---|",
+        f"| {parties} parties | s an epoch | spread | of free | of synchronous | CPU s | of synchronous | kB a round |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, m in medians.items():
         spread = f"{min(found[name]['wall']):.2f} to {max(found[name]['wall']):.2f}"
         ratios = f"{m['wall'] / free['wall']:.3f} | {m['wall'] / synchronous['wall']:.3f}"
-        lines.append(
-            f"| {name} | {m['wall']:.2f} | {spread} | {ratios} | {m['cpu']:.1f} | {m['cpu'] / synchronous['cpu']:.3f} |"
-        )
-    return "\n".join(lines)
+        sent = f"{moved[name] / 1e3:.0f}" if name in moved else ""
+        cpu = f"{m['cpu']:.1f} | {m['cpu'] / synchronous['cpu']:.3f}"
+        lines.append(f"| {name} | {m['wall']:.2f} | {spread} | {ratios} | {cpu} | {sent} |")
+    peaks = ", ".join(f"{name} {megabytes:.0f}" for name, megabytes in result["peak MB"].items())
+    return "\n".join([*lines, "", f"peak memory, MB: {peaks}", ""])
 
 
 def machine() -> dict[str, Any]:
     """Returns what the figures were taken on."""
-    import os
-
     return {
+        "processor": next(
+            (
+                line.partition(":")[2].strip()
+                for line in Path("/proc/cpuinfo").read_text().splitlines()
+                if line.startswith("model name")
+            ),
+            platform.processor(),
+        ),
         "system": platform.platform(),
         "python": platform.python_version(),
         "cores": os.cpu_count(),
+        "ray": metadata.version("ray"),
+        "tensorflow": metadata.version("tensorflow"),
         "numpy": np.__version__,
     }
 
