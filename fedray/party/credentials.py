@@ -118,10 +118,10 @@ class Credentials(Guarded):
 
 
 def _folder(config: PartyConfig, environment: Mapping[str, str]) -> Path | None:
-    named = Path(config.keys).expanduser() if config.keys else None
+    named = Path(os.path.expanduser(config.keys)) if config.keys else None
     if not environment.get(VARIABLE):
         return named
-    kept = Path(environment[VARIABLE]).expanduser()
+    kept = Path(os.path.expanduser(environment[VARIABLE]))
     folder = kept if (kept / IDENTITY).exists() else kept / config.name
     if named is not None and named.resolve() != folder.resolve():
         raise PlanError(

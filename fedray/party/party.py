@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from fedray.errors import FedRayError, PlanError
+from fedray.errors import PlanError
 from fedray.party.context import Calls, PartyContext, Reply
 from fedray.party.credentials import Credentials
 from fedray.party.egress import DRIVER, POLICIES, Egress, EgressPolicy, Kind
@@ -88,10 +88,10 @@ class Party:
         self.name = config.name
         self._text = config.egress != "strict"
         self._calls = calls
-        self._refusal: FedRayError | None = None
+        self._refusal: Exception | None = None
         try:
             self._own = Credentials.of(config)
-        except FedRayError as error:
+        except Exception as error:  # whatever it is, the party must not go on with other keys
             self._refusal, self._own = error, Credentials.made_up()
         own = self._own
         self._journal = Journal(self.name, own.identity)
