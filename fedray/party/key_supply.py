@@ -49,7 +49,7 @@ class KeySupply:
         if self._ahead is not None and (number >= self._ready or not self._ahead.is_alive()):
             self._ahead.join()
             self._ahead = None
-        if self._refusal is None and number >= self._ready:
+        while self._refusal is None and number >= self._ready:  # round numbers may skip a whole batch
             self._prepare()
         if number >= self._ready:
             return self._refusal

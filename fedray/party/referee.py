@@ -188,8 +188,8 @@ class Referee:
     def _done(self) -> int:
         if self._expect is None:
             return 0
-        under_way = self._round is not None and not self._round.over
-        return min(self._next - self._expect.number - under_way, self._expect.count)
+        unfinished = self._round is not None and not (self._round.over and self._round.answers[-1].verdict != "aborted")
+        return min(self._next - self._expect.number - unfinished, self._expect.count)
 
     def _refusal(self, sender: PartyName, session: int) -> Answer | None:
         """Returns the answer to whoever has no part in the rounds that are under way."""

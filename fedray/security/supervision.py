@@ -216,10 +216,11 @@ class Supervision:
         told = self._progress.error
         own = [late for late in self._late.values() if not told or told not in str(late)]
         cause: FedRayError = own[0] if own else error
+        over = self._progress.done
         for party, lost in self._lost.items():
             return PartyLost(
-                f"{str(lost).rstrip('.')}. After {self._progress.done} rounds of the segment the others cannot go on: "
-                f"{cause}. {REMEDY}",
+                f"{str(lost).rstrip('.')}. After {over} round{'s' * (over != 1)} of the segment the others cannot go "
+                f"on: {cause}. {REMEDY}",
                 party=party,
             )
         return cause

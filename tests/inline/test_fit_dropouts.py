@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parties that drop out of training at any step: the weights are those of the same training by hand, without them.
+
+By hand, every round averages the parties that its sum holds, and a void round changes nothing.
+"""
+
+import os
+
+import numpy as np
+import pytest
+from inline.dropouts import ABANDONED, PATCHED, RECOVERED, at, ending, happening, lets_end, sleeping
+from inline.federated import RATE, gradient, softmax, weights_of, world
+
+import fedray as sf
+from fedray.errors import PartyLost
+from fedray.ml.nn.history import Dropout
+from fedray.ml.nn.plan import plan_fit
+from fedray.protocol.collector import RingCollector
+from fedray.protocol.recovery.collector import RecoveryCollector
+from fedray.security.aggregation import SecureAggregator
+
+ROWS, BATCH, EPOCHS, ROUNDS = 12, 4, 2, 3
+"""Rows of a party, rows of a batch, epochs, rounds of an epoch."""
+
+PATIENCE = 60.0
+LAST = "its process has ended"
+
+
+@pytest.fixture(autouse=True)
+def opened(monkeypatch):
+    """Puts back what the steps replace, and keeps whose inputs each opened training round sums, in order."""
+    for cls, name in PATCHED:
+        monkeypatch.setattr(cls, name, getattr(cls, name))
+    kept = []
+    for cls in (RingCollector, RecoveryCollector):
+
+        def watched(self, original=cls.open):
+            found = original(self)
+            if found.values.size:
+                kept.append(found.parties)
+            return found
+
+        monkeypatch.setattr(cls, "open", watched)
+    return kept
+
+
+def by_hand(weights, parts, members):
+    """Returns the weights after rounds over `members[k]`, a collection of names; an empty one is a void round."""
+    names = [name for name in ("alice", "bob", "carol", "dave", "erin") if name in parts]
+    plan = plan_fit(dict.fromkeys(names, ROWS), seed=3, batch_size=BATCH, epochs=EPOCHS)
+    center, rounds = [np.asarray(w, np.float64) for w in weights], iter(members)
+    for epoch in range(EPOCHS):
+        dealt = {name: plan.sampling.deal(name, ROWS, epoch) for name in names}
+        for step in range(ROUNDS):
+            locals_ = []
+            for name in next(rounds):
+                x, y = parts[name]
+                (batch,) = dealt[name][step]
+                grads = gradient(center, x[batch.rows], y[batch.rows])
+                locals_.append([w - RATE * g for w, g in zip(center, grads, strict=True)])
+            center = [np.mean(ws, axis=0) for ws in zip(*locals_, strict=True)] if locals_ else center
+    return center
+
+
+def federated(start, mode, count=4, timeout=PATIENCE, **settings):
+    fed = world(start, rows=(ROWS,) * count, **settings)
+    aggregator = SecureAggregator(fed.server, fed.devices, on_dropout=mode, round_timeout=timeout)
+    return fed, fed.model(softmax(), aggregator=aggregator)
+
+
+def fit(fed, model):
+    return model.fit(fed.x, fed.y, batch_size=BATCH, epochs=EPOCHS, verbose=0, random_seed=3)
+
+
+def matches(fed, model, first, members):
+    parts = dict(zip([device.name for device in fed.devices], fed.parts, strict=True))
+    for found, expected in zip(weights_of(model), by_hand(first, parts, members), strict=True):
+        np.testing.assert_allclose(found, expected, atol=5e-6)
+
+
+STEPS = {"before it trains": False} | RECOVERED
+MATRIX = [("abandon", step, there) for step, there in STEPS.items() if step not in RECOVERED or step in ABANDONED]
+MATRIX += [("recover", step, there) for step, there in STEPS.items()]
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(("mode", "step", "there"), MATRIX)
+def test_training_goes_on_without_a_party_that_ends_at_any_step(start, opened, mode, step, there):
+    fed, model = federated(start, mode)
+    first = model.global_model().get_weights()
+    lets_end(fed.devices[1], fed.server, step, number=1)
+    history = fit(fed, model)
+    everybody, rest = ("alice", "bob", "carol", "dave"), ("alice", "carol", "dave")
+    missed = 2 if there else 1  # the first round without it
+    members = [everybody] * missed + [rest] * (EPOCHS * ROUNDS - missed)
+    if mode == "abandon":
+        members[missed] = ()
+    matches(fed, model, first, members)
+    assert opened == [who for who in members if who]
+    rounds = 1 if mode == "abandon" else ROUNDS - missed  # the next epoch's session begins without it
+    assert history.dropouts == [Dropout(0, missed, "bob", LAST, mode == "abandon", rounds)]
+    assert history.epoch == [0, 1]
+    assert sorted(history.local_history) == list(rest)
+    with pytest.raises(PartyLost, match=r"'bob' has ended, and its rows are gone with it\. Save the model"):
+        fit(fed, model)
+    with pytest.raises(PartyLost, match="'bob' has ended, and its rows are gone"):
+        model.evaluate(fed.x, fed.y, verbose=0)
+    matches(fed, model, first, members)
+
+
+@pytest.mark.timeout(120)
+def test_the_party_whose_weights_began_may_end(start):
+    fed, model = federated(start, "recover", count=5)
+    first = model.global_model().get_weights()
+    lets_end(fed.devices[0], fed.server, "before its input leaves", number=2)
+    history = fit(fed, model)
+    everybody = ("alice", "bob", "carol", "dave", "erin")
+    members = [everybody] * 2 + [everybody[1:]] * (EPOCHS * ROUNDS - 2)
+    matches(fed, model, first, members)
+    assert [(one.party, one.round) for one in history.dropouts] == [("alice", 2)]
+
+
+@pytest.mark.timeout(120)
+def test_a_party_that_ends_where_the_next_keys_need_everybody(start, opened):
+    """Keys for two rounds at a time: the others go on in a new session, and no round is lost."""
+    fed, model = federated(start, "recover", policies={"carol": sf.Policy(batch=2)})
+    first = model.global_model().get_weights()
+    lets_end(fed.devices[1], fed.server, "before it masks", number=1)
+    history = fit(fed, model)
+    everybody, rest = ("alice", "bob", "carol", "dave"), ("alice", "carol", "dave")
+    members = [everybody] + [rest] * (EPOCHS * ROUNDS - 1)
+    matches(fed, model, first, members)
+    assert opened == members
+    assert [(one.party, one.round, one.abandoned) for one in history.dropouts] == [("bob", 1, False)]
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("mode", ["abandon", "recover"])
+def test_of_three_parties_none_may_end(start, opened, mode):
+    fed, model = federated(start, mode, count=3)
+    first = model.global_model().get_weights()
+    lets_end(fed.devices[1], fed.server, "before its input leaves", number=1)
+    with pytest.raises(
+        PartyLost, match=r"'bob' has ended.* After 1 round of the segment the others cannot go on: .*at least 3"
+    ) as caught:
+        fit(fed, model)
+    assert caught.value.party == "bob"
+    assert opened == [("alice", "bob", "carol")], "nothing was opened after that"
+    matches(fed, model, first, [*opened, *[()] * (EPOCHS * ROUNDS - 1)])
+
+
+@pytest.mark.timeout(120)
+def test_a_server_that_ends(start):
+    fed, model = federated(start, "recover")
+    at(fed.devices[1], happening("bob", "before it signs", 1, ending("server", sf.reveal(fed.server(os.getpid)()))))
+    with pytest.raises(PartyLost, match=r"'server' has ended\. It is the server: .*sf\.shutdown\(\) and sf\.init"):
+        fit(fed, model)
+    sf.shutdown()
+    fed, model = federated(start, "recover")
+    assert fit(fed, model).epoch == [0, 1]
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("mode", ["abandon", "recover"])
+def test_a_late_party_comes_back(start, tmp_path, mode):
+    """It misses rounds while it sleeps; once awake it takes part again, with the others' weights."""
+    fed, model = federated(start, mode, timeout=2)
+    gate = tmp_path / "open"
+    at(fed.devices[1], happening("bob", "before its input leaves", 1, sleeping(str(gate))))
+    history = fit(fed, model)
+    assert [(one.party, one.round, one.reason) for one in history.dropouts] == [("bob", 1, "no message within 2 s")]
+    assert history.dropouts[0].abandoned == (mode == "abandon")
+    gate.touch()
+    again = fit(fed, model)
+    assert again.dropouts == []
+    assert sorted(again.local_history) == ["alice", "bob", "carol", "dave"]
