@@ -170,6 +170,24 @@ class Handshake(Guarded):
         return confirm.reveal
 
 
+class Introduced(Guarded):
+    """Base of every end that sets its session up by a handshake; what `start` makes of the keys is its own."""
+
+    _handshake: Handshake
+
+    def hello(self) -> bytes:
+        """Returns this party's signed Hello."""
+        return self._handshake.hello()
+
+    def confirm(self, hellos: Sequence[bytes]) -> bytes:
+        """Checks everybody's Hello, in roster order, and returns the signed Confirm.
+
+        Raises:
+            ProtocolError: A Hello is wrong, or this party's own one already served.
+        """
+        return self._handshake.confirm(hellos)
+
+
 def introduce(shields: Sequence[Shield]) -> None:
     """Runs the whole set-up among shields in one process, given in roster order.
 

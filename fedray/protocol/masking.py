@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fedray.errors import ProtocolError
 from fedray.protocol.collector import RingCollector
 from fedray.protocol.config import Config
-from fedray.protocol.handshake import Handshake, SessionKeys
+from fedray.protocol.handshake import Handshake, Introduced, SessionKeys
 from fedray.protocol.keys import Roster, kdf
 from fedray.protocol.masks import Pad
 from fedray.protocol.memory import ModelMemory
@@ -26,7 +26,7 @@ from fedray.protocol.shield import RingShield
 from fedray.types import PartyName, Round
 
 
-class MaskingShield(RingShield):
+class MaskingShield(Introduced, RingShield):
     """The contributing party's end of part A."""
 
     def __init__(
@@ -58,18 +58,6 @@ class MaskingShield(RingShield):
         self._policy, self._memory = policy, memory
         self._roots: dict[int, bytes] = {}
         self._at: Round = 0
-
-    def hello(self) -> bytes:
-        """Returns this party's signed Hello."""
-        return self._handshake.hello()
-
-    def confirm(self, hellos: Sequence[bytes]) -> bytes:
-        """Checks everybody's Hello, in roster order, and returns the signed Confirm.
-
-        Raises:
-            ProtocolError: A Hello is wrong, or this party's own one already served.
-        """
-        return self._handshake.confirm(hellos)
 
     def start(self, confirms: Sequence[bytes]) -> None:
         """Checks everybody's Confirm, in roster order; the session begins in view 0, the whole roster.

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fedray.errors import ProtocolError
 from fedray.protocol.config import Config
 from fedray.protocol.fixed_point import Encoder
-from fedray.protocol.handshake import Handshake
+from fedray.protocol.handshake import Handshake, Introduced
 from fedray.protocol.keys import Guarded, Roster
 from fedray.protocol.memory import ModelMemory
 from fedray.protocol.policy import Policy
@@ -32,7 +32,7 @@ from fedray.protocol.scheme import Contribution, RoundContext, View
 from fedray.types import Message, PartyName, Round
 
 
-class RecoveryShield(Guarded):
+class RecoveryShield(Introduced):
     """The contributing party's end of part B.
 
     The session is set up by `hello`, `confirm`, `start`; a batch of rounds by `prepare`, then `absorb` for each message
@@ -83,18 +83,6 @@ class RecoveryShield(Guarded):
         """Shows the party and the round, nothing secret."""
         state = f"round {self._session.batches.next}" if self._session else "not started"
         return f"<RecoveryShield of {self._name}: {state}>"
-
-    def hello(self) -> bytes:
-        """Returns this party's signed Hello."""
-        return self._handshake.hello()
-
-    def confirm(self, hellos: Sequence[bytes]) -> bytes:
-        """Checks everybody's Hello, in roster order, and returns the signed Confirm.
-
-        Raises:
-            ProtocolError: A Hello is wrong, or this party's own one already served.
-        """
-        return self._handshake.confirm(hellos)
 
     def start(self, confirms: Sequence[bytes]) -> None:
         """Checks everybody's Confirm, in roster order; batches may be prepared from here on.

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from fedray.errors import EncodingError, ProtocolError
 from fedray.protocol.config import Config
-from fedray.protocol.handshake import Handshake
-from fedray.protocol.keys import Guarded, Roster
+from fedray.protocol.handshake import Handshake, Introduced
+from fedray.protocol.keys import Roster
 from fedray.protocol.memory import ModelMemory
 from fedray.protocol.messages import digest
 from fedray.protocol.policy import Policy
@@ -30,7 +30,7 @@ from fedray.protocol.sharing.terms import Terms
 from fedray.types import Key, Message, PartyName
 
 
-class Dealer(Guarded):
+class Dealer(Introduced):
     """One party's end of the channels: deals its own values, and receives others' where it is a compute party.
 
     Set-up is `hello`, `confirm`, `start`, as for a `Shield`.
@@ -63,14 +63,6 @@ class Dealer(Guarded):
         self._receiving: dict[int, bytes] = {}
         self._count = 0
         self._lock = threading.Lock()
-
-    def hello(self) -> bytes:
-        """Returns this party's signed Hello."""
-        return self._handshake.hello()
-
-    def confirm(self, hellos: Sequence[bytes]) -> bytes:
-        """Checks everybody's Hello, in roster order, and returns the signed Confirm."""
-        return self._handshake.confirm(hellos)
 
     def start(self, confirms: Sequence[bytes]) -> None:
         """Checks everybody's Confirm, in roster order; values may be dealt from here on."""

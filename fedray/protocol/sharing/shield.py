@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from fedray.errors import ProtocolError
 from fedray.protocol.config import Config
 from fedray.protocol.fixed_point import Encoder
-from fedray.protocol.handshake import Handshake
-from fedray.protocol.keys import Guarded, Roster
+from fedray.protocol.handshake import Handshake, Introduced
+from fedray.protocol.keys import Roster
 from fedray.protocol.masks import CHUNK_BYTES
 from fedray.protocol.memory import ModelMemory
 from fedray.protocol.policy import Policy
@@ -33,7 +33,7 @@ from fedray.protocol.sharing.terms import Terms, names_of
 from fedray.types import Message, PartyName, Round
 
 
-class SharingShield(Guarded):
+class SharingShield(Introduced):
     """The contributing party's end of part C.
 
     Attributes:
@@ -82,18 +82,6 @@ class SharingShield(Guarded):
         """Shows the party and the round, nothing secret."""
         state = f"round {self._next}" if self._channels is not None else "not started"
         return f"<SharingShield of {self._name}: {state}>"
-
-    def hello(self) -> bytes:
-        """Returns this party's signed Hello."""
-        return self._handshake.hello()
-
-    def confirm(self, hellos: Sequence[bytes]) -> bytes:
-        """Checks everybody's Hello, in roster order, and returns the signed Confirm.
-
-        Raises:
-            ProtocolError: A Hello is wrong, or this party's own one already served.
-        """
-        return self._handshake.confirm(hellos)
 
     def start(self, confirms: Sequence[bytes]) -> None:
         """Checks everybody's Confirm, in roster order; the session's rounds may begin.
