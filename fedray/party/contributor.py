@@ -18,7 +18,7 @@ from fedray.protocol.config import Config
 from fedray.protocol.scheme import BatchedShield, Contribution, RoundContext, Shield
 from fedray.protocol.schemes import SCHEMES
 from fedray.protocol.sharing import SharingShield
-from fedray.types import Key, PartyName
+from fedray.types import Key, PartyName, Ref
 
 
 def _nothing() -> None:
@@ -140,19 +140,24 @@ class Contributor:
         meanwhile: Callable[[], None],
     ) -> Answer:
         """Returns the server's last word on a round, after as many exchanges as the scheme has."""
-        with self._lock:
-            (message,) = shield.protect(context, contribution).values()
-        answer: Answer = self._send(call, ("sum", self._session, context.number, message), self._kind, meanwhile)
+        sent = self._contribute(shield, call, context, contribution)
+        meanwhile()
+        answer: Answer = self._context.get(sent, None)
         while answer.verdict == "next":
             with self._lock:
                 reply = shield.reply(answer.broadcast)
             answer = self._send(call, ("sum", self._session, context.number, reply), Kind.SHARE)
         return answer
 
-    def _send(self, call: str, message: tuple[Any, ...], kind: Kind, meanwhile: Callable[[], None] = _nothing) -> Any:
-        sent = self._context.send(call, self._server, self._combiner, message, kind)
-        meanwhile()
-        return self._context.get(sent, None)
+    def _contribute(self, shield: Shield, call: str, context: RoundContext, contribution: Contribution) -> Ref:
+        """Sends what hides the contribution; a large message is held by nobody here while the answer is awaited."""
+        with self._lock:
+            (message,) = shield.protect(context, contribution).values()
+        content = ("sum", self._session, context.number, message)
+        return self._context.send(call, self._server, self._combiner, content, self._kind)
+
+    def _send(self, call: str, message: tuple[Any, ...], kind: Kind) -> Any:
+        return self._context.get(self._context.send(call, self._server, self._combiner, message, kind), None)
 
     def _active(self) -> Shield:
         if self._shield is None:
