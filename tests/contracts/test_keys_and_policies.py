@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parties with keys and policies of their own, on every transport: what they refuse the driver and what they keep."""
+"""Parties with keys and policies of their own: what they refuse the driver, on every transport, and what they keep."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,28 +55,30 @@ def test_keys_on_disk_are_those_of_the_session_and_of_its_ledger(address: str, k
         assert total(names[:-1]) == len(names) - 1
         assert sf.ledger().verify() == []
         sf.shutdown()
+        assert f'["members","{NAMES[0]}"'.encode() in (keys / "alice" / "models.log").read_bytes()
 
 
 def test_a_driver_that_puts_its_own_key_in_place_of_a_party_s_is_refused(
     address: str, keys: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The attack that a roster is against: whoever hands keys round hands round its own."""
-    false, real = "ab" * 32, public_bytes(read_identity(keys / "bob"))
-    get = sessions.Session.get
+    false, real = bytes.fromhex("ab" * 32), public_bytes(read_identity(keys / "bob"))
+    call = sessions.Session.call
 
-    def substituting(session: sessions.Session, refs: list, timeout: float | None = None) -> list:
-        answers = get(session, refs, timeout)
-        return [bytes.fromhex(false) if answer == real else answer for answer in answers]
+    def substituting(session: sessions.Session, party: str, method: str, *args: object, label: str | None = None):
+        if method == "install_roster" and party != "bob":
+            args = (args[0] | {"bob": false},)
+        return call(session, party, method, *args, label=label)
 
-    monkeypatch.setattr(sessions.Session, "get", substituting)
-    with pytest.raises(PlanError) as caught:
+    monkeypatch.setattr(sessions.Session, "call", substituting)
+    with pytest.raises(PlanError, match=r"party '(alice|carol|charlie)'") as caught:
         sf.init(list(NAMES), address, keys=keys)
-    for part in ("the key of 'bob'", fingerprint(bytes.fromhex(false)), fingerprint(real), "party 'alice'"):
+    for part in ("the key of 'bob'", fingerprint(false), fingerprint(real), "fedray keys show"):
         assert part in str(caught.value)
     assert running() is None
 
 
-def test_the_driver_s_word_is_all_there_is_without_keys(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_driver_s_word_is_all_there_is_without_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     """The broken variant of the test above: a generated roster, in which a substituted key is not noticed by others."""
     seen: dict[str, bytes] = {}
     call = sessions.Session.call
@@ -88,7 +90,7 @@ def test_the_driver_s_word_is_all_there_is_without_keys(address: str, monkeypatc
         return call(session, party, method, *args, label=label)
 
     monkeypatch.setattr(sessions.Session, "call", substituting)
-    sf.init(list(NAMES), address)
+    sf.init(list(NAMES), "inline")
     assert running() is not None
     assert bytes(32) in seen.values()
 
@@ -116,15 +118,15 @@ def test_each_party_keeps_to_its_own_policy(address: str, keys: Path, where: str
     assert total(("alice", "carol", "charlie")) == 3, "without bob"
 
 
-def test_a_policy_of_the_folder_cannot_be_replaced_by_the_driver(address: str, keys: Path) -> None:
+def test_a_policy_of_the_folder_cannot_be_replaced_by_the_driver(keys: Path) -> None:
     state_policy(keys, "bob", "n_min = 4")
     with pytest.raises(PlanError, match=r"party 'bob': .*policy.toml states this party's policy"):
-        sf.init(list(NAMES), address, keys=keys, policies={"bob": sf.Policy(n_min=2, two_party="always")})
+        sf.init(list(NAMES), "inline", keys=keys, policies={"bob": sf.Policy(n_min=2, two_party="always")})
     assert running() is None
 
 
-def test_a_party_may_refuse_what_hides_too_little(address: str) -> None:
-    sf.init(list(NAMES), address, policies={"bob": sf.Policy(two_party="never", unprotected=False)})
+def test_a_party_may_refuse_what_hides_too_little() -> None:
+    sf.init(list(NAMES), "inline", policies={"bob": sf.Policy(two_party="never", unprotected=False)})
     with pytest.raises(ProtocolError, match=r"'bob'.* n_min"):
         total(("alice", "bob"))
     with pytest.raises(ProtocolError, match=r"party 'bob': .*no sum without protection"):
@@ -133,26 +135,18 @@ def test_a_party_may_refuse_what_hides_too_little(address: str) -> None:
     assert total(("alice", "carol"), PlainAggregator) == 2
 
 
-def test_compute_parties_and_vaults_keep_to_their_policies(address: str) -> None:
-    sf.init(list(NAMES), address, policies={"carol": sf.Policy(require_privacy=True)})
+def test_compute_parties_and_vaults_keep_to_their_policies() -> None:
+    sf.init(list(NAMES), "inline", policies={"carol": sf.Policy(require_privacy=True)})
     cluster = sf.utils.testing.cluster_def(["alice", "bob"])
     with pytest.raises(FedRayError, match=r"'carol'.* privacy noise"):
         sf.reveal(sf.PYU("alice")(np.ones)(2).to(sf.SPU(cluster)))
     sf.shutdown()
-    sf.init(list(NAMES[:3]), address, policies={"carol": sf.Policy(require_privacy=True)})
+    sf.init(list(NAMES[:3]), "inline", policies={"carol": sf.Policy(require_privacy=True)})
     from fedray.security.aggregation import SPUAggregator
 
     spu = sf.SPU(sf.utils.testing.cluster_def(["bob", "carol"]))
     with pytest.raises(ProtocolError, match=r"'carol'.* privacy noise"):
         SPUAggregator(spu).sum([sf.PYU(name)(np.ones)(2) for name in ("alice", "bob")])
-
-
-def test_what_was_summed_with_whom_outlasts_a_session(address: str, keys: Path) -> None:
-    for _ in range(2):
-        sf.init(list(NAMES), address, keys=keys)
-        assert total() == 3
-        sf.shutdown()
-        assert b"model" in (keys / "alice" / "models.log").read_bytes()
 
 
 def test_one_identity_takes_part_in_one_session_at_a_time(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
