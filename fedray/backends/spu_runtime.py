@@ -54,8 +54,8 @@ class SpuRuntime:
         if importlib.util.find_spec("spu") is None or importlib.util.find_spec("jax") is None:
             raise PlanError(
                 f"party {party!r} cannot run functions on shares: the package 'spu' is not installed there. Install "
-                "the extra with pip install 'fedray[spu]' (CPython 3.11 on Linux or macOS); sums, means and public "
-                "factors of shared values need no extra"
+                "the extra with pip install 'fedray[spu]' (CPython 3.11 on Linux or Apple silicon); sums, means and "
+                "public factors of shared values need no extra"
             )
 
     def run(self, program: Program, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Secret]:

@@ -224,12 +224,36 @@ def test_a_million_floats(two, alice, charlie):
     assert abs(sf.reveal(two.stack([x, y]).mean()) - np.mean(values)) < 1e-8
 
 
-def test_without_the_extra_the_call_names_it(two, alice):
-    if importlib.util.find_spec("spu"):
-        pytest.skip("the extra is installed here")
+def hide():
+    """Makes this process look as if the extra were not installed, whether or not it is."""
+    import sys
+
+    sys.modules["spu, hidden"] = sys.modules.pop("spu", None)
+    sys.modules["spu"] = None
+
+
+def show():
+    """Undoes `hide`."""
+    import sys
+
+    sys.modules.pop("spu", None)
+    if (found := sys.modules.pop("spu, hidden", None)) is not None:
+        sys.modules["spu"] = found
+
+
+@pytest.mark.parametrize("lacking", ["alice", "bob"])
+def test_without_the_extra_the_call_names_it(alice, lacking, address):
+    alone = address != "inline" and importlib.util.find_spec("spu")  # otherwise both lack it, and either may be named
+    named = lacking if alone else "(alice|bob)"
     spu = sf.SPU(cluster_def(["alice", "bob"], {"beaver_type": "TrustedFirstParty"}))
-    with pytest.raises(PlanError, match=r"pip install 'fedray\[spu\]'"):
-        spu(abs)(held(alice, [1.0]).to(spu))
+    x = held(alice, [1.0]).to(spu)
+    sf.wait(sf.PYU(lacking)(hide)())
+    try:
+        with pytest.raises(PlanError, match=rf"party '{named}'.*pip install 'fedray\[spu\]'"):
+            spu(abs)(x)
+        assert sf.reveal((x + 1).sum()) == 2.0  # which needs no extra
+    finally:
+        sf.wait(sf.PYU(lacking)(show)())
 
 
 def test_triples_are_chosen_explicitly(two, alice):

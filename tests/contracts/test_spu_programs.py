@@ -14,7 +14,7 @@ from fedray.utils.testing import cluster_def
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("spu") is None,
-    reason="needs the extra: pip install 'fedray[spu]' (a wheel for CPython 3.11 on Linux and macOS)",
+    reason="needs the extra: pip install 'fedray[spu]' (a wheel for CPython 3.11 on Linux and Apple silicon)",
 )
 
 DEALT = {"beaver_type": "TrustedFirstParty"}

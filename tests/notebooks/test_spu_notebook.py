@@ -13,7 +13,7 @@ NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "03_spu.ipynb"
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("spu") is None,
-    reason="needs the extra: pip install 'fedray[spu]' (a wheel for CPython 3.11 on Linux and macOS)",
+    reason="needs the extra: pip install 'fedray[spu]' (a wheel for CPython 3.11 on Linux and Apple silicon)",
 )
 
 

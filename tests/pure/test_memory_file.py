@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a party remembers of its models is there after a restart, a crash, a full disk; and is used by one at a time."""
 
-import multiprocessing
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -181,33 +182,39 @@ def test_a_line_written_in_part_ends_the_use_of_the_file(tmp_path: Path, monkeyp
     assert memos_of(path) == [Served(MODEL, THREE)]
 
 
-def hold(path: str, ready: "multiprocessing.connection.Connection") -> None:
+def hold(path: str) -> None:
     """Uses the file until told to crash."""
     file = MemoryFile(Path(path), "alice")
     used(file.memory, FOUR)
-    ready.send("holding")
-    ready.recv()
+    print("holding", flush=True)
+    sys.stdin.readline()
     os._exit(1)
 
 
 def test_one_process_at_a_time_and_a_crash_lets_go(tmp_path: Path) -> None:
     path = tmp_path / "models.log"
-    ours, theirs = multiprocessing.Pipe()
-    other = multiprocessing.get_context("spawn").Process(target=hold, args=(str(path), theirs))
-    other.start()
-    try:
-        assert ours.poll(60)
-        ours.recv()
-        with pytest.raises(PlanError, match=r"party 'alice': another process uses .*models.log; one identity"):
-            opened(path)
-        ours.send("crash")
-        file = MemoryFile(path, "alice", patience=60.0)
-        with pytest.raises(ProtocolError, match="already summed over"):
-            used(file.memory, THREE, session=b"s2")
-        file.close()
-    finally:
-        other.kill()
-        other.join()
+    source = f"from pure.test_memory_file import hold; hold({str(path)!r})"
+    paths = os.pathsep.join(entry for entry in sys.path if entry)
+    with subprocess.Popen(
+        [sys.executable, "-c", source],
+        env=os.environ | {"PYTHONPATH": paths},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        try:
+            assert other.stdout is not None
+            assert other.stdout.readline() == "holding\n"
+            with pytest.raises(PlanError, match=r"party 'alice': another process uses .*models.log; one identity"):
+                opened(path)
+            assert other.stdin is not None
+            print("crash", file=other.stdin, flush=True)
+            file = MemoryFile(path, "alice", patience=60.0)
+            with pytest.raises(ProtocolError, match="already summed over"):
+                used(file.memory, THREE, session=b"s2")
+            file.close()
+        finally:
+            other.kill()
 
 
 def test_the_file_is_its_owner_s(tmp_path: Path) -> None:
