@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 TOKEN = uuid.uuid4().hex * 2
+SOON = {"RAY_NUM_REDIS_GET_RETRIES": "2"}
+"""Lets Ray give up on a cluster that is not there after two seconds in place of twenty."""
 
 RUN = """
 import os, sys
@@ -168,7 +170,7 @@ sf.init(["alice"], "inline")
 print(sf.reveal(sf.PYU("alice")(abs)(-1)))
 """
     limit = "600" if address == "'auto'" else "20"  # Ray itself looks for a cluster then, and takes its time
-    code, out, err = program(source.replace("LIMIT", limit)).finish(240)
+    code, out, err = program(source.replace("LIMIT", limit), **SOON).finish(240)
     lines = out.splitlines()
     assert lines[0].startswith(f"no Ray cluster can be reached at address={address}"), (out, err)
     assert lines[0].endswith("start one with 'ray start --head', or use address='local'")
@@ -185,6 +187,6 @@ try:
 except sf.errors.PlanError as error:
     print(error)
 """
-    code, out, _ = program(source, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="0" * 64).finish()
+    code, out, _ = program(source, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="0" * 64, **SOON).finish()
     assert code == 0
     assert out.startswith(f"no Ray cluster can be reached at address='127.0.0.1:{port}'")

@@ -27,11 +27,12 @@ def holder(cluster, monkeypatch):
     ray.kill(actor)
 
 
-def test_a_party_that_finds_no_place_is_named_with_what_is_free(holder, cluster):
+def test_a_party_that_finds_no_place_is_named_with_what_is_free(holder, cluster, monkeypatch):
+    monkeypatch.setattr(transport, "_START_TRIES", 1)
     with pytest.raises(PlanError, match=r"party 'bob' found no place.*asks for 1 special, free now are .*CPU"):
         sf.init(["alice", "bob"], cluster, resources={"bob": {"special": 1}})
     ray.kill(holder)
-    transport._START_SECONDS = 60.0
+    monkeypatch.setattr(transport, "_START_SECONDS", 60.0)
     sf.init(["alice", "bob"], cluster, resources={"bob": {"special": 1}})
     assert sf.reveal(sf.PYU("bob")(abs)(-1)) == 1
     sf.shutdown()
