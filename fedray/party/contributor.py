@@ -153,11 +153,13 @@ class Contributor:
         """Sends what hides the contribution; a large message is held by nobody here while the answer is awaited."""
         with self._lock:
             (message,) = shield.protect(context, contribution).values()
-        content = ("sum", self._session, context.number, message)
-        return self._context.send(call, self._server, self._combiner, content, self._kind)
+        return self._dispatch(call, ("sum", self._session, context.number, message), self._kind)
 
     def _send(self, call: str, message: tuple[Any, ...], kind: Kind) -> Any:
-        return self._context.get(self._context.send(call, self._server, self._combiner, message, kind), None)
+        return self._context.get(self._dispatch(call, message, kind), None)
+
+    def _dispatch(self, call: str, message: tuple[Any, ...], kind: Kind) -> Ref:
+        return self._context.send(call, self._server, self._combiner, message, kind)
 
     def _active(self) -> Shield:
         if self._shield is None:

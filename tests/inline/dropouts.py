@@ -16,7 +16,7 @@ from fedray.protocol.recovery.collector import RecoveryCollector
 
 PATCHED = [
     (Contributor, "_answered"),
-    (Contributor, "_send"),
+    (Contributor, "_dispatch"),
     (Trainer, "_update"),
     (RingCollector, "add"),
     (RecoveryCollector, "add"),
@@ -64,20 +64,20 @@ def happening(party: str, step: str, number: int, act: Callable[[], None]) -> Ca
             ("set up", 1): "amid the keys",
         }
         counts = {"sum": 0, "set up": 0, "trained": 0, "came": 0}
-        answered, send, update = Contributor._answered, Contributor._send, Trainer._update
+        answered, dispatch, update = Contributor._answered, Contributor._dispatch, Trainer._update
 
         def watched_answered(self, shield, call, context, *rest):
             if (self._context.name, context.number, step) == (party, number, "before it masks"):
                 act()
             return answered(self, shield, call, context, *rest)
 
-        def watched_send(self, call, message, *rest):
+        def watched_dispatch(self, call, message, *rest):
             what = message[0]
             if self._context.name == party and (what == "set up" or (what == "sum" and message[2] == number)):
                 counts[what] += 1
                 if places.get((what, counts[what] - 1)) == step:
                     act()
-            return send(self, call, message, *rest)
+            return dispatch(self, call, message, *rest)
 
         def watched_update(self, batches):
             if (self._context.name, step) == (party, "before it trains"):
@@ -100,7 +100,8 @@ def happening(party: str, step: str, number: int, act: Callable[[], None]) -> Ca
         if step == "after its input came":
             RingCollector.add, RecoveryCollector.add = watched(RingCollector.add), watched(RecoveryCollector.add)
         else:
-            Contributor._answered, Contributor._send, Trainer._update = watched_answered, watched_send, watched_update
+            Contributor._answered, Contributor._dispatch = watched_answered, watched_dispatch
+            Trainer._update = watched_update
 
     return install
 
