@@ -3,13 +3,16 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 from pure.masking_kit import context_of, identities, manifest_of, plain_values, roster_of
 
+from fedray.errors import ProtocolError
 from fedray.party.contributor import Contributor
 from fedray.party.orders import Answer, Expect
 from fedray.party.referee import Referee
@@ -17,6 +20,7 @@ from fedray.protocol.config import Config, Encoding
 from fedray.protocol.memory import ModelMemory
 from fedray.protocol.policy import Policy
 from fedray.protocol.recovery import propose
+from fedray.protocol.scheme import Contribution, RoundContext
 
 MANIFEST = manifest_of(5, metrics=("loss",), weighted=False)
 REPORT = manifest_of(1, metrics=("loss",), weighted=False)
@@ -41,6 +45,7 @@ class World:
         self.memories = {name: ModelMemory() for name in self.names}
         self.gates: dict[tuple[str, int, int], Callable[[], None]] = {}
         self.inside, self.most_inside = 0, 0
+        self._awake, self._own = 0, threading.local()
         self._lock = threading.Lock()
         self._sent: dict[tuple[str, int], int] = {}
         self._pool = ThreadPoolExecutor(4 * parties + 4)
@@ -79,16 +84,38 @@ class World:
         if kind == "sum":
             with self._lock:
                 place = self._sent[name, number] = self._sent.get((name, number), -1) + 1
-            self.gates.pop((name, number, place), lambda: None)()
+            with self._asleep():
+                self.gates.pop((name, number, place), lambda: None)()
         with self._lock:
             self.inside += 1
             self.most_inside = max(self.most_inside, self.inside)
         try:
             take = self.referee.take if kind == "sum" else self.referee.set_up
-            return take(name, session, number, body)
+            with self._asleep():
+                return take(name, session, number, body)
         finally:
             with self._lock:
                 self.inside -= 1
+
+    @contextmanager
+    def _asleep(self) -> Iterator[None]:
+        """Says that this thread waits for others."""
+        ours = getattr(self._own, "exchange", False)  # keys are prepared on threads of their own
+        with self._lock:
+            self._awake -= ours
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._awake += ours
+
+    def _exchange(self, name: str, context: RoundContext, contribution: Contribution) -> Answer:
+        self._own.exchange = True
+        try:
+            return self.contributors[name].exchange("round", context, contribution)
+        finally:
+            with self._lock:
+                self._awake -= 1
 
     def expect(self, count: int = 1, first: int = 0, report: bool = False, absent: tuple = ()) -> None:
         order = Expect(first, count, MANIFEST, "sum", REPORT if report else None, absent)
@@ -98,7 +125,9 @@ class World:
         """Lets a party contribute `value(name)` to a round, on a thread of its own."""
         context = context_of(number, manifest, purpose="train" if manifest is MANIFEST else "evaluate")
         contribution = plain_values(np.full(manifest.size, self.value(name)), metrics=[1.0])
-        return self._pool.submit(self.contributors[name].exchange, "round", context, contribution)
+        with self._lock:
+            self._awake += 1
+        return self._pool.submit(self._exchange, name, context, contribution)
 
     def send_all(self, number: int, but: tuple = (), manifest=MANIFEST) -> dict[str, Future]:
         return {name: self.send(name, number, manifest) for name in self.names if name not in but}
@@ -125,12 +154,12 @@ class World:
         with self.referee._changed:
             self.referee._changed.notify_all()
 
-    def settle(self, seconds: float = 0.15) -> None:
-        """Waits until nobody has come or gone for a while."""
-        before = -1
-        while before != self.inside:
-            before = self.inside
-            time.sleep(seconds)
+    def settle(self) -> None:
+        """Waits until everybody waits for somebody, and has done so for a moment."""
+        quiet, before = 0, -1
+        while quiet < 3:
+            time.sleep(0.04)
+            quiet, before = quiet + 1 if self._awake == 0 and self.inside == before else 0, self.inside
 
     def stop(self) -> None:
         self.referee.abort("the test is over")
@@ -146,3 +175,21 @@ def answers(futures: dict[str, Future]) -> dict[str, Answer]:
 def sums(found: dict[str, Answer]) -> set[float]:
     """Returns the opened sums, which must be one and the same for all."""
     return {float(value) for answer in found.values() for value in answer.values}
+
+
+def verdicts(found: dict[str, Answer]) -> dict[str, str]:
+    """Returns what everybody was told came of the round."""
+    return {name: answer.verdict for name, answer in found.items()}
+
+
+def refused(future: Future, text: str) -> None:
+    """Checks that a message was answered with an error that says so."""
+    with pytest.raises(ProtocolError, match=text):
+        future.result(SOON)
+
+
+def hold(w: World, name: str, number: int, before: int) -> threading.Event:
+    """Keeps a party's message of a round back until the event is set."""
+    gate = threading.Event()
+    w.gates[name, number, before] = lambda: gate.wait(SOON)
+    return gate
