@@ -97,10 +97,10 @@ def measure(value: Value) -> Size:
 def _seen_from_outside(value: Value) -> tuple[tuple[int, ...] | None, str]:
     """Returns (shape, dtype) of a container's or record's largest array, else (None, name of the type)."""
     parts = value if isinstance(value, tuple | list) else _fields(value)
-    sizes = [measure(part) for part in parts if isinstance(part, np.ndarray | bytes)]
-    if not sizes:
+    arrays = [part for part in parts if isinstance(part, np.ndarray | bytes)]
+    if not arrays:
         return None, type(value).__name__
-    largest = max(sizes, key=lambda size: size.nbytes)
+    largest = measure(max(arrays, key=lambda part: len(part) if isinstance(part, bytes) else part.nbytes))
     return largest.shape, largest.dtype
 
 
