@@ -6,23 +6,16 @@ By hand, every round averages the parties that its sum holds, and a void round c
 
 import os
 
-import numpy as np
 import pytest
 from inline.dropouts import ABANDONED, PATCHED, RECOVERED, at, ending, happening, lets_end, sleeping
-from inline.federated import RATE, gradient, softmax, weights_of, world
+from inline.training_dropouts import EPOCHS, ROUNDS, federated, fit, matches
 
 import fedray as sf
 from fedray.errors import PartyLost
 from fedray.ml.nn.history import Dropout
-from fedray.ml.nn.plan import plan_fit
 from fedray.protocol.collector import RingCollector
 from fedray.protocol.recovery.collector import RecoveryCollector
-from fedray.security.aggregation import SecureAggregator
 
-ROWS, BATCH, EPOCHS, ROUNDS = 12, 4, 2, 3
-"""Rows of a party, rows of a batch, epochs, rounds of an epoch."""
-
-PATIENCE = 60.0
 LAST = "its process has ended"
 
 
@@ -42,40 +35,6 @@ def opened(monkeypatch):
 
         monkeypatch.setattr(cls, "open", watched)
     return kept
-
-
-def by_hand(weights, parts, members):
-    """Returns the weights after rounds over `members[k]`, a collection of names; an empty one is a void round."""
-    names = [name for name in ("alice", "bob", "carol", "dave", "erin") if name in parts]
-    plan = plan_fit(dict.fromkeys(names, ROWS), seed=3, batch_size=BATCH, epochs=EPOCHS)
-    center, rounds = [np.asarray(w, np.float64) for w in weights], iter(members)
-    for epoch in range(EPOCHS):
-        dealt = {name: plan.sampling.deal(name, ROWS, epoch) for name in names}
-        for step in range(ROUNDS):
-            locals_ = []
-            for name in next(rounds):
-                x, y = parts[name]
-                (batch,) = dealt[name][step]
-                grads = gradient(center, x[batch.rows], y[batch.rows])
-                locals_.append([w - RATE * g for w, g in zip(center, grads, strict=True)])
-            center = [np.mean(ws, axis=0) for ws in zip(*locals_, strict=True)] if locals_ else center
-    return center
-
-
-def federated(start, mode, count=4, timeout=PATIENCE, **settings):
-    fed = world(start, rows=(ROWS,) * count, **settings)
-    aggregator = SecureAggregator(fed.server, fed.devices, on_dropout=mode, round_timeout=timeout)
-    return fed, fed.model(softmax(), aggregator=aggregator)
-
-
-def fit(fed, model):
-    return model.fit(fed.x, fed.y, batch_size=BATCH, epochs=EPOCHS, verbose=0, random_seed=3)
-
-
-def matches(fed, model, first, members):
-    parts = dict(zip([device.name for device in fed.devices], fed.parts, strict=True))
-    for found, expected in zip(weights_of(model), by_hand(first, parts, members), strict=True):
-        np.testing.assert_allclose(found, expected, atol=5e-6)
 
 
 STEPS = {"before it trains": False} | RECOVERED
