@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import fedray as sf
-from fedray.errors import DataError, EgressDenied, EncodingError, PlanError
+from fedray.errors import DataError, EgressDenied, EncodingError, PlanError, ProtocolError
 from fedray.security.aggregation import PlainAggregator, SecureAggregator
 
 KINDS = [SecureAggregator, PlainAggregator]
@@ -31,6 +31,57 @@ def test_sums_of_nested_values(parties, kind):
     assert found["a"].tolist() == [[7, 7], [7, 7]]
     assert found["b"][0] == 7
     assert found["b"][1][0] == pytest.approx(3.5, abs=1e-9)
+
+
+@pytest.fixture(params=["plain", "abandon", "recover"])
+def scheme(request, start):
+    """Returns an aggregator of each kind over four parties, one of which may drop out, and the parties."""
+    start("inline", ("alice", "bob", "carol", "dave", "server"), seed=1)
+    devices, server = [sf.PYU(name) for name in ("alice", "bob", "carol", "dave")], sf.PYU("server")
+    if request.param == "plain":
+        return PlainAggregator(server, devices), devices
+    return SecureAggregator(server, devices, on_dropout=request.param), devices
+
+
+def test_every_dtype_comes_back(scheme):
+    """Floats in their own, integers as int64; nests and shapes, empty and scalar ones too."""
+    aggregator, devices = scheme
+
+    def value(k):
+        return {
+            "floats": [np.full(3, k / 4, kind) for kind in ("float16", "float32", "float64")],
+            "integers": tuple(np.array([[k], [1]], kind) for kind in ("int8", "uint16", "int32", "int64")),
+            "numbers": (k, -0.5 * k, np.float32(k)),
+            "empty": np.zeros((0, 2), np.float32),
+        }
+
+    found = aggregator.sum(held(devices, [value(k) for k in range(4)]))
+    assert [(array.dtype.name, array.tolist()) for array in found["floats"]] == [
+        (kind, [1.5] * 3) for kind in ("float16", "float32", "float64")
+    ]
+    assert isinstance(found["integers"], tuple)
+    assert [(array.dtype.name, array.tolist()) for array in found["integers"]] == [("int64", [[6], [4]])] * 4
+    assert (*found["numbers"],) == (6, -3.0, 6.0)
+    assert (found["empty"].shape, found["empty"].dtype) == ((0, 2), np.float32)
+    mean = aggregator.average(held(devices, [value(k) for k in range(4)]))
+    assert [array.dtype.name for array in mean["floats"]] == ["float16", "float32", "float64"]
+    assert mean["floats"][1].tolist() == [0.375] * 3
+    assert mean["integers"][0].dtype == np.float64
+    assert mean["integers"][0].tolist() == [[1.5], [1.0]]
+
+
+def test_weights_held_by_the_parties(scheme):
+    aggregator, devices = scheme
+    values = held(devices, [np.array([v, 1.0], np.float32) for v in (1, 2, 3, 6)])
+    weights = held(devices, [np.int64(2), 0.0, np.float32(0.5), np.array(1.5)])
+    found = aggregator.average(values, weights, largest_weight=2)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, [(2 + 1.5 + 9) / 4, 1.0], atol=1e-6)
+    with pytest.raises(DataError, match="party 'dave': its weight is not a number from 0 to 1"):
+        aggregator.average(values, held(devices, [1, 1, 1, 1.5]), largest_weight=1)
+    with pytest.raises(ProtocolError, match="weight"):
+        aggregator.average(values, held(devices, [0, 0, 0, 0]), largest_weight=1)
+    assert aggregator.sum(values).tolist() == [12.0, 4.0]
 
 
 @pytest.mark.parametrize("kind", KINDS)
