@@ -6,6 +6,7 @@ A sum is that of the parties that were there, or there is none; nobody waits for
 
 import os
 import threading
+import time
 
 import pytest
 from inline.dropouts import (
@@ -24,6 +25,9 @@ from inline.dropouts import (
 
 import fedray as sf
 from fedray.errors import PartyLost, ProtocolError
+from fedray.party.referee import Referee
+from fedray.protocol.masks import Pad
+from fedray.protocol.recovery import opening
 from fedray.security.aggregation import SecureAggregator
 
 NAMES = ("alice", "bob", "carol", "dave", "erin")
@@ -176,6 +180,38 @@ def test_a_late_party_where_rounds_are_abandoned(parties, tmp_path):
         aggregator.sum(amounts(devices))
     threading.Timer(0.2, gate.touch).start()
     assert aggregator.sum(amounts(devices)) == total(devices), "the next sum waits for the party and works"
+
+
+@pytest.mark.timeout(30)
+def test_pads_that_stay_in_the_sum_are_found(parties, monkeypatch):
+    """A broken server takes the survivors' own pads away, and not those that they share with a dropped party."""
+    devices, server = parties()
+    aggregator = SecureAggregator(server, devices, on_dropout="recover", round_timeout=PATIENCE)
+    assert aggregator.sum(amounts(devices)) == total(devices)
+
+    def own_pads(plus, minus):
+        return Pad([], minus[: len(devices) - 1])
+
+    monkeypatch.setattr(opening, "Pad", own_pads)
+    lets_end(devices[1], server, "before its input leaves", 1)
+    with pytest.raises(PartyLost, match=r"'bob' has ended.* cannot go on: "):
+        aggregator.sum(amounts(devices))
+
+
+@pytest.mark.timeout(30)
+def test_a_server_that_is_not_told_waits_out_the_deadline(parties, monkeypatch):
+    """A broken server does not hear of the dead: then the sums of the other tests here would come too late."""
+    devices, server = parties()
+
+    def ignored(self, party, reason):
+        pass
+
+    monkeypatch.setattr(Referee, "lost", ignored)
+    aggregator = SecureAggregator(server, devices, on_dropout="recover", round_timeout=2)
+    lets_end(devices[1], server, "before its input leaves")
+    began = time.monotonic()
+    assert aggregator.sum(amounts(devices)) == total(devices, but=devices[1])
+    assert time.monotonic() - began >= 2
 
 
 def test_by_default_sums_of_values_survive_a_dropout_where_the_policy_tolerates_one(parties):
