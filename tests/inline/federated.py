@@ -49,15 +49,18 @@ def world(start, rows=(30, 30), address="inline", x=X, y=Y, **settings) -> World
     return World(devices, sf.PYU("server"), parts, xs, ys)
 
 
-def softmax(optimizer="sgd", metrics=("accuracy",), rate=RATE, **compiled):
-    """One dense layer, 4 -> 3: a model whose gradient fits on a line of NumPy."""
+def softmax(optimizer="sgd", metrics=("accuracy",), rate=RATE, run_eagerly=True):
+    """One dense layer, 4 -> 3: a model whose gradient fits on a line of NumPy.
+
+    Eager by default: for the few batches of a test, tracing costs more than it saves.
+    """
 
     def builder():
         import keras
 
         model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="softmax")])
         made = keras.optimizers.get({"class_name": optimizer, "config": {"learning_rate": rate}})
-        model.compile(loss="categorical_crossentropy", optimizer=made, metrics=list(metrics), **compiled)
+        model.compile(loss="categorical_crossentropy", optimizer=made, metrics=list(metrics), run_eagerly=run_eagerly)
         return model
 
     return builder

@@ -84,9 +84,9 @@ def test_validation_may_be_weighted(fed):
 
 def test_initial_epoch_continues_the_count_and_the_order_of_rows(fed, capsys):
     whole, resumed = fed.model(), fed.model()
-    whole.fit(fed.x, fed.y, epochs=3, batch_size=8, verbose=0, random_seed=5)
-    resumed.fit(fed.x, fed.y, epochs=1, batch_size=8, verbose=0, random_seed=5)
-    history = resumed.fit(fed.x, fed.y, epochs=3, initial_epoch=1, batch_size=8, verbose=2, random_seed=5)
+    whole.fit(fed.x, fed.y, epochs=3, batch_size=15, verbose=0, random_seed=5)
+    resumed.fit(fed.x, fed.y, epochs=1, batch_size=15, verbose=0, random_seed=5)
+    history = resumed.fit(fed.x, fed.y, epochs=3, initial_epoch=1, batch_size=15, verbose=2, random_seed=5)
     assert history.epoch == [1, 2]
     assert [line[:10] for line in shown(capsys)] == ["epoch: 2/3", "epoch: 3/3"]
     assert as_bytes(resumed) == as_bytes(whole)
@@ -95,11 +95,11 @@ def test_initial_epoch_continues_the_count_and_the_order_of_rows(fed, capsys):
 def test_rows_are_shuffled_unless_told_otherwise(fed):
     shuffled, again, straight = fed.model(), fed.model(), fed.model()
     first = weights_of(straight)
-    shuffled.fit(fed.x, fed.y, batch_size=8, verbose=0)
-    again.fit(fed.x, fed.y, batch_size=8, verbose=0, shuffle=True)
-    straight.fit(fed.x, fed.y, batch_size=8, verbose=0, shuffle=False)
+    shuffled.fit(fed.x, fed.y, batch_size=15, verbose=0)
+    again.fit(fed.x, fed.y, batch_size=15, verbose=0, shuffle=True)
+    straight.fit(fed.x, fed.y, batch_size=15, verbose=0, shuffle=False)
     assert as_bytes(shuffled) == as_bytes(again) != as_bytes(straight)
-    hand = by_hand(first, fed.parts, batch_size=8, shuffle=False)
+    hand = by_hand(first, fed.parts, batch_size=15, shuffle=False)
     np.testing.assert_allclose(weights_of(straight)[0], hand[0], atol=2e-6)
 
 
@@ -115,7 +115,7 @@ def test_a_seed_decides_the_order_of_rows_and_zero_is_a_seed(fed):
     finals = {}
     for name, seed in (("zero", 0), ("zero again", 0), ("one", 1)):
         model = fed.model(random_seed=3)
-        model.fit(fed.x, fed.y, batch_size=8, verbose=0, random_seed=seed)
+        model.fit(fed.x, fed.y, batch_size=15, verbose=0, random_seed=seed)
         finals[name] = as_bytes(model)
     assert finals["zero"] == finals["zero again"] != finals["one"]
 
@@ -138,8 +138,8 @@ def test_class_weights_are_sample_weights(fed):
     table = {0: 5.0, 2: 0.5}
     weight = np.array([table.get(int(c), 1.0) for c in CLASS])
     by_class, by_row = fed.model(), fed.model()
-    by_class.fit(fed.x, fed.y, class_weight=table, batch_size=8, verbose=0)
-    by_row.fit(fed.x, fed.y, sample_weight=fed.spread(weight), batch_size=8, verbose=0)
+    by_class.fit(fed.x, fed.y, class_weight=table, batch_size=15, verbose=0)
+    by_row.fit(fed.x, fed.y, sample_weight=fed.spread(weight), batch_size=15, verbose=0)
     assert as_bytes(by_class) == as_bytes(by_row)
 
 

@@ -25,7 +25,9 @@ def test_each_strategy_is_the_textbooks_and_masks_change_no_bit(start, strategy,
     finals = []
     for aggregator in (SecureAggregator, PlainAggregator):
         summing = aggregator(fed.server, fed.devices)
-        model = fed.model(aggregator=summing, strategy=strategy, strategy_parameters=parameters)
+        model = fed.model(
+            softmax(run_eagerly=False), aggregator=summing, strategy=strategy, strategy_parameters=parameters
+        )
         first = weights_of(model)
         model.fit(fed.x, fed.y, epochs=2, batch_size=8, aggregate_freq=2, verbose=0)
         hand = by_hand(first, fed.parts, strategy=strategy, **parameters, epochs=2, batch_size=8, aggregate_freq=2)

@@ -23,14 +23,30 @@ def shares(*names, **settings):
     return SPUAggregator(sf.SPU(cluster_def(names)), **settings)
 
 
-def trained(start, make, rows=(24, 20, 16), builder=None, strategy="fed_avg_w", **arguments):
+def trained(start, make, rows=(24, 20, 16), strategy="fed_avg_w"):
     fed = world(start, rows)
-    model = fed.model(builder, aggregator=make(fed), strategy=strategy)
-    arguments = {"epochs": 2, "batch_size": 4, "verbose": 0, "validation_data": (fed.x, fed.y)} | arguments
-    history = model.fit(fed.x, fed.y, **arguments)
+    model = fed.model(aggregator=make(fed), strategy=strategy)
+    history = model.fit(fed.x, fed.y, epochs=2, batch_size=8, verbose=0, validation_data=(fed.x, fed.y))
     weights = as_bytes(model)
     sf.shutdown()
     return weights, history.global_history
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """Returns what the same training without protection comes to; each case is trained once for all tests."""
+    known = {}
+
+    def look_up(start, rows=(24, 20, 16), strategy="fed_avg_w"):
+        if (rows, strategy) not in known:
+            known[rows, strategy] = trained(start, unprotected, rows, strategy)
+        return known[rows, strategy]
+
+    return look_up
+
+
+def unprotected(fed):
+    return PlainAggregator(fed.server, fed.devices)
 
 
 @pytest.mark.parametrize(
@@ -42,20 +58,18 @@ def trained(start, make, rows=(24, 20, 16), builder=None, strategy="fed_avg_w", 
         ((24, 20, 16), ("alice", "bob", "carol")),
     ],
 )
-def test_weights_equal_those_of_the_plain_average_bit_by_bit(start, rows, compute):
-    plain = trained(start, lambda fed: PlainAggregator(fed.server, fed.devices), rows)
-    assert trained(start, lambda fed: shares(*compute), rows) == plain
+def test_weights_equal_those_of_the_plain_average_bit_by_bit(start, plain, rows, compute):
+    assert trained(start, lambda fed: shares(*compute), rows) == plain(start, rows)
 
 
 @pytest.mark.parametrize("strategy", ["fed_avg_g", "fed_avg_u", "fed_prox"])
-def test_every_strategy(start, strategy):
-    masked = trained(start, lambda fed: SecureAggregator(fed.server, fed.devices), strategy=strategy)
-    assert trained(start, lambda fed: shares("alice", "carol"), strategy=strategy) == masked
+def test_every_strategy(start, plain, strategy):
+    assert trained(start, lambda fed: shares("alice", "carol"), strategy=strategy) == plain(start, strategy=strategy)
 
 
-def test_shares_written_out(start):
-    masked = trained(start, lambda fed: SecureAggregator(fed.server, fed.devices))
-    assert trained(start, lambda fed: shares("alice", "server", compress=False)) == masked
+def test_masks_and_shares_written_out_make_the_same_weights(start, plain):
+    assert trained(start, lambda fed: SecureAggregator(fed.server, fed.devices)) == plain(start)
+    assert trained(start, lambda fed: shares("alice", "server", compress=False)) == plain(start)
 
 
 def test_training_as_by_hand(start):
