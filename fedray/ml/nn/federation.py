@@ -18,6 +18,7 @@ from fedray.backends.backend import ModelFacts
 from fedray.device import PYU, PYUObject
 from fedray.device.pyu import issue, parcel
 from fedray.errors import PartyLost, PlanError, ProtocolError
+from fedray.ml.nn.membership import Membership
 from fedray.ml.nn.source import Source
 from fedray.party.holder import Report, evaluate_manifest
 from fedray.party.orders import EvaluateOrder, Missing, TrainOrder
@@ -28,7 +29,7 @@ from fedray.runtime.session import Session
 from fedray.security.aggregation import Aggregator, RoundShape
 from fedray.security.notices import notices_of, unsaid
 from fedray.security.sums import SumSession
-from fedray.security.supervision import REMEDY, Outcome
+from fedray.security.supervision import Outcome
 from fedray.strategies import Strategy
 from fedray.types import Key, PartyName, Ref
 
@@ -86,8 +87,7 @@ class Federation:
         self._sums.add(self._trainers)
         for party, key in [*self._trainers.items(), *self._sums.compute.items(), (server, self._sums.combiner)]:
             weakref.finalize(self, session.release, party, key)
-        self._leads = [device.name for device in self._devices]
-        self._dead: frozenset[PartyName] = frozenset()
+        self._members = Membership(list(self._trainers), [device.name for device in self._devices], self._sums)
         self._terms: tuple[int, RoundShape | None] = (1, None)
         self._in_step = self._behind = False
         self._fresh = True
@@ -144,9 +144,9 @@ class Federation:
                 self._open()
                 return
             except PartyLost as error:
-                if error.party not in self._left or error.party == self._aggregator.server.name:
+                if error.party not in self._members.left or error.party == self._aggregator.server.name:
                     raise
-                self._dead |= {error.party}
+                self._members.lose([error.party])
                 self._sums.config = None
 
     @property
@@ -251,17 +251,17 @@ class Federation:
 
     def _run(self, method: str, order: Any, on_round: Callable[[int], None] | None = None) -> Outcome:
         outcome = self._sums.run(method, order, on_round)
-        self._leads = list(outcome.reports)
-        self._dead |= outcome.dead
+        self._members.lead(outcome.reports)
+        self._members.lose(outcome.dead)
         return outcome
 
     def _open(self) -> None:
         """Opens a session where one is needed, or where other parties may take part than in the present one."""
-        config, there = self._sums.config, self._there()
+        config, there = self._sums.config, self._members.there()
         agreed = config is not None and self._agrees(config)
         others = self._fresh and set(there) != set(self._sums.members)
         if not agreed or others or self._behind:
-            members = there if self._fresh else self._as_before(there)
+            members = there if self._fresh else self._members.as_before(there)
             self._sums.open(self._config(members), members)
             self._behind = self._in_step = False
             self._evaluated = 0
@@ -280,52 +280,17 @@ class Federation:
         encoding = Encoding(overflow="refuse", weight_bound=largest_weight)
         return self._aggregator.config(self._session, encoding, members, shape)
 
-    @property
-    def _left(self) -> list[PartyName]:
-        """Everybody whose process is there, in roster order."""
-        return [party.name for party in self._aggregator.participants if party.name not in self._dead]
-
-    def _there(self) -> list[PartyName]:
-        """Returns everybody who is there and free, in roster order; waits for others where that is not enough.
-
-        Raises:
-            PartyLost: Too few parties are left.
-            PartyTimeout: Too few are free.
-        """
-        least = min(len(self._aggregator.participants), 3)
-        if len(self._left) < least:
-            gone = sorted(self._dead)
-            raise PartyLost(
-                f"{', '.join(map(repr, gone))} lost: a sum of the {len(self._left)} that are left would show each of "
-                f"them the other's contribution. {REMEDY}",
-                party=gone[0],
-            )
-        busy = self._sums.busy()
-        if len(self._left) - len(busy) < least:
-            self._sums.await_busy()
-            busy = self._sums.busy()
-        return [party for party in self._left if party not in busy]
-
-    def _as_before(self, there: Sequence[PartyName]) -> Sequence[PartyName]:
-        """Returns those who took part last, where they are enough: on one model parties allow no other sum."""
-        before = [party for party in self._sums.parties if party in there]
-        return before if len(before) >= min(len(self._aggregator.participants), 3) else there
-
     def _first(self, method: str, *args: Any) -> Any:
-        """Asks a party that holds the current model; there may be several, and one is enough.
+        """Asks a party that holds the current model.
 
         Raises:
             PartyLost: None is left.
         """
-        while True:
-            party, *others = self._leads
-            try:
-                return self._session.get([self._session.ask(party, self._trainers[party], method, *args)])[0]
-            except PartyLost as error:
-                if error.party != party or not others:
-                    raise
-                self._dead |= {party}
-                self._leads = others
+
+        def ask(party: PartyName) -> Any:
+            return self._session.get([self._session.ask(party, self._trainers[party], method, *args)])[0]
+
+        return self._members.first(ask)
 
     def _ask(self, device: PYU, method: str, *args: Any) -> Ref:
         return self._session.ask(device.name, self._trainers[device.name], method, *args)
