@@ -121,15 +121,28 @@ def test_a_server_that_ends(start):
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("mode", ["abandon", "recover"])
-def test_a_late_party_comes_back(start, tmp_path, mode):
-    """It misses rounds while it sleeps; once awake it takes part again, with the others' weights."""
+def test_a_late_party_comes_back(start, opened, tmp_path, mode):
+    """It misses rounds while it sleeps; in the next epoch it takes part again, with the others' weights."""
+    import keras
+
     fed, model = federated(start, mode, timeout=2)
+    first = model.global_model().get_weights()
     gate = tmp_path / "open"
     at(fed.devices[1], happening("bob", "before its input leaves", 1, sleeping(str(gate))))
-    history = fit(fed, model)
+
+    def wake(epoch, _logs):
+        if epoch == 1:
+            gate.touch()
+            model._federation._sums.await_busy()
+
+    waking = keras.callbacks.LambdaCallback(on_epoch_begin=wake)
+    history = fit(fed, model, callbacks=[waking])
+    everybody, rest = ("alice", "bob", "carol", "dave"), ("alice", "carol", "dave")
+    missed = [(), rest] if mode == "abandon" else [rest, rest]
+    members = [everybody, *missed, *[everybody] * ROUNDS]
+    matches(fed, model, first, members)
+    assert opened == [who for who in members if who]
     assert [(one.party, one.round, one.reason) for one in history.dropouts] == [("bob", 1, "no message within 2 s")]
     assert history.dropouts[0].abandoned == (mode == "abandon")
-    gate.touch()
-    again = fit(fed, model)
-    assert again.dropouts == []
-    assert sorted(again.local_history) == ["alice", "bob", "carol", "dave"]
+    assert history.dropouts[0].rounds == (1 if mode == "abandon" else 2)
+    assert len(history.local_history["bob"]["loss"]) == 1

@@ -38,8 +38,8 @@ def federated(start, mode, count=4, timeout=PATIENCE, **settings):
     return fed, fed.model(softmax(), aggregator=aggregator)
 
 
-def fit(fed, model, verbose=0):
-    return model.fit(fed.x, fed.y, batch_size=BATCH, epochs=EPOCHS, verbose=verbose, random_seed=3)
+def fit(fed, model, verbose=0, **more):
+    return model.fit(fed.x, fed.y, batch_size=BATCH, epochs=EPOCHS, verbose=verbose, random_seed=3, **more)
 
 
 def matches(fed, model, first, members):

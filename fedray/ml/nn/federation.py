@@ -256,10 +256,10 @@ class Federation:
         return outcome
 
     def _open(self) -> None:
-        """Opens a session where one is needed, or where other parties may take part than in the present one."""
+        """Opens a session where one is needed, or where others may take part than do: a party is lost, or is back."""
         config, there = self._sums.config, self._members.there()
         agreed = config is not None and self._agrees(config)
-        others = self._fresh and set(there) != set(self._sums.members)
+        others = self._fresh and not set(there) == set(self._sums.members) == set(self._sums.parties)
         if not agreed or others or self._behind:
             members = there if self._fresh else self._members.as_before(there)
             self._sums.open(self._config(members), members)
