@@ -180,8 +180,8 @@ def test_extremes_leave_as_aggregates_in_strict_mode_too() -> None:
     assert spread().max() == WHOLE.max()
     for party in ("alice", "bob"):
         (page,) = current().get([current().call(party, "ledger")])
-        assert [entry.kind for entry in page.entries] == ["hello", "shape", "aggregate", "ledger"]
-        assert page.entries[2].to == "driver"
+        assert [entry.kind for entry in page.entries] == ["hello", "hello", "shape", "aggregate", "ledger"]
+        assert page.entries[3].to == "driver"
 
 
 def test_the_default_aggregator_is_handed_down(monkeypatch: pytest.MonkeyPatch) -> None:
