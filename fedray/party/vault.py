@@ -178,6 +178,7 @@ class Vault:
         """Returns a value from the shares that all compute parties give."""
         parts = [Shared(_part(ticket, node), node) for node in self._nodes]
         try:
+            self._await_all(parts)
             return combine(self._layout, [self._secret(part) for part in parts])
         finally:
             self._context.drop([part.key for part in parts])
@@ -217,6 +218,19 @@ class Vault:
         if not isinstance(found, Secret):
             raise PlanError(f"party {self._context.name!r} holds no shares under {one.key!r}")
         return found
+
+    def _await_all(self, parts: Sequence[Shared]) -> None:
+        """Waits for parts of several parties, and finds out which of them ends, whichever the others wait for."""
+        waiting = list(parts)
+        while waiting:
+            there = [one for one in waiting if self._context.arrives(one.key, 0.0)]
+            for one in there:
+                self._secret(one)
+            waiting = [one for one in waiting if one not in there]
+            if waiting and not self._context.arrives(waiting[0].key, PING_SECONDS):
+                for one in waiting:
+                    if one.owner not in (None, self._context.name):
+                        self._context.get(self._ping(one.owner), None)
 
     def _ping(self, party: PartyName) -> Any:
         return self._context.send("there?", party, self._vaults[party], ("there?",), Kind.SHAPE)

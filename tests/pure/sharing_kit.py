@@ -4,7 +4,7 @@
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from pure.masking_kit import identities, roster_of
+from pure.masking_kit import context_of, identities, manifest_of, plain_values, roster_of
 
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.handshake import introduce
@@ -106,3 +106,20 @@ def with_policy(policy, **changes):
 
 def words_of(message_share):
     return np.frombuffer(message_share, "<u8")
+
+
+MANIFEST = manifest_of(4, weighted=False)
+ONES = plain_values(np.ones(4))
+
+
+def ready(owners=4, nodes=3, apart=0, number=0, **terms):
+    """A session in which everybody has sent its shares of round `number`."""
+    kit = session(owners, nodes, apart, **terms)
+    kit.expect(MANIFEST)
+    for name in kit.owners:
+        kit.send(name, context_of(number, MANIFEST), ONES)
+    return kit
+
+
+def message_of(kit, owner, node, number=0, settings=b""):
+    return kit.shields[owner].protect(context_of(number, MANIFEST, settings=settings), ONES)[node]

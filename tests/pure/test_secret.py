@@ -180,7 +180,7 @@ def test_limits_of_fixed_point(layout):
     assert combine(layout, shared(layout, np.array([whole, -whole]))).tolist() == [whole, -whole]
     with pytest.raises(EncodingError, match="beyond the bound"):
         encode(layout, np.array([whole + 1]))
-    with pytest.raises(PlanError, match="larger field"):
+    with pytest.raises(PlanError, match=r"the result may need \d+ bits, and the ring has"):
         encode(layout, np.array([1.0]), bound=2.0 ** (layout.bits - layout.fraction))
 
 
@@ -255,9 +255,9 @@ def test_what_might_wrap_around_is_refused_before_it_does(layout):
         for _ in range(200):
             start = function(start)
 
-    with pytest.raises(PlanError, match="larger field"):
+    with pytest.raises(PlanError, match=r"the result may need \d+ bits, and the ring has"):
         repeat(lambda b: op.add(b, b), a)
-    with pytest.raises(PlanError, match="larger field"):
+    with pytest.raises(PlanError, match=r"the result may need \d+ bits, and the ring has"):
         repeat(lambda b: op.multiply_public(b, 1 << 30), shared(layout, np.ones(4))[0])
 
 

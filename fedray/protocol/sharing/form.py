@@ -129,9 +129,10 @@ class Form:
             PlanError: Elements of that size may wrap around.
         """
         if bound is not None and bound >= layout.room:
+            larger = ", or an SPU with a larger field (FM128)" if layout.bits < 128 else ""
             raise PlanError(
                 f"the result may need {bound.bit_length() + 1} bits, and the ring has {layout.bits}: use smaller "
-                "numbers or factors, fewer of them, or an SPU with a larger field (FM128)"
+                f"numbers or factors, or fewer of them{larger}"
             )
         return replace(self, bound=bound, **changes)
 
