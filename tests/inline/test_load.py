@@ -125,4 +125,4 @@ def test_loading_moves_shapes_only(tmp_path: Path, alice: PYU, bob: PYU) -> None
     load({alice: tmp_path / "a.npy", bob: lambda: np.ones((3, 3))})
     pages = current().get([current().call(party, "ledger") for party in ("alice", "bob")])
     for page in pages:
-        assert [entry.kind for entry in page.entries] == ["hello", "shape", "ledger"]
+        assert [entry.kind for entry in page.entries] == ["hello", "hello", "shape", "ledger"]
