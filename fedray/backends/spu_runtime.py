@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -57,6 +58,22 @@ class SpuRuntime:
                 "the extra with pip install 'fedray[spu]' (CPython 3.11 on Linux or Apple silicon); sums, means and "
                 "public factors of shared values need no extra"
             )
+
+    @staticmethod
+    def check_address(party: str, address: str) -> None:
+        """Checks that this process can listen where the other compute parties will look for it.
+
+        Raises:
+            PlanError: It cannot. The others would wait for it for minutes.
+        """
+        host, _, port = address.rpartition(":")
+        try:
+            socket.create_server((host, int(port))).close()
+        except (ValueError, OverflowError, OSError) as error:
+            raise PlanError(
+                f"party {party!r} cannot listen at address={address!r} ({error}); expected host:port of its own "
+                "machine, the port free. Give the SPU another address there"
+            ) from None
 
     def run(self, program: Program, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Secret]:
         """Runs a program and returns this compute party's shares of its results.

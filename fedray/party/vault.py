@@ -124,11 +124,12 @@ class Vault:
         """Makes ready for programs; the links to the other compute parties are made with the first.
 
         Raises:
-            PlanError: The extra that runs programs is not installed.
+            PlanError: The extra that runs programs is not installed, or this party's address is not its to use.
         """
         SpuRuntime.check_installed(self._context.name)
         place = self._deals().place
         if self._runtime is None and place is not None:
+            SpuRuntime.check_address(*settings.addresses[place])
             self._runtime = SpuRuntime(self._layout, place, settings)
 
     def run(self, outs: Sequence[Key], program: Program, args: Any) -> None:

@@ -7,6 +7,8 @@ imports no `spu`.
 
 from __future__ import annotations
 
+import contextlib
+import random
 import socket
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -15,6 +17,9 @@ from typing import Any
 from fedray.errors import PlanError
 
 _RUNTIME_CONFIG: Mapping[str, Any] = {"protocol": "SEMI2K", "field": "FM128", "fxp_fraction_bits": 18}
+
+_PORTS = range(20_000, 32_768)
+"""Below those that systems give to outgoing connections, any of which might take a port before the SPU listens."""
 
 
 def cluster_def(parties: Sequence[str], runtime_config: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -48,8 +53,12 @@ def cluster_def(parties: Sequence[str], runtime_config: Mapping[str, Any] | None
 
 def _free_ports(count: int) -> list[int]:
     """Returns `count` different free TCP ports of 127.0.0.1, all held at once while they are picked."""
+    found: list[int] = []
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
+        for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):
+            if len(found) == count:
+                break
+            with contextlib.suppress(OSError):  # somebody listens there
+                stack.enter_context(socket.create_server(("127.0.0.1", port)))
+                found.append(port)
+    return found

@@ -4,6 +4,7 @@
 
 import datetime
 import importlib.util
+import socket
 
 import numpy as np
 import pytest
@@ -175,6 +176,16 @@ def test_a_certificate_of_another_authority_gets_no_link(shared, tmp_path):
     x = of("charlie", X).to(spu)
     with pytest.raises(ProtocolError, match="no links"):
         sf.reveal(spu(lambda a: a @ a)(x))
+
+
+def test_an_address_that_is_taken_is_said_before_anything_runs(shared):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        definition = cluster_def(["alice", "bob"], DEALT)
+        definition["nodes"][1]["address"] = f"127.0.0.1:{taken.getsockname()[1]}"
+        spu = sf.SPU(definition)
+        with pytest.raises(PlanError, match=r"party 'bob' cannot listen at address='127.0.0.1:\d+'.*another address"):
+            spu(lambda a: a @ a)
+    assert sf.reveal(spu(lambda a: a + 1)(of("charlie", X).to(spu))).shape == X.shape  # it is free now
 
 
 def certificate(folder, party, authority):
