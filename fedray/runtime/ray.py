@@ -14,6 +14,7 @@ import socket
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -29,8 +30,11 @@ from fedray.types import PartyConfig, PartyName, Ref
 _importing = Environment()
 _importing.set(environment.importing())
 _importing.keep("RAY_CLIENT_MODE")
-import ray  # noqa: E402 (it reads its variables once)
-import ray.exceptions  # noqa: E402
+logging.getLogger("ray.widgets.util").setLevel(logging.ERROR)  # in a notebook it asks for widgets; nothing here
+with warnings.catch_warnings():  # shows any, nor does the progress bar for which its import warns
+    warnings.simplefilter("ignore")
+    import ray  # it reads its variables once
+    import ray.exceptions
 
 _importing.restore()
 _untyped: Any = ray  # where Ray's own annotations stop
