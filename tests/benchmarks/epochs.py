@@ -72,7 +72,7 @@ class Contender:
     def __init__(self, aggregator: Any, devices: list[sf.PYU], server: sf.PYU, arrays: Any, frequency: int) -> None:
         self._model = FLModel(server, devices, conv_model, aggregator, random_seed=1)
         self._arrays, self._frequency = arrays, frequency
-        steps = math.ceil(max(arrays[0].partition_size().values()) / BATCH)
+        steps = math.ceil(max(shape[0] for shape in arrays[0].partition_shape().values()) / BATCH)
         self._rounds = math.ceil(steps / frequency)
         self._processes = [*devices, server]
 

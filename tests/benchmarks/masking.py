@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -151,14 +153,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parameters", type=int, default=10_000_000)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    lines = []
     print(f"AES-256 as {masks.CIPHER}, {options.parameters:,} parameters; million parameters per CPU-second")
     print(f"{'n':>3} {'ring':>4}  {'side':<22} {'floor':>7} {'fedray':>7} {'ratio':>6}")
     for ring in (32, 64):
         for parties in (4, 8, 16):
             for side, times in measure(parties, ring, options.parameters, options.repeats).items():
                 floor, own = (options.parameters / 1e6 / seconds for seconds in times)
+                lines.append({"n": parties, "ring": ring, "side": side, "floor": floor, "fedray": own})
                 print(f"{parties:>3} {ring:>4}  {side:<22} {floor:>7.0f} {own:>7.0f} {own / floor:>6.0%}", flush=True)
+    if options.json:
+        options.json.write_text(json.dumps({"masking": lines}, indent=1))
 
 
 if __name__ == "__main__":

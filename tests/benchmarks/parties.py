@@ -13,10 +13,12 @@ model that comes down; for other lengths only the vector itself grows, which giv
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,6 +39,7 @@ PHASES = {
     "answer": ("reply",),
 }
 MILLION = 1_000_000
+WIDTH = 12
 FEW = 200
 """Up to so many parties a whole batch of keys fits into the memory of one process."""
 
@@ -98,7 +101,7 @@ def propose(roster: Roster, encoding: Encoding, rounds: int) -> Config:
     return terms.propose(roster, ["server"], encoding, batch=rounds)
 
 
-def measure(meter: Meter, parties: int, words: int, ring: int, dropped: float) -> str:
+def measure(meter: Meter, parties: int, words: int, ring: int, dropped: float) -> dict[str, Any]:
     """Runs a session, the set-up of a batch, and one round; returns one line of the table."""
     meter.seconds.clear()
     encoding, rounds = Encoding(ring, 16, 8.0), 64 if parties <= FEW else 4
@@ -117,14 +120,27 @@ def measure(meter: Meter, parties: int, words: int, ring: int, dropped: float) -
     a_round = traffic(run) / len(inputs) - (session + a_batch) * parties / len(inputs) - vector
     keys = a_batch / rounds
     graph = f"k={run.config.degree} t={run.config.t_share}"
-    seconds = [meter.seconds["session"] / parties, meter.seconds["batch"] / parties / rounds]
-    seconds += [meter.seconds[phase] / len(inputs) for phase in ("mask", "answer")]
-    return (
-        f"{parties:>6} {run.config.graph:>9} {graph:>12} {rounds:>3} {gone:>5}"
-        + "".join(f"{1000 * s:>10.2f}" for s in seconds)
-        + f"{meter.seconds['server']:>10.2f}{session:>11,.0f}{keys:>11,.0f}{a_round:>11,.0f}"
-        + f"{ring / 8 + (keys + a_round) / MILLION:>11.4f}"
-    )
+    return {
+        "n": parties,
+        "graph": run.config.graph,
+        "": graph,
+        "R": rounds,
+        "gone": gone,
+        "session": 1000 * meter.seconds["session"] / parties,
+        "keys": 1000 * meter.seconds["batch"] / parties / rounds,
+        "mask": 1000 * meter.seconds["mask"] / len(inputs),
+        "answer": 1000 * meter.seconds["answer"] / len(inputs),
+        "server s": meter.seconds["server"],
+        "B session": round(session),
+        "B keys": round(keys),
+        "B round": round(a_round),
+        "B/param": ring / 8 + (keys + a_round) / MILLION,
+    }
+
+
+def shown(figure: float | str) -> str:
+    """Returns a figure as the table has it."""
+    return f"{figure:.4f}" if isinstance(figure, float) else f"{figure:,}" if isinstance(figure, int) else figure
 
 
 def traffic(run: Rehearsal) -> int:
@@ -139,20 +155,23 @@ def main() -> None:
     parser.add_argument("--words", type=int, default=10_000, help="words of the vector")
     parser.add_argument("--ring", type=int, default=32, help="bits of a word")
     parser.add_argument("--dropped", type=float, default=0.05, help="share of parties that drop out")
+    parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()
     meter = Meter()
     install(meter)
     print(f"vector of {chosen.words} words of {chosen.ring} bits; ms of CPU and bytes are those of one party")
-    print(
-        f"{'n':>6} {'graph':>9} {'':>12} {'R':>3} {'gone':>5}{'session':>10}{'keys':>10}{'mask':>10}{'answer':>10}"
-        f"{'server s':>10}{'B session':>11}{'B keys':>11}{'B round':>11}{'B/param':>11}"
-    )
+    lines = []
     for parties in chosen.parties:
-        print(measure(meter, parties, chosen.words, chosen.ring, chosen.dropped), flush=True)
+        lines.append(measure(meter, parties, chosen.words, chosen.ring, chosen.dropped))
+        if len(lines) == 1:
+            print("".join(f"{name:>{WIDTH}}" for name in lines[0]))
+        print("".join(f"{shown(figure):>{WIDTH}}" for figure in lines[-1].values()), flush=True)
     print(
         "R: rounds of a batch of keys; keys: those of one round; mask, answer: R1, R2 and R3; B round: beside the "
         "vector; B/param: all bytes of a round of 10^6 parameters, keys included"
     )
+    if chosen.json:
+        chosen.json.write_text(json.dumps({"parties": lines}, indent=1))
 
 
 if __name__ == "__main__":

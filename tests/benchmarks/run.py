@@ -18,16 +18,17 @@ FULL = {
     "epochs": ["--parties", "2", "4", "8"],
     "rounds": [],
     "startup": [],
+    "masking": ["--repeats", "5"],
+    "online": [],
+    "parties": [],
 }
 QUICK = {
     "epochs": ["--samples", "6000", "--repeats", "1"],
     "rounds": ["--parameters", "35000", "1000000", "--repeats", "1"],
     "startup": ["--repeats", "1"],
-}
-OTHERS = {
-    "masking": (["--repeats", "5"], ["--parameters", "1000000", "--repeats", "1"]),
-    "online": ([], []),
-    "parties": ([], ["--parties", "4", "10"]),
+    "masking": ["--parameters", "1000000", "--repeats", "1"],
+    "online": [],
+    "parties": ["--parties", "4", "10"],
 }
 
 
@@ -49,8 +50,6 @@ def main() -> None:
             file = Path(folder, f"{name}.json")
             run(name, [*arguments, "--json", str(file)])
             results |= json.loads(file.read_text())
-    for name, (full, quick) in OTHERS.items():
-        run(name, quick if options.quick else full)
     if options.json:
         options.json.write_text(json.dumps(results, indent=1) + "\n")
 

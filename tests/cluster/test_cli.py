@@ -120,13 +120,12 @@ def test_ledger_finds_tampering(
     ],
 )
 def test_wrong_usage_is_said_at_once(arguments: list[str], code: int, text: str) -> None:
-    started = time.monotonic()
-    done = fedray(*arguments)
+    without_ray = "import sys; sys.modules['ray'] = None; from fedray.cli import main; sys.exit(main())"
+    done = subprocess.run([sys.executable, "-c", without_ray, *arguments], capture_output=True, text=True, timeout=200)
     assert done.returncode == code
     assert text in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
-    assert time.monotonic() - started < 10, "before any party is started"
 
 
 def test_a_missing_matplotlib_is_said_before_the_training(tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ def encrypted(folder, authorities):
     definition = cluster_def(["alice", "bob"], DEALT | {"field": "FM64"})
     for node, authority in zip(definition["nodes"], authorities, strict=True):
         node["tls"] = certificate(folder, node["party"], authority)
-    return sf.SPU(definition, {"connect_retry_times": 1, "recv_timeout_ms": 5_000, "http_timeout_ms": 5_000})
+    return sf.SPU(definition, {"connect_retry_times": 1, "recv_timeout_ms": 2_000, "http_timeout_ms": 2_000})
 
 
 def test_links_with_tls(shared, tmp_path):
