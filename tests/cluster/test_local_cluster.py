@@ -55,7 +55,7 @@ os.kill(pid, signal.SIGKILL)
 try:
     sf.wait([alice(abs)(-1), held])
 except sf.errors.PartyLost as error:
-    print(error.party, "lost", time.monotonic() - began < 30)
+    print(error.party, "lost", time.monotonic() - began < 10)
 sf.shutdown()
 sf.init(["alice", "bob"])
 print(sf.reveal(sf.PYU("bob")(abs)(-2)))
@@ -149,7 +149,7 @@ except KeyboardInterrupt:
     run.interrupt()
     assert run.finish(30) == (0, "interrupted\n", "")
     assert run.left() == []
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 15
 
 
 def test_control_c_while_ray_starts(program):

@@ -68,7 +68,7 @@ def test_a_party_killed_in_the_middle_of_fit(start, cluster):
     happening = keras.callbacks.LambdaCallback(on_epoch_begin=begin)
     with pytest.raises(PartyLost, match=r"'bob'.*round") as caught:
         model.fit(fed.x, fed.y, batch_size=1, epochs=100, verbose=0, callbacks=[happening])
-    assert time.monotonic() - killed[0] < 30
+    assert time.monotonic() - killed[0] < 10
     assert caught.value.party == "bob"
     with pytest.raises(PartyLost, match="bob"):
         model.evaluate(fed.x, fed.y, verbose=0)
@@ -97,5 +97,5 @@ def test_an_interrupt_on_ray(start, cluster, capsys):
     happening = keras.callbacks.LambdaCallback(on_epoch_begin=begin)
     with pytest.raises(KeyboardInterrupt):
         model.fit(fed.x, fed.y, batch_size=1, epochs=100, verbose=0, callbacks=[happening])
-    assert time.monotonic() - sent[0] < 30
+    assert time.monotonic() - sent[0] < 8
     assert len(model.fit(fed.x, fed.y, batch_size=500, verbose=0).epoch) == 1

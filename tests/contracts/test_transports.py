@@ -104,7 +104,7 @@ def test_wait_tells_what_is_done_and_get_gives_up_in_time(session, gate_class):
     began = time.monotonic()
     with pytest.raises(PartyTimeout, match="charlie"):
         session.get([slow, quick], timeout=0.3)
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 5
     with pytest.raises(PartyTimeout, match="charlie"):
         session.get([slow], timeout=0.2)
     session.get([session.tell("charlie", gate, "open"), slow], 20)
@@ -117,7 +117,7 @@ def test_the_first_failure_is_raised_while_others_are_awaited(session, gate_clas
     began = time.monotonic()
     with pytest.raises(PlanError, match="no object 'no such key'"):
         session.get([slow, failing], timeout=20)
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 10
     session.get([session.tell("charlie", gate, "open"), slow], 20)
 
 

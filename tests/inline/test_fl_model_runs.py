@@ -112,7 +112,7 @@ def test_an_interrupt_ends_in_seconds_and_leaves_a_usable_model(start, capsys):
     happening = in_epoch(0, stamped, signal.raise_signal, signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         model.fit(fed.x, fed.y, batch_size=1, epochs=50, verbose=1, callbacks=[happening])
-    assert time.monotonic() - happened[-1] < 30
+    assert time.monotonic() - happened[-1] < 8
     assert capsys.readouterr().out.endswith("\n"), "the bar's line has ended"
     after = as_bytes(model)
     assert after != before, "rounds before the interrupt count"
@@ -129,7 +129,7 @@ def test_a_lost_party_of_two_ends_the_run_with_its_name_and_the_round(start):
     with pytest.raises(PartyLost, match=r"party 'bob' has ended.*round") as caught:
         model.fit(fed.x, fed.y, batch_size=1, epochs=50, verbose=0, callbacks=[happening])
     assert caught.value.party == "bob"
-    assert time.monotonic() - happened[-1] < 30
+    assert time.monotonic() - happened[-1] < 8
     with pytest.raises(PartyLost, match="bob"):
         model.evaluate(fed.x, fed.y, verbose=0)
     sf.shutdown()
