@@ -198,8 +198,7 @@ class KerasBackend:
 
     def snapshot(self) -> Mapping[str, Any]:
         """Returns all local state but the weights; tensors that share memory with the variables until those change."""
-        function = self._traced(("snapshot", len(self._local)), self._local.read)
-        return {"variables": function(), "logs": (self._log_sums, self._log_rows)}
+        return {"variables": self._local.read(), "logs": (self._log_sums, self._log_rows)}
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
         """Puts back what `snapshot` returned."""

@@ -78,7 +78,8 @@ class LocalState:
 
     def read(self) -> list[Any]:
         """Returns tensors that share memory with the variables until those change."""
-        return [self._tf.identity(variable) for variable in self._variables.values()]
+        read = self._tf.raw_ops.ReadVariableOp
+        return [read(resource=variable.handle, dtype=variable.dtype) for variable in self._variables.values()]
 
     def write(self, values: Sequence[Any]) -> None:
         """Puts back what `read` returned. Variables that came later have nothing to go back to and stay."""

@@ -96,9 +96,9 @@ class RingCollector:
         """Names who was told something else than the others, before the check word says that someone was."""
         for place, what in ((0, "session"), (1, "view"), (3, "model, settings or history")):
             found = {name: header[place] for name, header in self._headers.items()}
-            usual, _ = Counter(found.values()).most_common(1)[0]
-            others = sorted(name for name, value in found.items() if value != usual)
-            if others:
+            if len(set(found.values())) > 1:
+                usual, _ = Counter(found.values()).most_common(1)[0]
+                others = sorted(name for name, value in found.items() if value != usual)
                 raise ProtocolError(
                     f"round {self._number}: {', '.join(others)} took part with another {what} than the other parties; "
                     "nothing is published"
