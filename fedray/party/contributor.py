@@ -46,6 +46,7 @@ class Contributor:
         self.members: tuple[PartyName, ...] = ()
         self.verified = True
         self._shield: Shield | None = None
+        self._batched: BatchedShield | None = None
         self._kind = Kind.MASKED
         self._batch_length = 0
         self._lock = threading.Lock()  # keys of later rounds are prepared beside the round under way
@@ -83,9 +84,9 @@ class Contributor:
         """Checks everybody's Confirm; the rounds of session `number` may begin."""
         shield = self._active()
         shield.start(confirms)
-        batched = shield if isinstance(shield, BatchedShield) else None
+        self._batched = shield if isinstance(shield, BatchedShield) else None
         self._session = number
-        self._key_supply = KeySupply(batched, self._batch_length, self._lock, partial(self._relay, number))
+        self._key_supply = KeySupply(self._batched, self._batch_length, self._lock, partial(self._relay, number))
         if isinstance(shield, SharingShield):
             self._sharer = Sharer(self._context, shield, self._compute, self._combiner)
 
@@ -128,7 +129,7 @@ class Contributor:
             with self._lock:
                 shield.join(answer.view)
             self.members = answer.view.members
-        self.verified = not isinstance(shield, BatchedShield) or shield.survivors(context.number) is not None
+        self.verified = self._batched is None or self._batched.survivors(context.number) is not None
         return answer
 
     def _answered(
