@@ -82,15 +82,19 @@ class RingCollector:
         return None
 
     def open(self) -> Opened:
-        """Returns the sum, once all vectors are in.
+        """Returns the sum, once all vectors are in; the values take its place in memory, so this is done once.
 
         Raises:
-            ProtocolError: A vector is missing, or the vectors do not belong together. Nothing is published.
+            ProtocolError: A vector is missing, the vectors do not belong together, or the sum was opened before.
+                Nothing is published.
         """
-        if self._total is None or self.missing():
+        if self.missing():
             raise ProtocolError(f"round {self._number}: no vector yet from {sorted(self.missing())}")
         self._check_headers()
-        return decode(self._config.encoding, self._config.parties, self._manifest, self._total, self._view.members)
+        total, self._total = self._total, None
+        if total is None:
+            raise ProtocolError(f"round {self._number}: its sum was opened before")
+        return decode(self._config.encoding, self._config.parties, self._manifest, total, self._view.members)
 
     def _check_headers(self) -> None:
         """Names who was told something else than the others, before the check word says that someone was."""
@@ -114,16 +118,14 @@ class RingCollector:
         The sums tell a party's second, different vector from a repeated one. They are no hash: who makes two vectors
         with equal sums has its second one ignored, as it would be anyway.
         """
-        step = ADD_BYTES // words.itemsize
-        first = self._total is None
-        total: Words = np.empty(len(words), words.dtype) if self._total is None else self._total
+        step, first = ADD_BYTES // words.itemsize, self._total is None
+        if add and first:
+            self._total = np.empty_like(words)
         sums = []
         for start in range(0, len(words), step):
-            part, place = words[start : start + step], total[start : start + step]
+            part = words[start : start + step]
             sums.append(int(np.add.reduce(part, dtype=part.dtype)))
-            if first:
-                np.copyto(place, part)
-            elif add:
-                np.add(place, part, out=place)
-        self._total = total
+            if add and self._total is not None:
+                place = self._total[start : start + step]
+                np.copyto(place, part) if first else np.add(place, part, out=place)
         return tuple(sums)

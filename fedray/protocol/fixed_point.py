@@ -225,7 +225,7 @@ def decode(
         encoding: How numbers became words.
         parties: Size n of the roster, for which the ring has headroom.
         manifest: What the words mean.
-        total: uint32[L] or uint64[L], the sum mod 2^l.
+        total: uint32[L] or uint64[L], the sum mod 2^l; 64-bit words are overwritten by the values, in their place.
         members: Whose words are in it.
 
     Raises:
@@ -249,7 +249,8 @@ def decode(
     if manifest.weighted and weight <= 0:
         raise ProtocolError(f"all weights of {members} are zero: there is nothing to average")
     scale = math.ldexp(weight / encoding.weight_bound if manifest.weighted else 1.0, encoding.fraction)
-    values: NDArray[Any] = np.empty(size, np.int64 if manifest.integers else np.float64)
+    dtype = "<i8" if manifest.integers else "<f8"
+    values: NDArray[Any] = total[:size].view(dtype) if total.itemsize == 8 else np.empty(size, dtype)
     for low, high, integer, bound in _runs(encoding, parties, manifest):
         _decode_run(signed[low:high], values[low:high], 1.0 if integer else scale, count * bound)
     metrics = np.ldexp(signed[size + 1 : -1].astype(np.float64) * manifest.metric_bound, -encoding.fraction)

@@ -332,7 +332,7 @@ def good_sum(parties=3):
 )
 def test_a_sum_that_cannot_be_is_not_published(place, value, fault):
     manifest, total = good_sum()
-    assert decode(WIDE, 3, manifest, total, ("a", "b", "c")).values.tolist() == [1.0, -1.0]
+    assert decode(WIDE, 3, manifest, total.copy(), ("a", "b", "c")).values.tolist() == [1.0, -1.0]
     total[place] = value
     with pytest.raises(ProtocolError, match=fault):
         decode(WIDE, 3, manifest, total, ("a", "b", "c"))

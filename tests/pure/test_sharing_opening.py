@@ -32,6 +32,8 @@ def test_the_opener_wants_every_compute_party():
         collector.add(kit.config.receivers[2], sums[kit.config.receivers[1]])
     collector.add(kit.config.receivers[2], sums[kit.config.receivers[2]])
     assert collector.open().values.tolist() == [4.0] * 4
+    with pytest.raises(ProtocolError, match="opened before"):
+        collector.open()
 
 
 def test_an_altered_sum_is_noise():

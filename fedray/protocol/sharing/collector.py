@@ -78,15 +78,19 @@ class SharingCollector:
         return None
 
     def open(self) -> Opened:
-        """Returns the sum, once all compute parties have published theirs.
+        """Returns the sum, once all compute parties have published theirs; the values take its place in memory.
 
         Raises:
-            ProtocolError: A sum is missing, or the total is noise or out of range. Nothing of it is given out.
+            ProtocolError: A sum is missing, the total is noise or out of range, or it was opened before. Nothing of it
+                is given out.
         """
-        if self._total is None or self._agreed is None or self.missing():
+        if self._agreed is None or self.missing():
             raise ProtocolError(f"round {self._number}: no sum yet from {', '.join(sorted(self.missing()))}")
+        total, self._total = self._total, None
+        if total is None:
+            raise ProtocolError(f"round {self._number}: its sum was opened before")
         members = names_of(self._agreed.members, self._roster)
-        return decode(self._config.encoding, self._config.contributors, self._manifest, self._total, members)
+        return decode(self._config.encoding, self._config.contributors, self._manifest, total, members)
 
     def _check(self, sender: PartyName, partial: Partial) -> None:
         receivers, agreed, bits = self._config.receivers, partial.proof.agreement, self._config.encoding.ring
