@@ -5,6 +5,7 @@ Sessions of cluster tests join the one cluster (`address="auto"`), because start
 run, also when tests fail or are interrupted; two runs at once have a cluster each and share nothing.
 """
 
+import signal
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -16,6 +17,12 @@ from fedray.runtime.session import Session, current
 # How long an example takes depends on what else the machine does.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+
+
+@pytest.fixture(autouse=True)
+def interruptible() -> None:
+    """Lets Ctrl-C through: a shell keeps it from what runs in the background, and `fedray.cli.main` takes it over."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

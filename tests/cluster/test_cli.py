@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line as a user runs it: in a process of its own, with what it prints, returns and leaves behind."""
+"""The command line: what it prints, returns and leaves behind. What starts parties runs in a process of its own."""
 
 import json
 import os
@@ -7,17 +7,45 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
 
+import fedray as sf
+from fedray.cli import main
+from fedray.demo import Settings, run
+from fedray.demo_report import as_json
+
 COMMAND = [sys.executable, "-m", "fedray"]
 SMALL = ["demo", "--train-samples", "1024", "--epochs", "1"]
+Fedray = Callable[..., "Done"]
 
 
-def fedray(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=200)
+@dataclass
+class Done:
+    """How a command that starts no process went."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def fedray(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Fedray:
+    """Returns a function that runs a command here, where no party can be started."""
+
+    def run_here(*arguments: str) -> Done:
+        monkeypatch.setattr(sf, "init", lambda *_, **__: pytest.fail("no party is needed for this"))
+        try:
+            code = main(arguments)
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return Done(code, *capsys.readouterr())
+
+    return run_here
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +53,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, "subprocess.Co
     """Returns the folder of a small demo with three parties and every output there is, and how it went."""
     folder = tmp_path_factory.mktemp("demo")
     files = ["--plot", str(folder / "curves.png"), "--ledger", str(folder / "ledger.jsonl")]
-    return folder, fedray(*SMALL, "--parties", "3", "--json", *files)
+    command = [*COMMAND, *SMALL, "--parties", "3", "--json", *files]
+    return folder, subprocess.run(command, capture_output=True, text=True, timeout=200)
 
 
 def test_json_is_all_that_stdout_holds(demo: tuple[Path, "subprocess.CompletedProcess[str]"]) -> None:
@@ -59,7 +88,7 @@ def test_the_picture_is_a_png(demo: tuple[Path, "subprocess.CompletedProcess[str
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_ledger_shows_and_verifies(demo: tuple[Path, "subprocess.CompletedProcess[str]"]) -> None:
+def test_ledger_shows_and_verifies(fedray: Fedray, demo: tuple[Path, "subprocess.CompletedProcess[str]"]) -> None:
     folder, made = demo
     path = str(folder / "ledger.jsonl")
     shown = fedray("ledger", path)
@@ -79,7 +108,7 @@ def test_ledger_shows_and_verifies(demo: tuple[Path, "subprocess.CompletedProces
 
 @pytest.mark.parametrize("how", ["change", "drop", "cut", "swap", "empty"])
 def test_ledger_finds_tampering(
-    demo: tuple[Path, "subprocess.CompletedProcess[str]"], how: str, tmp_path: Path
+    fedray: Fedray, demo: tuple[Path, "subprocess.CompletedProcess[str]"], how: str, tmp_path: Path
 ) -> None:
     lines = (demo[0] / "ledger.jsonl").read_text().splitlines(keepends=True)
     raw = next(number for number, line in enumerate(lines) if '"kind":"raw"' in line)
@@ -119,38 +148,40 @@ def test_ledger_finds_tampering(
         ([], 2, "COMMAND"),
     ],
 )
-def test_wrong_usage_is_said_at_once(arguments: list[str], code: int, text: str) -> None:
-    without_ray = "import sys; sys.modules['ray'] = None; from fedray.cli import main; sys.exit(main())"
-    done = subprocess.run([sys.executable, "-c", without_ray, *arguments], capture_output=True, text=True, timeout=200)
+def test_wrong_usage_is_said_before_any_party_starts(
+    fedray: Fedray, arguments: list[str], code: int, text: str
+) -> None:
+    done = fedray(*arguments)
     assert done.returncode == code
     assert text in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
 
 
-def test_a_missing_matplotlib_is_said_before_the_training(tmp_path: Path) -> None:
-    code = "import sys; sys.modules['matplotlib'] = None; from fedray.cli import main; sys.exit(main())"
-    done = subprocess.run(
-        [sys.executable, "-c", code, *SMALL, "--plot", str(tmp_path / "x.png")],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+def test_a_missing_matplotlib_is_said_before_the_training(
+    fedray: Fedray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    done = fedray(*SMALL, "--plot", str(tmp_path / "x.png"))
     assert done.returncode == 1
     assert "notebooks" in done.stderr
     assert done.stdout == ""
 
 
 def test_help_names_every_flag() -> None:
-    text = fedray("demo", "--help").stdout
+    text = subprocess.run([*COMMAND, "demo", "--help"], capture_output=True, text=True, timeout=60).stdout
     for flag in ("--epochs", "--parties", "--aggregator", "--train-samples", "--seed", "--plot", "--ledger", "--json"):
         assert flag in text
 
 
-def test_plain_aggregation_shows_in_the_table() -> None:
-    done = fedray(*SMALL, "--aggregator", "plain", "--json")
-    assert done.returncode == 0, done.stderr
-    left = json.loads(done.stdout)["left"]
+def test_plain_aggregation_shows_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without processes, which make no difference to what leaves."""
+    start = sf.init
+    monkeypatch.setattr(sf, "init", lambda names, seed, **_: start(names, "inline", seed=seed))
+    settings = Settings(epochs=1, aggregator="plain", train_samples=256)
+    left = as_json(run(settings, print))["left"]
     assert {(entry["party"], entry["to"]) for entry in left if entry["kind"] == "raw"} == {
         ("alice", "driver"),
         ("alice", "charlie"),
