@@ -127,5 +127,5 @@ class RingCollector:
             sums.append(int(np.add.reduce(part, dtype=part.dtype)))
             if add and self._total is not None:
                 place = self._total[start : start + step]
-                np.copyto(place, part) if first else np.add(place, part, out=place)
+                np.add(part, 0 if first else place, out=place)
         return tuple(sums)
