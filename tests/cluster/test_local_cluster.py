@@ -91,12 +91,11 @@ shutil.rmtree(os.environ["RAY_TMPDIR"] + "/r")
     assert run.left() == []
 
 
-def test_functions_of_a_module_beside_the_program_and_init_in_a_thread_after_ray_was_imported(program, tmp_path):
+def test_functions_of_a_module_beside_the_program_and_init_in_a_thread(program, tmp_path):
     (tmp_path / "0").mkdir()
     (tmp_path / "0" / "beside.py").write_text("def double(v):\n    return 2 * v\n")
     run = program(
         """
-import ray
 import threading
 import fedray as sf
 from beside import double
@@ -106,6 +105,12 @@ print(sf.reveal(sf.PYU("alice")(double)(4)))
 """
     )
     assert run.finish() == (0, "8\n", "")
+    assert run.left() == []
+
+
+def test_ray_may_be_imported_first(program):
+    run = program("import ray\n" + BEGIN + "print(sf.reveal(alice(abs)(-3)))")
+    assert run.finish() == (0, "3\n", "")
     assert run.left() == []
     assert list(run.home.iterdir()) == []
 
