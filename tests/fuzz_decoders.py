@@ -24,6 +24,7 @@ from fedray.errors import EncodingError, PlanError, ProtocolError
 from fedray.party.ledger import Entry, Journal
 from fedray.party.ledger_file import BrokenLedger, from_bytes, to_bytes
 from fedray.party.memory_file import _line, _memo
+from fedray.party.orders import Answer
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.keys import Roster, generate_identity, public_bytes
 from fedray.protocol.messages import Confirm, Hello, Masked, dec, dec_list, enc, enc_list
@@ -40,10 +41,12 @@ from fedray.protocol.recovery.messages import (
     masked_frame,
     purpose_of,
 )
+from fedray.protocol.scheme import View
 from fedray.protocol.sharing.agreement import Agreement, Partial, Proof
 from fedray.protocol.sharing.agreement import Survive as NodeSurvive
 from fedray.protocol.sharing.form import Form
 from fedray.protocol.sharing.sealing import ShareHeader, header_of, seal, unseal
+from fedray.runtime.wire import read, write
 
 HASH, SIGNATURE, SHARE = bytes(range(32)), bytes(range(64)), bytes(33)
 
@@ -106,6 +109,8 @@ def targets() -> dict[str, Target]:
     forms = (Form((2, 3), "float32", 18, 0.5, 1 << 40), Form((), "bool", combine="xor", storage="x"))
     schema = (int, str, bytes, 32)
     lines = (_line(["members", "alice", "Ärger"]), _line(["model", HASH.hex(), 0]), _line(["begun", HASH.hex()]))
+    answer = Answer("opened", np.zeros(8, np.float32), np.zeros(4), view=View(1, ("alice", "Ärger")), reason="why")
+    sent = (("sum", 1, 2, HASH, np.zeros((2, 4), "<u4"), b""), answer, [None, True, 1.5, HASH, HASH, [b""]])
     return {
         "enc": Target((enc("t", 7, "é", b"x", HASH),), lambda b: dec("t", b, schema), lambda v: enc("t", *v)),
         "list": Target(
@@ -135,6 +140,9 @@ def targets() -> dict[str, Target]:
         "proof": of(Proof, proof),
         "partial": of(Partial, Partial(proof, 1, np.arange(5, dtype="<u8"))),
         "form": of(Form, *forms),
+        "line": Target(
+            tuple(bytes(write(v)[0]) for v in sent), lambda b: read([b, HASH, HASH, b""]), lambda v: bytes(write(v)[0])
+        ),
         "memory": Target(
             tuple(line[:-1] for line in lines), lambda b: _memo(b, [("x",)]), None, (ValueError, IndexError)
         ),

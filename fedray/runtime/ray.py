@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 import signal
-import socket
+import sys
 import tempfile
 import threading
 import time
@@ -24,7 +24,9 @@ from fedray.party.party import LANES, Lane, Party, lane_widths
 from fedray.runtime import environment, placement
 from fedray.runtime.environment import Environment
 from fedray.runtime.gather import gather, opened
+from fedray.runtime.line import LinedCalls, Lines
 from fedray.runtime.ray_errors import reason, translate
+from fedray.runtime.reach import knock
 from fedray.types import PartyConfig, PartyName, Ref
 
 _importing = Environment()
@@ -42,7 +44,6 @@ _untyped: Any = ray  # where Ray's own annotations stop
 _START_TRIES = 3
 _START_SECONDS = 60.0
 _STOP_SECONDS = 10.0
-_KNOCK_SECONDS = 5.0
 _INLINE_BYTES = 1 << 20  # a model of this size travels in the call itself; by way of the object store it costs ms
 
 
@@ -121,6 +122,14 @@ def _take(ref: RayRef, timeout: float | None) -> Any:
     return opened(answer)
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a party runs: its Ray node, and the address of its lines there; empty where it has none."""
+
+    node: str
+    address: str
+
+
 class RayParty:
     """The actor: a `Party` and the calls inside it."""
 
@@ -128,16 +137,24 @@ class RayParty:
         os.environ.update(environment.computing(config.threads))
         logging.getLogger("fedray").setLevel(config.log_level)
         self._calls = RayCalls()
-        self._party = Party(config, self._calls)
+        self._lines = Lines(config.name, self._delivered) if sys.platform == "linux" else None
+        self._party = Party(config, LinedCalls(self._calls, self._lines) if self._lines else self._calls)
+
+    def _delivered(self, *message: Any) -> Any:
+        return self._party.handle("deliver", *message)
 
     @ray.method(concurrency_group="command")
-    def ready(self) -> None:
-        """Returns once the process runs."""
+    def ready(self) -> Place:
+        """Returns where the process runs, once it does."""
+        return Place(_untyped.get_runtime_context().get_node_id(), self._lines.address if self._lines else "")
 
     @ray.method(concurrency_group="command")
-    def connect(self, actors: Mapping[PartyName, Any]) -> None:
+    def connect(self, actors: Mapping[PartyName, Any], places: Mapping[PartyName, Place]) -> None:
         """Learns how to reach every party, itself included."""
         self._calls.connect(actors)
+        if self._lines:
+            here = places[self._party.name].node
+            self._lines.connect({name: place.address for name, place in places.items() if place.node == here})
 
     # One method per lane. The arguments come in a tuple so that Ray leaves references inside them alone.
 
@@ -271,23 +288,24 @@ class RayTransport(RayCalls):
         lacking = placement.shortage(parties, [node["Resources"] for node in _untyped.nodes() if node["Alive"]])
         if lacking is not None:
             raise PlanError(f"resources: {lacking}")
-        self._start_parties(parties)
+        places = self._start_parties(parties)
         self.connect(self._actors)
-        for ref in [
-            RayRef(name, "connect", actor.connect.remote(self._actors)) for name, actor in self._actors.items()
-        ]:
-            _take(ref, _START_SECONDS)
+        connecting = {name: actor.connect.remote(self._actors, places) for name, actor in self._actors.items()}
+        for name, ref in connecting.items():
+            _take(RayRef(name, "connect", ref), _START_SECONDS)
 
-    def _start_parties(self, parties: Mapping[PartyName, PartyConfig]) -> None:
+    def _start_parties(self, parties: Mapping[PartyName, PartyConfig]) -> dict[PartyName, Place]:
         """Starts the actors, with a few tries: on a busy host Ray now and then forgets about a process it starts."""
-        starting = dict(parties)
+        starting, places = dict(parties), dict[PartyName, Place]()
         for left in reversed(range(_START_TRIES)):
             self._actors.update({name: self._actor(config) for name, config in starting.items()})
             deadline = time.monotonic() + _START_SECONDS
             ready = {name: self._actors[name].ready.remote() for name in starting}
-            starting = {name: parties[name] for name, ref in ready.items() if not _started(name, ref, deadline)}
+            found = {name: _placed(name, ref, deadline) for name, ref in ready.items()}
+            places |= {name: place for name, place in found.items() if place is not None}
+            starting = {name: parties[name] for name, place in found.items() if place is None}
             if not starting:
-                return
+                return places
             if left:
                 for name in starting:
                     ray.kill(self._actors[name])
@@ -311,7 +329,7 @@ class RayTransport(RayCalls):
             raise PlanError("Ray is running in this process already; use address='auto' to run on it")
         for left in reversed(range(_START_TRIES)):
             try:
-                _check_reachable(self._address)
+                knock(self._address)
                 _init(self._address, self._show_output)
                 break
             except (Exception, SystemExit) as error:  # Ray exits where it meets a cluster of another kind
@@ -340,14 +358,15 @@ class RayTransport(RayCalls):
             ray.shutdown()
 
 
-def _started(party: PartyName, ready: Any, deadline: float) -> bool:
+def _placed(party: PartyName, ready: Any, deadline: float) -> Place | None:
+    """Returns where a party has started, or None if it has not until now."""
     try:
-        ray.get(ready, timeout=max(0.0, deadline - time.monotonic()))
+        place: Place = ray.get(ready, timeout=max(0.0, deadline - time.monotonic()))
     except ray.exceptions.GetTimeoutError:
-        return False
+        return None
     except Exception as error:
         raise PlanError(f"party {party!r} could not start: {str(error).strip()}") from error
-    return True
+    return place
 
 
 def _init(address: str, show_output: bool, **own_cluster: Any) -> None:
@@ -358,18 +377,6 @@ def _init(address: str, show_output: bool, **own_cluster: Any) -> None:
         ray.init(address=address, log_to_driver=show_output, logging_level=logging.ERROR, **own_cluster)
     finally:
         kept.restore()
-
-
-def _check_reachable(address: str) -> None:
-    """Knocks at an address: Ray would try for minutes, and complain all the while.
-
-    Raises:
-        OSError: Nobody opens.
-    """
-    named = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
-    host, colon, port = named.removeprefix("ray://").rpartition(":")
-    if colon and port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), _KNOCK_SECONDS).close()
 
 
 def _reread_authentication() -> None:

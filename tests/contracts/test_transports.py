@@ -60,7 +60,7 @@ def test_moved_values_can_be_written_to(session, make, value):
     assert value("bob", make("bob", fill, Slot(moved))) == 200_000
 
 
-@pytest.mark.parametrize("size", [10, 60_000, 2_000_000])
+@pytest.mark.parametrize("size", [10, 60_000, 2_000_000, 20_000_000])
 def test_messages_of_any_size_arrive(session, size, gate_class):
     gate = session.serve("charlie", gate_class)
     sender = session.serve("alice", gate_class)

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lines: short messages between parties on one machine over local sockets, past Ray, which takes milliseconds for one.
+
+Knows sockets and which party listens where. Does not know what the messages say. Both ends ask the kernel whose process
+is at the other one, and hang up on every user but their own. Needs Linux.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import secrets
+import socket
+import struct
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from fedray.errors import EncodingError, PartyLost, PartyTimeout
+from fedray.party.context import Calls
+from fedray.runtime.gather import opened
+from fedray.runtime.wire import MOST_PARTS, Part, read, write
+from fedray.types import Failure, Key, PartyName, Ref
+
+MOST_BYTES = 1 << 24
+"""Longest message; what is longer travels by Ray, whose shared memory copies it less often."""
+
+Answering: TypeAlias = Callable[[str, Key, PartyName, Any], Any]
+
+_COUNT = struct.Struct(">I")
+_SIZE = struct.Struct(">Q")
+_CREDENTIALS = struct.Struct("3i")  # process, user, group
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LineRef:
+    """A message under way; whoever lets go of it before its answer is there closes the line."""
+
+    party: PartyName
+    line: socket.socket = field(repr=False)
+
+    def __str__(self) -> str:
+        return f"deliver at {self.party!r}"
+
+
+class Lines:
+    """One party's lines: it answers those that call, and calls the others.
+
+    Args:
+        own: Whose lines these are.
+        answer: Answers a message as `Party.deliver` does: (call, key, sender, message) -> answer. Never raises.
+
+    Attributes:
+        address: Where this party is called; a name that no file stands for, so that none is left behind.
+    """
+
+    def __init__(self, own: PartyName, answer: Answering) -> None:
+        self._own, self._answer = own, answer
+        self._addresses: dict[PartyName, str] = {}
+        self._free: dict[PartyName, list[socket.socket]] = {}
+        self.address = f"\0fedray-{secrets.token_hex(16)}"
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(self.address)
+        self._listener.listen()
+        threading.Thread(target=self._accept, name="fedray-lines", daemon=True).start()
+
+    def connect(self, addresses: Mapping[PartyName, str]) -> None:
+        """Opens a line to each party that can be called; those that cannot are left to others."""
+        for party, address in addresses.items():
+            with contextlib.suppress(OSError):
+                self._free[party] = [_dial(address)]
+                self._addresses[party] = address
+
+    def send(self, party: PartyName, call: str, key: Key, sender: PartyName, message: Any) -> LineRef | None:
+        """Sends a message to a service of a party and returns at once; None where lines do not take it.
+
+        Raises:
+            PartyLost: The party's process has ended.
+        """
+        try:
+            parts = write((call, key, sender, message))
+        except EncodingError:
+            return None
+        if party not in self._addresses or sum(map(len, parts)) > MOST_BYTES:
+            return None
+        try:
+            line = self._line(party)
+            _transmit(line, parts)
+        except OSError as error:
+            raise _lost(party, error) from None
+        return LineRef(party, line)
+
+    def take(self, ref: LineRef, timeout: float | None) -> Any:
+        """Returns the answer to a message, and has the line free for the next one.
+
+        Raises:
+            PartyLost: The party's process has ended.
+            PartyTimeout: `timeout` seconds passed.
+        """
+        try:
+            ref.line.settimeout(timeout)
+            answer = read(_receive(ref.line))
+            ref.line.settimeout(None)
+        except TimeoutError:
+            ref.line.close()
+            raise PartyTimeout(f"no answer within {timeout} seconds: {ref}") from None
+        except (OSError, EOFError) as error:
+            raise _lost(ref.party, error) from None
+        self._free[ref.party].append(ref.line)
+        return answer
+
+    def _line(self, party: PartyName) -> socket.socket:
+        try:
+            return self._free[party].pop()
+        except IndexError:
+            return _dial(self._addresses[party])
+
+    def _accept(self) -> None:
+        while True:
+            line, _ = self._listener.accept()
+            if not _of_this_user(line):
+                line.close()
+                continue
+            threading.Thread(target=self._serve, args=(line,), name="fedray-line", daemon=True).start()
+
+    def _serve(self, line: socket.socket) -> None:
+        """Answers one line's messages, one after another, until the other side closes it or sends what is none."""
+        with line:
+            while True:
+                try:
+                    _transmit(line, self._answered(read(_receive(line, MOST_BYTES))))
+                except (OSError, EOFError, EncodingError):
+                    return
+
+    def _answered(self, message: Any) -> list[Part]:
+        match message:
+            case (str(call), str(key), str(sender), body):
+                answer = self._answer(call, key, sender, body)
+            case _:
+                raise EncodingError("a message on a line has a call, a key, a sender and a body")
+        try:
+            return write(answer)
+        except EncodingError as error:
+            return write(Failure("ProtocolError", f"party {self._own!r}: {error}", self._own))
+
+
+class LinedCalls:
+    """The calls of a party whose messages take a line where there is one; all others go the usual way.
+
+    Args:
+        calls: The usual way.
+        lines: The party's lines.
+    """
+
+    def __init__(self, calls: Calls, lines: Lines) -> None:
+        self._calls, self._lines = calls, lines
+
+    def call(self, party: PartyName, method: str, *args: Any) -> Ref:
+        """Calls a method of another party and returns at once."""
+        sent = self._lines.send(party, *args) if method == "deliver" else None
+        return sent or self._calls.call(party, method, *args)
+
+    def get(self, refs: Sequence[Ref], timeout: float | None) -> list[Any]:
+        """Returns the results in order, or raises what a call failed with."""
+        if any(isinstance(ref, LineRef) for ref in refs):
+            return [self._awaited(ref, timeout) for ref in refs]
+        return self._calls.get(refs, timeout)
+
+    def _awaited(self, ref: Ref, timeout: float | None) -> Any:
+        if isinstance(ref, LineRef):
+            return opened(self._lines.take(ref, timeout))
+        return self._calls.get([ref], timeout)[0]
+
+
+def _dial(address: str) -> socket.socket:
+    line = socket.socket(socket.AF_UNIX)
+    line.connect(address)
+    if not _of_this_user(line):  # the party has ended, and somebody has taken its address
+        line.close()
+        raise ConnectionRefusedError("another user answers there")
+    return line
+
+
+def _of_this_user(line: socket.socket) -> bool:
+    """Returns whether the process on the other side runs as the same user, as the kernel knows it."""
+    _, user, _ = _CREDENTIALS.unpack(line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    return bool(user == os.geteuid())
+
+
+def _lost(party: PartyName, error: Exception) -> PartyLost:
+    found = str(error) or "its line was closed"
+    return PartyLost(f"party {party!r} has ended or cannot be reached (deliver): {found}", party=party)
+
+
+def _transmit(line: socket.socket, parts: Sequence[Part]) -> None:
+    line.sendall(_COUNT.pack(len(parts)) + b"".join(_SIZE.pack(len(part)) for part in parts))
+    for part in parts:
+        line.sendall(part)
+
+
+def _receive(line: socket.socket, most_bytes: float = math.inf) -> list[memoryview]:
+    (count,) = _COUNT.unpack(_exactly(line, _COUNT.size))
+    if count > MOST_PARTS:
+        raise EncodingError(f"a message between parties has at most {MOST_PARTS} parts, found {count}")
+    sizes = [size for (size,) in _SIZE.iter_unpack(_exactly(line, count * _SIZE.size))]
+    if sum(sizes) > most_bytes:
+        raise EncodingError(f"a message on a line has at most {most_bytes} bytes, found {sum(sizes)}")
+    return [_exactly(line, size) for size in sizes]
+
+
+def _exactly(line: socket.socket, size: int) -> memoryview:
+    buffer = np.empty(size, np.uint8).data
+    missing = buffer
+    while missing:
+        received = line.recv_into(missing)
+        if not received:
+            raise EOFError
+        missing = missing[received:]
+    return buffer

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Messages and answers between parties as bytes and back. What is read is data only: no bytes make it run code.
+
+Knows the kinds of values that parties send each other. Does not know who sends them, nor how the bytes travel.
+
+A value is written as several parts. The first is JSON in UTF-8 and says what the value is made of; each further part
+holds the memory of one array or byte string.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedray.errors import EncodingError
+from fedray.party.compute import Outcome
+from fedray.party.orders import Answer
+from fedray.protocol.scheme import View
+from fedray.types import Failure
+
+Part: TypeAlias = bytes | memoryview
+"""Bytes of one part; the memory of an array is not copied."""
+
+MOST_PARTS = 1 << 10
+"""Most parts of one value."""
+
+_RECORDS: dict[str, Any] = {record.__name__: record for record in (Answer, Failure, Outcome, View)}
+_NUMBERS = "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64"
+_DTYPES = {np.dtype(name).str: np.dtype(name) for name in _NUMBERS.split()}  # NumPy would read a dtype as an expression
+
+
+def write(value: Any) -> list[Part]:
+    """Returns the parts of a value; arrays are not copied where their memory is contiguous.
+
+    Args:
+        value: None, a truth value, a number, text, bytes, an array of numbers, a list or tuple of such values, or an
+            `Answer`, `Failure`, `Outcome` or `View`.
+
+    Raises:
+        EncodingError: It is, or holds, something else, or too many arrays.
+    """
+    buffers: list[Part] = []
+    text = json.dumps(_form(value, buffers), separators=(",", ":")).encode()
+    if len(buffers) >= MOST_PARTS:
+        raise EncodingError(f"a message between parties has at most {MOST_PARTS} parts, found {1 + len(buffers)}")
+    return [text, *buffers]
+
+
+def read(parts: Sequence[Part]) -> Any:
+    """Returns the value that `write` made the parts of; its arrays are read-only views of them.
+
+    Raises:
+        EncodingError: They are not exactly the parts that `write` makes of a value.
+    """
+    try:
+        text = bytes(parts[0])
+        value = _value(json.loads(text.decode()), parts[1:])
+        again = write(value)
+    except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
+        raise EncodingError(f"a message between parties cannot be read: {error}") from None
+    if again[0] != text or len(again) != len(parts):
+        raise EncodingError("a message between parties cannot be read: it is written in another way than ours")
+    return value
+
+
+def _form(value: Any, buffers: list[Part]) -> Any:
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if type(value) in (list, tuple):
+        return {type(value).__name__: [_form(item, buffers) for item in value]}
+    if isinstance(value, bytes):
+        buffers.append(value)
+        return {"bytes": len(buffers) - 1}
+    if isinstance(value, np.ndarray | np.generic) and value.dtype.str in _DTYPES:
+        buffers.append(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
+        kind = "array" if isinstance(value, np.ndarray) else "scalar"
+        return {kind: len(buffers) - 1, "dtype": value.dtype.str, "shape": value.shape}
+    name = type(value).__name__
+    if _RECORDS.get(name) is not type(value):
+        raise EncodingError(f"a message between parties holds no {name}")
+    return {"record": name, "fields": [_form(getattr(value, field.name), buffers) for field in fields(value)]}
+
+
+def _value(form: Any, buffers: Sequence[Part]) -> Any:
+    match form:
+        case None | bool() | int() | float() | str():
+            return form
+        case {"list": list(items)}:
+            return [_value(item, buffers) for item in items]
+        case {"tuple": list(items)}:
+            return tuple(_value(item, buffers) for item in items)
+        case {"bytes": int(place)}:
+            return bytes(buffers[place])
+        case {"array": int(place), "dtype": str(dtype), "shape": list(shape)}:
+            return _array(buffers[place], _DTYPES[dtype], shape)
+        case {"scalar": int(place), "dtype": str(dtype), "shape": []}:
+            return _array(buffers[place], _DTYPES[dtype], [])[()]
+        case {"record": str(name), "fields": list(items)}:
+            return _RECORDS[name](*[_value(item, buffers) for item in items])
+    raise EncodingError(f"found {type(form).__name__}")
+
+
+def _array(part: Part, dtype: np.dtype[Any], shape: list[int]) -> NDArray[Any]:
+    if math.prod(shape) * dtype.itemsize != len(part):
+        raise EncodingError(f"{len(part)} bytes are no {dtype} of shape {shape}")
+    array = np.frombuffer(part, dtype).reshape(shape)
+    array.flags.writeable = False
+    return array

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Values between parties as bytes and back: the same value, and never anything but a value."""
+
+import json
+import pickle
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as nps
+
+from fedray.errors import EncodingError
+from fedray.party.compute import Outcome
+from fedray.party.orders import Answer, Progress
+from fedray.protocol.scheme import View
+from fedray.runtime.wire import read, write
+from fedray.types import Failure
+
+ARRAYS = nps.arrays(
+    st.sampled_from("?bBhHiIlLefd").map(np.dtype),
+    nps.array_shapes(min_dims=0, min_side=0, max_side=4),
+)
+LEAVES = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.binary(), ARRAYS)
+VALUES = st.recursive(LEAVES, lambda inner: st.one_of(st.lists(inner), st.lists(inner).map(tuple)), max_leaves=12)
+
+ANSWER = Answer(
+    "opened",
+    np.arange(5, dtype=np.float32),
+    np.array([1.5, np.nan]),
+    b"\0broadcast",
+    View(3, ("alice", "Ärger")),
+    2**40,
+    True,
+    "why",
+)
+FAILURE = Failure("PartyError", "no 3", "bob", "train", "ValueError", "Traceback …")
+
+
+def same(a: Any, b: Any) -> bool:
+    """Returns whether two values are equal in type, dtype, shape and content; NaN equals itself."""
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, np.ndarray | np.generic):
+        return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+    if isinstance(a, Answer | Failure | Outcome | View):
+        return all(same(getattr(a, field.name), getattr(b, field.name)) for field in fields(a))
+    return a == b or (a != a and b != b)
+
+
+def carried(value: Any) -> Any:
+    """Returns a value after it has gone through bytes."""
+    return read([bytes(part) for part in write(value)])
+
+
+@given(VALUES)
+def test_a_value_arrives_as_it_was(value: Any) -> None:
+    assert same(carried(value), value)
+
+
+@pytest.mark.parametrize(
+    "record", [ANSWER, Answer("abandoned"), FAILURE, Outcome(ANSWER, b"proof"), View(0, ())], ids=repr
+)
+def test_a_record_arrives_as_it_was(record: Any) -> None:
+    assert same(carried(("sum", 1, record)), ("sum", 1, record))
+
+
+@pytest.mark.parametrize("scalar", [np.float64(1.5), np.uint64(2**63), np.bool_(True)])
+def test_a_scalar_stays_one(scalar: np.generic) -> None:
+    assert same(carried(scalar), scalar)
+
+
+def test_memory_is_neither_copied_nor_writable() -> None:
+    words = np.arange(1000, dtype="<u8")
+    parts = write(("sum", words))
+    assert np.shares_memory(np.frombuffer(parts[1], np.uint8), words)
+    arrived = read(parts)[1]
+    assert np.shares_memory(arrived, words)
+    assert not arrived.flags.writeable
+
+
+def test_an_array_with_gaps_is_written_whole() -> None:
+    assert carried(np.arange(12).reshape(3, 4)[:, ::2]).tolist() == [[0, 2], [4, 6], [8, 10]]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"a": 1},
+        {1},
+        1j,
+        object(),
+        len,
+        Answer,
+        Progress(1),
+        np.array([None]),
+        np.zeros(2, ">f4"),
+        np.zeros(2, [("a", "i4")]),
+        np.array(["text"]),
+        np.array(["2020-01-01"], "datetime64[D]"),
+        ("fine", [{"not": "fine"}]),
+        replace(ANSWER, metrics=object()),
+    ],
+    ids=repr,
+)
+def test_other_values_are_refused(value: Any) -> None:
+    with pytest.raises(EncodingError, match="holds no"):
+        write(value)
+
+
+def text(form: Any, *buffers: bytes) -> list[bytes]:
+    """Returns the parts of a message whose first part says what it likes."""
+    return [json.dumps(form).encode(), *buffers]
+
+
+WRONG: dict[str, Sequence[bytes]] = {
+    "nothing": [],
+    "no JSON": [b"{"],
+    "no UTF-8": [b'"\xff"'],
+    "a bare list": text([1]),
+    "a bare record": text({"a": 1}),
+    "another record": text({"record": "Popen", "fields": ["true"]}),
+    "a function of a module": text({"record": "os.system", "fields": ["true"]}),
+    "too few fields": text({"record": "View", "fields": [1]}),
+    "too many fields": text({"record": "View", "fields": [1, [], 2]}),
+    "a buffer that is not there": text({"bytes": 1}, b"x"),
+    "a buffer before the first": text({"bytes": -1}, b"x"),
+    "a buffer that is no number": text({"bytes": "0"}, b"x"),
+    "objects": text({"array": 0, "dtype": "|O", "shape": [1]}, bytes(8)),
+    "a dtype of fields": text({"array": 0, "dtype": "i4,i4", "shape": [1]}, bytes(8)),
+    "no dtype": text({"array": 0, "dtype": "numbers", "shape": [1]}, bytes(8)),
+    "no items": text({"array": 0, "dtype": "<V0", "shape": [1]}, b""),
+    "too short": text({"array": 0, "dtype": "<f8", "shape": [2]}, bytes(8)),
+    "a negative shape": text({"array": 0, "dtype": "<f8", "shape": [-1, -1]}, bytes(8)),
+    "a shape of text": text({"array": 0, "dtype": "<f8", "shape": ["1"]}, bytes(8)),
+    "a scalar with a shape": text({"scalar": 0, "dtype": "<f8", "shape": [1]}, bytes(8)),
+    "spaces": [b'{"tuple": []}'],
+    "a name too many": [b'{"tuple":[],"list":[]}'],
+    "a name twice": [b'{"tuple":[1],"tuple":[]}'],
+    "another name of a dtype": text({"array": 0, "dtype": "float64", "shape": [1]}, bytes(8)),
+    "a buffer that nothing stands for": [b"null", b""],
+    "very deep": [b'{"list":[' * 100_000 + b"]}" * 100_000],
+    "a number without end": [b"1" * 10_000],
+}
+
+
+@pytest.mark.parametrize("parts", WRONG.values(), ids=WRONG)
+def test_what_no_value_was_written_as_is_refused(parts: Sequence[bytes]) -> None:
+    with pytest.raises(EncodingError, match="cannot be read"):
+        read(parts)
+
+
+class Trap:
+    """Runs code when it is unpickled."""
+
+    sprung = False
+
+    def __reduce__(self) -> tuple[Callable[..., None], tuple[()]]:
+        return _spring, ()
+
+
+def _spring() -> None:
+    Trap.sprung = True
+
+
+def spring(reader: Callable[[Sequence[bytes]], Any]) -> bool:
+    """Returns whether a reader runs code that it receives."""
+    Trap.sprung = False
+    for parts in ([pickle.dumps(Trap())], text({"bytes": 0}, pickle.dumps(Trap()))):
+        try:
+            reader(parts)
+        except EncodingError:
+            continue
+    return Trap.sprung
+
+
+def test_a_pickle_is_never_opened() -> None:
+    assert not spring(read)
+
+
+def test_a_reader_that_opens_pickles_is_found() -> None:
+    assert spring(lambda parts: pickle.loads(parts[0]) if parts[0][:1] == b"\x80" else read(parts))
