@@ -15,6 +15,7 @@ from fedray.errors import ProtocolError
 from fedray.protocol.config import Config
 from fedray.protocol.fixed_point import decode
 from fedray.protocol.messages import Masked, Words
+from fedray.protocol.reuse import Reusable
 from fedray.protocol.rounds import view_id
 from fedray.protocol.scheme import Manifest, Opened, View
 from fedray.types import Message, PartyName, Round
@@ -26,7 +27,9 @@ ADD_BYTES = 1 << 20
 class RingCollector:
     """The summing end of one round of one view."""
 
-    def __init__(self, config: Config, view: View, number: Round, manifest: Manifest) -> None:
+    def __init__(
+        self, config: Config, view: View, number: Round, manifest: Manifest, memory: Reusable | None = None
+    ) -> None:
         """Prepares an empty sum.
 
         Args:
@@ -34,6 +37,7 @@ class RingCollector:
             view: Whose vectors are awaited.
             number: The round.
             manifest: What the words mean.
+            memory: What the sum's memory is taken from, the same from round to round.
 
         Raises:
             ProtocolError: The view has too few members.
@@ -43,6 +47,7 @@ class RingCollector:
         self._config, self._view, self._number, self._manifest = config, view, number, manifest
         self._headers: dict[PartyName, tuple[bytes, bytes, int, bytes]] = {}
         self._prints: dict[PartyName, tuple[int, ...]] = {}
+        self._memory = memory or Reusable()
         self._total: Words | None = None
 
     def add(self, sender: PartyName, message: Message) -> None:
@@ -120,7 +125,7 @@ class RingCollector:
         """
         step, first = ADD_BYTES // words.itemsize, self._total is None
         if add and first:
-            self._total = np.empty_like(words)
+            self._total = self._memory.take(words.nbytes).view(words.dtype)
         sums = []
         for start in range(0, len(words), step):
             part = words[start : start + step]

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.errors import EncodingError
+from fedray.protocol.reuse import Reusable
 from fedray.types import Message
 
 LABEL = "fedray/secagg/1/"
@@ -232,7 +233,15 @@ class Masked:
 
     @classmethod
     def frame(
-        cls, sid: bytes, vid: bytes, number: int, index: int, ctx: bytes, size: int, bits: int
+        cls,
+        sid: bytes,
+        vid: bytes,
+        number: int,
+        index: int,
+        ctx: bytes,
+        size: int,
+        bits: int,
+        memory: Reusable | None = None,
     ) -> tuple[NDArray[np.uint8], Words]:
         """Returns a message with its header filled in, and a view of its words, not yet set.
 
@@ -245,7 +254,7 @@ class Masked:
         label = (LABEL + _MASKED_PURPOSE).encode()
         values = (label, sid, vid, number, index, ctx, size, bits)
         fields = [x for pair in zip(_LENGTHS, values, strict=True) for x in pair]
-        frame = np.empty(_HEADER.size + payload, np.uint8)
+        frame = (memory or Reusable()).take(_HEADER.size + payload)
         frame[: _HEADER.size] = np.frombuffer(_HEADER.pack(9, *fields, payload), np.uint8)
         return frame, frame[_HEADER.size :].view(f"<u{bits // 8}")
 

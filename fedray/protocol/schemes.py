@@ -14,6 +14,7 @@ from fedray.protocol.keys import Roster
 from fedray.protocol.masking import MaskingShield
 from fedray.protocol.plain import PlainShield
 from fedray.protocol.recovery import RecoveryServer, RecoveryShield
+from fedray.protocol.reuse import Reusable
 from fedray.protocol.scheme import Collector, Manifest, Shield, View
 from fedray.protocol.sharing import SharingCoordinator, SharingShield
 from fedray.types import PartyName, Round
@@ -73,10 +74,11 @@ class RingCoordinator:
         confirms: Sequence[bytes],  # noqa: ARG002
     ) -> None:
         self._config = config
+        self._sums = Reusable()
 
     def collector(self, view: View, number: Round, manifest: Manifest) -> Collector:
         """Returns the summing end of one round."""
-        return RingCollector(self._config, view, number, manifest)
+        return RingCollector(self._config, view, number, manifest, self._sums)
 
     def check_view(self, members: Sequence[PartyName]) -> None:
         """Checks that these parties may go on without the others.

@@ -18,6 +18,7 @@ from fedray.protocol.fixed_point import Encoder
 from fedray.protocol.keys import Guarded, Roster
 from fedray.protocol.masks import CHUNK_BYTES, Pad
 from fedray.protocol.messages import Masked
+from fedray.protocol.reuse import Reusable
 from fedray.protocol.rounds import Rounds
 from fedray.protocol.scheme import Contribution, Manifest, RoundContext, View
 from fedray.types import Message, PartyName, Round
@@ -34,6 +35,7 @@ class RingShield(Guarded):
         self._config, self._name, self._roster, self._refuse = config, name, roster, refuse_overflow
         self._index = roster.index(name)
         self._rounds: Rounds | None = None
+        self._frames = Reusable()
         self.clipped = 0.0
 
     def __repr__(self) -> str:
@@ -107,7 +109,9 @@ class RingShield(Guarded):
             refuse_overflow=self._refuse,
         )
         bits, number = config.encoding.ring, context.number
-        frame, words = Masked.frame(self._sid, self.rounds.vid, number, self._index, ctx, manifest.words, bits)
+        frame, words = Masked.frame(
+            self._sid, self.rounds.vid, number, self._index, ctx, manifest.words, bits, self._frames
+        )
         step = CHUNK_BYTES // words.itemsize
         try:
             pad = self._pad(number, ctx, manifest)
