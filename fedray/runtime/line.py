@@ -13,6 +13,7 @@ import os
 import secrets
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -67,6 +68,14 @@ class Lines:
         self._listener.bind(self.address)
         self._listener.listen()
         threading.Thread(target=self._accept, name="fedray-lines", daemon=True).start()
+
+    @classmethod
+    def opened(cls, own: PartyName, answer: Answering) -> Lines | None:
+        """Returns a party's lines, or None where the system has none or does not let us have any."""
+        try:
+            return cls(own, answer) if sys.platform == "linux" else None
+        except OSError:
+            return None
 
     def connect(self, addresses: Mapping[PartyName, str]) -> None:
         """Opens a line to each party that can be called; those that cannot are left to others."""

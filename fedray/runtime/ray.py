@@ -10,7 +10,6 @@ import os
 import secrets
 import shutil
 import signal
-import sys
 import tempfile
 import threading
 import time
@@ -137,7 +136,7 @@ class RayParty:
         os.environ.update(environment.computing(config.threads))
         logging.getLogger("fedray").setLevel(config.log_level)
         self._calls = RayCalls()
-        self._lines = Lines(config.name, self._delivered) if sys.platform == "linux" else None
+        self._lines = Lines.opened(config.name, self._delivered)
         self._party = Party(config, LinedCalls(self._calls, self._lines) if self._lines else self._calls)
 
     def _delivered(self, *message: Any) -> Any:

@@ -194,6 +194,23 @@ def test_whoever_sends_no_message_is_hung_up_on(lines, sent):
     assert ask(lines("alice"), "bob", 1) is None
 
 
+@pytest.mark.parametrize("lacking", ["another system", "not permitted"])
+def test_where_there_are_no_lines_messages_go_another_way(monkeypatch, lacking):
+    assert Lines.opened("alice", lambda *_: None) is not None
+    if lacking == "another system":
+        monkeypatch.setattr(sys, "platform", "darwin")
+    else:
+        monkeypatch.setattr(line_module.socket, "socket", Forbidden)
+    assert Lines.opened("alice", lambda *_: None) is None
+
+
+class Forbidden(socket.socket):
+    """A socket that may not be given a name."""
+
+    def bind(self, _address: Any) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+
 CALLER = """
 import os, socket, sys
 os.setuid(int(sys.argv[1]))
