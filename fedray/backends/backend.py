@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from fedray.metrics import Metric
 from fedray.strategies.strategy import Hook, State, Strategy
 from fedray.types import Vector
+
+Snapshot: TypeAlias = Mapping[str, Any]
+"""All local state of a model but the weights, at one moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +149,13 @@ class Backend(Protocol):
 
     def train(
         self, start: Vector, data: Data, batches: Sequence[Batch], hook: Hook | None = None, state: State | None = None
-    ) -> tuple[Vector, int]:
-        """Sets the weights to `start`, trains on the batches in order; returns the new flat vector and the rows seen.
+    ) -> tuple[Vector, int, Snapshot]:
+        """Sets the weights to `start` and trains on the batches in order.
 
         The hook's `state` holds whole flat vectors; it is given their trainable words.
+
+        Returns:
+            The new flat vector, the rows seen, and what `snapshot` would return now, which costs less this way.
         """
 
     def gradient(self, data: Data, batches: Sequence[Batch]) -> tuple[Vector, int]:
@@ -170,10 +176,10 @@ class Backend(Protocol):
     def predict(self, data: Data, batches: Sequence[Batch]) -> NDArray[Any]:
         """Returns the model's outputs, row by row."""
 
-    def snapshot(self) -> Mapping[str, Any]:
+    def snapshot(self) -> Snapshot:
         """Returns all local state but the weights: optimizer, metrics, random generators."""
 
-    def restore(self, snapshot: Mapping[str, Any]) -> None:
+    def restore(self, snapshot: Snapshot) -> None:
         """Puts back what `snapshot` returned."""
 
     def fingerprint(self) -> bytes:

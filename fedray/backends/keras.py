@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 
 from fedray.backends import keras_checks as checks
 from fedray.backends import keras_files as files
-from fedray.backends.backend import Batch, Data, ModelFacts, ParamSpec
+from fedray.backends.backend import Batch, Data, ModelFacts, ParamSpec, Snapshot
 from fedray.backends.keras_fitted import Fitted, fit
 from fedray.backends.keras_flat import FlatVariables
 from fedray.backends.keras_graph import Steps
 from fedray.backends.keras_state import BUILDING, LocalState, seeded
+from fedray.backends.keras_traces import Traces
 from fedray.backends.quiet import quiet
 from fedray.errors import DataError, PlanError
 from fedray.metrics import Metric
@@ -69,9 +70,9 @@ class KerasBackend:
         self._tf, self._keras = frameworks(threads)
         self._seed = seed
         self._noise_seed = noise_seed
-        self._functions: dict[Any, Callable[..., Any]] = {}
         self._flat: FlatVariables | None = None
         self._fitted: Fitted | None = None
+        self._outputs: dict[Any, NDArray[Any]] = {}  # what the model returns for no rows, by their form
         self._log_sums = np.zeros(0)
         self._log_rows = 0
         self._fingerprint = b""
@@ -118,47 +119,49 @@ class KerasBackend:
 
     def weights(self) -> Vector:
         """Returns the flat vector, read-only."""
-        return _view(self._traced("get", self._variables().get)())
+        flat = self._variables()
+        return _view(self._traces.get("get", flat.get)())
 
     def set_weights(self, values: Vector) -> None:
         """Sets every parameter from the flat vector."""
-        self._traced("put", self._variables().put, self._vector_spec)(self._vector(values))
+        flat = self._variables()
+        self._traces.get("put", flat.put, self._vector_spec)(self._vector(values))
 
     def train(
         self, start: Vector, data: Data, batches: Sequence[Batch], hook: Hook | None = None, state: State | None = None
-    ) -> tuple[Vector, int]:
-        """Sets the weights to `start`, trains on the batches; returns the new flat vector (read-only) and the rows."""
+    ) -> tuple[Vector, int, Snapshot]:
+        """Sets the weights to `start` and trains; returns the new flat vector (read-only), the rows and a snapshot."""
         bound, rows, ends, count = self._arguments(data, batches)
         arguments: tuple[Any, ...] = (self._vector(start), bound.tensors, rows, ends)
         specs: tuple[Any, ...] = (self._vector_spec, bound.specs, self._rows_spec, self._rows_spec)
         if hook is None:
-            function = self._traced(("train", bound.kind), self._ready().steps.train, *specs)
+            function = self._traces.get(("train", bound.kind), self._local.after(self._ready().steps.train), *specs)
         else:
             checks.check_own_step(self._keras, self._model, "a strategy that changes gradients")
             words = self._variables().spec.trainable
             anchors = {name: self._tf.constant(vector[:words], self._dtype) for name, vector in (state or {}).items()}
             specs += ({name: self._tf.TensorSpec([words], self._dtype) for name in anchors},)
             key = ("train", bound.kind, _identity(hook), tuple(anchors))
-            function = self._traced(key, self._ready().steps.train_with(hook), *specs)
+            function = self._traces.get(key, self._local.after(self._ready().steps.train_with(hook)), *specs)
             arguments += (anchors,)
-        flat, sums = function(*arguments)
+        flat, sums, local = function(*arguments)
         if self._log_sums.size:
             self._log_sums = self._log_sums + sums.numpy()
         self._log_rows += count
-        return _view(flat), count
+        return _view(flat), count, self._snapshot(local)
 
     def gradient(self, data: Data, batches: Sequence[Batch]) -> tuple[Vector, int]:
         """Returns the mean gradient over the batches' rows and their number; non-trainable words hold the values."""
         checks.check_own_step(self._keras, self._model, "a strategy that averages gradients")
         bound, rows, ends, count = self._arguments(data, batches)
         specs = (bound.specs, self._rows_spec, self._rows_spec)
-        function = self._traced(("gradient", bound.kind), self._ready().steps.gradient, *specs)
+        function = self._traces.get(("gradient", bound.kind), self._ready().steps.gradient, *specs)
         return _view(function(bound.tensors, rows, ends)), count
 
     def apply_gradient(self, gradient: Vector) -> None:
         """Lets the optimizer apply a gradient; non-trainable words are set."""
-        function = self._traced("apply", self._ready().steps.apply_gradient, self._vector_spec)
-        function(self._vector(gradient))
+        steps = self._ready().steps
+        self._traces.get("apply", steps.apply_gradient, self._vector_spec)(self._vector(gradient))
 
     def take_metrics(self) -> list[Metric]:
         """Returns the training metrics accumulated since the last call, and resets them."""
@@ -173,7 +176,7 @@ class KerasBackend:
         fitted = self._ready()
         bound, rows, ends, count = self._arguments(data, batches)
         specs = (bound.specs, self._rows_spec, self._rows_spec)
-        function = self._traced(("evaluate", bound.kind), fitted.steps.evaluate, *specs)
+        function = self._traces.get(("evaluate", bound.kind), fitted.steps.evaluate, *specs)
         kept = fitted.metrics.values()
         try:
             fitted.metrics.reset()
@@ -190,17 +193,17 @@ class KerasBackend:
         """Returns the model's outputs, row by row."""
         bound = _bound(data)
         specs = (bound.specs[:1], self._rows_spec)
-        function = self._traced(("predict", repr(specs)), self._predictor.predict, *specs)
+        function = self._traces.get(("predict", repr(specs)), self._predictor.predict, *specs)
         parts = [
             function(bound.tensors[:1], self._tf.constant(batch.rows, self._tf.int64)).numpy() for batch in batches
         ]
-        return np.concatenate([np.empty((0, *self._output_shape), self._output_dtype), *parts])
+        return np.concatenate([self._output, *parts])
 
-    def snapshot(self) -> Mapping[str, Any]:
+    def snapshot(self) -> Snapshot:
         """Returns all local state but the weights; tensors that share memory with the variables until those change."""
-        return {"variables": self._local.read(), "logs": (self._log_sums, self._log_rows)}
+        return self._snapshot(self._local.read())
 
-    def restore(self, snapshot: Mapping[str, Any]) -> None:
+    def restore(self, snapshot: Snapshot) -> None:
         """Puts back what `snapshot` returned."""
         self._local.write(snapshot["variables"])
         self._log_sums, self._log_rows = snapshot["logs"]
@@ -273,23 +276,30 @@ class KerasBackend:
         self._model.optimizer.build(self._model.trainable_variables)
         self._local = LocalState(self._tf, [v.value for v in self._flat.variables], self._noise_seed)
         self._local.adopt(v.value for v in (*self._model.variables, *self._model.optimizer.variables))
+        self._traces = Traces(self._tf, self._model, self._local, self._seeded)
         self._predictor = Steps(self._tf, self._model, self._flat, (), ())
 
     def _try_on(self, x: NDArray[Any], y: NDArray[Any] | None, sample_weight: NDArray[Any] | None) -> None:
-        """Passes two rows through model and loss: builds what is unbuilt, and finds what does not fit."""
+        """Passes two rows through model and loss: builds what is unbuilt, and finds what does not fit.
+
+        Rows of a form that has passed are not passed again: seeding would have TensorFlow prepare every graph anew.
+        """
         two = [None if a is None else np.resize(a[:2], (2, *a.shape[1:])) for a in (x, y, sample_weight)]
         tensors = [None if a is None else self._tf.convert_to_tensor(a) for a in two]
-        output = self._seeded(lambda: self._model(tensors[0]))
-        if not self._tf.is_tensor(output):
-            raise PlanError(f"model {self._model.name!r} has several outputs, which is not supported")
-        self._output_shape, self._output_dtype = tuple(output.shape[1:]), output.dtype.as_numpy_dtype
+        form = x.dtype, x.shape[1:]
+        if form not in self._outputs:
+            output = self._seeded(lambda: self._model(tensors[0]))
+            if not self._tf.is_tensor(output):
+                raise PlanError(f"model {self._model.name!r} has several outputs, which is not supported")
+            self._outputs[form] = output.numpy()[:0]
+        self._output = self._outputs[form]
         if y is not None and self._needs_labels:
-            checks.check_labels(self._keras, self._model, y, tuple(output.shape))
+            checks.check_labels(self._keras, self._model, y, self._output.shape)
         if self._flat is None:
             self._seeded(self._take_variables)
         if self._fitted is None and (y is not None or not self._needs_labels):
             flat = self._variables()
-            self._fitted = self._seeded(lambda: fit(self._tf, self._keras, self._model, flat, tensors, output))
+            self._fitted = self._seeded(lambda: fit(self._tf, self._keras, self._model, flat, tensors))
             self._local.adopt(v.value for v in self._ready().metrics.variables)
             self._log_sums = np.zeros(len(self._ready().trained.logs))
 
@@ -302,19 +312,8 @@ class KerasBackend:
     def _seeded(self, work: Callable[[], Any]) -> Any:
         return seeded(self._keras, self._seed, work)
 
-    def _traced(self, key: Any, function: Callable[..., Any], *specs: Any) -> Callable[..., Any]:
-        """Returns the function as one graph, traced when first asked for under this key."""
-        if key not in self._functions:
-            if self._model.run_eagerly:
-                self._functions[key] = function
-            else:
-                self._functions[key] = self._seeded(partial(self._trace, function, specs))
-        return self._functions[key]
-
-    def _trace(self, function: Callable[..., Any], specs: Sequence[Any]) -> Callable[..., Any]:
-        traced: Callable[..., Any] = self._tf.function(function, autograph=False).get_concrete_function(*specs)
-        self._local.adopt(traced.variables)  # type: ignore[attr-defined]  # a tf ConcreteFunction
-        return traced
+    def _snapshot(self, variables: Sequence[Any]) -> Snapshot:
+        return {"variables": variables, "logs": (self._log_sums, self._log_rows)}
 
     def _arguments(self, data: Data, batches: Sequence[Batch]) -> tuple[KerasData, Any, Any, int]:
         """Returns the data set, all row numbers end to end, where each batch ends, and how many rows that are."""

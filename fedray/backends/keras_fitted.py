@@ -62,7 +62,7 @@ class Fitted:
     tested: Reported
 
 
-def fit(tf: Any, keras: Any, model: Any, flat: FlatVariables, tensors: Sequence[Any], output: Any) -> Fitted:
+def fit(tf: Any, keras: Any, model: Any, flat: FlatVariables, tensors: Sequence[Any]) -> Fitted:
     """Builds loss and metrics on a few rows, and finds out what the steps report.
 
     Args:
@@ -71,10 +71,10 @@ def fit(tf: Any, keras: Any, model: Any, flat: FlatVariables, tensors: Sequence[
         model: A built, compiled model.
         flat: Its variables.
         tensors: x, y and sample_weight of a few rows; None for what there is not.
-        output: What the model returns for x.
     """
     x, y, sample_weight = tensors
     if y is not None:
+        output = model(x)
         if model.loss is not None:
             Steps(tf, model, flat, (), ()).loss(x, y, output, sample_weight, training=False)
         model.compute_metrics(x, y, output, sample_weight=sample_weight)

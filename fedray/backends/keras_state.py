@@ -81,6 +81,10 @@ class LocalState:
         read = self._tf.raw_ops.ReadVariableOp
         return [read(resource=variable.handle, dtype=variable.dtype) for variable in self._variables.values()]
 
+    def after(self, step: Callable[..., tuple[Any, ...]]) -> Callable[..., tuple[Any, ...]]:
+        """Returns a step that returns, behind its own results, what `read` returns after it: within one graph."""
+        return lambda *arguments: (*step(*arguments), self.read())
+
     def write(self, values: Sequence[Any]) -> None:
         """Puts back what `read` returned. Variables that came later have nothing to go back to and stay."""
         for variable, value in zip(self._variables.values(), values, strict=False):

@@ -48,7 +48,11 @@ class Service(Protocol):
     """
 
     def deliver(self, sender: PartyName, message: Any) -> Reply | None:
-        """Takes another party's message and answers it; may block."""
+        """Takes another party's message and answers it; may block.
+
+        The answer is plain data: numbers, text, bytes, arrays, lists and tuples of them, or one of the records that
+        parties answer each other with. Between parties on one node nothing else travels.
+        """
 
     def watch(self, *args: Any) -> Reply:
         """Answers the driver when there is something to tell; may block."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,10 +19,6 @@ from fedray.protocol.scheme import BatchedShield, Contribution, RoundContext, Sh
 from fedray.protocol.schemes import SCHEMES
 from fedray.protocol.sharing import SharingShield
 from fedray.types import Key, PartyName, Ref
-
-
-def _nothing() -> None:
-    """Does nothing."""
 
 
 class Contributor:
@@ -94,20 +90,13 @@ class Contributor:
         answer: Answer = self._send(f"keys of batch {batch}", ("set up", session, batch, message), Kind.SHARE)
         return answer
 
-    def exchange(
-        self,
-        call: str,
-        context: RoundContext,
-        contribution: Contribution,
-        meanwhile: Callable[[], None] = _nothing,
-    ) -> Answer:
+    def exchange(self, call: str, context: RoundContext, contribution: Contribution) -> Answer:
         """Sends one round's protected contribution to the server and returns its answer.
 
         Args:
             call: The round in words, for the ledger.
             context: What the round is about.
             contribution: This party's part.
-            meanwhile: Work that needs no answer; done while the server's first one is awaited, or not at all.
 
         Returns:
             An answer that is `"opened"`, `"abandoned"`, `"missed"` or `"renew"`.
@@ -120,9 +109,7 @@ class Contributor:
             opened, self.members = self._sharer.exchange(call, context, contribution)
             return opened
         shield = self._active()
-        answer = self._key_supply.cover(context.number) or self._answered(
-            shield, call, context, contribution, meanwhile
-        )
+        answer = self._key_supply.cover(context.number) or self._answered(shield, call, context, contribution)
         if answer.verdict in ("aborted", "left"):
             raise ProtocolError(f"round {context.number} was given up: {answer.reason}")
         if answer.view is not None:
@@ -132,18 +119,9 @@ class Contributor:
         self.verified = self._batched is None or self._batched.survivors(context.number) is not None
         return answer
 
-    def _answered(
-        self,
-        shield: Shield,
-        call: str,
-        context: RoundContext,
-        contribution: Contribution,
-        meanwhile: Callable[[], None],
-    ) -> Answer:
+    def _answered(self, shield: Shield, call: str, context: RoundContext, contribution: Contribution) -> Answer:
         """Returns the server's last word on a round, after as many exchanges as the scheme has."""
-        sent = self._contribute(shield, call, context, contribution)
-        meanwhile()
-        answer: Answer = self._context.get(sent, None)
+        answer: Answer = self._context.get(self._contribute(shield, call, context, contribution), None)
         while answer.verdict == "next":
             with self._lock:
                 reply = shield.reply(answer.broadcast)

@@ -8,7 +8,7 @@ Knows no other party's data and no training. What it may tell the driver about i
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -175,12 +175,10 @@ class ModelHolder(Contributor):
             data = self._backend.bind(x)
             return self._backend.predict(data, cut(np.arange(data.rows, dtype=np.int64), batch_size))
 
-    def _exchange(
-        self, call: str, context: RoundContext, contribution: Contribution, *meanwhile: Callable[[], None]
-    ) -> Answer:
+    def _exchange(self, call: str, context: RoundContext, contribution: Contribution) -> Answer:
         """Exchanges, and says of numbers that cannot be summed whose they are and what to do."""
         try:
-            return self.exchange(call, context, contribution, *meanwhile)
+            return self.exchange(call, context, contribution)
         except EncodingError as error:
             found = str(error).removeprefix(f"{self._context.name}: ")
             raise type(error)(

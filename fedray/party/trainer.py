@@ -6,17 +6,16 @@ Knows no other party's data and no clock.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedray import metrics
-from fedray.backends.backend import Batch, ModelFacts
+from fedray.backends.backend import Batch, ModelFacts, Snapshot
 from fedray.errors import ProtocolError
 from fedray.metrics import Metric
 from fedray.party.context import PartyContext, Reply
@@ -41,7 +40,7 @@ class _Segment:
         done: Rounds that are over, opened or abandoned or passed over.
         renew: Why no further round can be held in this session, or empty.
         fresh: Whether nothing has been sent yet that was computed with the model as it is now.
-        local: The backend's local state before the next round, where it was taken while an answer was awaited.
+        local: The backend's local state as the last training step left it, if its round was opened or is under way.
     """
 
     order: TrainOrder
@@ -52,7 +51,7 @@ class _Segment:
     done: int = 0
     renew: str = ""
     fresh: bool = False
-    local: Mapping[str, Any] | None = None
+    local: Snapshot | None = None
 
 
 class Trainer(ModelHolder):
@@ -119,12 +118,10 @@ class Trainer(ModelHolder):
         bound = segment.settings + place.to_bytes(8, "big")
         context = RoundContext(order.number + place, self._model_hash(), bound, manifest)
         with self._unless_opened(segment) as kept:
-            payload, weight = self._update(batches)
+            payload, weight = self._update(segment, batches)
             measured = self._measure(order) if report else np.zeros(len(manifest.metrics))
             call = f"train round {context.number}"
-            answer = self._exchange(
-                call, context, Contribution(payload, weight, measured), partial(self._look_ahead, segment)
-            )
+            answer = self._exchange(call, context, Contribution(payload, weight, measured))
             if answer.verdict == "opened" and self.verified:
                 kept.append(answer)
         segment.done += 1
@@ -144,13 +141,13 @@ class Trainer(ModelHolder):
             self._check_rows(segment, batches)
         return answer.stop
 
-    def _update(self, batches: Sequence[Batch]) -> tuple[Vector, int]:
+    def _update(self, segment: _Segment, batches: Sequence[Batch]) -> tuple[Vector, int]:
         """Returns this party's payload and its weight; without rows the payload counts nothing."""
         self._state = self._strategy.open(self._state, self._global)
         local, rows = self._global, 0
         if batches and self._strategy.local == "train":
             data, hook = self._data["train"], self._strategy.hook
-            local, rows = self._backend.train(self._global, data, batches, hook, self._state)
+            local, rows, segment.local = self._backend.train(self._global, data, batches, hook, self._state)
         elif batches:
             local, rows = self._backend.gradient(self._data["train"], batches)
         self._state, payload = self._strategy.close(self._state, self._global, local)
@@ -246,11 +243,6 @@ class Trainer(ModelHolder):
                 self._backend.restore(local)
                 self._backend.set_weights(self._global)
                 self._state, self._measured = state, measured
-
-    def _look_ahead(self, segment: _Segment) -> None:
-        """Takes the state that the next round would be put back to, if this round opens and nothing else changes it."""
-        if self._strategy.local == "train":
-            segment.local = self._backend.snapshot()
 
     def _adopt(self, values: Vector) -> None:
         super()._adopt(values)

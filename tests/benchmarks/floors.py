@@ -41,7 +41,7 @@ def _worker(part: int, parts: int, samples: int, memory: str, barrier: Barrier, 
 
     def synchronous(batch: Batch) -> None:
         nonlocal weights
-        vectors[part], _ = backend.train(weights, data, [batch])
+        vectors[part], *_ = backend.train(weights, data, [batch])
         barrier.wait()
         weights = vectors.mean(axis=0)
         barrier.wait()

@@ -79,12 +79,12 @@ def happening(party: str, step: str, number: int, act: Callable[[], None]) -> Ca
                     act()
             return dispatch(self, call, message, *rest)
 
-        def watched_update(self, batches):
+        def watched_update(self, *arguments):
             if (self._context.name, step) == (party, "before it trains"):
                 counts["trained"] += 1
                 if counts["trained"] - 1 == number:
                     act()
-            return update(self, batches)
+            return update(self, *arguments)
 
         def watched(add):
             def watched_add(self, sender, message):

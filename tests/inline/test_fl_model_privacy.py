@@ -49,9 +49,9 @@ def spy(monkeypatch):
     train, gradient, boxed = KerasBackend.train, KerasBackend.gradient, inline._Box.of.__func__
 
     def watched_train(self, start, *args, **kwargs):
-        flat, rows = train(self, start, *args, **kwargs)
+        flat, *others = train(self, start, *args, **kwargs)
         spy.keep(flat, flat - start)
-        return flat, rows
+        return flat, *others
 
     def watched_gradient(self, *args):
         flat, rows = gradient(self, *args)

@@ -24,7 +24,7 @@ def keras_fit(backend, builder, start, batch_size, **arguments):
 def test_a_round_trains_exactly_as_keras_fit_does():
     backend, data = ready(dense("adam"))
     start = backend.weights()
-    trained, rows = backend.train(start, data, in_order(60, 16))
+    trained, rows, _ = backend.train(start, data, in_order(60, 16))
     expected, history = keras_fit(backend, dense("adam"), start, 16)
     assert rows == 60
     np.testing.assert_allclose(trained, expected, rtol=1e-5, atol=1e-6)
@@ -39,9 +39,9 @@ def test_the_optimizer_keeps_its_state_over_rounds():
     start = backend.weights()
     flat = start
     for batch in in_order(60, 16):
-        flat, _ = backend.train(flat, data, [batch])
+        flat, *_ = backend.train(flat, data, [batch])
     again, data = ready(dense("adam"))
-    whole, _ = again.train(start, data, in_order(60, 16))
+    whole, *_ = again.train(start, data, in_order(60, 16))
     assert flat.tolist() == whole.tolist()
 
 
@@ -51,7 +51,7 @@ def test_weights_of_rows_and_classes_are_those_of_keras(weights):
     backend = KerasBackend(dense(), seed=1)
     data = backend.bind(X, Y, **{weights: value})
     start = backend.weights()
-    trained, _ = backend.train(start, data, in_order(60, 16))
+    trained, *_ = backend.train(start, data, in_order(60, 16))
     expected, history = keras_fit(backend, dense(), start, 16, **{weights: value})
     np.testing.assert_allclose(trained, expected, rtol=1e-5, atol=1e-6)
     assert float(backend.take_metrics()[0]) == pytest.approx(history["loss"][0], rel=1e-5)
@@ -78,14 +78,14 @@ def test_batchnorm_statistics_are_in_the_vector_behind_the_trainables_and_counte
         "batch_normalization/moving_variance",
     )
     assert backend.spec.trainable == backend.spec.size - 12
-    trained, _ = backend.train(backend.weights(), data, batches(30))
+    trained, *_ = backend.train(backend.weights(), data, batches(30))
     mean = dict(zip(names, backend.spec.unpack(trained), strict=True))["batch_normalization/moving_mean"]
     assert np.abs(mean).min() > 0
 
 
 def test_the_model_stands_where_the_round_has_left_it():
     backend, data = ready(noisy)
-    trained, _ = backend.train(backend.weights(), data, batches(30, 30))
+    trained, *_ = backend.train(backend.weights(), data, batches(30, 30))
     assert backend.weights().tolist() == trained.tolist()
     backend.set_weights(np.arange(backend.spec.size, dtype=np.float32))
     assert backend.weights().tolist() == list(range(backend.spec.size))
@@ -97,7 +97,7 @@ def test_two_runs_with_one_seed_are_bit_equal():
         backend, data = ready(noisy, noise_seed=5)
         flat = backend.weights()
         for _ in range(3):
-            flat, _ = backend.train(flat, data, batches(13, 20, 27))
+            flat, *_ = backend.train(flat, data, batches(13, 20, 27))
         results.append((flat.tolist(), [float(m) for m in backend.take_metrics()]))
     assert results[0] == results[1]
 
@@ -120,7 +120,7 @@ def test_parties_in_threads_do_what_parties_in_turn_do():
         backend, data = ready(noisy, noise_seed=number)
         flat = backend.weights()
         for _ in range(3):
-            flat, _ = backend.train(flat, data, batches(13, 20, 27))
+            flat, *_ = backend.train(flat, data, batches(13, 20, 27))
         return flat.tolist(), [float(metric) for metric in backend.evaluate(data, batches(60))]
 
     in_turn = [party(number) for number in range(3)]
@@ -139,7 +139,7 @@ def test_mixed_precision_averages_the_full_precision_weights(policy):
         return model
 
     backend, data = ready(builder)
-    trained, _ = backend.train(backend.weights(), data, batches(30, 30))
+    trained, *_ = backend.train(backend.weights(), data, batches(30, 30))
     assert set(backend.spec.dtypes) == {"float32"}
     assert np.isfinite(trained).all()
     assert backend.predict(data, batches(60)).shape == (60, 3)
@@ -156,8 +156,8 @@ def test_a_recurrent_model_over_sequences_of_two_lengths():
 
     backend, data = ready(builder, x=X.reshape(60, 2, 2))
     longer = backend.bind(X.reshape(30, 4, 2), Y[:30])
-    flat, _ = backend.train(backend.weights(), data, batches(20, 40))
-    _, rows = backend.train(flat, longer, batches(30))
+    flat, *_ = backend.train(backend.weights(), data, batches(20, 40))
+    _, rows, _ = backend.train(flat, longer, batches(30))
     assert rows == 30
     assert backend.take_metrics()[0].count == 90
 
@@ -171,14 +171,48 @@ def test_building_leaves_the_callers_generators_alone():
     assert (random.getstate(), np.random.get_state()[1].tolist()) == before
 
 
+@pytest.mark.parametrize("hooked", [False, True])
+def test_training_returns_the_state_that_it_leaves(hooked):
+    backend, data = ready(noisy)
+    start = backend.weights()
+    prox = make_strategy("fed_prox", {"mu": 0.1})
+    more = (prox.hook, prox.open({}, start)) if hooked else ()
+    first, _, left = backend.train(start, data, batches(20), *more)
+    assert states(left) == states(backend.snapshot())
+    backend.train(first, data, batches(20), *more)
+    assert states(left) != states(backend.snapshot())
+    backend.restore(left)
+    assert states(left) == states(backend.snapshot())
+
+
+def test_graphs_stay_prepared_when_more_rows_of_the_same_form_are_bound(monkeypatch):
+    backend, data = ready(noisy)
+    backend.train(backend.weights(), data, batches(20))
+
+    def seeding(_seed):
+        raise AssertionError("TensorFlow drops every prepared graph when it is seeded")
+
+    monkeypatch.setattr(backend._keras.utils, "set_random_seed", seeding)
+    more = backend.bind(X[:30], Y[:30])
+    assert backend.train(backend.weights(), more, batches(20))[1] == 20
+    with pytest.raises(AssertionError, match="seeded"):
+        backend.bind(X.astype(np.int32), Y)
+
+
+def states(snapshot):
+    """Returns what a snapshot holds, as bytes and numbers."""
+    sums, rows = snapshot["logs"]
+    return [value.numpy().tobytes() for value in snapshot["variables"]], sums.tolist(), rows
+
+
 def test_restore_takes_a_round_back_whole():
     backend, data = ready(noisy)
-    start, _ = backend.train(backend.weights(), data, batches(20))
+    start, *_ = backend.train(backend.weights(), data, batches(20))
     before = backend.snapshot()
-    first, _ = backend.train(start, data, batches(20, 20))
+    first, *_ = backend.train(start, data, batches(20, 20))
     metrics = backend.take_metrics()
     backend.restore(before)
-    second, _ = backend.train(start, data, batches(20, 20))
+    second, *_ = backend.train(start, data, batches(20, 20))
     assert second.tolist() == first.tolist()
     assert backend.take_metrics() == metrics
     backend.restore(before)
@@ -188,7 +222,7 @@ def test_restore_takes_a_round_back_whole():
 def test_a_round_without_rows_gives_back_what_it_got():
     backend, data = ready(noisy)
     start = np.linspace(-1, 1, backend.spec.size, dtype=np.float32)
-    trained, rows = backend.train(start, data, [])
+    trained, rows, _ = backend.train(start, data, [])
     assert (trained.tolist(), rows) == (start.tolist(), 0)
     assert [m.count for m in backend.take_metrics()] == [0.0, 0.0]
 
@@ -205,7 +239,7 @@ def test_a_party_without_rows_takes_part():
 def test_training_changes_neither_the_vector_it_was_given_nor_one_it_has_returned(builder):
     backend, data = ready(builder)
     start = np.zeros(backend.spec.size, np.float32)
-    first, _ = backend.train(start, data, batches(30))
+    first, *_ = backend.train(start, data, batches(30))
     kept = first.copy()
     backend.train(first, data, batches(30))
     assert not start.any()
@@ -254,7 +288,7 @@ def test_batches_of_any_size_and_number_share_one_trace():
 
 def test_evaluate_is_that_of_keras_and_leaves_training_metrics_alone():
     backend, data = ready(noisy)
-    flat, _ = backend.train(backend.weights(), data, batches(30))
+    flat, *_ = backend.train(backend.weights(), data, batches(30))
     evaluated = backend.evaluate(data, in_order(60, 16))
     assert backend.take_metrics()[0].count == 30
     reference = stock(backend, noisy, flat)
@@ -283,7 +317,7 @@ def test_a_model_that_waits_for_data_is_built_from_it():
         backend.weights()
     data = backend.bind(X, Y)
     assert backend.weights().tolist() == ready(builder)[0].weights().tolist()
-    trained, _ = backend.train(backend.weights(), data, batches(30))
+    trained, *_ = backend.train(backend.weights(), data, batches(30))
     assert trained.shape == (backend.spec.size,)
 
 
@@ -305,11 +339,11 @@ def test_xla_is_used_where_the_user_asks_for_it_and_only_there():
     backend, data = ready(dense("adam"))
     compiled, same = ready(dense("adam", jit_compile=True))
     start = backend.weights()
-    plain, _ = backend.train(start, data, batches(30, 30))
-    xla, _ = compiled.train(start, same, batches(30, 30))
+    plain, *_ = backend.train(start, data, batches(30, 30))
+    xla, *_ = compiled.train(start, same, batches(30, 30))
     np.testing.assert_allclose(xla, plain, rtol=1e-4, atol=1e-6)
     for one, wanted in ((backend, False), (compiled, True)):
-        graphs = [function.graph.as_graph_def() for function in one._functions.values()]
+        graphs = [function.graph.as_graph_def() for function in one._traces._traced.values()]
         library = [node for graph in graphs for node in graph.library.function]
         assert any(node.attr["_XlaMustCompile"].b for node in library) is wanted
 

@@ -46,7 +46,7 @@ def test_it_gets_x_and_y_as_from_keras_fit_and_its_step_is_the_one_taken():
     backend, data = ready(own_step())
     start = backend.weights()
     gradient = _gradient(start)
-    trained, rows = backend.train(start, data, batches(60))
+    trained, rows, _ = backend.train(start, data, batches(60))
     assert rows == 60
     np.testing.assert_allclose(trained, start - 2 * 0.01 * gradient, rtol=1e-4, atol=1e-6)
     assert [(m.name, m.count) for m in backend.take_metrics()] == [("loss", 60.0), ("mae", 60.0)]
@@ -122,7 +122,7 @@ def test_a_model_without_labels_is_handed_x_alone():
     first = float(backend.evaluate(data, in_order(60, 20))[0])
     flat = backend.weights()
     for _ in range(30):
-        flat, _ = backend.train(flat, data, batches(30, 30))
+        flat, *_ = backend.train(flat, data, batches(30, 30))
     (metric,) = backend.evaluate(data, in_order(60, 20))
     assert (metric.name, metric.count) == ("reconstruction", 60.0)
     assert float(metric) < first
@@ -164,9 +164,11 @@ def test_random_numbers_without_a_seed_are_reproducible_and_go_back_with_a_round
     results = []
     for _ in range(2):
         backend, data = ready(builder)
-        start, _ = backend.train(backend.weights(), data, batches(20))
+        start, *_ = backend.train(backend.weights(), data, batches(20))
         before = backend.snapshot()
-        first, _ = backend.train(start, data, batches(20, 20))
+        first, _, left = backend.train(start, data, batches(20, 20))
+        for kept, value in zip(left["variables"], backend.snapshot()["variables"], strict=True):
+            assert kept.numpy().tolist() == value.numpy().tolist()
         backend.restore(before)
         assert backend.train(start, data, batches(20, 20))[0].tolist() == first.tolist()
         assert backend.train(start, data, batches(20, 20))[0].tolist() != first.tolist()

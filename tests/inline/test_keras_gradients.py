@@ -32,7 +32,7 @@ def test_a_gradient_round_is_a_training_round():
         return model
 
     stepped, data = ready(builder)
-    trained, _ = stepped.train(stepped.weights(), data, batches(40))
+    trained, *_ = stepped.train(stepped.weights(), data, batches(40))
     backend, data = ready(builder)
     backend.apply_gradient(backend.gradient(data, batches(40))[0])
     np.testing.assert_allclose(backend.weights(), trained, rtol=1e-5, atol=1e-7)
@@ -59,11 +59,11 @@ def test_a_hook_that_changes_nothing_changes_nothing():
         return model
 
     backend, data = ready(builder)
-    plain, _ = backend.train(backend.weights(), data, batches(20, 20))
+    plain, *_ = backend.train(backend.weights(), data, batches(20, 20))
     hooked, same = ready(builder)
     start = hooked.weights()
     prox = make_strategy("fed_prox", {"mu": 0.0})
-    pulled, _ = hooked.train(start, same, batches(20, 20), prox.hook, prox.open({}, start))
+    pulled, *_ = hooked.train(start, same, batches(20, 20), prox.hook, prox.open({}, start))
     np.testing.assert_allclose(pulled, plain, rtol=1e-5, atol=1e-7)
     for one, other in zip(backend.take_metrics(), hooked.take_metrics(), strict=True):
         assert (one.name, one.count) == (other.name, other.count)
@@ -76,8 +76,8 @@ def test_fed_prox_pulls_towards_the_anchor_of_each_round():
 
     def pull(backend, data, start, anchor):
         """What the hook adds to one step: the difference to the same step without it."""
-        plain, _ = backend.train(start, data, batches(60))
-        pulled, _ = backend.train(start, data, batches(60), prox.hook, prox.open({}, anchor))
+        plain, *_ = backend.train(start, data, batches(60))
+        pulled, *_ = backend.train(start, data, batches(60), prox.hook, prox.open({}, anchor))
         return pulled - plain
 
     backend, data = ready(dense())
@@ -92,7 +92,7 @@ def test_the_anchor_covers_the_trainable_words_only():
     backend, data = ready(noisy)
     prox = make_strategy("fed_prox", {"mu": 0.1})
     start = backend.weights()
-    trained, _ = backend.train(start, data, batches(20), prox.hook, prox.open({}, start))
+    trained, *_ = backend.train(start, data, batches(20), prox.hook, prox.open({}, start))
     assert np.isfinite(trained).all()
 
 
@@ -108,9 +108,9 @@ def test_embeddings_have_dense_gradients_under_a_hook():
 
     tokens = np.random.default_rng(0).integers(0, 5, (60, 2))
     plain, data = ready(builder, x=tokens)
-    expected, _ = plain.train(plain.weights(), data, batches(30, 30))
+    expected, *_ = plain.train(plain.weights(), data, batches(30, 30))
     backend, data = ready(builder, x=tokens)
     start = backend.weights()
     prox = make_strategy("fed_prox", {"mu": 0.0})
-    pulled, _ = backend.train(start, data, batches(30, 30), prox.hook, prox.open({}, start))
+    pulled, *_ = backend.train(start, data, batches(30, 30), prox.hook, prox.open({}, start))
     np.testing.assert_allclose(pulled, expected, rtol=1e-5, atol=1e-7)

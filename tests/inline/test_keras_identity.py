@@ -17,9 +17,9 @@ def test_the_learning_rate_can_be_read_and_set():
     backend, data = ready(dense("sgd"))
     start = backend.weights()
     assert backend.learning_rate() == pytest.approx(0.01)
-    slow, _ = backend.train(start, data, batches(60))
+    slow, *_ = backend.train(start, data, batches(60))
     backend.set_learning_rate(0.5)
-    fast, _ = backend.train(start, data, batches(60))
+    fast, *_ = backend.train(start, data, batches(60))
     np.testing.assert_allclose(fast - start, 50 * (slow - start), rtol=1e-3, atol=1e-5)
 
 
@@ -89,7 +89,7 @@ SCRIPT = """
 import sys
 from inline.keras_models import X, Y, batches, noisy, ready
 backend, data = ready(noisy, noise_seed=5)
-flat, _ = backend.train(backend.weights(), data, batches(13, 20, 27))
+flat, *_ = backend.train(backend.weights(), data, batches(13, 20, 27))
 print(backend.fingerprint().hex(), flat.tobytes().hex())
 print("a word of its own", file=sys.stderr)
 """
@@ -101,5 +101,5 @@ def test_another_process_has_the_same_model_and_says_nothing():
     )
     assert result.stderr == "a word of its own\n"
     backend, data = ready(noisy, noise_seed=5)
-    flat, _ = backend.train(backend.weights(), data, batches(13, 20, 27))
+    flat, *_ = backend.train(backend.weights(), data, batches(13, 20, 27))
     assert result.stdout.split() == [backend.fingerprint().hex(), flat.tobytes().hex()]
