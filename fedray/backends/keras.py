@@ -25,7 +25,7 @@ from fedray.backends.backend import Batch, Data, ModelFacts, ParamSpec, Snapshot
 from fedray.backends.keras_fitted import Fitted, fit
 from fedray.backends.keras_flat import FlatVariables
 from fedray.backends.keras_graph import Steps
-from fedray.backends.keras_state import BUILDING, LocalState, seeded
+from fedray.backends.keras_state import BUILDING, LocalState, generators_kept, seeded
 from fedray.backends.keras_traces import Traces
 from fedray.backends.quiet import quiet
 from fedray.errors import DataError, PlanError
@@ -345,7 +345,7 @@ def frameworks(threads: int) -> tuple[Any, Any]:
     Raises:
         PlanError: Keras runs on another framework.
     """
-    with BUILDING:
+    with BUILDING, generators_kept():
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         with contextlib.nullcontext() if "tensorflow" in sys.modules else quiet():
             import keras

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import random
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -32,14 +33,19 @@ def seeded(keras: Any, seed: int, work: Callable[[], T]) -> T:
         keras.utils.set_random_seed(word(seed, "build"))
         return work()
 
-    with BUILDING:
-        kept = random.getstate(), np.random.get_state()
-        try:
-            with ThreadPoolExecutor(1) as fresh:
-                return fresh.submit(run).result()
-        finally:
-            random.setstate(kept[0])
-            np.random.set_state(kept[1])
+    with BUILDING, generators_kept(), ThreadPoolExecutor(1) as fresh:
+        return fresh.submit(run).result()
+
+
+@contextmanager
+def generators_kept() -> Iterator[None]:
+    """Puts Python's and NumPy's generators back as they were: the first import of TensorFlow draws from them too."""
+    kept = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(kept[0])
+        np.random.set_state(kept[1])
 
 
 def word(seed: int, purpose: str) -> int:
