@@ -15,6 +15,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -32,6 +33,7 @@ MOST_BYTES = 1 << 24
 
 Answering: TypeAlias = Callable[[str, Key, PartyName, Any], Any]
 
+_BREATH_SECONDS = 0.05
 _COUNT = struct.Struct(">I")
 _SIZE = struct.Struct(">Q")
 _CREDENTIALS = struct.Struct("3i")  # process, user, group
@@ -130,7 +132,11 @@ class Lines:
 
     def _accept(self) -> None:
         while True:
-            line, _ = self._listener.accept()
+            try:
+                line, _ = self._listener.accept()
+            except OSError:  # such as no file descriptor to spare: whoever calls waits until there is one
+                time.sleep(_BREATH_SECONDS)
+                continue
             if not _of_this_user(line):
                 line.close()
                 continue

@@ -84,6 +84,20 @@ def test_answers_of_many_threads_are_not_mixed_up(lines):
         assert all(pool.map(one, range(40)))
 
 
+def test_a_call_that_cannot_be_taken_at_once_is_taken_later(lines, monkeypatch):
+    accept, failures = socket.socket.accept, [OSError(24, "Too many open files")] * 2
+
+    def scarce(listener: socket.socket) -> Any:
+        if failures:
+            raise failures.pop()
+        return accept(listener)
+
+    monkeypatch.setattr(socket.socket, "accept", scarce)
+    lines("bob", lambda n: n + 1)
+    assert ask(lines("alice"), "bob", 3) == 4
+    assert not failures
+
+
 def test_what_is_too_long_or_no_plain_value_is_left_to_others(lines):
     lines("bob")
     alice = lines("alice")
