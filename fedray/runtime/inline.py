@@ -167,8 +167,9 @@ class _Host:
         return _Box.of(Failure("PartyLost", reason, self._name))
 
     def join(self, deadline: float) -> None:
-        for lane in self._lanes.values():
-            lane.join(deadline)
+        for lane, threads in self._lanes.items():
+            if lane != "watch":  # it only waits for news, and does so for a second at most
+                threads.join(deadline)
 
 
 class _Lane:
