@@ -171,7 +171,6 @@ def test_links_with_tls(shared, tmp_path):
     np.testing.assert_allclose(sf.reveal(spu(lambda a: a @ a)(x)), X @ X, atol=1e-3)
 
 
-@pytest.mark.parametrize("address", ["ray"], indirect=True)  # once: the links give up after nine seconds
 def test_a_certificate_of_another_authority_gets_no_link(shared, tmp_path):
     spu = encrypted(tmp_path, ["one", "two"])
     x = of("charlie", X).to(spu)
