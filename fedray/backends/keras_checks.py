@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedray.backends.keras_lambdas import without_places
 from fedray.errors import DataError, PlanError
 
 _SAME_SHAPE = (
@@ -172,8 +173,10 @@ def model_fingerprint(keras: Any, model: Any, spec: object) -> bytes:
 
 def _config(keras: Any, value: Any) -> Any:
     try:
-        return keras.saving.serialize_keras_object(value)
+        return without_places(keras.saving.serialize_keras_object(value))
     except (NotImplementedError, TypeError, ValueError):  # A class without get_config: its weights' names must do.
+        return type(value).__qualname__
+    except OSError:  # Keras wants to show the source of a lambda; that of one typed at a prompt is nowhere.
         return type(value).__qualname__
 
 
