@@ -27,7 +27,7 @@ from typing import Any, TypeAlias
 
 import cloudpickle
 
-Lines: TypeAlias = tuple[int, int]
+LineSpan: TypeAlias = tuple[int, int]
 """First and last line of a piece of a file, counted from 1."""
 
 _MOST_CHARACTERS = 1 << 18  # of one function; more than this is data that looks like code
@@ -59,7 +59,7 @@ class _Origin:
     """
 
     name: str
-    lines: Lines
+    lines: LineSpan
     text: str
 
     def __reduce__(self) -> tuple[Callable[..., str], tuple[str, int, str]]:
@@ -111,7 +111,7 @@ def _text(name: str, first: int, last: int) -> tuple[str, int]:
 
 
 @lru_cache(maxsize=32)
-def _statements(text: str) -> tuple[Lines, ...]:
+def _statements(text: str) -> tuple[LineSpan, ...]:
     """Returns the lines of every statement; of one with a body, other than a function, those before the body."""
     try:
         return tuple(_lines(node) for node in ast.walk(ast.parse(text)) if isinstance(node, ast.stmt))
@@ -119,7 +119,7 @@ def _statements(text: str) -> tuple[Lines, ...]:
         return ()  # edited since, or not Python as it stands
 
 
-def _lines(node: ast.stmt) -> Lines:
+def _lines(node: ast.stmt) -> LineSpan:
     parts: list[ast.stmt | ast.expr] = [node, *getattr(node, "decorator_list", ())]
     first, last = min(part.lineno for part in parts), node.end_lineno or node.lineno
     if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -141,7 +141,7 @@ class _Known:
     """A file of which only what came in pickles is known here: number -> line, and the pieces as they came."""
 
     lines: dict[int, str] = field(default_factory=dict)
-    pieces: frozenset[Lines] = frozenset()
+    pieces: frozenset[LineSpan] = frozenset()
 
 
 _learning = threading.Lock()
