@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from fedray.backends.spu_program import Program
+from fedray.backends.spu.program import Program
 from fedray.device.cluster import Cluster, read
 from fedray.device.pyu import PYUObject, check_count, live, name_of
 from fedray.device.spu_object import SPUObject, live_session, make_handle

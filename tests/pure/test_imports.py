@@ -13,7 +13,19 @@ import pytest
 import fedray
 
 PACKAGE = Path(fedray.__file__).parent
-ORDER = ["errors", "types", "metrics", "protocol", "strategies", "backends", "party", "runtime", "device", "data"]
+ORDER = [
+    "errors",
+    "types",
+    "tree",
+    "metrics",
+    "protocol",
+    "strategies",
+    "backends",
+    "party",
+    "runtime",
+    "device",
+    "data",
+]
 ORDER += ["security", "ml", "utils", "demo", "demo_report", "key_commands", "cli", "__main__"]
 """A part may import itself and those before it."""
 

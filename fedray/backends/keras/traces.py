@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from fedray.backends.keras_state import LocalState
+from fedray.backends.keras.state import LocalState
 
 Function: TypeAlias = Callable[..., Any]
 
