@@ -3,7 +3,7 @@
 
 import sys
 
-from fedray.cli import main
+from fedray.commands.cli import main
 
 if __name__ == "__main__":  # a party's process imports this file, too, and is not to start the command again
     sys.exit(main())

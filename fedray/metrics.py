@@ -5,7 +5,11 @@ A metric is a handful of state variables that add up over disjoint rows, and a v
 common case and computes its own value. For every other metric (AUC, precision, R2, ...) a `Tally` carries the state,
 and the framework that owns the metric computes the value from the sum.
 
-Knows no framework. Does not know how the numbers travel.
+In a round every number travels as two words, a fine and a coarse part: a word holds counts exactly and reaches 65536
+times the largest count, which is not enough for the losses of a regression on raw numbers. With the coarse part it
+reaches far beyond, and small numbers lose nothing.
+
+Knows no framework. Does not know how the words travel.
 """
 
 from __future__ import annotations
@@ -18,6 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.errors import DataError
+
+COARSE = 1 << 15
+"""Largest counts in one coarse unit of a metric's words; a fine part is at most half of that, well inside a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,3 +180,27 @@ def merge(parties: Sequence[Sequence[Metric]]) -> list[Metric]:
             raise DataError(f"metrics of party number {number} do not fit: expected {expected}, found {found}")
     total = np.sum([flatten(metrics) for metrics in parties], axis=0)
     return rebuild(parties[0], total)
+
+
+def word_names(metrics: Sequence[str]) -> tuple[str, ...]:
+    """Returns the names of the words of so named numbers: the fine parts, then the coarse ones."""
+    return (*metrics, *(f"{name} (coarse)" for name in metrics))
+
+
+def to_words(values: NDArray[np.float64], bound: int) -> NDArray[np.float64]:
+    """Returns float64[2m], the fine and the coarse parts of float64[m].
+
+    Args:
+        values: What was measured; a number that is not finite has no parts and stays that.
+        bound: Largest count, a power of two.
+    """
+    unit = float(bound * COARSE)
+    with np.errstate(invalid="ignore"):
+        coarse = np.rint(values / unit)
+        return np.concatenate([values - coarse * unit, coarse])
+
+
+def from_words(words: NDArray[np.float64], bound: int) -> NDArray[np.float64]:
+    """Returns float64[m] from the sums of its parts, float64[2m]."""
+    fine, coarse = np.split(words, 2)
+    return np.asarray(fine + coarse * float(bound * COARSE))

@@ -21,7 +21,7 @@ settings.load_profile("any machine")
 
 @pytest.fixture(autouse=True)
 def interruptible() -> None:
-    """Lets Ctrl-C through: a shell keeps it from what runs in the background, and `fedray.cli.main` takes it over."""
+    """Lets Ctrl-C through: a shell keeps it from what runs in the background, and the command line takes it over."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -21,16 +21,16 @@ from typing import Any
 import numpy as np
 
 from fedray.errors import EncodingError, PlanError, ProtocolError
-from fedray.party.ledger import Entry, Journal
-from fedray.party.ledger_file import BrokenLedger, from_bytes, to_bytes
-from fedray.party.memory_file import _line, _memo
-from fedray.party.orders import Answer
+from fedray.party.door.journal import Entry, Journal
+from fedray.party.door.ledger_file import BrokenLedger, from_bytes, to_bytes
+from fedray.party.keys.memory_file import _line, _memo
+from fedray.party.records import Answer
 from fedray.protocol.config import Config, Encoding
-from fedray.protocol.keys import Roster, generate_identity, public_bytes
+from fedray.protocol.crypto.keys import Roster, generate_identity, public_bytes
 from fedray.protocol.messages import Confirm, Hello, Masked, dec, dec_list, enc, enc_list
 from fedray.protocol.recovery import propose
-from fedray.protocol.recovery.batch_messages import Ack, Dealt, Keys, Sharing
-from fedray.protocol.recovery.messages import (
+from fedray.protocol.recovery.key_messages import Ack, Dealt, Keys, Sharing
+from fedray.protocol.recovery.round_messages import (
     Closed,
     MaskedInput,
     Quorum,
@@ -42,10 +42,9 @@ from fedray.protocol.recovery.messages import (
     purpose_of,
 )
 from fedray.protocol.scheme import View
-from fedray.protocol.sharing.agreement import Agreement, Partial, Proof
-from fedray.protocol.sharing.agreement import Survive as NodeSurvive
-from fedray.protocol.sharing.form import Form
+from fedray.protocol.sharing.agreement import Agreement, AgreementSignature, Partial, Proof
 from fedray.protocol.sharing.sealing import ShareHeader, header_of, seal, unseal
+from fedray.protocol.spu.form import Form
 from fedray.runtime.wire import read, write
 
 HASH, SIGNATURE, SHARE = bytes(range(32)), bytes(range(64)), bytes(33)
@@ -136,7 +135,7 @@ def targets() -> dict[str, Target]:
         "share header": of(ShareHeader, header, words),
         "share": Target(shares, header_of, None),
         "sealed share": Target(shares, lambda b: unseal(HASH, b), None, (ProtocolError,)),
-        "node survive": of(NodeSurvive, NodeSurvive(agreement, 1, SIGNATURE)),
+        "node survive": of(AgreementSignature, AgreementSignature(agreement, 1, SIGNATURE)),
         "proof": of(Proof, proof),
         "partial": of(Partial, Partial(proof, 1, np.arange(5, dtype="<u8"))),
         "form": of(Form, *forms),

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fedray.data.rows import row_axes
 from fedray.errors import DataError
 from fedray.party.context import PartyContext, Reply
-from fedray.party.egress import Kind
+from fedray.party.door.egress import Kind
 
 MINIMUM_ROWS = 2
 """An extreme over fewer rows than this is a row."""

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedray.data.apportion import split_rows
 from fedray.data.rows import Rest
-from fedray.data.shares import split_rows
 from fedray.data.wide import LIMIT, widen
 from fedray.errors import DataError
 

@@ -17,16 +17,16 @@ from numpy.typing import DTypeLike, NDArray
 from fedray.data import inside
 from fedray.data.files import Column, Header, ReadOptions, as_numbers, read_array
 from fedray.data.operators import Operators
-from fedray.data.parts import Part, joint_dtype, joint_shape, require_rows
+from fedray.data.parts import ArrayPart, joint_dtype, joint_shape, require_rows
 from fedray.data.rows import as_slice, local_ranges, locate, split_key
-from fedray.data.statistics import Aggregator, Axis, Spread
+from fedray.data.statistics import Axis, IntegerSums, Spread
 from fedray.device import PYU, PYUObject, describe
 from fedray.errors import DataError, DeviceMismatch, FedRayError, PlanError
 from fedray.types import PartyName
 
 __all__ = ["FedNdarray", "load"]
 
-Source: TypeAlias = str | os.PathLike[str] | PYUObject | Callable[[], Any] | NDArray[Any] | Sequence[Any]
+ArraySource: TypeAlias = str | os.PathLike[str] | PYUObject | Callable[[], Any] | NDArray[Any] | Sequence[Any]
 
 
 class FedNdarray(Operators):
@@ -70,9 +70,9 @@ class FedNdarray(Operators):
                     f"x.to({party.name})"
                 )
         self.partitions = dict(partitions)
-        self._parts: dict[PartyName, Part] | None = None
+        self._parts: dict[PartyName, ArrayPart] | None = None
 
-    def parts(self) -> dict[PartyName, Part]:
+    def parts(self) -> dict[PartyName, ArrayPart]:
         """Returns shape and dtype of each party's array, by party name.
 
         Raises:
@@ -167,7 +167,7 @@ class FedNdarray(Operators):
         name = np.dtype(dtype).name
         return FedNdarray({party: party(inside.convert)(part, name) for party, part in self.partitions.items()})
 
-    def mean(self, axis: Axis = None, *, aggregator: Aggregator | None = None) -> Any:
+    def mean(self, axis: Axis = None, *, aggregator: IntegerSums | None = None) -> Any:
         """Returns the mean over rows (and other axes) as float64, opened by a sum over parties.
 
         The driver, the server and the parties that hold rows learn it. No party's own mean can be seen by any of the
@@ -185,7 +185,7 @@ class FedNdarray(Operators):
         """
         return self._spread(axis).mean(aggregator)[()]
 
-    def sum(self, axis: Axis = None, *, aggregator: Aggregator | None = None) -> Any:
+    def sum(self, axis: Axis = None, *, aggregator: IntegerSums | None = None) -> Any:
         """Returns the sum over rows, opened as in `mean`: int64 and exact for integers and booleans, else float64.
 
         Raises:
@@ -194,7 +194,7 @@ class FedNdarray(Operators):
         """
         return self._spread(axis).sum(aggregator)[()]
 
-    def std(self, axis: Axis = None, ddof: int = 0, *, aggregator: Aggregator | None = None) -> Any:
+    def std(self, axis: Axis = None, ddof: int = 0, *, aggregator: IntegerSums | None = None) -> Any:
         """Returns the standard deviation over rows in two passes; the mean is opened on the way.
 
         Args:
@@ -263,7 +263,7 @@ class FedNdarray(Operators):
 
 
 def load(
-    sources: Mapping[PYU, Source],
+    sources: Mapping[PYU, ArraySource],
     *,
     key: str | None = None,
     columns: Column | Sequence[Column] | None = None,
@@ -306,7 +306,7 @@ def load(
     return loaded
 
 
-def _place(party: PYU, source: Source, options: ReadOptions) -> PYUObject:
+def _place(party: PYU, source: ArraySource, options: ReadOptions) -> PYUObject:
     """Returns the array of one source, held by its party."""
     placed: PYUObject
     if isinstance(source, str | os.PathLike):
@@ -323,7 +323,7 @@ def _place(party: PYU, source: Source, options: ReadOptions) -> PYUObject:
     return placed
 
 
-def _part(party: PartyName, shape: object, dtype: str) -> Part:
+def _part(party: PartyName, shape: object, dtype: str) -> ArrayPart:
     """Returns what a party says of its object, if that is an array with rows."""
     if not isinstance(shape, tuple):
         raise DataError(
@@ -331,4 +331,4 @@ def _part(party: PartyName, shape: object, dtype: str) -> Part:
         )
     if not shape:
         raise DataError(f"party {party!r}: expected an array with at least one axis, the rows, found a single {dtype}")
-    return Part(shape, dtype)
+    return ArrayPart(shape, dtype)

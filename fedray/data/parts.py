@@ -17,7 +17,7 @@ from fedray.types import PartyName
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ArrayPart:
     """What the driver learns about one party's array.
 
     Attributes:
@@ -34,7 +34,7 @@ class Part:
         return math.prod(self.shape)
 
 
-def joint_shape(parts: Mapping[PartyName, Part]) -> tuple[int, ...]:
+def joint_shape(parts: Mapping[PartyName, ArrayPart]) -> tuple[int, ...]:
     """Returns the shape of all parties' rows together.
 
     Raises:
@@ -51,7 +51,7 @@ def joint_shape(parts: Mapping[PartyName, Part]) -> tuple[int, ...]:
     return (sum(part.shape[0] for part in parts.values()), *model.shape[1:])
 
 
-def joint_dtype(parts: Mapping[PartyName, Part]) -> np.dtype[np.generic]:
+def joint_dtype(parts: Mapping[PartyName, ArrayPart]) -> np.dtype[np.generic]:
     """Returns the dtype that all parties share.
 
     Raises:
@@ -67,7 +67,7 @@ def joint_dtype(parts: Mapping[PartyName, Part]) -> np.dtype[np.generic]:
     return np.dtype(model.dtype)
 
 
-def require_rows(parts: Mapping[PartyName, Part]) -> None:
+def require_rows(parts: Mapping[PartyName, ArrayPart]) -> None:
     """Checks that every party has something to contribute.
 
     Raises:
@@ -81,7 +81,7 @@ def require_rows(parts: Mapping[PartyName, Part]) -> None:
             )
 
 
-def require_same_rows(name: str, parts: Mapping[PartyName, Part], model: Mapping[PartyName, Part]) -> None:
+def require_same_rows(name: str, parts: Mapping[PartyName, ArrayPart], model: Mapping[PartyName, ArrayPart]) -> None:
     """Checks that an array can go along with the first one, row by row at every party.
 
     Args:

@@ -7,10 +7,10 @@ Knows how many rows each party holds. Which rows are drawn is decided inside the
 from __future__ import annotations
 
 from fedray.data import inside
+from fedray.data.apportion import apportion, set_sizes
 from fedray.data.ndarray import FedNdarray
 from fedray.data.parts import require_same_rows
 from fedray.data.rows import is_integer
-from fedray.data.shares import apportion, set_sizes
 from fedray.errors import PlanError
 from fedray.runtime.session import current
 

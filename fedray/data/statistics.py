@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fedray.data import inside
 from fedray.data.extremes import Extremes
-from fedray.data.parts import Part, joint_shape
+from fedray.data.parts import ArrayPart, joint_shape
 from fedray.data.rows import row_axes
 from fedray.data.wide import quotient
 from fedray.device import PYU, PYUObject
@@ -29,19 +29,19 @@ from fedray.types import PartyName
 Axis: TypeAlias = int | tuple[int, ...] | None
 
 
-class Aggregator(Protocol):
+class IntegerSums(Protocol):
     """What opens a sum over parties; see `fedray.security.aggregation`. Only integers are summed here."""
 
     def sum(self, data: Sequence[PYUObject]) -> Any:
         """Returns the elementwise sum of one int64 array per party, exactly."""
 
 
-AggregatorMaker: TypeAlias = Callable[[PYU, Sequence[PYU]], Aggregator]
+SummingMaker: TypeAlias = Callable[[PYU, Sequence[PYU]], IntegerSums]
 
-_default_maker: Callable[[PYU, tuple[PYU, ...]], Aggregator] | None = None
+_default_maker: Callable[[PYU, tuple[PYU, ...]], IntegerSums] | None = None
 
 
-def use_by_default(maker: AggregatorMaker) -> None:
+def use_by_default(maker: SummingMaker) -> None:
     """Says how to make the aggregator of a statistic that is given none.
 
     Aggregators stand above this package, so the package that gathers both hands the default down.
@@ -66,7 +66,7 @@ class Spread:
         PlanError: The rows are not among the axes.
     """
 
-    def __init__(self, arrays: Mapping[PYU, PYUObject], parts: Mapping[PartyName, Part], axis: Axis) -> None:
+    def __init__(self, arrays: Mapping[PYU, PYUObject], parts: Mapping[PartyName, ArrayPart], axis: Axis) -> None:
         self.shape = joint_shape(parts)
         self.axes = row_axes(axis, len(self.shape))
         self.arrays = arrays
@@ -78,11 +78,11 @@ class Spread:
         """How many elements enter one number of the result."""
         return math.prod(self.shape if self.axes is None else (self.shape[axis] for axis in self.axes))
 
-    def mean(self, aggregator: Aggregator | None) -> NDArray[np.float64]:
+    def mean(self, aggregator: IntegerSums | None) -> NDArray[np.float64]:
         """Returns the mean: the exact sum of the parties' float64 sums, divided by the number of elements."""
         return self._mean(self._chosen("mean", aggregator))
 
-    def std(self, aggregator: Aggregator | None, ddof: int) -> NDArray[np.float64]:
+    def std(self, aggregator: IntegerSums | None, ddof: int) -> NDArray[np.float64]:
         """Returns the standard deviation in two passes: the mean is opened, then the sum of squares around it."""
         chosen = self._chosen("std", aggregator)
         if self.count <= ddof:
@@ -91,7 +91,7 @@ class Spread:
         centre = mean if self.axes is None else np.expand_dims(mean, self.axes)
         return np.sqrt(quotient(self._opened(chosen, inside.square_sum, centre), self.count - ddof))
 
-    def sum(self, aggregator: Aggregator | None) -> NDArray[Any]:
+    def sum(self, aggregator: IntegerSums | None) -> NDArray[Any]:
         """Returns the sum: int64 for integers and booleans, the rounded sum of the parties' sums for real numbers."""
         chosen = self._chosen("sum", aggregator)
         if any(np.dtype(dtype).kind == "f" for dtype in self.dtypes):
@@ -118,12 +118,12 @@ class Spread:
         extreme: NDArray[Any] = np.asarray(reduce(found, axis=0))
         return extreme
 
-    def _mean(self, aggregator: Aggregator) -> NDArray[np.float64]:
+    def _mean(self, aggregator: IntegerSums) -> NDArray[np.float64]:
         if not self.count:
             raise DataError(f"mean: expected at least one element, found an array of shape {self.shape}")
         return quotient(self._opened(aggregator, inside.real_sum), self.count)
 
-    def _opened(self, aggregator: Aggregator, fn: Callable[..., NDArray[Any]], *args: Any) -> NDArray[np.int64]:
+    def _opened(self, aggregator: IntegerSums, fn: Callable[..., NDArray[Any]], *args: Any) -> NDArray[np.int64]:
         """Returns the sum over parties of the integers that `fn` makes of each party's array."""
         terms = [party(fn)(party.name, array, self.axes, *args) for party, array in self.arrays.items()]
         total = np.asarray(aggregator.sum(terms))
@@ -131,7 +131,7 @@ class Spread:
             raise PlanError(f"aggregator: expected exact sums of int64 arrays, found {total.dtype}")
         return total
 
-    def _chosen(self, name: str, aggregator: Aggregator | None) -> Aggregator:
+    def _chosen(self, name: str, aggregator: IntegerSums | None) -> IntegerSums:
         """Returns the aggregator to use, after checking that a sum hides anything at all."""
         holders = [party for party, rows in self.rows.items() if rows]
         if len(holders) < 2:

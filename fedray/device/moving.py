@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from fedray.device.pyu import PYU, PYUObject, live
-from fedray.device.spu import SPU
-from fedray.device.spu_object import SPUObject, ask_settled, ask_shares, opened
+from fedray.device.spu.device import SPU
+from fedray.device.spu.handle import SPUObject, ask_settled, ask_shares, opened
 from fedray.errors import PlanError
 from fedray.party.table import replace
 from fedray.runtime.session import Session, current

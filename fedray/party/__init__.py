@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What runs inside a party: its objects, its door, its ledger, its trainer, and a server's combiner. Plain classes."""
+"""What runs inside a party: its objects, its door, its ledger, its trainer, and the server's side."""

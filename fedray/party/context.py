@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from fedray.party.egress import Egress, Kind
+from fedray.party.door.egress import Egress, Kind
 from fedray.party.table import ObjectTable
-from fedray.protocol.keys import Roster
+from fedray.protocol.crypto.keys import Roster
 from fedray.protocol.memory import ModelMemory
 from fedray.protocol.policy import Policy
 from fedray.types import Failure, Key, PartyConfig, PartyName, Ref, Value

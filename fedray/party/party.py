@@ -14,13 +14,13 @@ from typing import Any, Literal, TypeAlias
 
 from fedray.errors import PlanError
 from fedray.party.context import Calls, PartyContext, Reply
-from fedray.party.credentials import Credentials
-from fedray.party.egress import DRIVER, POLICIES, Egress, EgressPolicy, Kind
+from fedray.party.door.egress import DRIVER, POLICIES, Egress, EgressPolicy, Kind
+from fedray.party.door.journal import Journal
 from fedray.party.failures import Failed, to_failure
-from fedray.party.ledger import Journal
+from fedray.party.keys.credentials import Credentials
 from fedray.party.parcel import Parcel, pack
 from fedray.party.table import ObjectTable
-from fedray.protocol.keys import public_bytes
+from fedray.protocol.crypto.keys import public_bytes
 from fedray.types import Failure, Key, PartyConfig, PartyName, Ref, Value
 
 Lane: TypeAlias = Literal["command", "message", "watch"]

@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar, get_args
 
 from fedray.errors import EncodingError, PlanError
-from fedray.protocol.graph import quorum
-from fedray.protocol.keys import MOST_PARTIES, Roster, check_name
-from fedray.protocol.messages import HASH_BYTES, Kind, dec, dec_list, digest, enc, enc_list
+from fedray.protocol.crypto.graph import quorum
+from fedray.protocol.crypto.keys import MOST_PARTIES, Roster, check_name
+from fedray.protocol.messages import HASH_BYTES, FieldKind, dec, dec_list, digest, enc, enc_list
 from fedray.types import PartyName
 
-Part = Literal["plain", "masking", "recovery", "sharing"]
+SchemeName = Literal["plain", "masking", "recovery", "sharing"]
 Content = Literal["weights", "gradients"]
 GraphRule = Literal["complete", "chosen", "random"]
 
@@ -118,7 +118,7 @@ class Config:
     """What the coordinator proposes and every party checks; its hash is in every key of the session.
 
     Attributes:
-        part: The scheme.
+        scheme: The scheme.
         roster: Hash of the roster.
         parties: Size n of the roster.
         receivers: Who takes the messages: the server, or the compute parties in order.
@@ -140,7 +140,7 @@ class Config:
         compress: Whether all shares but one are seeds (part C), which rests on AES, or all are as long as the vector.
     """
 
-    part: Part
+    scheme: SchemeName
     roster: bytes
     parties: int
     receivers: tuple[PartyName, ...]
@@ -161,8 +161,8 @@ class Config:
     compress: bool = True
 
     def __post_init__(self) -> None:
-        if self.part not in get_args(Part) or self.graph not in get_args(GraphRule) or self.suite != SUITE:
-            raise PlanError(f"unknown part {self.part!r}, graph {self.graph!r} or suite {self.suite!r}")
+        if self.scheme not in get_args(SchemeName) or self.graph not in get_args(GraphRule) or self.suite != SUITE:
+            raise PlanError(f"unknown scheme {self.scheme!r}, graph {self.graph!r} or suite {self.suite!r}")
         n = self.parties
         if len(self.roster) != HASH_BYTES or not 1 <= n <= MOST_PARTIES:
             raise PlanError(f"expected a roster hash and 1..{MOST_PARTIES} parties, found {n} parties")
@@ -170,8 +170,10 @@ class Config:
             raise PlanError(f"expected at least one receiver, each once, found {self.receivers}")
         for name in self.receivers:
             check_name(name)
-        if self.part != "sharing" and (self.owners or not self.compress):
-            raise PlanError(f"part {self.part!r}: everybody contributes one vector; owners and compress are of part C")
+        if self.scheme != "sharing" and (self.owners or not self.compress):
+            raise PlanError(
+                f"scheme {self.scheme!r}: everybody contributes one vector; owners and compress are of scheme 'sharing'"
+            )
         if len(set(self.owners)) != len(self.owners) or len(self.owners) > n:
             raise PlanError(f"owners: expected parties of the roster, each once, found {self.owners}")
         self.encoding.check_headroom(self.contributors)
@@ -187,7 +189,7 @@ class Config:
     @classmethod
     def propose(
         cls,
-        part: Part,
+        scheme: SchemeName,
         roster: Roster,
         receivers: Sequence[PartyName],
         encoding: Encoding,
@@ -200,7 +202,7 @@ class Config:
         """Returns the Config with the default thresholds of section 10 for a complete graph.
 
         Args:
-            part: The scheme.
+            scheme: The scheme.
             roster: The parties that contribute, and in part C those that compute.
             receivers: The server, or the compute parties.
             encoding: How numbers become words.
@@ -215,20 +217,20 @@ class Config:
         n = len(owners) or len(roster.names)
         most = default_colluders(n) if colluders is None else colluders
         least = min(3, n) if n_min is None else n_min
-        if part == "sharing":
+        if scheme == "sharing":
             c, size, left = len(receivers), len(roster.names), max(0, n - max(least, most + 2))
             if not 2 <= c <= size:
                 raise PlanError(f"shares need 2 to {size} compute parties, found {tuple(receivers)}")
             return cls(
-                *(part, roster.hash, size, tuple(receivers), encoding, most, least, c, c, "complete", c - 1, left),
+                *(scheme, roster.hash, size, tuple(receivers), encoding, most, least, c, c, "complete", c - 1, left),
                 owners=tuple(owners),
                 compress=compress,
             )
         signers = quorum(n, most)
         dropouts = max(0, n - max(signers, least, most + 2))
-        return cls(
-            part, roster.hash, n, tuple(receivers), encoding, most, least, signers, signers, "complete", n - 1, dropouts
-        )
+        thresholds = (most, least, signers, signers)
+        head = (scheme, roster.hash, n, tuple(receivers), encoding, *thresholds)
+        return cls(*head, degree=n - 1, dropouts=dropouts)
 
     @property
     def hash(self) -> bytes:
@@ -243,9 +245,9 @@ class Config:
     @property
     def least_members(self) -> int:
         """Fewest members of a view: at least n_min, a quorum, and two more than may collude."""
-        if self.part == "plain":
+        if self.scheme == "plain":
             return 1
-        if self.part == "sharing":  # there every compute party signs, whoever contributes
+        if self.scheme == "sharing":  # there every compute party signs, whoever contributes
             return max(self.n_min, self.colluders + 2)
         return max(self.n_min, self.t_sig, self.colluders + 2)
 
@@ -259,8 +261,8 @@ class Config:
         graph = (self.graph, self.degree, self.dropouts, self.batch)
         receivers = enc_list("receivers", self.receivers)
         times = (self.set_up_timeout, self.round_timeout)
-        head = (self.part, self.suite, self.roster, self.parties, receivers, self.encoding.encode())
-        tail = (enc_list("owners", self.owners), int(self.compress)) if self.part == "sharing" else ()
+        head = (self.scheme, self.suite, self.roster, self.parties, receivers, self.encoding.encode())
+        tail = (enc_list("owners", self.owners), int(self.compress)) if self.scheme == "sharing" else ()
         return enc("config", *head, *thresholds, *graph, *times, self.privacy, *tail)
 
     @classmethod
@@ -270,7 +272,7 @@ class Config:
         Raises:
             EncodingError: They are not a Config's bytes, or its settings do not fit together.
         """
-        schema: tuple[Kind, ...] = (str, str, HASH_BYTES, int, bytes, bytes, int, int, int, int)
+        schema: tuple[FieldKind, ...] = (str, str, HASH_BYTES, int, bytes, bytes, int, int, int, int)
         schema += (str, int, int, int, int, int, bytes)
         if data[:4] == (len(schema) + 3).to_bytes(4, "big"):  # label, fields, and the two of part C
             *fields, listed, compress = dec("config", data, (*schema, bytes, int))

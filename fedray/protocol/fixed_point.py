@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fedray.errors import EncodingError, NotFinite, ProtocolError
 from fedray.protocol.config import EXACT_IN_FLOAT, Encoding
-from fedray.protocol.masks import CHUNK_BYTES, Keystream, scratch
+from fedray.protocol.crypto.keystream import CHUNK_BYTES, Keystream, scratch
 from fedray.protocol.messages import Words
 from fedray.protocol.scheme import Contribution, Manifest, Opened, Tensor
 from fedray.types import PartyName

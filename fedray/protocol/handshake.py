@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from fedray.errors import ProtocolError
 from fedray.protocol.config import Config
-from fedray.protocol.keys import Guarded, Roster, exchange, kdf, public_bytes, sign, verify
+from fedray.protocol.crypto.keys import Guarded, Roster, exchange, kdf, public_bytes, sign, verify
 from fedray.protocol.memory import ModelMemory
 from fedray.protocol.messages import Confirm, Hello, digest, enc
 from fedray.protocol.policy import Policy
@@ -67,7 +67,7 @@ class Handshake(Guarded):
         self.index = roster.index(name)
         if roster.keys[self.index] != public_bytes(identity):
             raise ProtocolError(f"{name}: the roster holds another identity key for this party")
-        if config.part == "recovery":  # only there can who answers last choose something: the graph
+        if config.scheme == "recovery":  # only there can who answers last choose something: the graph
             memory.begin(roster.hash, policy.attempts)
         self._config, self._name, self._roster, self._memory = config, name, roster, memory
         self._identity = identity
@@ -132,7 +132,7 @@ class Handshake(Guarded):
             raise ProtocolError(f"{self._name}: this set-up's key is gone")
         shared = {j: exchange(private, key) for j, key in enumerate(self._publics) if j != self.index}
         self._stage = "started"
-        if self._config.part == "recovery":
+        if self._config.scheme == "recovery":
             self._memory.finish(self._roster.hash)
         return SessionKeys(self.sid, digest("graph", self.sid, *reveals), self.index, shared)
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.errors import EncodingError
-from fedray.protocol.reuse import Reusable
+from fedray.protocol.crypto.buffers import BufferPool
 from fedray.types import Message
 
 LABEL = "fedray/secagg/1/"
@@ -28,7 +28,7 @@ SIGNATURE_BYTES = 64
 Words: TypeAlias = NDArray[np.uint32] | NDArray[np.uint64]
 """Ring words, little-endian, uint32[L] or uint64[L]."""
 
-Kind: TypeAlias = type[int] | type[str] | type[bytes] | int
+FieldKind: TypeAlias = type[int] | type[str] | type[bytes] | int
 """Schema of one field: `int` (u64), `str` (UTF-8 in NFC), `bytes` of any length, or bytes of the given length."""
 
 
@@ -46,7 +46,7 @@ def enc(purpose: str, *fields: int | str | bytes) -> bytes:
     return b"".join([struct.pack(">I", len(parts)), *(struct.pack(">I", len(p)) + p for p in parts)])
 
 
-def dec(purpose: str, data: bytes, schema: tuple[Kind, ...]) -> list[Any]:
+def dec(purpose: str, data: bytes, schema: tuple[FieldKind, ...]) -> list[Any]:
     """Returns the fields of what `enc` made for the same purpose; accepts exactly the bytes that `enc` makes.
 
     Raises:
@@ -65,7 +65,7 @@ def enc_list(purpose: str, items: tuple[int | str | bytes, ...]) -> bytes:
     return enc(purpose, *items)
 
 
-def dec_list(purpose: str, data: bytes, kind: Kind, most: int) -> list[Any]:
+def dec_list(purpose: str, data: bytes, kind: FieldKind, most: int) -> list[Any]:
     """Returns the items of what `enc_list` made.
 
     Raises:
@@ -116,7 +116,7 @@ def _split(purpose: str, data: bytes) -> list[bytes]:
     return parts
 
 
-def _value(purpose: str, part: bytes, kind: Kind) -> int | str | bytes:
+def _value(purpose: str, part: bytes, kind: FieldKind) -> int | str | bytes:
     if kind is bytes:
         return part
     if kind is str:
@@ -241,7 +241,7 @@ class Masked:
         ctx: bytes,
         size: int,
         bits: int,
-        memory: Reusable | None = None,
+        memory: BufferPool | None = None,
     ) -> tuple[NDArray[np.uint8], Words]:
         """Returns a message with its header filled in, and a view of its words, not yet set.
 
@@ -254,7 +254,7 @@ class Masked:
         label = (LABEL + _MASKED_PURPOSE).encode()
         values = (label, sid, vid, number, index, ctx, size, bits)
         fields = [x for pair in zip(_LENGTHS, values, strict=True) for x in pair]
-        frame = (memory or Reusable()).take(_HEADER.size + payload)
+        frame = (memory or BufferPool()).take(_HEADER.size + payload)
         frame[: _HEADER.size] = np.frombuffer(_HEADER.pack(9, *fields, payload), np.uint8)
         return frame, frame[_HEADER.size :].view(f"<u{bits // 8}")
 

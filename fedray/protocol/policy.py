@@ -13,8 +13,8 @@ from typing import Any, Literal, get_args
 
 from fedray.errors import PlanError, ProtocolError
 from fedray.protocol.config import Config, default_colluders
-from fedray.protocol.graph import CHOSEN_UP_TO, quorum
-from fedray.protocol.keys import Roster
+from fedray.protocol.crypto.graph import CHOSEN_UP_TO, quorum
+from fedray.protocol.crypto.keys import Roster
 from fedray.protocol.scheme import Purpose
 
 TWO_PARTY_NOTICE = (
@@ -126,7 +126,7 @@ class Policy:
             raise ProtocolError("Config refused: its roster is not the one this party holds; compare roster hashes")
         self.check_privacy(config)
         faults = self._faults(config, n)
-        if config.part == "recovery":
+        if config.scheme == "recovery":
             faults += self._recovery_faults(config)
         for setting, found, accepted, required in faults:
             if not accepted:
@@ -151,7 +151,7 @@ class Policy:
         inputs = config.contributors
         colluders = default_colluders(inputs) if self.colluders is None else self.colluders
         least = self.least_inputs(inputs)
-        signers = len(config.receivers) if config.part == "sharing" else quorum(n, config.colluders)
+        signers = len(config.receivers) if config.scheme == "sharing" else quorum(n, config.colluders)
         members = config.least_members
         low, high = self.fraction
         fraction, ring = config.encoding.fraction, config.encoding.ring
@@ -211,9 +211,9 @@ class Demands:
 
 def notice(config: Config) -> str | None:
     """Returns what a user must be told about a Config once per session, or None."""
-    if config.contributors == 2 and config.part != "plain":
+    if config.contributors == 2 and config.scheme != "plain":
         return TWO_PARTY_NOTICE
-    return RANDOM_GRAPH_NOTICE if config.part == "recovery" and config.graph == "random" else None
+    return RANDOM_GRAPH_NOTICE if config.scheme == "recovery" and config.graph == "random" else None
 
 
 def _is_int(value: object, least: int, most: int = 1 << 62) -> bool:

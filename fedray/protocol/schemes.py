@@ -7,14 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from fedray.errors import ProtocolError
-from fedray.protocol.collector import RingCollector
 from fedray.protocol.config import Config
-from fedray.protocol.keys import Roster
-from fedray.protocol.masking import MaskingShield
-from fedray.protocol.plain import PlainShield
-from fedray.protocol.recovery import RecoveryServer, RecoveryShield
-from fedray.protocol.reuse import Reusable
+from fedray.protocol.crypto.keys import Roster
+from fedray.protocol.masking.coordinator import RingCoordinator
+from fedray.protocol.masking.plain import PlainShield
+from fedray.protocol.masking.shield import MaskingShield
+from fedray.protocol.recovery import RecoveryCoordinator, RecoveryShield
 from fedray.protocol.scheme import Collector, Manifest, Shield, View
 from fedray.protocol.sharing import SharingCoordinator, SharingShield
 from fedray.types import PartyName, Round
@@ -61,37 +59,6 @@ class BatchCoordinator(Coordinator, Protocol):
         """Returns what a party gets at the end of one exchange of a batch's set-up."""
 
 
-class RingCoordinator:
-    """The server's side of schemes with one exchange a round."""
-
-    recovers = False
-
-    def __init__(
-        self,
-        config: Config,
-        roster: Roster,  # noqa: ARG002 (one signature for all schemes)
-        hellos: Sequence[bytes],  # noqa: ARG002
-        confirms: Sequence[bytes],  # noqa: ARG002
-    ) -> None:
-        self._config = config
-        self._sums = Reusable()
-
-    def collector(self, view: View, number: Round, manifest: Manifest) -> Collector:
-        """Returns the summing end of one round."""
-        return RingCollector(self._config, view, number, manifest, self._sums)
-
-    def check_view(self, members: Sequence[PartyName]) -> None:
-        """Checks that these parties may go on without the others.
-
-        Raises:
-            ProtocolError: They are too few.
-        """
-        least = self._config.least_members
-        if len(members) < least:
-            found = ", ".join(members) or "nobody"
-            raise ProtocolError(f"{found} cannot go on without the others: a sum needs at least {least} parties here")
-
-
 @dataclass(frozen=True, slots=True)
 class Scheme:
     """The two ends of private sums under one Config.
@@ -110,6 +77,6 @@ class Scheme:
 SCHEMES: Mapping[str, Scheme] = {
     "masking": Scheme(MaskingShield, RingCoordinator),
     "plain": Scheme(PlainShield, RingCoordinator, protected=False),
-    "recovery": Scheme(RecoveryShield, RecoveryServer),
+    "recovery": Scheme(RecoveryShield, RecoveryCoordinator),
     "sharing": Scheme(SharingShield, SharingCoordinator),
 }

@@ -25,7 +25,7 @@ import numpy as np
 from fedray.errors import EncodingError, PartyLost, PartyTimeout
 from fedray.party.context import Calls
 from fedray.runtime.gather import opened
-from fedray.runtime.wire import MOST_PARTS, Part, read, write
+from fedray.runtime.wire import MOST_PARTS, WirePart, read, write
 from fedray.types import Failure, Key, PartyName, Ref
 
 MOST_BYTES = 1 << 24
@@ -151,7 +151,7 @@ class Lines:
                 except (OSError, EOFError, EncodingError):
                     return
 
-    def _answered(self, message: Any) -> list[Part]:
+    def _answered(self, message: Any) -> list[WirePart]:
         match message:
             case (str(call), str(key), str(sender), body):
                 answer = self._answer(call, key, sender, body)
@@ -211,7 +211,7 @@ def _lost(party: PartyName, error: Exception) -> PartyLost:
     return PartyLost(f"party {party!r} has ended or cannot be reached (deliver): {found}", party=party)
 
 
-def _transmit(line: socket.socket, parts: Sequence[Part]) -> None:
+def _transmit(line: socket.socket, parts: Sequence[WirePart]) -> None:
     line.sendall(_COUNT.pack(len(parts)) + b"".join(_SIZE.pack(len(part)) for part in parts))
     for part in parts:
         line.sendall(part)

@@ -1,17 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What parties ask of a cluster, and whether it has it. Pure: sees plain dicts, knows no Ray.
+"""Where parties run: what they ask of a cluster, whether it has it, and whether anybody answers at its address.
+
+Sees plain dicts and imports no Ray, which would try an address for minutes, and complain.
 
 A party that asks for nothing takes none of the cluster's CPUs: parties spend most of their time waiting for each other.
 """
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from fedray.types import PartyConfig, PartyName
 
 Resources: TypeAlias = Mapping[str, float]
+
+_KNOCK_SECONDS = 5.0
 
 _OWN_OPTION: Mapping[str, str] = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}
 
@@ -67,3 +73,15 @@ def listed(resources: Resources) -> str:
 
 def _hosts(nodes: Sequence[Resources], kinds: Resources) -> str:
     return "; ".join(listed({kind: node.get(kind, 0) for kind in kinds}) for node in nodes) or "not been found"
+
+
+def knock(address: str) -> None:
+    """Knocks at a cluster's address; `"auto"` stands for the one in RAY_ADDRESS.
+
+    Raises:
+        OSError: Nobody opens.
+    """
+    named = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
+    host, colon, port = named.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), _KNOCK_SECONDS).close()

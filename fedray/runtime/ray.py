@@ -24,8 +24,8 @@ from fedray.runtime import environment, placement
 from fedray.runtime.environment import Environment
 from fedray.runtime.gather import gather, opened
 from fedray.runtime.line import LinedCalls, Lines
+from fedray.runtime.placement import knock
 from fedray.runtime.ray_errors import reason, translate
-from fedray.runtime.reach import knock
 from fedray.types import PartyConfig, PartyName, Ref
 
 _importing = Environment()
@@ -122,7 +122,7 @@ def _take(ref: RayRef, timeout: float | None) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Whereabouts:
     """Where a party runs: its Ray node, and the address of its lines there; empty where it has none."""
 
     node: str
@@ -143,12 +143,12 @@ class RayParty:
         return self._party.handle("deliver", *message)
 
     @ray.method(concurrency_group="command")
-    def ready(self) -> Place:
+    def ready(self) -> Whereabouts:
         """Returns where the process runs, once it does."""
-        return Place(_untyped.get_runtime_context().get_node_id(), self._lines.address if self._lines else "")
+        return Whereabouts(_untyped.get_runtime_context().get_node_id(), self._lines.address if self._lines else "")
 
     @ray.method(concurrency_group="command")
-    def connect(self, actors: Mapping[PartyName, Any], places: Mapping[PartyName, Place]) -> None:
+    def connect(self, actors: Mapping[PartyName, Any], places: Mapping[PartyName, Whereabouts]) -> None:
         """Learns how to reach every party, itself included."""
         self._calls.connect(actors)
         if self._lines:
@@ -293,9 +293,9 @@ class RayTransport(RayCalls):
         for name, ref in connecting.items():
             _take(RayRef(name, "connect", ref), _START_SECONDS)
 
-    def _start_parties(self, parties: Mapping[PartyName, PartyConfig]) -> dict[PartyName, Place]:
+    def _start_parties(self, parties: Mapping[PartyName, PartyConfig]) -> dict[PartyName, Whereabouts]:
         """Starts the actors, with a few tries: on a busy host Ray now and then forgets about a process it starts."""
-        starting, places = dict(parties), dict[PartyName, Place]()
+        starting, places = dict(parties), dict[PartyName, Whereabouts]()
         for left in reversed(range(_START_TRIES)):
             self._actors.update({name: self._actor(config) for name, config in starting.items()})
             deadline = time.monotonic() + _START_SECONDS
@@ -357,10 +357,10 @@ class RayTransport(RayCalls):
             ray.shutdown()
 
 
-def _placed(party: PartyName, ready: Any, deadline: float) -> Place | None:
+def _placed(party: PartyName, ready: Any, deadline: float) -> Whereabouts | None:
     """Returns where a party has started, or None if it has not until now."""
     try:
-        place: Place = ray.get(ready, timeout=max(0.0, deadline - time.monotonic()))
+        place: Whereabouts = ray.get(ready, timeout=max(0.0, deadline - time.monotonic()))
     except ray.exceptions.GetTimeoutError:
         return None
     except Exception as error:

@@ -16,8 +16,8 @@ from queue import SimpleQueue
 from typing import Any, Literal
 
 from fedray.errors import FedRayError, NotInitialized, PartyLost, PlanError
-from fedray.party.ledger import LedgerPage
-from fedray.party.ledger_view import Ledger
+from fedray.party.door.journal import LedgerPage
+from fedray.party.door.ledger_view import Ledger
 from fedray.party.parcel import pack
 from fedray.protocol.policy import Policy
 from fedray.runtime.inline import InlineTransport

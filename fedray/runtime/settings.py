@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 from fedray.errors import PlanError
-from fedray.party.egress import DRIVER, POLICIES
+from fedray.party.door.egress import DRIVER, POLICIES
 from fedray.protocol.policy import Policy
 from fedray.types import PartyConfig, PartyName
 

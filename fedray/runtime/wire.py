@@ -19,40 +19,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.errors import EncodingError
-from fedray.party.compute import Outcome
-from fedray.party.orders import Answer
+from fedray.party.records import Answer
+from fedray.party.rounds.compute_party import RoundOutcome
 from fedray.protocol.scheme import View
 from fedray.types import Failure
 
-Part: TypeAlias = bytes | memoryview
+WirePart: TypeAlias = bytes | memoryview
 """Bytes of one part; the memory of an array is not copied."""
 
 MOST_PARTS = 1 << 10
 """Most parts of one value."""
 
-_RECORDS: dict[str, Any] = {record.__name__: record for record in (Answer, Failure, Outcome, View)}
+_RECORDS: dict[str, Any] = {record.__name__: record for record in (Answer, Failure, RoundOutcome, View)}
 _NUMBERS = "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64"
 _DTYPES = {np.dtype(name).str: np.dtype(name) for name in _NUMBERS.split()}  # NumPy would read a dtype as an expression
 
 
-def write(value: Any) -> list[Part]:
+def write(value: Any) -> list[WirePart]:
     """Returns the parts of a value; arrays are not copied where their memory is contiguous.
 
     Args:
         value: None, a truth value, a number, text, bytes, an array of numbers, a list or tuple of such values, or an
-            `Answer`, `Failure`, `Outcome` or `View`.
+            `Answer`, `Failure`, `RoundOutcome` or `View`.
 
     Raises:
         EncodingError: It is, or holds, something else, or too many arrays.
     """
-    buffers: list[Part] = []
+    buffers: list[WirePart] = []
     text = json.dumps(_form(value, buffers), separators=(",", ":")).encode()
     if len(buffers) >= MOST_PARTS:
         raise EncodingError(f"a message between parties has at most {MOST_PARTS} parts, found {1 + len(buffers)}")
     return [text, *buffers]
 
 
-def read(parts: Sequence[Part]) -> Any:
+def read(parts: Sequence[WirePart]) -> Any:
     """Returns the value that `write` made the parts of; its arrays are read-only views of them.
 
     Raises:
@@ -69,7 +69,7 @@ def read(parts: Sequence[Part]) -> Any:
     return value
 
 
-def _form(value: Any, buffers: list[Part]) -> Any:
+def _form(value: Any, buffers: list[WirePart]) -> Any:
     if value is None or type(value) in (bool, int, float, str):
         return value
     if type(value) in (list, tuple):
@@ -87,7 +87,7 @@ def _form(value: Any, buffers: list[Part]) -> Any:
     return {"record": name, "fields": [_form(getattr(value, field.name), buffers) for field in fields(value)]}
 
 
-def _value(form: Any, buffers: Sequence[Part]) -> Any:
+def _value(form: Any, buffers: Sequence[WirePart]) -> Any:
     match form:
         case None | bool() | int() | float() | str():
             return form
@@ -106,7 +106,7 @@ def _value(form: Any, buffers: Sequence[Part]) -> Any:
     raise EncodingError(f"found {type(form).__name__}")
 
 
-def _array(part: Part, dtype: np.dtype[Any], shape: list[int]) -> NDArray[Any]:
+def _array(part: WirePart, dtype: np.dtype[Any], shape: list[int]) -> NDArray[Any]:
     if math.prod(shape) * dtype.itemsize != len(part):
         raise EncodingError(f"{len(part)} bytes are no {dtype} of shape {shape}")
     array = np.frombuffer(part, dtype).reshape(shape)

@@ -13,7 +13,7 @@ from typing import Literal
 from fedray.device import PYU
 from fedray.errors import PlanError
 from fedray.protocol.config import Config, Encoding
-from fedray.protocol.keys import Roster
+from fedray.protocol.crypto.keys import Roster
 from fedray.protocol.policy import Demands
 from fedray.protocol.recovery import propose as propose_recovery
 from fedray.security.aggregator import Aggregator, RoundShape
@@ -35,7 +35,7 @@ class PlainAggregator(Aggregator):
     which a session with `egress="strict"` refuses.
     """
 
-    part = "plain"
+    scheme = "plain"
 
 
 class SecureAggregator(Aggregator):
@@ -63,7 +63,7 @@ class SecureAggregator(Aggregator):
         PlanError: An argument cannot work; one participant has nobody to hide behind.
     """
 
-    part = "masking"
+    scheme = "masking"
 
     def __init__(
         self,

@@ -9,12 +9,12 @@ from typing import Any
 
 from fedray.device import PYU, PYUObject
 from fedray.errors import PlanError
-from fedray.party.orders import Missing
-from fedray.protocol.config import Config, Encoding, Part
-from fedray.protocol.keys import Roster
+from fedray.party.records import Missing
+from fedray.protocol.config import Config, Encoding, SchemeName
+from fedray.protocol.crypto.keys import Roster
 from fedray.protocol.policy import Demands
+from fedray.rounds.value_sums import DEFAULT_BOUND, ValueSums
 from fedray.runtime.session import Session
-from fedray.security.values import DEFAULT_BOUND, ValueSums
 from fedray.types import PartyName
 
 
@@ -46,7 +46,7 @@ class Aggregator:
         PlanError: An argument cannot work.
     """
 
-    part: Part
+    scheme: SchemeName
     compute: tuple[PartyName, ...] = ()
     """Compute parties, where shares are summed by them and not by the server."""
 
@@ -147,7 +147,7 @@ class Aggregator:
         shape: RoundShape | None,  # noqa: ARG002 (it decides between schemes that survive dropouts and others)
         demands: Demands,
     ) -> Config:
-        asked = (self.part, roster, [self.server.name], encoding)
+        asked = (self.scheme, roster, [self.server.name], encoding)
         return Config.propose(*asked, colluders=demands.colluders, n_min=demands.n_min)
 
     def __repr__(self) -> str:

@@ -9,11 +9,11 @@ from typing import Any
 from fedray.device import PYU, SPU, PYUObject
 from fedray.errors import PlanError
 from fedray.protocol.config import Config, Encoding
-from fedray.protocol.keys import Roster
+from fedray.protocol.crypto.keys import Roster
 from fedray.protocol.policy import Demands
+from fedray.rounds.value_sums import DEFAULT_BOUND
 from fedray.runtime.session import Session
 from fedray.security.aggregator import Aggregator, RoundShape
-from fedray.security.values import DEFAULT_BOUND
 from fedray.types import PartyName
 
 
@@ -28,7 +28,7 @@ class SharesAggregator(Aggregator):
         round_timeout: As in `SPUAggregator`.
     """
 
-    part = "sharing"
+    scheme = "sharing"
 
     def __init__(
         self, spu: SPU, server: PYU, participants: Sequence[PYU], *, compress: bool, round_timeout: float

@@ -32,7 +32,7 @@ import fedray as sf
 from fedray.backends.keras.quiet import quiet
 from fedray.data.ndarray import load
 from fedray.ml.nn import FLModel
-from fedray.party.egress import DRIVER
+from fedray.party.door.egress import DRIVER
 from fedray.security.aggregation import PlainAggregator, SecureAggregator, SPUAggregator
 
 PARAMETERS = 34_826

@@ -25,7 +25,7 @@ def _worker(part: int, parts: int, samples: int, memory: str, barrier: Barrier, 
 
     from fedray.backends import make_backend
     from fedray.backends.backend import Batch
-    from fedray.party.batches import Sampling
+    from fedray.party.training.sampling import Sampling
     from fedray.tree import Tree
 
     backend: Any = make_backend("tensorflow", conv_model, 1, part, 1)

@@ -23,11 +23,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fedray.protocol import masks
 from fedray.protocol.config import Config, Encoding
+from fedray.protocol.crypto import keystream
+from fedray.protocol.crypto.keys import Roster, generate_identity, public_bytes
 from fedray.protocol.handshake import introduce
-from fedray.protocol.keys import Roster, generate_identity, public_bytes
-from fedray.protocol.masking import MaskingCollector, MaskingShield
+from fedray.protocol.masking.shield import MaskingCollector, MaskingShield
 from fedray.protocol.memory import ModelMemory
 from fedray.protocol.messages import Masked
 from fedray.protocol.policy import Policy
@@ -54,7 +54,7 @@ def party_floor(values: NDArray[np.float32], keys: list[bytes], encoding: Encodi
     words, real = np.empty(step, dtype), np.empty(step)
     buffer, zeros = np.empty(chunk + SLACK, np.uint8), bytes(chunk)
     stream = buffer[:chunk].view(dtype)
-    streams = [masks.CIPHERS[masks.CIPHER](key) for key in keys]
+    streams = [keystream.CIPHERS[keystream.CIPHER](key) for key in keys]
     scale = 2.0**encoding.fraction
     for start in range(0, len(values) - step + 1, step):
         np.clip(values[start : start + step], -encoding.clip, encoding.clip, out=real, dtype=np.float64)
@@ -74,14 +74,14 @@ def open_floor(vectors: list[NDArray], total: NDArray, out: NDArray[np.float64])
 
 def server_floor(vectors: list[NDArray], total: NDArray, keys: list[bytes]) -> None:
     """Adds the vectors and takes the keystreams away."""
-    chunk = masks.CHUNK_BYTES
+    chunk = keystream.CHUNK_BYTES
     step = chunk // total.itemsize
     total[:] = vectors[0]
     for vector in vectors[1:]:
         np.add(total, vector, out=total)
     buffer, zeros = np.empty(chunk + SLACK, np.uint8), bytes(chunk)
     stream = buffer[:chunk].view(total.dtype)
-    streams = [masks.CIPHERS[masks.CIPHER](key) for key in keys]
+    streams = [keystream.CIPHERS[keystream.CIPHER](key) for key in keys]
     for start in range(0, len(total) - step + 1, step):
         part = total[start : start + step]
         for cipher in streams:
@@ -120,7 +120,7 @@ def measure(parties: int, ring: int, parameters: int, repeats: int) -> dict[str,
     shield = session.shields[parties // 2]
     found = {
         "party: encode and mask": compare(
-            lambda: party_floor(values, keys[1:], encoding, masks.CHUNK_BYTES),
+            lambda: party_floor(values, keys[1:], encoding, keystream.CHUNK_BYTES),
             lambda: shield.protect(session.contexts(manifest), contribution),
             repeats,
         )
@@ -142,7 +142,7 @@ def measure(parties: int, ring: int, parameters: int, repeats: int) -> dict[str,
         return collector
 
     found["server: add and unmask"] = compare(
-        lambda: server_floor(vectors, total, keys), lambda: masks.Pad([], keys).apply(collect()._total), repeats
+        lambda: server_floor(vectors, total, keys), lambda: keystream.Pad([], keys).apply(collect()._total), repeats
     )
     found["server: add and open"] = compare(lambda: open_floor(vectors, total, out), lambda: collect().open(), repeats)
     return found
@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     lines = []
-    print(f"AES-256 as {masks.CIPHER}, {options.parameters:,} parameters; million parameters per CPU-second")
+    print(f"AES-256 as {keystream.CIPHER}, {options.parameters:,} parameters; million parameters per CPU-second")
     print(f"{'n':>3} {'ring':>4}  {'side':<22} {'floor':>7} {'fedray':>7} {'ratio':>6}")
     for ring in (32, 64):
         for parties in (4, 8, 16):

@@ -25,9 +25,9 @@ from epochs import PARAMETERS, machine
 from masking import Session
 
 from fedray.protocol.config import Config, Encoding
-from fedray.protocol.keys import Roster
-from fedray.protocol.masking import MaskingCollector
-from fedray.protocol.recovery import terms
+from fedray.protocol.crypto.keys import Roster
+from fedray.protocol.masking.shield import MaskingCollector
+from fedray.protocol.recovery import roles
 from fedray.protocol.recovery.rehearsal import Rehearsal
 from fedray.protocol.scheme import Contribution, Manifest, Opened, RoundContext, Tensor, View
 
@@ -93,8 +93,8 @@ class Comparison:
 
 
 def propose(roster: Roster, batch: int) -> Config:
-    """Returns the default terms."""
-    return terms.propose(roster, ["server"], Encoding(), batch=batch)
+    """Returns the default roles."""
+    return roles.propose(roster, ["server"], Encoding(), batch=batch)
 
 
 def main() -> None:

@@ -25,9 +25,17 @@ import numpy as np
 
 from fedray.protocol import handshake
 from fedray.protocol.config import Config, Encoding
-from fedray.protocol.keys import Roster, verify
+from fedray.protocol.crypto.keys import Roster, verify
 from fedray.protocol.policy import Policy
-from fedray.protocol.recovery import batch, batches, collector, directory, relay, terms, turn
+from fedray.protocol.recovery import (
+    collector,
+    key_batch,
+    key_batches,
+    key_directory,
+    key_relay,
+    thresholds,
+    unmasking,
+)
 from fedray.protocol.recovery.rehearsal import Rehearsal
 from fedray.protocol.recovery.shield import RecoveryShield
 from fedray.protocol.scheme import Contribution, Manifest, RoundContext, Tensor
@@ -84,10 +92,10 @@ class Meter:
 def install(meter: Meter) -> None:
     """Puts the meter around the parties' methods and the server's, and under what is computed once."""
     checked = meter.once(verify)
-    for module in (handshake, directory, batch, turn, relay, collector):
+    for module in (handshake, key_directory, key_batch, unmasking, key_relay, collector):
         module.verify = checked
-    directory.Directory.check = staticmethod(meter.once(directory.Directory.check))
-    batches.ring_of = meter.once(terms.ring_of.__wrapped__)
+    key_directory.Directory.check = staticmethod(meter.once(key_directory.Directory.check))
+    key_batches.ring_of = meter.once(thresholds.ring_of.__wrapped__)
     for phase, methods in PHASES.items():
         for method in methods:
             setattr(RecoveryShield, method, meter.timed(phase, getattr(RecoveryShield, method)))
@@ -98,7 +106,7 @@ def install(meter: Meter) -> None:
 
 def propose(roster: Roster, encoding: Encoding, rounds: int) -> Config:
     """Returns the default terms for a roster of this size."""
-    return terms.propose(roster, ["server"], encoding, batch=rounds)
+    return thresholds.propose(roster, ["server"], encoding, batch=rounds)
 
 
 def measure(meter: Meter, parties: int, words: int, ring: int, dropped: float) -> dict[str, Any]:

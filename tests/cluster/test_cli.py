@@ -15,9 +15,9 @@ import psutil
 import pytest
 
 import fedray as sf
-from fedray.cli import main
-from fedray.demo import Settings, run
-from fedray.demo_report import as_json
+from fedray.commands.cli import main
+from fedray.commands.demo import Settings, run
+from fedray.commands.demo_report import as_json
 
 COMMAND = [sys.executable, "-m", "fedray"]
 SMALL = ["demo", "--train-samples", "1024", "--epochs", "1"]

@@ -40,10 +40,10 @@ def inside():
         return psutil.Process().memory_info().rss / 1e6
 
     def leak():
-        from fedray.party.combiner import Combiner
+        from fedray.party.rounds.server import RoundServer
 
-        applied, kept = Combiner._applied, []
-        Combiner._applied = lambda self, opened: kept.append(applied(self, opened)) or kept[-1]
+        applied, kept = RoundServer._applied, []
+        RoundServer._applied = lambda self, opened: kept.append(applied(self, opened)) or kept[-1]
 
     return megabytes, leak
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fedray.party.context import Reply
-from fedray.party.egress import Kind
+from fedray.party.door.egress import Kind
 from fedray.party.parcel import pack
 from fedray.runtime.session import current
 

@@ -14,7 +14,7 @@ from fedray.backends import BACKENDS, build_at_driver, make_backend
 from fedray.errors import DataError, PlanError
 from fedray.metrics import merge, words
 from fedray.ml.nn.numpy import Linear, Softmax
-from fedray.party.batches import in_order
+from fedray.party.training.sampling import in_order
 from fedray.strategies import STRATEGIES, make_strategy
 from fedray.tree import Tree
 

@@ -9,8 +9,8 @@ import pytest
 
 import fedray as sf
 from fedray.errors import FedRayError, PlanError, ProtocolError
-from fedray.party.key_folder import new_identity, read_identity, read_public, read_roster, written_roster
-from fedray.protocol.keys import fingerprint, public_bytes
+from fedray.party.keys.key_folder import new_identity, read_identity, read_public, read_roster, written_roster
+from fedray.protocol.crypto.keys import fingerprint, public_bytes
 from fedray.runtime import session as sessions
 from fedray.runtime.session import current, running
 from fedray.security.aggregation import PlainAggregator, SecureAggregator
@@ -150,11 +150,11 @@ def test_compute_parties_and_vaults_keep_to_their_policies() -> None:
 
 
 def test_one_identity_takes_part_in_one_session_at_a_time(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fedray.party.memory_file import MemoryFile
+    from fedray.party.keys.memory_file import MemoryFile
 
     other = MemoryFile(keys / "bob" / "models.log", "bob")
     monkeypatch.setattr(MemoryFile.__init__, "__defaults__", (0.0,))
-    monkeypatch.setattr("fedray.party.credentials.Credentials.of.__func__.__defaults__", (None, 0.0))
+    monkeypatch.setattr("fedray.party.keys.credentials.Credentials.of.__func__.__defaults__", (None, 0.0))
     with pytest.raises(PlanError, match=r"party 'bob': another process uses"):
         sf.init(list(NAMES), "inline", keys=keys)
     other.close()

@@ -9,7 +9,7 @@ import pytest
 
 import fedray as sf
 from fedray.party.context import Reply
-from fedray.party.egress import Kind
+from fedray.party.door.egress import Kind
 
 CALLS = 500
 ROWS = 10_000  # 80 kB a value

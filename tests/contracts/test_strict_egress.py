@@ -8,7 +8,7 @@ import fedray as sf
 from fedray.device import describe
 from fedray.errors import DataError, EgressDenied, PartyError
 from fedray.party.context import Reply
-from fedray.party.egress import Kind
+from fedray.party.door.egress import Kind
 
 SECRET = "4711-secret"
 

@@ -8,7 +8,7 @@ import pytest
 
 from fedray.errors import PartyError, PartyTimeout, PlanError
 from fedray.party.context import Reply
-from fedray.party.egress import Kind
+from fedray.party.door.egress import Kind
 from fedray.party.parcel import pack
 from fedray.party.table import Slot
 

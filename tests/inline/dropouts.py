@@ -9,9 +9,9 @@ the party for lost. The functions are nested so that they travel with their code
 from collections.abc import Callable
 
 import fedray as sf
-from fedray.party.contributor import Contributor
-from fedray.party.trainer import Trainer
-from fedray.protocol.collector import RingCollector
+from fedray.party.rounds.contributor import Contributor
+from fedray.party.training.trainer import Trainer
+from fedray.protocol.masking.collector import RingCollector
 from fedray.protocol.recovery.collector import RecoveryCollector
 
 PATCHED = [
@@ -51,9 +51,9 @@ def happening(party: str, step: str, number: int, act: Callable[[], None]) -> Ca
     """
 
     def install() -> None:
-        from fedray.party.contributor import Contributor
-        from fedray.party.trainer import Trainer
-        from fedray.protocol.collector import RingCollector
+        from fedray.party.rounds.contributor import Contributor
+        from fedray.party.training.trainer import Trainer
+        from fedray.protocol.masking.collector import RingCollector
         from fedray.protocol.recovery.collector import RecoveryCollector
 
         places = {

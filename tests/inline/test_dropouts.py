@@ -25,8 +25,8 @@ from inline.dropouts import (
 
 import fedray as sf
 from fedray.errors import PartyLost, ProtocolError
-from fedray.party.referee import Referee
-from fedray.protocol.masks import Pad
+from fedray.party.rounds.barrier import Barrier
+from fedray.protocol.crypto.keystream import Pad
 from fedray.protocol.recovery import opening
 from fedray.security.aggregation import SecureAggregator
 
@@ -206,7 +206,7 @@ def test_a_server_that_is_not_told_waits_out_the_deadline(parties, monkeypatch):
     def ignored(self, party, reason):
         pass
 
-    monkeypatch.setattr(Referee, "lost", ignored)
+    monkeypatch.setattr(Barrier, "lost", ignored)
     aggregator = SecureAggregator(server, devices, on_dropout="recover", round_timeout=2)
     lets_end(devices[1], server, "before its input leaves")
     began = time.monotonic()

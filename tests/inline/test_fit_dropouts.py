@@ -13,7 +13,7 @@ from inline.training_dropouts import EPOCHS, ROUNDS, federated, fit, matches
 import fedray as sf
 from fedray.errors import PartyLost
 from fedray.ml.nn.history import Dropout
-from fedray.protocol.collector import RingCollector
+from fedray.protocol.masking.collector import RingCollector
 from fedray.protocol.recovery.collector import RecoveryCollector
 
 LAST = "its process has ended"

@@ -15,8 +15,8 @@ from inline.keras_models import X, Y
 
 import fedray as sf
 from fedray.backends.keras.model import KerasBackend
-from fedray.party.combiner import Combiner
-from fedray.party.egress import Egress, Kind
+from fedray.party.door.egress import Egress, Kind
+from fedray.party.rounds.server import RoundServer
 from fedray.runtime import inline
 from fedray.security.aggregation import PlainAggregator, SecureAggregator
 
@@ -88,7 +88,7 @@ def arrays_within(roots):
 
 
 def combiners():
-    return [item for item in gc.get_objects() if isinstance(item, Combiner)]
+    return [item for item in gc.get_objects() if isinstance(item, RoundServer)]
 
 
 @pytest.mark.parametrize("strategy", ["fed_avg_w", "fed_avg_u", "fed_avg_g", "fed_prox"])

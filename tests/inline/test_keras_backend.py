@@ -10,7 +10,7 @@ from inline.keras_models import CLASS, X, Y, batches, bind, dense, noisy, one_ma
 
 from fedray.backends.keras.model import KerasBackend
 from fedray.errors import PlanError
-from fedray.party.batches import in_order
+from fedray.party.training.sampling import in_order
 from fedray.strategies import make_strategy
 
 

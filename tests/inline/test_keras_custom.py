@@ -7,7 +7,7 @@ from inline.keras_models import batches, ready
 
 from fedray.backends.keras.model import KerasBackend
 from fedray.errors import PlanError
-from fedray.party.batches import in_order
+from fedray.party.training.sampling import in_order
 from fedray.strategies import make_strategy
 
 

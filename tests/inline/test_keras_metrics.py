@@ -10,7 +10,7 @@ from inline.keras_models import CLASS, X, Y, batches, binary, bind, dense, ready
 from fedray.backends.keras.model import KerasBackend
 from fedray.errors import DataError, PlanError
 from fedray.metrics import Mean, Tally, flatten, merge, rebuild
-from fedray.party.batches import in_order
+from fedray.party.training.sampling import in_order
 
 TRUE = (CLASS > 0).astype(np.float32)
 PARTS = (slice(0, 13), slice(13, 40), slice(40, 60))

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from inline.federated import softmax, world
 
-from fedray.party.combiner import Combiner
 from fedray.party.context import Reply
-from fedray.party.contributor import Contributor
-from fedray.party.egress import Egress, Kind
-from fedray.party.orders import Answer
-from fedray.party.trainer import Trainer
-from fedray.protocol.recovery.messages import purpose_of
+from fedray.party.door.egress import Egress, Kind
+from fedray.party.records import Answer
+from fedray.party.rounds.contributor import Contributor
+from fedray.party.rounds.server import RoundServer
+from fedray.party.training.trainer import Trainer
+from fedray.protocol.recovery.round_messages import purpose_of
 from fedray.security.aggregation import SecureAggregator
 
 LIE = 1
@@ -26,7 +26,7 @@ LIE = 1
 def seen(monkeypatch):
     """Lets the server lie; returns what optimizers counted before and after each round, and which messages left."""
     found = {"steps": {}, "left": set()}
-    deliver, round_, send = Combiner.deliver, Trainer._round, Egress.send
+    deliver, round_, send = RoundServer.deliver, Trainer._round, Egress.send
 
     def lying(self, sender, message):
         if message[0] == "sum" and message[2] == LIE and self._strategy is not None:
@@ -45,7 +45,7 @@ def seen(monkeypatch):
             found["left"].add((value[2], purpose_of(value[3])))
         return send(self, value, to=to, kind=kind, call=call)
 
-    monkeypatch.setattr(Combiner, "deliver", lying)
+    monkeypatch.setattr(RoundServer, "deliver", lying)
     monkeypatch.setattr(Trainer, "_round", watched_round)
     monkeypatch.setattr(Egress, "send", watched_send)
     return found

@@ -8,7 +8,7 @@ from inline.federated import PARTIES, weights_of, world
 
 import fedray as sf
 from fedray.errors import ProtocolError
-from fedray.party.key_folder import new_identity, read_public, written_roster
+from fedray.party.keys.key_folder import new_identity, read_public, written_roster
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from inline.federated import world
 from inline.keras_models import noisy
 
 from fedray.backends.keras.model import KerasBackend
-from fedray.party.contributor import Contributor
-from fedray.party.orders import Answer
-from fedray.party.trainer import Trainer
+from fedray.party.records import Answer
+from fedray.party.rounds.contributor import Contributor
+from fedray.party.training.trainer import Trainer
 
 SPOILT = (2, 3)
 

@@ -12,7 +12,7 @@ from inline.federated import as_bytes, by_hand, softmax, weights_of, world
 import fedray as sf
 from fedray.errors import NotFinite, PartyLost, PlanError, ProtocolError
 from fedray.ml.nn import FLModel
-from fedray.party.sharer import Sharer
+from fedray.party.rounds.share_owner import ShareOwner
 from fedray.runtime.session import current
 from fedray.security.aggregation import PlainAggregator, SecureAggregator, SPUAggregator
 from fedray.utils.testing import cluster_def
@@ -119,7 +119,7 @@ def test_a_party_whose_weights_are_no_numbers(start):
 
 def lose(monkeypatch, party, number, *, at=None, before=True):
     """Ends a party when round `number` begins at party `at`: before its shares left, or half a second after."""
-    exchange, transport, done = Sharer.exchange, current().transport, []
+    exchange, transport, done = ShareOwner.exchange, current().transport, []
 
     def watched(self, call, context, contribution):
         if self._context.name != (at or party) or context.number < number or done:
@@ -133,7 +133,7 @@ def lose(monkeypatch, party, number, *, at=None, before=True):
         time.sleep(0 if before else 1)
         return answer
 
-    monkeypatch.setattr(Sharer, "exchange", watched)
+    monkeypatch.setattr(ShareOwner, "exchange", watched)
 
 
 def with_zoe(start):
@@ -183,7 +183,7 @@ def test_an_owner_that_is_late_is_left_out(start, monkeypatch):
     fed = world(start, (24, 20, 16, 16))
     model = fed.model(aggregator=shares("alice", "server", round_timeout=1.0))
     model.fit(fed.x, fed.y, epochs=1, batch_size=8, verbose=0)
-    exchange, late = Sharer.exchange, []
+    exchange, late = ShareOwner.exchange, []
 
     def slow(self, call, context, contribution):
         if self._context.name == "dave" and not late:
@@ -191,7 +191,7 @@ def test_an_owner_that_is_late_is_left_out(start, monkeypatch):
             time.sleep(3)
         return exchange(self, call, context, contribution)
 
-    monkeypatch.setattr(Sharer, "exchange", slow)
+    monkeypatch.setattr(ShareOwner, "exchange", slow)
     history = model.fit(fed.x, fed.y, epochs=1, batch_size=8, verbose=0)
     assert np.isfinite(history.global_history["loss"]).all()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Worlds of parties and a referee, which end with their test."""
+"""Worlds of parties and a barrier, which end with their test."""
 
 import pytest
 
@@ -7,12 +7,12 @@ import pytest
 @pytest.fixture
 def world():
     """Returns `World`; see there."""
-    from pure.referee_kit import World
+    from pure.barrier_kit import World
 
     made = []
 
-    def make(parties=4, part="masking", **settings):
-        made.append(World(parties, part, **settings))
+    def make(parties=4, scheme="masking", **settings):
+        made.append(World(parties, scheme, **settings))
         return made[-1]
 
     yield make

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fedray.protocol.config import Config, Encoding
+from fedray.protocol.crypto.keys import Roster, generate_identity, public_bytes
 from fedray.protocol.handshake import introduce
-from fedray.protocol.keys import Roster, generate_identity, public_bytes
-from fedray.protocol.masking import MaskingCollector, MaskingShield
+from fedray.protocol.masking.plain import PlainCollector, PlainShield
+from fedray.protocol.masking.shield import MaskingCollector, MaskingShield
 from fedray.protocol.memory import ModelMemory
-from fedray.protocol.plain import PlainCollector, PlainShield
 from fedray.protocol.policy import Policy
 from fedray.protocol.scheme import Contribution, Manifest, Opened, RoundContext, Tensor, View
 
@@ -56,7 +56,7 @@ class Kit:
         return self.roster.names
 
     def start(self, policy):
-        shield, _ = ENDS[self.config.part]
+        shield, _ = ENDS[self.config.scheme]
         for name in self.names:
             memory = self.memories.setdefault(name, ModelMemory())
             self.shields[name] = shield(self.config, name, self.keys[name], self.roster, policy, memory)
@@ -68,7 +68,7 @@ class Kit:
         return Kit(self.config, self.roster, self.keys, memories=self.memories).start(policy or Policy())
 
     def collector(self, number, manifest, view=None):
-        return ENDS[self.config.part][1](self.config, view or View(0, self.names), number, manifest)
+        return ENDS[self.config.scheme][1](self.config, view or View(0, self.names), number, manifest)
 
     def send(self, name, context, contribution):
         (message,) = self.shields[name].protect(context, contribution).values()
@@ -86,9 +86,9 @@ class Kit:
             self.shields[name].join(view)
 
 
-def session(parties, part="masking", encoding=None, policy=None, keys=None, memories=None, **thresholds) -> Kit:
+def session(parties, scheme="masking", encoding=None, policy=None, keys=None, memories=None, **thresholds) -> Kit:
     """Returns a started session."""
     keys = keys or identities(parties)
     roster = roster_of(keys)
-    config = Config.propose(part, roster, ["server"], encoding or Encoding(), **thresholds)
+    config = Config.propose(scheme, roster, ["server"], encoding or Encoding(), **thresholds)
     return Kit(config, roster, keys, memories=memories if memories is not None else {}).start(policy or Policy())

@@ -22,14 +22,14 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from fedray.errors import ProtocolError
 from fedray.protocol.config import Config, Encoding
-from fedray.protocol.keys import Roster, sign
+from fedray.protocol.crypto.keys import Roster, sign
+from fedray.protocol.crypto.shamir import SHARE_BYTES, reconstruct
 from fedray.protocol.policy import Policy
-from fedray.protocol.recovery.messages import PAIR, SELF, MaskedInput, Quorum, Survive, Survivors, Unmask
 from fedray.protocol.recovery.pads import PadScope, RoundSecrets
 from fedray.protocol.recovery.rehearsal import Rehearsal
-from fedray.protocol.recovery.terms import Terms, propose
+from fedray.protocol.recovery.round_messages import PAIR, SELF, MaskedInput, Quorum, Survive, Survivors, Unmask
+from fedray.protocol.recovery.thresholds import Thresholds, propose
 from fedray.protocol.scheme import Contribution, Manifest, RoundContext, Tensor
-from fedray.protocol.shamir import SHARE_BYTES, reconstruct
 
 WORDS = 96
 MANIFEST = Manifest((Tensor("symbols", (WORDS - 2,), "float64"),))
@@ -73,7 +73,7 @@ def symbolic(monkeypatch: pytest.MonkeyPatch) -> Symbols:
             words[:] = 0
             words[self.place] = 1
 
-    monkeypatch.setattr("fedray.protocol.recovery.input.Pad", SymbolicPad)
+    monkeypatch.setattr("fedray.protocol.recovery.masked_input.Pad", SymbolicPad)
     monkeypatch.setattr("fedray.protocol.recovery.shield.Encoder", SymbolicEncoder)
     return table
 
@@ -111,7 +111,7 @@ class World:
         self.symbols = symbols
         self.rehearsal = Rehearsal(parties, configure, Policy(colluders=0 if colluders == 0 else None))
         self.shields = list(self.rehearsal.shields.values())
-        self.terms = Terms.of(self.rehearsal.config)
+        self.thresholds = Thresholds.of(self.rehearsal.config)
         self.everybody = range(parties)
         self._next = 0
 
@@ -178,8 +178,8 @@ class World:
         privates = {i: seen.own[i].private for i in coalition}
         seeds = {i: seen.own[i].seed for i in coalition}
         for (owner, kind), shares in pool.items():
-            if len(shares) >= self.terms.graph.share_threshold:
-                secret = reconstruct(shares, self.terms.graph.share_threshold)
+            if len(shares) >= self.thresholds.graph.share_threshold:
+                secret = reconstruct(shares, self.thresholds.graph.share_threshold)
                 assert secret is not None
                 if kind == SELF:
                     seeds[owner] = secret

@@ -8,11 +8,11 @@ import secrets
 import numpy as np
 
 from fedray.protocol.config import Config, Encoding
-from fedray.protocol.keys import Roster, sign
+from fedray.protocol.crypto.keys import Roster, sign
 from fedray.protocol.recovery.collector import RecoveryCollector
-from fedray.protocol.recovery.messages import Quorum, Survivors
 from fedray.protocol.recovery.rehearsal import Rehearsal
-from fedray.protocol.recovery.terms import propose
+from fedray.protocol.recovery.round_messages import Quorum, Survivors
+from fedray.protocol.recovery.thresholds import propose
 from fedray.protocol.scheme import Contribution, Manifest, RoundContext, Tensor
 
 MANIFEST = Manifest((Tensor("kernel", (7,), "float32"),), ("loss",), 64)

@@ -7,8 +7,8 @@ import numpy as np
 from pure.masking_kit import context_of, identities, manifest_of, plain_values, roster_of
 
 from fedray.protocol.config import Config, Encoding
+from fedray.protocol.crypto.keys import Roster
 from fedray.protocol.handshake import introduce
-from fedray.protocol.keys import Roster
 from fedray.protocol.memory import ModelMemory
 from fedray.protocol.policy import Policy
 from fedray.protocol.scheme import Opened, View
@@ -81,7 +81,7 @@ class Kit:
         return self.open(context.number, context.manifest)
 
 
-def session(owners=3, nodes=2, apart=0, *, encoding=None, policy=None, compress=True, shield=SharingShield, **terms):
+def session(owners=3, nodes=2, apart=0, *, encoding=None, policy=None, compress=True, shield=SharingShield, **roles):
     """Returns a started session.
 
     Args:
@@ -95,7 +95,7 @@ def session(owners=3, nodes=2, apart=0, *, encoding=None, policy=None, compress=
     receivers = [*names[owners:], *names[: nodes - apart]]
     given = names[:owners] if apart else ()
     config = Config.propose(
-        "sharing", roster, receivers, encoding or Encoding(), owners=given, compress=compress, **terms
+        "sharing", roster, receivers, encoding or Encoding(), owners=given, compress=compress, **roles
     )
     return Kit(config, roster, keys).start(policy or Policy(), shield)
 
@@ -112,9 +112,9 @@ MANIFEST = manifest_of(4, weighted=False)
 ONES = plain_values(np.ones(4))
 
 
-def ready(owners=4, nodes=3, apart=0, number=0, **terms):
+def ready(owners=4, nodes=3, apart=0, number=0, **roles):
     """A session in which everybody has sent its shares of round `number`."""
-    kit = session(owners, nodes, apart, **terms)
+    kit = session(owners, nodes, apart, **roles)
     kit.expect(MANIFEST)
     for name in kit.owners:
         kit.send(name, context_of(number, MANIFEST), ONES)

@@ -3,9 +3,8 @@
 
 import pytest
 
-from fedray.ml.nn.absences import Absences
-from fedray.ml.nn.history import Dropout
-from fedray.party.orders import Missing
+from fedray.ml.nn.history import Absences, Dropout
+from fedray.party.records import Missing
 
 DEAD, LATE = "its process has ended", "no message within 3 s"
 

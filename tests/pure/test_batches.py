@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedray.party.batches import Sampling, cut, in_order, stream
+from fedray.party.training.sampling import Sampling, cut, in_order, stream
 
 EPOCH = Sampling(seed=3, steps=5, batch_size=4)
 

@@ -4,7 +4,7 @@
 import pytest
 
 import fedray as sf
-from fedray.device.cluster import TRIPLES, read
+from fedray.device.spu.definition import TRIPLES, read
 from fedray.errors import PlanError
 
 NODES = [{"party": name, "address": f"127.0.0.1:{9000 + k}"} for k, name in enumerate(("alice", "bob", "carol"))]

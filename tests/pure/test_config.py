@@ -10,8 +10,8 @@ from pure.masking_kit import identities, roster_of, session
 
 from fedray.errors import EncodingError, PlanError, ProtocolError
 from fedray.protocol.config import Config, Encoding, default_colluders
-from fedray.protocol.graph import quorum
-from fedray.protocol.keys import Roster
+from fedray.protocol.crypto.graph import quorum
+from fedray.protocol.crypto.keys import Roster
 from fedray.protocol.messages import enc
 from fedray.protocol.policy import Policy, notice
 
@@ -20,7 +20,7 @@ CONFIG = Config.propose("masking", ROSTER, ["server"], Encoding())
 
 PART_C = {"owners", "compress"}
 OTHERS = {
-    "part": "recovery",
+    "scheme": "recovery",
     "roster": bytes(32),
     "parties": 6,
     "receivers": ("other",),
@@ -146,7 +146,7 @@ def test_unworkable_settings_do_not_decode():
 @pytest.mark.parametrize(
     "settings",
     [
-        {"part": "magic"},
+        {"scheme": "magic"},
         {"suite": "md5"},
         {"roster": b""},
         {"parties": 0},
@@ -198,10 +198,10 @@ WEAKER = {
     "coarse": ({}, {"encoding": Encoding(fraction=7)}),
     "fine": ({"fraction": (8, 31)}, {}),
     "small roster": ({"least_roster": 6}, {}),
-    "share threshold": ({}, {"part": "recovery", "t_share": 1}),
-    "random graph": ({}, {"part": "recovery", "graph": "random", "degree": 2}),
-    "not everybody's neighbour": ({}, {"part": "recovery", "degree": 2}),
-    "long batch": ({"batch": 8}, {"part": "recovery"}),
+    "share threshold": ({}, {"scheme": "recovery", "t_share": 1}),
+    "random graph": ({}, {"scheme": "recovery", "graph": "random", "degree": 2}),
+    "not everybody's neighbour": ({}, {"scheme": "recovery", "degree": 2}),
+    "long batch": ({"batch": 8}, {"scheme": "recovery"}),
 }
 
 
@@ -215,7 +215,7 @@ def test_a_weakened_config_is_refused(name):
 def test_a_stricter_config_is_accepted():
     Policy().accept(CONFIG, ROSTER)
     Policy().accept(replace(CONFIG, n_min=5, t_sig=5, colluders=2), ROSTER)
-    Policy().accept(replace(CONFIG, part="recovery"), ROSTER)
+    Policy().accept(replace(CONFIG, scheme="recovery"), ROSTER)
 
 
 def test_two_parties_need_to_be_asked_for():

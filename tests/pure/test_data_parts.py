@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from fedray.data import inside
-from fedray.data.parts import Part, joint_dtype, joint_shape, require_rows, require_same_rows
+from fedray.data.parts import ArrayPart, joint_dtype, joint_shape, require_rows, require_same_rows
 from fedray.data.wide import quotient
 from fedray.errors import DataError
 
 
 def test_joint_shape_adds_rows() -> None:
-    assert joint_shape({"alice": Part((3, 2), "f4"), "bob": Part((0, 2), "f4")}) == (3, 2)
-    assert joint_shape({"alice": Part((3,), "f4"), "bob": Part((4,), "f4")}) == (7,)
+    assert joint_shape({"alice": ArrayPart((3, 2), "f4"), "bob": ArrayPart((0, 2), "f4")}) == (3, 2)
+    assert joint_shape({"alice": ArrayPart((3,), "f4"), "bob": ArrayPart((4,), "f4")}) == (7,)
 
 
 @pytest.mark.parametrize("shape", [(4,), (4, 3), (4, 2, 1)])
@@ -22,31 +22,31 @@ def test_rows_of_another_shape(shape: tuple[int, ...]) -> None:
     with pytest.raises(
         DataError, match=r"party 'bob': expected rows of shape \(2,\) as at 'alice', found .*np.reshape"
     ):
-        joint_shape({"alice": Part((3, 2), "float32"), "bob": Part(shape, "float32")})
+        joint_shape({"alice": ArrayPart((3, 2), "float32"), "bob": ArrayPart(shape, "float32")})
 
 
 def test_joint_dtype() -> None:
-    parts = {"alice": Part((3,), "float32"), "bob": Part((3,), "float32")}
+    parts = {"alice": ArrayPart((3,), "float32"), "bob": ArrayPart((3,), "float32")}
     assert joint_dtype(parts) == np.float32
     with pytest.raises(
         DataError, match=r"party 'bob': expected dtype float32 as at 'alice', found int64; .*astype\('float32'\)"
     ):
-        joint_dtype({**parts, "bob": Part((3,), "int64")})
+        joint_dtype({**parts, "bob": ArrayPart((3,), "int64")})
 
 
 def test_empty_part() -> None:
     with pytest.raises(DataError, match=r"party 'bob': expected at least one row, found an array of shape \(0, 2\)"):
-        require_rows({"alice": Part((3, 2), "float32"), "bob": Part((0, 2), "float32")})
+        require_rows({"alice": ArrayPart((3, 2), "float32"), "bob": ArrayPart((0, 2), "float32")})
 
 
 def test_same_rows() -> None:
-    model = {"alice": Part((3, 2), "f4"), "bob": Part((4, 2), "f4")}
-    require_same_rows("y", {"alice": Part((3,), "i8"), "bob": Part((4,), "i8")}, model)
+    model = {"alice": ArrayPart((3, 2), "f4"), "bob": ArrayPart((4, 2), "f4")}
+    require_same_rows("y", {"alice": ArrayPart((3,), "i8"), "bob": ArrayPart((4,), "i8")}, model)
     with pytest.raises(DataError, match="party 'bob': y has 5 rows, expected 4"):
-        require_same_rows("y", {"alice": Part((3,), "i8"), "bob": Part((5,), "i8")}, model)
+        require_same_rows("y", {"alice": ArrayPart((3,), "i8"), "bob": ArrayPart((5,), "i8")}, model)
     for parties in (["alice"], ["bob", "alice"], ["alice", "carol"]):
         with pytest.raises(DataError, match=r"y: expected the parties \['alice', 'bob'\]"):
-            require_same_rows("y", {party: Part((3,), "i8") for party in parties}, model)
+            require_same_rows("y", {party: ArrayPart((3,), "i8") for party in parties}, model)
 
 
 def combine(mine: object, other: object, rowwise: bool = True, swapped: bool = False) -> np.ndarray:

@@ -9,8 +9,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from pure.test_egress import EVERY_CALL, Noting, party
 
-from fedray.party import ledger
-from fedray.party.ledger import Entry, Journal, canonical, check_page
+from fedray.party.door import journal
+from fedray.party.door.journal import Entry, Journal, canonical, check_page
 from fedray.party.party import Party
 
 
@@ -61,25 +61,25 @@ def test_a_chain_that_forgets_what_came_before_hides_a_reordering(monkeypatch):
         own = hashlib.sha256(canonical(dataclasses.asdict(entry))).digest()
         return bytes(a ^ b for a, b in zip(head, own, strict=True))
 
-    monkeypatch.setattr(ledger, "link", forgetful)
+    monkeypatch.setattr(journal, "link", forgetful)
     page, roster = book()
     assert check_page(reordered(page), roster) is None
 
 
 def test_a_head_that_nobody_signed_hides_a_truncation(monkeypatch):
     page, roster = book()
-    shorter = dataclasses.replace(page, entries=page.entries[:2], head=ledger.chain("alice", page.entries[:2]))
+    shorter = dataclasses.replace(page, entries=page.entries[:2], head=journal.chain("alice", page.entries[:2]))
     assert "signature does not fit" in check_page(shorter, roster)
     trusting = type("Trusting", (), {"verify": lambda *_: None})
-    monkeypatch.setattr(ledger, "Ed25519PublicKey", type("Keys", (), {"from_public_bytes": lambda _: trusting()}))
+    monkeypatch.setattr(journal, "Ed25519PublicKey", type("Keys", (), {"from_public_bytes": lambda _: trusting()}))
     assert check_page(shorter, roster) is None
 
 
 def test_the_signature_is_over_the_number_of_entries_too():
     page, roster = book()
-    said = ledger.statement("alice", roster, 3, page.head)
+    said = journal.statement("alice", roster, 3, page.head)
     Ed25519PublicKey.from_public_bytes(roster["alice"]).verify(page.signature, said)
     with pytest.raises(InvalidSignature):
         Ed25519PublicKey.from_public_bytes(roster["alice"]).verify(
-            page.signature, ledger.statement("alice", roster, 2, page.head)
+            page.signature, journal.statement("alice", roster, 2, page.head)
         )

@@ -8,8 +8,8 @@ import pytest
 
 from fedray.errors import EgressDenied, PlanError
 from fedray.party.context import Reply
-from fedray.party.egress import DRIVER, DefaultPolicy, Egress, Kind, Leaving, StrictPolicy
-from fedray.party.ledger import Journal
+from fedray.party.door.egress import DRIVER, DefaultPolicy, Egress, Kind, Leaving, StrictPolicy
+from fedray.party.door.journal import Journal
 from fedray.party.parcel import Parcel, Size, pack
 from fedray.party.party import LANES, Party, lane_widths
 from fedray.party.table import Slot

@@ -13,8 +13,8 @@ from pure.masking_kit import NO_METRICS, context_of, manifest_of, plain_values, 
 
 from fedray.errors import EncodingError, PlanError, ProtocolError
 from fedray.protocol.config import Encoding
+from fedray.protocol.crypto.keystream import CHUNK_BYTES
 from fedray.protocol.fixed_point import Encoder, decode, encode
-from fedray.protocol.masks import CHUNK_BYTES
 from fedray.protocol.scheme import Contribution, Manifest, Tensor
 
 WIDE = Encoding()

@@ -14,7 +14,7 @@ from math import comb
 import pytest
 
 from fedray.errors import PlanError
-from fedray.protocol.graph import Graph, complete_graph, permutation, quorum, sparse_graph, tail
+from fedray.protocol.crypto.graph import Graph, complete_graph, permutation, quorum, sparse_graph, tail
 
 # Smallest (k, t) per roster: share of colluders, share of dropouts, against random and against chosen dropouts.
 SHARES = [(5, 5), (10, 5), (10, 10), (20, 5), (33, 10)]

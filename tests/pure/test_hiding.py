@@ -14,9 +14,9 @@ import pytest
 from pure.masking_kit import context_of, identities, manifest_of, plain_values, session
 
 from fedray.errors import ProtocolError
-from fedray.protocol import masking
-from fedray.protocol.keys import kdf
-from fedray.protocol.masking import MaskingShield
+from fedray.protocol.crypto.keys import kdf
+from fedray.protocol.masking import shield as masking
+from fedray.protocol.masking.shield import MaskingShield
 from fedray.protocol.messages import enc
 from fedray.protocol.policy import Policy
 from fedray.protocol.scheme import View

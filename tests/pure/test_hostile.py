@@ -9,8 +9,8 @@ from pure.masking_kit import context_of, identities, manifest_of, plain_values, 
 
 from fedray.errors import EncodingError, ProtocolError
 from fedray.protocol.config import Config, Encoding
-from fedray.protocol.keys import generate_identity, sign
-from fedray.protocol.masking import MaskingShield
+from fedray.protocol.crypto.keys import generate_identity, sign
+from fedray.protocol.masking.shield import MaskingShield
 from fedray.protocol.memory import ModelMemory
 from fedray.protocol.messages import Confirm, Hello, Masked
 from fedray.protocol.policy import Policy
@@ -161,10 +161,10 @@ class TestSetUp:
         with pytest.raises(ProtocolError, match="not in the roster"):
             MaskingShield(CONFIG, "mallory", KEYS["p02"], ROSTER, Policy(), ModelMemory())
 
-    def test_a_config_of_another_part(self):
-        with pytest.raises(ProtocolError, match="part 'masking'"):
+    def test_a_config_of_another_scheme(self):
+        with pytest.raises(ProtocolError, match="scheme 'masking'"):
             MaskingShield(
-                dataclasses.replace(CONFIG, part="plain"), "p00", KEYS["p00"], ROSTER, Policy(), ModelMemory()
+                dataclasses.replace(CONFIG, scheme="plain"), "p00", KEYS["p00"], ROSTER, Policy(), ModelMemory()
             )
 
     def test_every_session_has_its_own_keys(self):

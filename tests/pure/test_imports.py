@@ -13,25 +13,13 @@ import pytest
 import fedray
 
 PACKAGE = Path(fedray.__file__).parent
-ORDER = [
-    "errors",
-    "types",
-    "tree",
-    "metrics",
-    "protocol",
-    "strategies",
-    "backends",
-    "party",
-    "runtime",
-    "device",
-    "data",
-]
-ORDER += ["security", "ml", "utils", "demo", "demo_report", "key_commands", "cli", "__main__"]
+ORDER = ["errors", "types", "tree", "metrics", "protocol", "strategies", "backends", "party", "runtime", "device"]
+ORDER += ["data", "rounds", "security", "ml", "utils", "commands", "__main__"]
 """A part may import itself and those before it."""
 
 FRAMEWORKS = ("tensorflow", "keras", "torch", "jax")
 MAY_IMPORT_RAY = {"runtime/ray.py", "runtime/ray_errors.py"}
-MAY_IMPORT_A_FRAMEWORK = {"demo.py"}  # its builder, as in a user's program; and every file of backends/
+MAY_IMPORT_A_FRAMEWORK = {"commands/demo.py"}  # its builder, as in a user's program; and every file of backends/
 
 
 def files() -> list[Path]:
@@ -77,6 +65,73 @@ def test_imports_only_what_stands_above(path: Path) -> None:
         assert ORDER.index(other) <= ORDER.index(mine), f"{name_of(path)}:{line}: {mine} may not import {module}"
 
 
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Returns the strongly connected groups of more than one module (Tarjan, SIAM J. Comput. 1972)."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[list[str]] = []
+
+    def visit(module: str) -> None:
+        index[module] = low[module] = len(index)
+        stack.append(module)
+        for other in sorted(graph[module]):
+            if other not in index:
+                visit(other)
+                low[module] = min(low[module], low[other])
+            elif other in stack:
+                low[module] = min(low[module], index[other])
+        if low[module] == index[module]:
+            group = stack[stack.index(module) :]
+            del stack[stack.index(module) :]
+            if len(group) > 1:
+                found.append(sorted(group))
+
+    for module in graph:
+        if module not in index:
+            visit(module)
+    return found
+
+
+def test_circles_are_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == [["b", "c"]]
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    modules = {module_of(path) for path in files()}
+    graph: dict[str, set[str]] = {module: set() for module in modules}
+    for path in files():
+        for _, name in imports(path):
+            while name and name not in modules:
+                name = name.rpartition(".")[0]
+            # A package's `__init__` gathers names: it is not a step on the way to its own modules.
+            if name and name != module_of(path) and not module_of(path).startswith(f"{name}."):
+                graph[module_of(path)].add(name)
+    assert circles(graph) == []
+
+
+def class_and_alias_names(path: Path) -> Iterator[str]:
+    """Yields the names of classes and type aliases at the top of a file; type variables are everywhere the same."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.AnnAssign) and "TypeAlias" in ast.dump(node.annotation):
+            yield ast.unparse(node.target)
+        elif (
+            isinstance(node, ast.Assign) and isinstance(node.value, ast.Subscript) and "Literal" in ast.dump(node.value)
+        ):
+            yield ast.unparse(node.targets[0])
+
+
+def test_one_name_has_one_meaning() -> None:
+    places: dict[str, list[str]] = {}
+    for path in files():
+        for name in class_and_alias_names(path):
+            if not name.startswith("_"):
+                places.setdefault(name, []).append(name_of(path))
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}
+
+
 @pytest.mark.parametrize("path", files(), ids=name_of)
 def test_ray_and_frameworks_stay_where_they_belong(path: Path) -> None:
     for line, module in imports(path):
@@ -97,7 +152,8 @@ def test_no_framework_is_imported_at_module_level() -> None:
 
 def test_importing_fedray_loads_nothing_heavy_and_starts_nothing() -> None:
     code = (
-        "import sys, threading, fedray, fedray.ml.nn, fedray.data.ndarray, fedray.security.aggregation, fedray.cli\n"
+        "import sys, threading, fedray, fedray.ml.nn, fedray.data.ndarray, fedray.security.aggregation\n"
+        "import fedray.commands.cli\n"
         "heavy = {'ray', 'tensorflow', 'keras', 'torch', 'jax', 'matplotlib', 'pandas', 'IPython'}\n"
         "print(sorted(heavy & set(sys.modules)), threading.active_count())"
     )

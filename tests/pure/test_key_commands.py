@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from fedray.cli import main
-from fedray.party.egress import Kind
-from fedray.party.key_folder import read_identity, read_public, read_roster
-from fedray.party.ledger import Entry, Journal
-from fedray.party.ledger_file import to_bytes
-from fedray.protocol.keys import fingerprint, generate_identity, public_bytes
+from fedray.commands.cli import main
+from fedray.party.door.egress import Kind
+from fedray.party.door.journal import Entry, Journal
+from fedray.party.door.ledger_file import to_bytes
+from fedray.party.keys.key_folder import read_identity, read_public, read_roster
+from fedray.protocol.crypto.keys import fingerprint, generate_identity, public_bytes
 
 
 @pytest.fixture

@@ -11,11 +11,18 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from fedray.errors import PlanError
-from fedray.party import key_folder
-from fedray.party.credentials import VARIABLE, Credentials
-from fedray.party.key_folder import new_identity, read_identity, read_policy, read_public, read_roster, written_roster
+from fedray.party.keys import key_folder
+from fedray.party.keys.credentials import VARIABLE, Credentials
+from fedray.party.keys.key_folder import (
+    new_identity,
+    read_identity,
+    read_policy,
+    read_public,
+    read_roster,
+    written_roster,
+)
 from fedray.party.party import LANES, Party
-from fedray.protocol.keys import fingerprint, generate_identity, public_bytes
+from fedray.protocol.crypto.keys import fingerprint, generate_identity, public_bytes
 from fedray.protocol.policy import Policy
 from fedray.types import Failure, PartyConfig
 

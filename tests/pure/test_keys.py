@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from pure.masking_kit import context_of, manifest_of, plain_values, session
 
 from fedray.errors import PlanError, ProtocolError
-from fedray.protocol.keys import Roster, exchange, generate_identity, kdf, public_bytes, sign, verify
-from fedray.protocol.masks import Keystream, Pad
+from fedray.protocol.crypto.keys import Roster, exchange, generate_identity, kdf, public_bytes, sign, verify
+from fedray.protocol.crypto.keystream import Keystream, Pad
 
 A, B, C = (bytes([i]) * 32 for i in range(3))
 

@@ -10,9 +10,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedray.party import ledger_file
-from fedray.party.ledger import Entry, Journal, chain, check_page, link, start
-from fedray.party.ledger_view import Ledger, Total
+from fedray.party.door import ledger_file
+from fedray.party.door.journal import Entry, Journal, chain, check_page, link, start
+from fedray.party.door.ledger_view import Ledger, Total
 
 NAMES = ("Ärger", "alice", "bob")
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from pure.masking_kit import context_of, manifest_of, plain_values, session
 
-from fedray.protocol import masking
 from fedray.protocol.config import Encoding
+from fedray.protocol.masking import shield as masking
 from fedray.protocol.messages import Masked
 
 SIZE = 200_000

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from pure.masking_kit import Kit, context_of, identities, manifest_of, plain_values, roster_of, session
 
 from fedray.errors import EncodingError, ProtocolError
-from fedray.protocol import masks, rounds
 from fedray.protocol.config import Config, Encoding
+from fedray.protocol.crypto import keystream
 from fedray.protocol.fixed_point import encode
-from fedray.protocol.masking import MaskingShield
+from fedray.protocol.masking import rounds
+from fedray.protocol.masking.shield import MaskingShield
 from fedray.protocol.messages import Masked
 from fedray.protocol.policy import Policy
 from fedray.protocol.scheme import Manifest, Tensor, View
@@ -238,7 +239,7 @@ def test_both_ciphers_open_each_others_sums(monkeypatch):
     context = context_of(0, manifest)
     collector = kit.collector(0, manifest)
     for name, cipher in zip(kit.names, ("ctr", "gcm", "ctr"), strict=True):
-        monkeypatch.setattr(masks, "CIPHER", cipher)
+        monkeypatch.setattr(keystream, "CIPHER", cipher)
         collector.add(name, kit.send(name, context, plain_values(np.full(70_000, 2.0))))
     assert set(collector.open().values) == {2.0}
 

@@ -11,13 +11,14 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from pure.masking_kit import Kit, context_of, identities, manifest_of, plain_values, roster_of, session
 
 from fedray.errors import EncodingError, ProtocolError
-from fedray.protocol import handshake, masking, messages
+from fedray.protocol import handshake, messages
 from fedray.protocol.config import Config, Encoding
+from fedray.protocol.crypto.keys import exchange, kdf, public_bytes
+from fedray.protocol.crypto.keystream import Keystream, Pad, scratch
 from fedray.protocol.fixed_point import encode
 from fedray.protocol.handshake import introduce
-from fedray.protocol.keys import exchange, kdf, public_bytes
-from fedray.protocol.masking import MaskingShield
-from fedray.protocol.masks import Keystream, Pad, scratch
+from fedray.protocol.masking import shield as masking
+from fedray.protocol.masking.shield import MaskingShield
 from fedray.protocol.memory import ModelMemory
 from fedray.protocol.messages import Confirm, Hello, Masked, digest, enc
 from fedray.protocol.policy import Policy

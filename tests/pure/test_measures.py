@@ -5,7 +5,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedray.party.measures import COARSE, from_words, to_words, word_names
+from fedray.metrics import COARSE, from_words, to_words, word_names
 
 finite = st.floats(-1e15, 1e15, allow_nan=False)
 

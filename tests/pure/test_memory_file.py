@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pure.masking_kit import context_of, identities, manifest_of, plain_values, session
 
 from fedray.errors import PlanError, ProtocolError
-from fedray.party import memory_file
-from fedray.party.memory_file import MemoryFile
+from fedray.party.keys import memory_file
+from fedray.party.keys.memory_file import MemoryFile
 from fedray.protocol.memory import ModelMemory, Served, SetUp
 
 MANIFEST = manifest_of(2)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fedray.errors import EncodingError, PlanError
 from fedray.protocol.config import Config, Encoding
-from fedray.protocol.keys import Roster
+from fedray.protocol.crypto.keys import Roster
 from fedray.protocol.messages import LABEL, Confirm, Hello, Masked, dec, dec_list, enc, enc_list
 
 FIELDS = st.lists(

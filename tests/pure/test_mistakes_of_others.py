@@ -15,7 +15,7 @@ from fedray.errors import EncodingError, NotFinite, ProtocolError
 from fedray.protocol import fixed_point
 from fedray.protocol.config import Encoding
 from fedray.protocol.fixed_point import Encoder
-from fedray.protocol.masking import MaskingShield
+from fedray.protocol.masking.shield import MaskingShield
 
 MANIFEST = manifest_of(2)
 

@@ -10,8 +10,8 @@ import pytest
 from pure.masking_kit import context_of, identities, manifest_of, plain_values, session
 
 from fedray.errors import ProtocolError
-from fedray.protocol import masks
-from fedray.protocol.masking import MaskingShield
+from fedray.protocol.crypto import keystream
+from fedray.protocol.masking.shield import MaskingShield
 from fedray.protocol.policy import Policy
 from fedray.protocol.scheme import View
 
@@ -24,7 +24,7 @@ class Recorder:
         self.ranges = defaultdict(list)
 
     def __call__(self, key):
-        recorder, real = self, masks._counter_mode(key)
+        recorder, real = self, keystream._counter_mode(key)
         owner, place = self.owner, 0
 
         class Stream:
@@ -49,8 +49,8 @@ class Recorder:
 @pytest.fixture
 def recorder(monkeypatch):
     recorder = Recorder()
-    monkeypatch.setitem(masks.CIPHERS, "recorded", recorder)
-    monkeypatch.setattr(masks, "CIPHER", "recorded")
+    monkeypatch.setitem(keystream.CIPHERS, "recorded", recorder)
+    monkeypatch.setattr(keystream, "CIPHER", "recorded")
     return recorder
 
 

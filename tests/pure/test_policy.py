@@ -11,9 +11,9 @@ from pure.masking_kit import identities, roster_of
 
 from fedray.errors import PlanError, ProtocolError
 from fedray.protocol.config import Config, Encoding
-from fedray.protocol.graph import CHOSEN_UP_TO
+from fedray.protocol.crypto.graph import CHOSEN_UP_TO
+from fedray.protocol.masking.plain import PlainShield
 from fedray.protocol.memory import ModelMemory
-from fedray.protocol.plain import PlainShield
 from fedray.protocol.policy import Demands, Policy
 from fedray.protocol.recovery import propose
 from fedray.protocol.schemes import SCHEMES
@@ -77,16 +77,16 @@ def test_default_policies_demand_nothing_beyond_the_default_proposal(n):
     assert Demands.of([], n) == Demands(None, None, None, Policy().batch)
 
 
-@pytest.mark.parametrize("part", ["masking", "recovery"])
-def test_what_is_proposed_on_demand_is_accepted_by_all(part):
+@pytest.mark.parametrize("scheme", ["masking", "recovery"])
+def test_what_is_proposed_on_demand_is_accepted_by_all(scheme):
     roster, policies = roster_of(identities(8)), [Policy(), STRICT, Policy(n_min=5, batch=3)]
     demands = Demands.of(policies, 8)
     assert demands == Demands(None, 5, None, 3), "two colluders are the default for eight parties"
     demands = Demands.of([*policies, Policy(colluders=3)], 8)
     assert (demands.colluders, demands.n_min) == (3, 5)
-    usual = Config.propose(part, roster, ["s"], Encoding())
-    if part == "masking":
-        config = Config.propose(part, roster, ["s"], Encoding(), colluders=demands.colluders, n_min=demands.n_min)
+    usual = Config.propose(scheme, roster, ["s"], Encoding())
+    if scheme == "masking":
+        config = Config.propose(scheme, roster, ["s"], Encoding(), colluders=demands.colluders, n_min=demands.n_min)
     else:
         settings = {"colluders": demands.colluders, "n_min": demands.n_min, "batch": demands.batch}
         config = propose(roster, ["s"], Encoding(), **settings)
@@ -109,15 +109,15 @@ def test_a_party_that_wants_no_chance_graph_gets_a_safe_one_proposed():
     assert demands.chosen is True
 
 
-@pytest.mark.parametrize("part", ["plain", "masking", "recovery", "sharing"])
-def test_noise_that_is_not_there_can_be_neither_claimed_nor_had(part):
+@pytest.mark.parametrize("scheme", ["plain", "masking", "recovery", "sharing"])
+def test_noise_that_is_not_there_can_be_neither_claimed_nor_had(scheme):
     keys = identities(4)
     roster = roster_of(keys)
-    config = Config.propose(part, roster, ["p00", "p01"], Encoding())
+    config = Config.propose(scheme, roster, ["p00", "p01"], Encoding())
     claims = replace(config, privacy=b"noise of 3")
 
     def made(config, **policy):
-        return SCHEMES[part].shield(config, "p00", keys["p00"], roster, Policy(**policy), ModelMemory())
+        return SCHEMES[scheme].shield(config, "p00", keys["p00"], roster, Policy(**policy), ModelMemory())
 
     made(config)
     with pytest.raises(ProtocolError, match="it claims privacy noise, which this version does not have"):

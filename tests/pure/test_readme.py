@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fedray.party.egress import Kind
+from fedray.party.door.egress import Kind
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

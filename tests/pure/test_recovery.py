@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from fedray.errors import ProtocolError
 from fedray.protocol.config import Config, Encoding
+from fedray.protocol.crypto.keys import Roster, verify
 from fedray.protocol.fixed_point import decode, encode
-from fedray.protocol.keys import Roster, verify
 from fedray.protocol.recovery.rehearsal import Rehearsal
-from fedray.protocol.recovery.terms import Terms, propose, ring_of
+from fedray.protocol.recovery.thresholds import Thresholds, propose, ring_of
 from fedray.protocol.scheme import Contribution, Manifest, Opened, RoundContext, Tensor
 
 MANIFEST = Manifest((Tensor("kernel", (3, 2), "float32"), Tensor("bias", (5,), "float64")), ("loss", "count"), 64)
@@ -33,9 +33,9 @@ class Session:
         self._degree, self._t_share = degree, t_share
         with pytest.MonkeyPatch.context() as patch:
             # Sparse graphs this small fall apart too often to be accepted; the arithmetic is the same.
-            patch.setattr("fedray.protocol.recovery.terms.check_sparse", lambda *_: None)
+            patch.setattr("fedray.protocol.recovery.thresholds.check_sparse", lambda *_: None)
             self.rehearsal = Rehearsal(parties, self._configure)
-            self.terms = Terms.of(self.rehearsal.config)
+            self.thresholds = Thresholds.of(self.rehearsal.config)
         self._numbers = self._rounds()
 
     def next_round(self) -> int:
@@ -79,12 +79,12 @@ def plain_sum(of: Session, inputs: dict[str, Contribution], members: list[str]) 
 
 def may_open(of: Session, number: int, members: list[int], signers: list[int], answering: list[int]) -> bool:
     """Whether a round must open, from the rules alone."""
-    terms, server = of.terms, of.rehearsal.server
-    graph = terms.graph
+    thresholds, server = of.thresholds, of.rehearsal.server
+    graph = thresholds.graph
     ring = ring_of(graph, server._gseed, server.sid, number)
-    if len(members) < terms.least_members or graph.parties - len(members) > graph.dropouts:
+    if len(members) < thresholds.least_members or graph.parties - len(members) > graph.dropouts:
         return False
-    if len(signers) < terms.signatures:
+    if len(signers) < thresholds.signatures:
         return False
     for owner in range(graph.parties):
         holders = {*graph.neighbours(ring, owner), owner}
@@ -180,7 +180,7 @@ def session_with(parties: int = 4, batch: int = 4, bits: int = 64) -> Rehearsal:
 def test_a_hundred_parties_with_ten_of_them_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     # A hundred parties check the same 500 signatures each: here every one of them is checked once.
     once = lru_cache(maxsize=None)(verify)
-    for module in ("handshake", "recovery.directory", "recovery.batch", "recovery.turn"):
+    for module in ("handshake", "recovery.key_directory", "recovery.key_batch", "recovery.unmasking"):
         monkeypatch.setattr(f"fedray.protocol.{module}.verify", once)
     rehearsal = session_with(100, batch=1, bits=32)
     rehearsal.prepare(0)

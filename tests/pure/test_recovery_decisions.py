@@ -13,7 +13,7 @@ import pytest
 from pure.recovery_kit import ALL, Stage, context, contribution, inputs
 
 from fedray.errors import ProtocolError
-from fedray.protocol.recovery import RecoveryCollector, RecoveryServer, RecoveryShield
+from fedray.protocol.recovery import RecoveryCollector, RecoveryCoordinator, RecoveryShield
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +168,7 @@ def messages(answer: Any) -> list[Any]:
 def test_every_message_may_arrive_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     for of, names in [
         (RecoveryShield, ["hello", "confirm", "prepare", "absorb", "protect", "reply", "close"]),
-        (RecoveryServer, ["add_set_up"]),
+        (RecoveryCoordinator, ["add_set_up"]),
         (RecoveryCollector, ["add"]),
     ]:
         for name in names:

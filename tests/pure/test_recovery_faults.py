@@ -12,11 +12,11 @@ import pytest
 from pure.recovery_kit import ALL, MANIFEST, Stage, context, contribution, propose_small
 
 from fedray.errors import EncodingError, ProtocolError
-from fedray.protocol.keys import sign
-from fedray.protocol.recovery import batch
-from fedray.protocol.recovery.messages import PAIR, SELF, MaskedInput, Survive, Unmask
+from fedray.protocol.crypto.keys import sign
+from fedray.protocol.recovery import key_batch
 from fedray.protocol.recovery.pads import self_commitment
 from fedray.protocol.recovery.rehearsal import Rehearsal
+from fedray.protocol.recovery.round_messages import PAIR, SELF, MaskedInput, Survive, Unmask
 from fedray.protocol.scheme import Contribution, View
 
 
@@ -70,7 +70,7 @@ def test_a_commitment_that_is_not_kept_aborts_the_round(monkeypatch: pytest.Monk
     def false(sid: bytes, number: int, owner: int, seed: bytes) -> bytes:
         return self_commitment(sid, number, owner, bytes(32) if owner == 1 else seed)
 
-    monkeypatch.setattr(batch, "self_commitment", false)
+    monkeypatch.setattr(key_batch, "self_commitment", false)
     rehearsal = Rehearsal(4, propose_small)
     rehearsal.prepare(0)
     with pytest.raises(ProtocolError, match="round 0 is aborted: the secret of p0001 is lost"):
@@ -144,7 +144,7 @@ def resigned(stage: Stage, name: str, words: np.ndarray, ctx: bytes) -> np.ndarr
     """A masked input that a party signed outside the rules."""
     import hashlib
 
-    from fedray.protocol.recovery.messages import fill_header, masked_frame, masked_statement
+    from fedray.protocol.recovery.round_messages import fill_header, masked_frame, masked_statement
 
     frame, place = masked_frame(len(words), words.itemsize * 8)
     place[:] = words

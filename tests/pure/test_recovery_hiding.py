@@ -34,13 +34,13 @@ def test_every_coalition_sees_the_sum_of_the_honest_survivors_and_nothing_else(
     symbols: Symbols, parties: int, colluders: int, t_share: int
 ) -> None:
     world = World(symbols, parties, colluders, share_threshold(t_share))
-    terms, opened = world.terms, 0
+    thresholds, opened = world.thresholds, 0
     for size in range(parties + 1):
         for members in combinations(world.everybody, size):
             symbols.place.clear()
             seen = world.send()
             released = world.collect(seen, world.survivors(seen, members), world.everybody, ())
-            assert released == (size >= max(terms.least_members, parties - terms.graph.dropouts, t_share))
+            assert released == (size >= max(thresholds.least_members, parties - thresholds.graph.dropouts, t_share))
             opened += released
             for coalition in coalitions(parties, colluders):
                 expected = [the_sum(seen, members, coalition)] if released else []

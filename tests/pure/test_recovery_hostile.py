@@ -12,13 +12,13 @@ from pure.recovery_kit import ALL, ENCODING, Stage, context, contribution, propo
 
 from fedray.errors import EncodingError, PlanError, ProtocolError
 from fedray.protocol.config import Config, Encoding
-from fedray.protocol.graph import CHOSEN_UP_TO
-from fedray.protocol.keys import Roster, sign
+from fedray.protocol.crypto.graph import CHOSEN_UP_TO
+from fedray.protocol.crypto.keys import Roster, sign
 from fedray.protocol.messages import enc
 from fedray.protocol.policy import RANDOM_GRAPH_NOTICE, Policy, notice
-from fedray.protocol.recovery.messages import Quorum, Survivors
 from fedray.protocol.recovery.rehearsal import Rehearsal
-from fedray.protocol.recovery.terms import propose
+from fedray.protocol.recovery.round_messages import Quorum, Survivors
+from fedray.protocol.recovery.thresholds import propose
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +36,13 @@ WEAKER = {
     "t_share": {"t_share": 1},
     "colluders": {"colluders": 0, "t_sig": 3},
     "n_min": {"n_min": 2},
-    "part": {"part": "masking"},
+    "scheme": {"scheme": "masking"},
     "degree": {"degree": 2},
     "batch": {"batch": 4096},
     "dropouts": {"dropouts": 2},
     "a sparse graph of 4": {"graph": "chosen", "degree": 3},
     "degree 2 is too small": {"graph": "chosen", "degree": 2, "t_share": 2},
-    "expected 'recovery'": {"part": "sharing"},
+    "expected 'recovery'": {"scheme": "sharing"},
 }
 
 

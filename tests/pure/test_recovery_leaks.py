@@ -17,18 +17,18 @@ from pure.recovery_hiding_kit import (
 )
 
 from fedray.errors import ProtocolError
-from fedray.protocol.graph import complete_graph
-from fedray.protocol.keys import Roster
+from fedray.protocol.crypto.graph import complete_graph
+from fedray.protocol.crypto.keys import Roster
 from fedray.protocol.policy import Policy
-from fedray.protocol.recovery.batch import Batch
-from fedray.protocol.recovery.batch_messages import Keys
-from fedray.protocol.recovery.directory import Directory
-from fedray.protocol.recovery.input import double_pad
-from fedray.protocol.recovery.inputs import InputRules
-from fedray.protocol.recovery.messages import PAIR, SELF, Survivors
+from fedray.protocol.recovery.key_batch import KeyBatch
+from fedray.protocol.recovery.key_directory import Directory
+from fedray.protocol.recovery.key_messages import Keys
+from fedray.protocol.recovery.masked_input import double_pad
 from fedray.protocol.recovery.pads import PadScope, RoundSecrets
-from fedray.protocol.recovery.terms import Terms, ring_of
-from fedray.protocol.recovery.turn import Turn
+from fedray.protocol.recovery.reuse_rules import InputRules
+from fedray.protocol.recovery.round_messages import PAIR, SELF, Survivors
+from fedray.protocol.recovery.thresholds import Thresholds, ring_of
+from fedray.protocol.recovery.unmasking import Unmasking
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_without_the_own_pad_a_late_input_is_seen(symbols: Symbols, monkeypatch:
 def test_with_both_shares_of_a_party_its_input_is_seen(symbols: Symbols, monkeypatch: pytest.MonkeyPatch) -> None:
     both: list[tuple[int, int, int, bytes]] = []
 
-    def generous(turn: Turn, message: bytes) -> bytes:
+    def generous(turn: Unmasking, message: bytes) -> bytes:
         batch, number = turn._batch, turn.sent.number
         both.extend(
             (turn._place.index, owner, kind, batch.share(number, owner, kind))
@@ -60,8 +60,8 @@ def test_with_both_shares_of_a_party_its_input_is_seen(symbols: Symbols, monkeyp
         )
         return unmask(turn, message)
 
-    unmask = Turn.unmask
-    monkeypatch.setattr(Turn, "unmask", generous)
+    unmask = Unmasking.unmask
+    monkeypatch.setattr(Unmasking, "unmask", generous)
     world = World(symbols, 4, 1)
     seen = opened(world, (0, 1, 2, 3))
     seen.extra = both
@@ -82,7 +82,7 @@ def test_with_one_key_for_all_rounds_a_dropout_opens_the_others(
 
     made: list[RoundSecrets] = []
     drawn: dict[int, X25519PrivateKey] = {}
-    monkeypatch.setattr("fedray.protocol.recovery.batch.RoundSecrets", LongTerm)
+    monkeypatch.setattr("fedray.protocol.recovery.key_batch.RoundSecrets", LongTerm)
     with pytest.raises(ProtocolError, match="a public key or a commitment repeats"):
         World(symbols, 4, 1).send()
     made.clear()
@@ -108,7 +108,7 @@ def test_with_a_share_threshold_that_colluders_reach_every_input_is_seen(
     with pytest.raises(ProtocolError, match="t_share"):
         World(symbols, 5, colluders, change)
     trusting = lambda config: complete_graph(config.parties, config.t_share, config.dropouts)  # noqa: E731
-    monkeypatch.setattr("fedray.protocol.recovery.terms._stated", trusting)
+    monkeypatch.setattr("fedray.protocol.recovery.thresholds._stated", trusting)
     monkeypatch.setattr(Policy, "accept", lambda *_: None)
     world = World(symbols, 5, colluders, change)
     seen = world.send()  # nothing was released, nothing was even asked
@@ -118,7 +118,7 @@ def test_with_a_share_threshold_that_colluders_reach_every_input_is_seen(
 def test_without_a_quorum_two_sums_open_and_their_difference_is_one_input(
     symbols: Symbols, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Terms, "check_survivors", lambda *_: None)
+    monkeypatch.setattr(Thresholds, "check_survivors", lambda *_: None)
     change = lambda config: replace(config, t_sig=1, t_share=2)  # noqa: E731
     with pytest.raises(ProtocolError, match="t_sig"):
         World(symbols, 5, 1, change)
@@ -133,14 +133,14 @@ def test_without_a_quorum_two_sums_open_and_their_difference_is_one_input(
 def test_where_a_party_answers_for_a_second_set_its_input_is_seen(
     symbols: Symbols, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def forgetful(turn: Turn, survivors: Survivors) -> None:
+    def forgetful(turn: Unmasking, survivors: Survivors) -> None:
         turn._signed = turn.released = None
         accept(turn, survivors)
 
-    accept = Turn._accept
-    monkeypatch.setattr(Turn, "_accept", forgetful)
+    accept = Unmasking._accept
+    monkeypatch.setattr(Unmasking, "_accept", forgetful)
     monkeypatch.setattr(InputRules, "approve", lambda *_: None)
-    monkeypatch.setattr(Batch, "erase", lambda *_: None)
+    monkeypatch.setattr(KeyBatch, "erase", lambda *_: None)
     world = World(symbols, 4, 1)
     seen = world.send()
     assert world.collect(seen, world.survivors(seen, (0, 1, 2)), world.everybody, ())
@@ -152,10 +152,10 @@ def test_on_a_graph_that_falls_apart_a_lonely_party_is_seen(symbols: Symbols, mo
     change = lambda config: replace(config, graph="chosen", degree=2, t_share=3, dropouts=0)  # noqa: E731
     with pytest.raises(ProtocolError, match="degree 2 is too small for 5 parties, 2 colluders"):
         World(symbols, 5, 2, change)
-    monkeypatch.setattr("fedray.protocol.recovery.terms.check_sparse", lambda *_: None)
+    monkeypatch.setattr("fedray.protocol.recovery.thresholds.check_sparse", lambda *_: None)
     world = World(symbols, 5, 2, change)
     server = world.rehearsal.server
-    ring = ring_of(world.terms.graph, server._gseed, server.sid, 0)
+    ring = ring_of(world.thresholds.graph, server._gseed, server.sid, 0)
     seen = opened(world, (0, 1, 2, 3, 4))
     assert {(0, ring[1]): 1} in world.leaks([seen], (ring[0], ring[2]))
     assert {(0, ring[1]): 1} not in world.leaks([seen], (ring[2], ring[3]))

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedray.errors import EncodingError
+from fedray.protocol.crypto.shamir import PRIME
 from fedray.protocol.messages import enc
-from fedray.protocol.recovery.batch_messages import Ack, Dealt, Keys, Sharing
-from fedray.protocol.recovery.messages import (
+from fedray.protocol.recovery.key_messages import Ack, Dealt, Keys, Sharing
+from fedray.protocol.recovery.round_messages import (
     Closed,
     MaskedInput,
     Quorum,
@@ -26,7 +27,6 @@ from fedray.protocol.recovery.messages import (
     masked_frame,
     purpose_of,
 )
-from fedray.protocol.shamir import PRIME
 
 SID, CTX, HASH, SIGNATURE = b"s" * 32, b"c" * 32, b"h" * 32, b"g" * 64
 SURVIVORS = Survivors(SID, 7, CTX, (0, 2, 5), (b"a" * 32, b"b" * 32, b"d" * 32))

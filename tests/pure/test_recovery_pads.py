@@ -19,16 +19,16 @@ import pytest
 from numpy.typing import NDArray
 
 from fedray.errors import ProtocolError
-from fedray.protocol import masks
 from fedray.protocol.config import Config, Encoding
-from fedray.protocol.keys import Roster
+from fedray.protocol.crypto import keystream
+from fedray.protocol.crypto.keys import Roster
 from fedray.protocol.policy import Policy
-from fedray.protocol.recovery.batch import Batch
-from fedray.protocol.recovery.messages import MaskedInput
+from fedray.protocol.recovery.key_batch import KeyBatch
 from fedray.protocol.recovery.pads import PadScope, RoundSecrets
 from fedray.protocol.recovery.rehearsal import Rehearsal
+from fedray.protocol.recovery.round_messages import MaskedInput
 from fedray.protocol.recovery.shield import RecoveryShield
-from fedray.protocol.recovery.terms import propose
+from fedray.protocol.recovery.thresholds import propose
 from fedray.protocol.scheme import Contribution, Manifest, RoundContext, Tensor
 
 POLICY = Policy(rounds={"train": 1000}, allow_other_members=True)
@@ -50,7 +50,7 @@ class Recorder:
         self.ranges: dict[tuple[str, bytes], list[tuple[int, int]]] = defaultdict(list)
 
     def __call__(self, key: bytes) -> Any:
-        ranges, real, place = self.ranges[self.owner, key], masks._counter_mode(key), 0
+        ranges, real, place = self.ranges[self.owner, key], keystream._counter_mode(key), 0
 
         class Stream:
             def update_into(self, zeros: bytes, target: NDArray[np.uint8]) -> Any:
@@ -71,8 +71,8 @@ class Recorder:
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     made = Recorder()
-    monkeypatch.setitem(masks.CIPHERS, "recorded", made)
-    monkeypatch.setattr(masks, "CIPHER", "recorded")
+    monkeypatch.setitem(keystream.CIPHERS, "recorded", made)
+    monkeypatch.setattr(keystream, "CIPHER", "recorded")
     return made
 
 
@@ -134,7 +134,7 @@ def test_no_pad_is_used_twice(watched: Recorder, seed: int) -> None:
     assert max(map(len, ends.values())) == 2
 
 
-def hoard(batch: Batch, number: int) -> RoundSecrets:
+def hoard(batch: KeyBatch, number: int) -> RoundSecrets:
     return batch._own[number]
 
 
@@ -146,8 +146,8 @@ def test_the_recorder_finds_a_shield_that_masks_again(watched: Recorder, monkeyp
 
     protect = RecoveryShield.protect
     monkeypatch.setattr(RecoveryShield, "protect", forgetful)
-    monkeypatch.setattr(Batch, "take", hoard)
-    monkeypatch.setattr(Batch, "erase", lambda *_: None)
+    monkeypatch.setattr(KeyBatch, "take", hoard)
+    monkeypatch.setattr(KeyBatch, "erase", lambda *_: None)
     drive(watched, 200, 1)
     assert watched.overlaps()
 

@@ -12,11 +12,11 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from pure.recovery_kit import ALL, MANIFEST, Stage, context, contribution, propose_small
 
 from fedray.errors import ProtocolError
-from fedray.protocol.keys import sign
+from fedray.protocol.crypto.keys import sign
 from fedray.protocol.memory import ModelMemory
 from fedray.protocol.messages import enc_list
 from fedray.protocol.policy import Policy
-from fedray.protocol.recovery.batch_messages import Ack, Dealt, Keys, Sharing
+from fedray.protocol.recovery.key_messages import Ack, Dealt, Keys, Sharing
 from fedray.protocol.recovery.rehearsal import Rehearsal
 from fedray.protocol.recovery.shield import RecoveryShield
 from fedray.protocol.scheme import View

@@ -13,14 +13,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from pure.recovery_reference import aes256, vectors, x25519
 
-from fedray.protocol import shamir
-from fedray.protocol.graph import Graph
-from fedray.protocol.masks import Pad
-from fedray.protocol.recovery.batch_messages import Keys
-from fedray.protocol.recovery.directory import Directory
-from fedray.protocol.recovery.messages import Closed, Survivors, masked_statement
+from fedray.protocol.crypto import shamir
+from fedray.protocol.crypto.graph import Graph
+from fedray.protocol.crypto.keystream import Pad
+from fedray.protocol.recovery.key_directory import Directory
+from fedray.protocol.recovery.key_messages import Keys
 from fedray.protocol.recovery.pads import PadScope, RoundSecrets, self_commitment
-from fedray.protocol.recovery.terms import ring_of
+from fedray.protocol.recovery.round_messages import Closed, Survivors, masked_statement
+from fedray.protocol.recovery.thresholds import ring_of
 
 SAVED = json.loads((Path(__file__).parent / "vectors" / "recovery.json").read_text())
 
@@ -84,7 +84,7 @@ def test_every_value_of_a_round(v: dict[str, Any], monkeypatch: pytest.MonkeyPat
     assert Closed(sid, number, 1, bytes(64)).statement.hex() == v["closed_statement"]
 
     coefficients = iter([int(c, 16) for c in v["coefficients"]])
-    monkeypatch.setattr("fedray.protocol.shamir.secrets.randbelow", lambda _: next(coefficients))
+    monkeypatch.setattr("fedray.protocol.crypto.shamir.secrets.randbelow", lambda _: next(coefficients))
     assert [s.hex() for s in shamir.split(bytes.fromhex(v["private"][0]), 3, [1, 2, 3])] == v["shares_of_s0"]
     ring = ring_of(Graph(10, 4, 2, 1, chosen=True), bytes.fromhex(v["gseed"]), sid, number)
     assert list(ring) == v["ring_of_ten"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import fedray
-from fedray.protocol.graph import quorum, sparse_graph
+from fedray.protocol.crypto.graph import quorum, sparse_graph
 
 PACKAGE = Path(fedray.__file__).parent
 TEXT = (PACKAGE / "protocol" / "SECAGG.md").read_text()

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fedray.errors import EncodingError, NotFinite, PlanError, ProtocolError
-from fedray.protocol.sharing.form import Form, Layout, decode, encode
-from fedray.protocol.sharing.ring import Ring
-from fedray.protocol.sharing.secret import Linear, Secret, combine, expand, held, split
+from fedray.protocol.spu.form import Form, Layout, decode, encode
+from fedray.protocol.spu.ring import Ring
+from fedray.protocol.spu.secret import Linear, Secret, combine, expand, held, split
 
 LAYOUTS = [
     Layout(64, 2, 18),

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from fedray.party.egress import Kind
+from fedray.party.door.egress import Kind
 from fedray.protocol.config import Config, Encoding
-from fedray.protocol.keys import Guarded, Roster
-from fedray.protocol.recovery.terms import propose
+from fedray.protocol.crypto.keys import Guarded, Roster
+from fedray.protocol.recovery.thresholds import propose
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "SECURITY.md").read_text()

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedray.errors import EncodingError, ProtocolError
-from fedray.protocol.shamir import PRIME, SECRET_BYTES, SHARE_BYTES, check_share, reconstruct, recover, split
+from fedray.protocol.crypto.shamir import PRIME, SECRET_BYTES, SHARE_BYTES, check_share, reconstruct, recover, split
 
 EDGES = [bytes(32), b"\xff" * 32, bytes(31) + b"\x01", b"\x80" + bytes(31)]
 

@@ -12,8 +12,8 @@ from pure.sharing_kit import session
 
 from fedray.errors import EncodingError, PlanError, ProtocolError
 from fedray.protocol.config import Config, Encoding
+from fedray.protocol.crypto.keystream import CHUNK_BYTES
 from fedray.protocol.fixed_point import encode
-from fedray.protocol.masks import CHUNK_BYTES
 from fedray.protocol.policy import TWO_PARTY_NOTICE, Policy, notice
 from fedray.protocol.scheme import Contribution, Manifest, Tensor
 from fedray.protocol.sharing import SharingShield

@@ -11,8 +11,8 @@ from pure.masking_kit import context_of
 from pure.sharing_kit import MANIFEST, ONES, message_of, ready, session
 
 from fedray.errors import EncodingError, ProtocolError
-from fedray.protocol.keys import sign
-from fedray.protocol.sharing.agreement import Agreement, Partial, Proof, Survive
+from fedray.protocol.crypto.keys import sign
+from fedray.protocol.sharing.agreement import Agreement, AgreementSignature, Partial, Proof
 from fedray.protocol.sharing.sealing import HEADER_BYTES, ShareHeader, header_of, seal
 
 # Whose inputs are opened.
@@ -109,7 +109,7 @@ def test_one_compute_party_that_adds_different_contexts_is_not_enough():
         kit.send(name, context_of(0, MANIFEST, settings=b"0" if place else b""), ONES)
     bad, honest = kit.nodes
     forged = Agreement(kit.nodes[bad]._sid, 0, bytes(32), tuple(range(4)))
-    statement = Survive(forged, 0, sign(kit.keys[bad], forged.statement)).encode()
+    statement = AgreementSignature(forged, 0, sign(kit.keys[bad], forged.statement)).encode()
     kit.nodes[honest].hear(bad, statement)
     with pytest.raises(ProtocolError, match="does not hold shares"):
         kit.nodes[honest].sign(kit.owners)
@@ -216,7 +216,7 @@ def test_a_long_share_where_a_seed_is_agreed_is_refused():
 @settings(max_examples=200, deadline=None)
 @given(data=st.binary(max_size=400))
 def test_no_bytes_do_anything_but_decode_or_raise(data):
-    for decode in (header_of, ShareHeader.decode, Survive.decode, Proof.decode, Partial.decode):
+    for decode in (header_of, ShareHeader.decode, AgreementSignature.decode, Proof.decode, Partial.decode):
         with pytest.raises(EncodingError):
             decode(data)
 
@@ -263,7 +263,7 @@ def test_a_signature_is_its_signers():
     kit = ready()
     first, second, third = kit.nodes
     signed = kit.nodes[second].sign(kit.owners)
-    survive = Survive.decode(signed)
+    survive = AgreementSignature.decode(signed)
     node = kit.nodes[first]
     with pytest.raises(ProtocolError, match="did not sign"):
         node.hear(third, signed)
@@ -282,9 +282,9 @@ def test_a_signature_is_its_signers():
 def test_a_compute_party_that_signs_two_sets_is_found():
     kit = ready()
     first, second, _ = kit.nodes
-    agreed = Survive.decode(kit.nodes[second].sign(kit.owners)).agreement
+    agreed = AgreementSignature.decode(kit.nodes[second].sign(kit.owners)).agreement
     other = replace(agreed, members=(0, 1, 2))
-    statements = [Survive(a, 1, sign(kit.keys[second], a.statement)).encode() for a in (agreed, other)]
+    statements = [AgreementSignature(a, 1, sign(kit.keys[second], a.statement)).encode() for a in (agreed, other)]
     kit.nodes[first].hear(second, statements[0])
     kit.nodes[first].hear(second, statements[0])
     with pytest.raises(ProtocolError, match="signed two different sets"):
@@ -297,9 +297,9 @@ def test_one_honest_compute_party_stops_a_sum_over_another_set(liars):
     kit = ready()
     honest, *others = kit.nodes
     node = kit.nodes[honest]
-    agreed = Survive.decode(node.sign(kit.owners)).agreement
+    agreed = AgreementSignature.decode(node.sign(kit.owners)).agreement
     for place, name in enumerate(others[:liars], start=1):
         smaller = replace(agreed, members=(0, 1, 2))
-        node.hear(name, Survive(smaller, place, sign(kit.keys[name], smaller.statement)).encode())
+        node.hear(name, AgreementSignature(smaller, place, sign(kit.keys[name], smaller.statement)).encode())
     with pytest.raises(ProtocolError, match="signed another set"):
         node.publish()

@@ -14,11 +14,11 @@ from pure.masking_kit import identities, roster_of
 
 from fedray.errors import ProtocolError
 from fedray.protocol.config import Config, Encoding
-from fedray.protocol.sharing import SharingNode
+from fedray.protocol.sharing import ShareAdder
 from fedray.protocol.sharing.agreement import Agreement, Partial
+from fedray.protocol.sharing.roles import Roles
 from fedray.protocol.sharing.sealing import ShareHeader, seal, unseal
 from fedray.protocol.sharing.split import Splitter
-from fedray.protocol.sharing.terms import Terms
 
 SAVED: dict[str, Any] = json.loads((Path(__file__).parent / "vectors" / "sharing.json").read_text())
 
@@ -66,10 +66,10 @@ def config_of(v: dict[str, Any]) -> tuple[Config, Any, dict[str, Any]]:
 
 def test_every_share_of_a_round(v: dict[str, Any]) -> None:
     config, roster, _ = config_of(v)
-    terms = Terms.of(config, roster)
+    roles = Roles.of(config, roster)
     for i, values in enumerate(v["inputs"]):
         words = np.array([value % 2 ** v["bits"] for value in values], f"<u{v['bits'] // 8}")
-        home = terms.home(i)
+        home = roles.home(i)
         others = [m for m in range(len(v["nodes"])) if m != home]
         seeds: Iterator[bytes] = iter(bytes.fromhex(v["seeds"][f"{i}-{m}"]) for m in others)
         splitter = Splitter(len(others), words, compress=True, entropy=lambda _, seeds=seeds: next(seeds))
@@ -90,7 +90,7 @@ def test_every_sum_that_is_published(v: dict[str, Any]) -> None:
     for m, place in enumerate(v["nodes"]):
         name = roster.names[place]
         channels = {i: bytes.fromhex(v["channels"][f"{i}-{m}"]) for i in range(3)}
-        nodes.append(SharingNode(config, name, keys[name], roster, sid, channels))
+        nodes.append(ShareAdder(config, name, keys[name], roster, sid, channels))
         nodes[-1].expect((range(number, number + 1), len(v["sum"])))
         for i in range(3):
             if i in v["members"] or f"{i}-{m}" in v["seeds"]:  # the third owner ends before its long share leaves

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedray.errors import DataError
-from fedray.party.tree import flatten, join, rebuild
+from fedray.party.rounds.tree import flatten, join, rebuild
 
 numbers = st.one_of(
     st.integers(-(2**31), 2**31),

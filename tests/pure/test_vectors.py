@@ -12,16 +12,18 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from pure import masking_reference as reference
 
-from fedray.protocol import handshake, masking, masks
+from fedray.protocol import handshake
 from fedray.protocol.config import Config, Encoding
+from fedray.protocol.crypto import keystream
+from fedray.protocol.crypto.keys import Roster, kdf, public_bytes
 from fedray.protocol.fixed_point import encode
 from fedray.protocol.handshake import Handshake, introduce
-from fedray.protocol.keys import Roster, kdf, public_bytes
-from fedray.protocol.masking import MaskingCollector, MaskingShield
+from fedray.protocol.masking import shield as masking
+from fedray.protocol.masking.rounds import context_hash
+from fedray.protocol.masking.shield import MaskingCollector, MaskingShield
 from fedray.protocol.memory import ModelMemory
 from fedray.protocol.messages import Masked
 from fedray.protocol.policy import Policy
-from fedray.protocol.rounds import context_hash
 from fedray.protocol.scheme import Contribution, Manifest, RoundContext, Tensor, View
 
 NAMES = ("masking_three_parties_64", "masking_smaller_view_32", "masking_integers")
@@ -57,14 +59,14 @@ def test_the_reference_agrees_with_published_vectors():
 
 @pytest.mark.parametrize("cipher", ["ctr", "gcm"])
 def test_keystreams(cipher, monkeypatch):
-    monkeypatch.setattr(masks, "CIPHER", cipher)
+    monkeypatch.setattr(keystream, "CIPHER", cipher)
     for key, expected in load("keystream").items():
         for bits in (32, 64):
             words = np.zeros(len(expected[f"{bits}"]), f"<u{bits // 8}")
-            masks.Pad([bytes.fromhex(key)], []).apply(words)
+            keystream.Pad([bytes.fromhex(key)], []).apply(words)
             assert words.tolist() == expected[f"{bits}"]
         stream = np.zeros(1 << 13, "<u8")
-        masks.Pad([bytes.fromhex(key)], []).apply(stream)
+        keystream.Pad([bytes.fromhex(key)], []).apply(stream)
         assert reference.sha(stream.tobytes()).hex() == expected["sha256_64k"]
 
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
 from fedray.errors import EncodingError
-from fedray.party.compute import Outcome
-from fedray.party.orders import Answer, Progress
+from fedray.party.records import Answer, Progress
+from fedray.party.rounds.compute_party import RoundOutcome
 from fedray.protocol.scheme import View
 from fedray.runtime.wire import read, write
 from fedray.types import Failure
@@ -48,7 +48,7 @@ def same(a: Any, b: Any) -> bool:
         return len(a) == len(b) and all(map(same, a, b))
     if isinstance(a, np.ndarray | np.generic):
         return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
-    if isinstance(a, Answer | Failure | Outcome | View):
+    if isinstance(a, Answer | Failure | RoundOutcome | View):
         return all(same(getattr(a, field.name), getattr(b, field.name)) for field in fields(a))
     return a == b or (a != a and b != b)
 
@@ -63,7 +63,7 @@ def test_a_value_arrives_as_it_was(value: Any) -> None:
     assert same(carried(value), value)
 
 
-@pytest.mark.parametrize("record", [ANSWER, Answer("abandoned"), FAILURE, Outcome(ANSWER, b"proof"), View(0, ())])
+@pytest.mark.parametrize("record", [ANSWER, Answer("abandoned"), FAILURE, RoundOutcome(ANSWER, b"proof"), View(0, ())])
 def test_a_record_arrives_as_it_was(record: Any) -> None:
     assert same(carried(("sum", 1, record)), ("sum", 1, record))
 

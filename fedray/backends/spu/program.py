@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.errors import DataError, ProtocolError
-from fedray.protocol.sharing.form import Combine
+from fedray.protocol.spu.form import Combine
 
 LINK_DEFAULTS: Mapping[str, int] = {
     "connect_retry_times": 300,

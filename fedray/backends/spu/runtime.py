@@ -27,8 +27,8 @@ from fedray.backends.spu.program import (
     shifted,
 )
 from fedray.errors import DataError, PlanError, ProtocolError
-from fedray.protocol.sharing.form import Form, Layout
-from fedray.protocol.sharing.secret import Secret
+from fedray.protocol.spu.form import Form, Layout
+from fedray.protocol.spu.secret import Secret
 
 
 class SpuRuntime:

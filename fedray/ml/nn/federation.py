@@ -20,21 +20,22 @@ from fedray.device.pyu import issue, parcel
 from fedray.errors import PartyLost, PlanError, ProtocolError
 from fedray.ml.nn.membership import Membership
 from fedray.ml.nn.source import Source
-from fedray.party.holder import Report, evaluate_manifest
-from fedray.party.orders import EvaluateOrder, Missing, TrainOrder
+from fedray.party.records import Missing
 from fedray.party.table import Slot
-from fedray.party.trainer import Trainer, report_manifest, train_manifest
+from fedray.party.training.local_model import Report, evaluate_manifest
+from fedray.party.training.orders import EvaluateOrder, TrainOrder
+from fedray.party.training.trainer import Trainer, report_manifest, train_manifest
 from fedray.protocol.config import Config, Encoding
+from fedray.rounds.notices import notices_of, unsaid
+from fedray.rounds.sum_session import SumSession
+from fedray.rounds.supervision import SegmentOutcome
 from fedray.runtime.session import Session
 from fedray.security.aggregation import Aggregator, RoundShape
-from fedray.security.notices import notices_of, unsaid
-from fedray.security.sums import SumSession
-from fedray.security.supervision import Outcome
 from fedray.strategies import Strategy
 from fedray.tree import Tree
 from fedray.types import Key, PartyName, Ref
 
-Purpose: TypeAlias = Literal["train", "evaluate"]
+DataPurpose: TypeAlias = Literal["train", "evaluate"]
 
 SPARE_EVALUATIONS = 2
 """So many evaluations before a party would refuse one, a new session is opened: what parties allow is counted per
@@ -42,7 +43,7 @@ session, in which a round of training metrics counts as well."""
 
 
 class Federation:
-    """One trainer in each data party, one combiner at the server.
+    """One trainer in each data party, one `RoundServer` at the server.
 
     Args:
         session: The running session.
@@ -80,13 +81,21 @@ class Federation:
         self.strategy = (strategy.name, dict(strategy.parameters))
         server, timeout = aggregator.server.name, aggregator.round_timeout
         self._sums = SumSession(session, server, self.strategy, timeout, aggregator.compute)
-        arguments = (aggregator.server.name, self._sums.combiner, backend, builder, seed, local_metrics, self.strategy)
+        arguments = (
+            aggregator.server.name,
+            self._sums.round_server,
+            backend,
+            builder,
+            seed,
+            local_metrics,
+            self.strategy,
+        )
         self._trainers: dict[PartyName, Key] = {
             party.name: session.serve(party.name, Trainer, *arguments, label=session.statement("build the model"))
             for party in aggregator.participants
         }
         self._sums.add(self._trainers)
-        for party, key in [*self._trainers.items(), *self._sums.compute.items(), (server, self._sums.combiner)]:
+        for party, key in [*self._trainers.items(), *self._sums.compute.items(), (server, self._sums.round_server)]:
             weakref.finalize(self, session.release, party, key)
         self._members = Membership(list(self._trainers), [device.name for device in self._devices], self._sums)
         self._terms: tuple[int, RoundShape | None] = (1, None)
@@ -98,7 +107,7 @@ class Federation:
         self.row: Tree | None = None
         self._sums.ask_all("ready")
 
-    def bind(self, purpose: Purpose, source: Source, class_weight: Mapping[int, float] | None = None) -> ModelFacts:
+    def bind(self, purpose: DataPurpose, source: Source, class_weight: Mapping[int, float] | None = None) -> ModelFacts:
         """Hands every trainer its own arrays, and returns what all of them say of the model.
 
         Raises:
@@ -250,7 +259,7 @@ class Federation:
         self._behind = self._fresh = True
         self.open()
 
-    def _run(self, method: str, order: Any, on_round: Callable[[int], None] | None = None) -> Outcome:
+    def _run(self, method: str, order: Any, on_round: Callable[[int], None] | None = None) -> SegmentOutcome:
         outcome = self._sums.run(method, order, on_round)
         self._members.lead(outcome.reports)
         self._members.lose(outcome.dead)
@@ -273,7 +282,7 @@ class Federation:
 
     def _agrees(self, config: Config) -> bool:
         wanted = self._config(self._sums.members)
-        return (config.part, config.encoding) == (wanted.part, wanted.encoding)
+        return (config.scheme, config.encoding) == (wanted.scheme, wanted.encoding)
 
     def _config(self, members: Sequence[PartyName]) -> Config:
         """Returns the Config of a session that fits the run's rounds."""

@@ -10,18 +10,18 @@ from typing import TypeAlias
 from fedray.backends.backend import ModelFacts
 from fedray.errors import NotFinite
 from fedray.metrics import Metric
-from fedray.ml.nn.absences import Absences
 from fedray.ml.nn.callbacks import CallbackList, LearningRate
 from fedray.ml.nn.federation import Federation, metric_bound
-from fedray.ml.nn.history import History, Value
+from fedray.ml.nn.history import Absences, History, MetricValue
 from fedray.ml.nn.plan import FitPlan, Segment
 from fedray.ml.nn.progress import EpochBar
 from fedray.ml.nn.source import Source
-from fedray.party.holder import Report
-from fedray.party.orders import Missing, TrainOrder
+from fedray.party.records import Missing
+from fedray.party.training.local_model import Report
+from fedray.party.training.orders import TrainOrder
 from fedray.types import PartyName
 
-Logs: TypeAlias = dict[str, Value]
+Logs: TypeAlias = dict[str, MetricValue]
 """Metric name -> value."""
 
 

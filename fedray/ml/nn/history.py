@@ -3,19 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedray.party.records import Missing
 from fedray.types import PartyName, Round
 
-Value: TypeAlias = "float | NDArray[np.float64]"
+MetricValue: TypeAlias = "float | NDArray[np.float64]"
 """A metric's value: a number, or one number per class."""
 
-Lists: TypeAlias = dict[str, list[Value]]
+Lists: TypeAlias = dict[str, list[MetricValue]]
 """Metric name -> one value per epoch."""
 
 
@@ -61,7 +62,7 @@ class History:
     local_history: dict[PartyName, Lists] = field(default_factory=dict)
     dropouts: list[Dropout] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
-    _known: dict[str, dict[int, Value]] = field(default_factory=dict, repr=False, compare=False)
+    _known: dict[str, dict[int, MetricValue]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def history(self) -> Lists:
@@ -80,7 +81,9 @@ class History:
             return self.local_history
         raise KeyError(f"{name!r}: a History has 'global_history' and 'local_history'")
 
-    def record(self, epoch: int, logs: Mapping[str, Value], local: Mapping[PartyName, Mapping[str, Value]]) -> None:
+    def record(
+        self, epoch: int, logs: Mapping[str, MetricValue], local: Mapping[PartyName, Mapping[str, MetricValue]]
+    ) -> None:
         """Appends one epoch."""
         self.epoch.append(epoch)
         self._append(epoch, self.global_history, logs, "")
@@ -101,8 +104,46 @@ class History:
         columns = {name: pd.Series(values).reindex(index) for name, values in self._known.items()}
         return pd.DataFrame(columns, index=index)
 
-    def _append(self, epoch: int, lists: Lists, values: Mapping[str, Value], prefix: str) -> None:
+    def _append(self, epoch: int, lists: Lists, values: Mapping[str, MetricValue], prefix: str) -> None:
         for name, value in values.items():
             plain = value.item() if isinstance(value, np.generic) else value  # a callback may have added it
             lists.setdefault(name, []).append(plain)
             self._known.setdefault(prefix + name, {})[epoch] = plain
+
+
+class Absences:
+    """Who is away in one `fit`, and what is to be told of it.
+
+    Args:
+        dropouts: The history's records, which grow here.
+    """
+
+    def __init__(self, dropouts: list[Dropout]) -> None:
+        self._dropouts = dropouts
+        self._away: dict[PartyName, int] = {}
+        """Party that is away -> place of its record."""
+
+    def take(self, epoch: int, missing: Sequence[Missing], there: Collection[PartyName]) -> list[str]:
+        """Records the absences of one segment, and returns what is new: who dropped out, and who is back.
+
+        Args:
+            epoch: Epoch, counted from 0.
+            missing: Every absence, in order of the rounds.
+            there: Who went through the segment to its end.
+        """
+        news: list[str] = []
+        last: dict[PartyName, Round] = {}
+        for one in missing:
+            goes_on = one.party in self._away and last.get(one.party, one.number - 1) == one.number - 1
+            last[one.party] = one.number
+            if goes_on:
+                place = self._away[one.party]
+                self._dropouts[place] = replace(self._dropouts[place], rounds=self._dropouts[place].rounds + 1)
+            else:
+                self._away[one.party] = len(self._dropouts)
+                self._dropouts.append(Dropout(epoch, one.number, one.party, one.reason, one.abandoned))
+                news.append(f"epoch {epoch + 1}: {one.party} dropped out of round {one.number} ({one.reason})")
+        for party in sorted(self._away.keys() & set(there)):
+            del self._away[party]
+            news.append(f"epoch {epoch + 1}: {party} takes part again")
+        return news

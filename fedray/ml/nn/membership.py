@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from fedray.errors import PartyLost
-from fedray.security.sums import SumSession
-from fedray.security.supervision import REMEDY
+from fedray.rounds.sum_session import SumSession
+from fedray.rounds.supervision import REMEDY
 from fedray.types import PartyName
 
 T = TypeVar("T")

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.errors import PlanError
-from fedray.party.batches import Sampling
+from fedray.party.training.sampling import Sampling
 from fedray.types import PartyName
 
 SAMPLERS = ("batch", "poisson")

@@ -2,9 +2,9 @@
 """Part B: a double-masked sum that survives dropouts and a coordinator that lies (SECAGG sections 6, 7 and 10)."""
 
 from fedray.protocol.recovery.collector import Fault, RecoveryCollector
-from fedray.protocol.recovery.relay import Relay
-from fedray.protocol.recovery.server import RecoveryServer
+from fedray.protocol.recovery.coordinator import RecoveryCoordinator
+from fedray.protocol.recovery.key_relay import KeyRelay
 from fedray.protocol.recovery.shield import RecoveryShield
-from fedray.protocol.recovery.terms import propose
+from fedray.protocol.recovery.thresholds import propose
 
-__all__ = ["Fault", "RecoveryCollector", "RecoveryServer", "RecoveryShield", "Relay", "propose"]
+__all__ = ["Fault", "KeyRelay", "RecoveryCollector", "RecoveryCoordinator", "RecoveryShield", "propose"]

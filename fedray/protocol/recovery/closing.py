@@ -9,20 +9,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fedray.errors import ProtocolError
-from fedray.protocol.keys import Roster, sign, verify
-from fedray.protocol.recovery.messages import Closed
-from fedray.protocol.recovery.place import Place
-from fedray.protocol.recovery.terms import Terms
+from fedray.protocol.crypto.keys import Roster, sign, verify
+from fedray.protocol.recovery.member import Member
+from fedray.protocol.recovery.round_messages import Closed
+from fedray.protocol.recovery.thresholds import Thresholds
 from fedray.types import Round
 
 
-def promise(place: Place, number: Round) -> bytes:
+def promise(place: Member, number: Round) -> bytes:
     """Returns the signed promise of a party that has erased its shares."""
     unsigned = Closed(place.sid, number, place.index, bytes(64))
     return Closed(place.sid, number, place.index, sign(place.identity, unsigned.statement)).encode()
 
 
-def least_promises(terms: Terms) -> int:
+def least_promises(thresholds: Thresholds) -> int:
     """Returns how many parties must promise: n + T - t_share + 1.
 
     At most T of them lie, so what the others may still release and what the liars hold stays below t_share.
@@ -30,16 +30,18 @@ def least_promises(terms: Terms) -> int:
     Raises:
         ProtocolError: The graph is sparse; a few neighbours would be enough to open a secret.
     """
-    if not terms.graph.complete:
+    if not thresholds.graph.complete:
         raise ProtocolError("a closure certificate needs the complete graph: contribute freshly computed data instead")
-    return terms.graph.parties + terms.colluders - terms.graph.share_threshold + 1
+    return thresholds.graph.parties + thresholds.colluders - thresholds.graph.share_threshold + 1
 
 
-def check_certificate(terms: Terms, roster: Roster, sid: bytes, number: Round, promises: Sequence[bytes]) -> None:
+def check_certificate(
+    thresholds: Thresholds, roster: Roster, sid: bytes, number: Round, promises: Sequence[bytes]
+) -> None:
     """Checks that a round can never open.
 
     Args:
-        terms: Thresholds of the session.
+        thresholds: Thresholds of the session.
         roster: All parties.
         sid: Session id.
         number: The round.
@@ -48,7 +50,7 @@ def check_certificate(terms: Terms, roster: Roster, sid: bytes, number: Round, p
     Raises:
         ProtocolError: One is not valid, a signer repeats, or there are too few.
     """
-    least, signers = least_promises(terms), set[int]()
+    least, signers = least_promises(thresholds), set[int]()
     for data in promises:
         closed = Closed.decode(data)
         if (closed.sid, closed.number) != (sid, number) or closed.index >= len(roster.names):

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedray.errors import ProtocolError
-from fedray.protocol.keys import verify
+from fedray.protocol.crypto.keys import verify
 from fedray.protocol.messages import Words, digest
-from fedray.protocol.recovery.facts import RoundFacts
-from fedray.protocol.recovery.messages import (
+from fedray.protocol.recovery.opening import Opening
+from fedray.protocol.recovery.round_messages import (
     MaskedInput,
     Quorum,
     Survive,
@@ -25,7 +25,7 @@ from fedray.protocol.recovery.messages import (
     pack_indices,
     purpose_of,
 )
-from fedray.protocol.recovery.opening import Opening
+from fedray.protocol.recovery.round_public import RoundPublic
 from fedray.protocol.scheme import Opened
 from fedray.types import Message, PartyName
 
@@ -66,7 +66,7 @@ class RecoveryCollector:
         transcript: Digest of what was signed by whom, once the quorum is complete.
     """
 
-    def __init__(self, facts: RoundFacts) -> None:
+    def __init__(self, facts: RoundPublic) -> None:
         self.faults: list[Fault] = []
         self.late: list[PartyName] = []
         self.transcript = b""
@@ -185,7 +185,7 @@ class RecoveryCollector:
             return
         if masked.ctx in self._totals:
             np.add(self._totals[masked.ctx], masked.words, out=self._totals[masked.ctx])
-        elif len(self._totals) <= facts.terms.colluders:
+        elif len(self._totals) <= facts.thresholds.colluders:
             self._totals[masked.ctx] = masked.words.copy()
         else:
             raise ProtocolError(
@@ -197,13 +197,13 @@ class RecoveryCollector:
         facts = self._facts
         if self._stage == 0:
             try:
-                facts.terms.check_survivors(self._usual()[1], facts.ring)
+                facts.thresholds.check_survivors(self._usual()[1], facts.ring)
             except ProtocolError as error:
                 raise ProtocolError(f"round {facts.number} is aborted: {error}") from None
-        elif self._stage == 1 and len(self._signatures) < facts.terms.signatures:
+        elif self._stage == 1 and len(self._signatures) < facts.thresholds.signatures:
             raise ProtocolError(
                 f"round {facts.number} is aborted: {len(self._signatures)} signatures, expected at least "
-                f"{facts.terms.signatures}; missing {sorted(self.missing())}"
+                f"{facts.thresholds.signatures}; missing {sorted(self.missing())}"
             )
         elif self._stage == 2 and self._opening is not None:
             self._opening.check()
@@ -237,7 +237,7 @@ class RecoveryCollector:
         facts, survivors = self._facts, self._survivors
         if survivors is None:
             raise ProtocolError(f"round {facts.number} has no survivors yet")
-        signers = tuple(sorted(self._signatures))[: facts.terms.signatures]
+        signers = tuple(sorted(self._signatures))[: facts.thresholds.signatures]
         signatures = tuple(self._signatures[i] for i in signers)
         self.transcript = digest(
             "transcript", facts.directory.digest, survivors.statement, pack_indices(signers), b"".join(signatures)

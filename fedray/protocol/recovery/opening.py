@@ -13,15 +13,15 @@ from functools import partial
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from fedray.errors import ProtocolError
+from fedray.protocol.crypto.keys import Guarded, public_bytes
+from fedray.protocol.crypto.keystream import Pad
+from fedray.protocol.crypto.shamir import recover
 from fedray.protocol.fixed_point import decode
-from fedray.protocol.keys import Guarded, public_bytes
-from fedray.protocol.masks import Pad
 from fedray.protocol.messages import Words
-from fedray.protocol.recovery.facts import RoundFacts
-from fedray.protocol.recovery.messages import PAIR, SELF, Survivors, Unmask
 from fedray.protocol.recovery.pads import PadScope, self_commitment
+from fedray.protocol.recovery.round_messages import PAIR, SELF, Survivors, Unmask
+from fedray.protocol.recovery.round_public import RoundPublic
 from fedray.protocol.scheme import Opened
-from fedray.protocol.shamir import recover
 
 
 class Opening(Guarded):
@@ -29,14 +29,14 @@ class Opening(Guarded):
 
     Attributes:
         holders: Whose shares have come.
-        faulty: Place in the roster -> what is wrong with its shares; filled in by `open`.
+        faulty: Member in the roster -> what is wrong with its shares; filled in by `open`.
     """
 
-    def __init__(self, facts: RoundFacts, survivors: Survivors) -> None:
+    def __init__(self, facts: RoundPublic, survivors: Survivors) -> None:
         self.holders: set[int] = set()
         self.faulty: dict[int, str] = {}
         self._facts, self._survivors = facts, survivors
-        graph = facts.terms.graph
+        graph = facts.thresholds.graph
         self._around = [graph.neighbours(facts.ring, i) for i in range(graph.parties)]
         self._shares: dict[int, dict[int, bytes]] = {i: {} for i in range(graph.parties)}
 
@@ -67,7 +67,7 @@ class Opening(Guarded):
         Raises:
             ProtocolError: One has not.
         """
-        least, number = self._facts.terms.graph.share_threshold, self._facts.number
+        least, number = self._facts.thresholds.graph.share_threshold, self._facts.number
         for owner, shares in self._shares.items():
             if len(shares) < least:
                 name = self._facts.roster.names[owner]
@@ -104,7 +104,7 @@ class Opening(Guarded):
     def _secret(self, owner: int, valid: Callable[[int, bytes], bool]) -> bytes:
         facts, name = self._facts, self._facts.roster.names[owner]
         trusted = {x: share for x, share in self._shares[owner].items() if x - 1 not in self.faulty}
-        least = facts.terms.graph.share_threshold
+        least = facts.thresholds.graph.share_threshold
         shares = trusted if len(trusted) >= least else self._shares[owner]
         try:
             secret, wrong = recover(shares, least, partial(valid, owner))

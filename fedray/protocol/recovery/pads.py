@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from fedray.protocol.keys import Guarded, exchange, kdf, public_bytes
+from fedray.protocol.crypto.keys import Guarded, exchange, kdf, public_bytes
 from fedray.protocol.messages import digest, enc
 from fedray.types import Round
 

@@ -11,11 +11,11 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 
 from fedray.protocol.config import Config
-from fedray.protocol.keys import Roster, generate_identity, public_bytes
+from fedray.protocol.crypto.keys import Roster, generate_identity, public_bytes
 from fedray.protocol.memory import ModelMemory
 from fedray.protocol.policy import Policy
 from fedray.protocol.recovery.collector import RecoveryCollector
-from fedray.protocol.recovery.server import RecoveryServer
+from fedray.protocol.recovery.coordinator import RecoveryCoordinator
 from fedray.protocol.recovery.shield import RecoveryShield
 from fedray.protocol.scheme import Contribution, Opened, RoundContext, View
 from fedray.types import PartyName, Round
@@ -67,7 +67,7 @@ class Rehearsal:
         ]
         for name, shield in self.shields.items():
             shield.start([self._to(name, confirm) for confirm in confirms])
-        self.server = RecoveryServer(self.config, self.roster, hellos, confirms)
+        self.server = RecoveryCoordinator(self.config, self.roster, hellos, confirms)
 
     def prepare(self, first: Round) -> None:
         """Runs the set-up of the next batch of rounds.

@@ -13,21 +13,21 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fedray.errors import ProtocolError
 from fedray.protocol.config import Config
+from fedray.protocol.crypto.keys import Guarded, Roster
 from fedray.protocol.fixed_point import Encoder
 from fedray.protocol.handshake import Handshake, Introduced
-from fedray.protocol.keys import Guarded, Roster
+from fedray.protocol.masking.rounds import context_hash
 from fedray.protocol.memory import ModelMemory
 from fedray.protocol.policy import Policy
-from fedray.protocol.recovery.batches import Batches
 from fedray.protocol.recovery.closing import check_certificate, promise
-from fedray.protocol.recovery.input import double_pad, mask_input
-from fedray.protocol.recovery.inputs import InputRules
-from fedray.protocol.recovery.messages import purpose_of
+from fedray.protocol.recovery.key_batches import KeyBatches
+from fedray.protocol.recovery.masked_input import double_pad, mask_input
+from fedray.protocol.recovery.member import DecisionLog, Member
 from fedray.protocol.recovery.pads import PadScope
-from fedray.protocol.recovery.place import Journal, Place
-from fedray.protocol.recovery.terms import Terms
-from fedray.protocol.recovery.turn import Sent, Turn
-from fedray.protocol.rounds import context_hash
+from fedray.protocol.recovery.reuse_rules import InputRules
+from fedray.protocol.recovery.round_messages import purpose_of
+from fedray.protocol.recovery.thresholds import Thresholds
+from fedray.protocol.recovery.unmasking import Sent, Unmasking
 from fedray.protocol.scheme import Contribution, RoundContext, View
 from fedray.types import Message, PartyName, Round
 
@@ -51,7 +51,7 @@ class RecoveryShield(Introduced):
         roster: Roster,
         policy: Policy,
         memory: ModelMemory,
-        journal: Journal | None = None,
+        journal: DecisionLog | None = None,
     ) -> None:
         """Checks the Config against the policy and draws this session's secrets.
 
@@ -68,14 +68,14 @@ class RecoveryShield(Introduced):
         Raises:
             ProtocolError: The Config is refused, or is not for part B.
         """
-        self._terms = Terms.of(config)
+        self._thresholds = Thresholds.of(config)
         self._handshake = Handshake(config, name, identity, roster, policy, memory)
         self._config, self._name, self._roster = config, name, roster
         self._identity, self._policy, self._memory = identity, policy, memory
         self.decisions: list[bytes] = []
-        self._journal: Journal = self.decisions.append if journal is None else journal
+        self._journal: DecisionLog = self.decisions.append if journal is None else journal
         self._session: _Session | None = None
-        self._turn: Turn | None = None
+        self._turn: Unmasking | None = None
         self._released: set[Round] = set()
         self.clipped = 0.0
 
@@ -92,9 +92,9 @@ class RecoveryShield(Introduced):
         """
         keys = self._handshake.start(confirms)
         keys.roots = {}
-        place = Place(keys.sid, keys.index, self._roster, self._identity, self._terms, self._journal)
+        place = Member(keys.sid, keys.index, self._roster, self._identity, self._thresholds, self._journal)
         rules = InputRules(keys.sid, self._roster.names, self._policy, self._memory)
-        self._session = _Session(place, Batches(keys, place, self._config.batch), rules)
+        self._session = _Session(place, KeyBatches(keys, place, self._config.batch), rules)
 
     def join(self, view: View) -> None:
         """Accepts the whole roster only: who drops out of a round may take part in the next one.
@@ -198,14 +198,14 @@ class RecoveryShield(Introduced):
         """
         session = self._active
         try:
-            check_certificate(self._terms, self._roster, session.place.sid, number, promises)
+            check_certificate(self._thresholds, self._roster, session.place.sid, number, promises)
         except ProtocolError as error:
             raise self._fault(str(error)) from None
         session.rules.void(number)
 
     def _begin(
         self, session: _Session, context: RoundContext, ctx: bytes, contribution: Contribution, fingerprint: bytes
-    ) -> Turn:
+    ) -> Unmasking:
         config, number, place = self._config, context.number, session.place
         try:
             session.rules.admit(context, fingerprint)
@@ -230,7 +230,7 @@ class RecoveryShield(Introduced):
         size = context.manifest.size
         self.clipped = encoder.clipped / size if size else 0.0
         sent = Sent(context, ctx, words_hash, message, fingerprint)
-        self._turn = Turn(place, batch, session.batches.ring(number), sent, session.rules)
+        self._turn = Unmasking(place, batch, session.batches.ring(number), sent, session.rules)
         return self._turn
 
     @property
@@ -246,5 +246,5 @@ class RecoveryShield(Introduced):
 class _Session(Guarded):
     """What a party has once set-up is finished."""
 
-    def __init__(self, place: Place, batches: Batches, rules: InputRules) -> None:
+    def __init__(self, place: Member, batches: KeyBatches, rules: InputRules) -> None:
         self.place, self.batches, self.rules = place, batches, rules

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.errors import EncodingError, ProtocolError
-from fedray.protocol.keys import MOST_PARTIES, verify
-from fedray.protocol.messages import HASH_BYTES, SIGNATURE_BYTES, Kind, Words, dec, dec_list, enc, enc_list
+from fedray.protocol.crypto.keys import MOST_PARTIES, verify
+from fedray.protocol.messages import HASH_BYTES, SIGNATURE_BYTES, FieldKind, Words, dec, dec_list, enc, enc_list
 from fedray.protocol.sharing.sealing import as_bytes
 from fedray.types import Message, Round
 
@@ -43,7 +43,7 @@ class Agreement:
 
 
 @dataclass(frozen=True, slots=True)
-class Survive:
+class AgreementSignature:
     """One compute party's signature under an agreement.
 
     Attributes:
@@ -61,7 +61,7 @@ class Survive:
         return enc("node-survive", *_agreed(self.agreement), self.node, self.signature)
 
     @classmethod
-    def decode(cls, data: bytes) -> Survive:
+    def decode(cls, data: bytes) -> AgreementSignature:
         """Parses wire bytes; the signature is not checked here.
 
         Raises:
@@ -155,7 +155,7 @@ class Partial:
         return cls(Proof.decode(proof), node, np.frombuffer(data[end:], f"<u{bits // 8}"))
 
 
-_AGREED: tuple[Kind, ...] = (HASH_BYTES, int, HASH_BYTES, bytes)
+_AGREED: tuple[FieldKind, ...] = (HASH_BYTES, int, HASH_BYTES, bytes)
 
 
 def _agreed(agreement: Agreement) -> tuple[bytes, int, bytes, bytes]:

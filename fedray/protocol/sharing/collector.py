@@ -13,13 +13,13 @@ import numpy as np
 
 from fedray.errors import ProtocolError
 from fedray.protocol.config import Config
+from fedray.protocol.crypto.keys import Roster
 from fedray.protocol.fixed_point import decode
-from fedray.protocol.keys import Roster
 from fedray.protocol.messages import Hello, Words, digest
 from fedray.protocol.scheme import Manifest, Opened, View
 from fedray.protocol.sharing.agreement import Agreement, Partial
+from fedray.protocol.sharing.roles import Roles, names_of
 from fedray.protocol.sharing.split import add_share
-from fedray.protocol.sharing.terms import Terms, names_of
 from fedray.types import Message, PartyName, Round
 
 
@@ -39,7 +39,7 @@ class SharingCollector:
         Raises:
             ProtocolError: The Config is not for part C or does not fit the roster.
         """
-        self._terms = Terms.of(config, roster)
+        self._roles = Roles.of(config, roster)
         self._config, self._roster, self._sid = config, roster, sid
         self._number, self._manifest = number, manifest
         self._prints: dict[PartyName, bytes] = {}
@@ -103,8 +103,8 @@ class SharingCollector:
                 f"{sender}: expected {self._manifest.words} words of {bits} bits, found {len(partial.words)} of "
                 f"{partial.words.itemsize * 8}"
             )
-        partial.proof.check([self._roster.keys[place] for place in self._terms.nodes])
-        self._terms.check_members(agreed.members, self._roster)
+        partial.proof.check([self._roster.keys[place] for place in self._roles.nodes])
+        self._roles.check_members(agreed.members, self._roster)
         if self._agreed is not None and self._agreed != agreed:
             raise ProtocolError(f"{sender}: its sum is over other owners or another context than the first one")
 
@@ -132,7 +132,7 @@ class SharingCoordinator:
             EncodingError: A Hello is none.
         """
         del confirms
-        Terms.of(config, roster)
+        Roles.of(config, roster)
         self._config, self._roster = config, roster
         self.sid = digest("sid", config.encode(), *(Hello.decode(hello).statement for hello in hellos))
 

@@ -23,7 +23,7 @@ SEED_BYTES = 32
 TAG_BYTES = 16
 _ROUNDS = b"rnds"
 
-Form: TypeAlias = Literal["words", "seed"]
+ShareForm: TypeAlias = Literal["words", "seed"]
 """Whether a share is written out, or is the keystream of a seed."""
 
 
@@ -49,7 +49,7 @@ class ShareHeader:
     ctx: bytes
     size: int
     bits: int
-    form: Form
+    form: ShareForm
 
     def encode(self) -> bytes:
         """Returns the bytes that stand in front of the sealed share, always of one length."""

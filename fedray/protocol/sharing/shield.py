@@ -2,7 +2,7 @@
 """Part C, the owner's end: one sealed share for every compute party, and no more to do.
 
 Knows a party's session and the order of its rounds. Does not know how messages travel, what time it is, or what the
-numbers mean. A compute party's shield also makes its `SharingNode`. Not safe for use from several threads at once.
+numbers mean. A compute party's shield also makes its `ShareAdder`. Not safe for use from several threads at once.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from numpy.typing import NDArray
 
 from fedray.errors import ProtocolError
 from fedray.protocol.config import Config
+from fedray.protocol.crypto.keys import Roster
+from fedray.protocol.crypto.keystream import CHUNK_BYTES
 from fedray.protocol.fixed_point import Encoder
 from fedray.protocol.handshake import Handshake, Introduced
-from fedray.protocol.keys import Roster
-from fedray.protocol.masks import CHUNK_BYTES
+from fedray.protocol.masking.rounds import MOST_STEPS, context_hash
 from fedray.protocol.memory import ModelMemory
 from fedray.protocol.policy import Policy
-from fedray.protocol.rounds import MOST_STEPS, context_hash
 from fedray.protocol.scheme import Contribution, RoundContext, View
+from fedray.protocol.sharing.adder import ShareAdder
 from fedray.protocol.sharing.agreement import Proof
-from fedray.protocol.sharing.node import SharingNode
-from fedray.protocol.sharing.sealing import Form, ShareHeader, seal
+from fedray.protocol.sharing.roles import Roles, names_of
+from fedray.protocol.sharing.sealing import ShareForm, ShareHeader, seal
 from fedray.protocol.sharing.split import Splitter
-from fedray.protocol.sharing.terms import Terms, names_of
 from fedray.types import Message, PartyName, Round
 
 
@@ -66,7 +66,7 @@ class SharingShield(Introduced):
         Raises:
             ProtocolError: The Config is refused, or is not for part C.
         """
-        self._terms = Terms.of(config, roster)
+        self._roles = Roles.of(config, roster)
         self._handshake = Handshake(config, name, identity, roster, policy, memory)
         self._config, self._name, self._roster, self._policy = config, name, roster, policy
         self._identity, self._memory, self._entropy = identity, memory, entropy
@@ -75,7 +75,7 @@ class SharingShield(Introduced):
         self._next: Round = 0
         self._sent: tuple[Round, bytes] | None = None
         self._messages: dict[PartyName, Message] = {}
-        self.node: SharingNode | None = None
+        self.node: ShareAdder | None = None
         self.clipped = 0.0
 
     def __repr__(self) -> str:
@@ -92,9 +92,9 @@ class SharingShield(Introduced):
         keys = self._handshake.start(confirms)
         own = os.urandom(32)  # of the channel from this party's owner end to its compute end
         self._channels = {**keys.sending, self._index: own}
-        if self._index in self._terms.nodes:
+        if self._index in self._roles.nodes:
             receiving = {**keys.receiving, self._index: own}
-            self.node = SharingNode(self._config, self._name, self._identity, self._roster, keys.sid, receiving)
+            self.node = ShareAdder(self._config, self._name, self._identity, self._roster, keys.sid, receiving)
         keys.roots = {}
 
     def join(self, view: View) -> None:
@@ -103,7 +103,7 @@ class SharingShield(Introduced):
         Raises:
             ProtocolError: The view is another one.
         """
-        owners = names_of(self._terms.owners, self._roster)
+        owners = names_of(self._roles.owners, self._roster)
         if view.members != owners:
             raise self._fault(f"shared sums have one view, all owners {owners}, found {view.members}")
 
@@ -136,10 +136,10 @@ class SharingShield(Introduced):
         """
         found = Proof.decode(proof)
         agreed = found.agreement
-        found.check([self._roster.keys[i] for i in self._terms.nodes])
+        found.check([self._roster.keys[i] for i in self._roles.nodes])
         if agreed.sid != self._handshake.sid or (agreed.number, agreed.ctx) != self._sent:
             raise self._fault(f"the compute parties agreed on another round or context than this party's {self._sent}")
-        self._terms.check_members(agreed.members, self._roster)
+        self._roles.check_members(agreed.members, self._roster)
         if self._index not in agreed.members:
             raise self._fault(f"round {agreed.number} was opened without its input; what the round changed is put back")
         return names_of(agreed.members, self._roster)
@@ -158,7 +158,7 @@ class SharingShield(Introduced):
 
     @property
     def _members(self) -> tuple[PartyName, ...]:
-        return names_of(self._terms.owners, self._roster)
+        return names_of(self._roles.owners, self._roster)
 
     def _again(self, number: Round, ctx: bytes) -> Mapping[PartyName, Message]:
         if self._sent == (number, ctx) and self._messages:
@@ -170,7 +170,7 @@ class SharingShield(Introduced):
     def _admit(self, context: RoundContext) -> None:
         if self._channels is None:
             raise self._fault("set-up is not finished")
-        if self._index not in self._terms.owners:
+        if self._index not in self._roles.owners:
             raise self._fault(f"it only computes: the inputs of this session are owned by {self._members}")
         if context.number - self._next >= MOST_STEPS:
             raise self._fault(f"round {context.number} is more than {MOST_STEPS} ahead of round {self._next}")
@@ -183,7 +183,7 @@ class SharingShield(Introduced):
 
     def _split(self, context: RoundContext, ctx: bytes, contribution: Contribution) -> dict[PartyName, Message]:
         """Encodes and splits stretch by stretch while it is in cache, and seals."""
-        config, manifest, terms = self._config, context.manifest, self._terms
+        config, manifest, roles = self._config, context.manifest, self._roles
         encoder = Encoder(
             config.encoding,
             config.contributors,
@@ -193,22 +193,22 @@ class SharingShield(Introduced):
             refuse_overflow=self._policy.refuse_overflow,
             entropy=self._entropy,
         )
-        bits, home = config.encoding.ring, terms.home(self._index)
+        bits, home = config.encoding.ring, roles.home(self._index)
         words: NDArray[Any] = np.empty(manifest.words, f"<u{bits // 8}")
-        splitter = Splitter(len(terms.nodes) - 1, words, config.compress, self._entropy)
+        splitter = Splitter(len(roles.nodes) - 1, words, config.compress, self._entropy)
         step = CHUNK_BYTES // words.itemsize
         for start in range(0, len(words), step):
             encoder.encode(words[start : start + step], start)
             splitter.take(start, start + step)
         self.clipped = encoder.clipped / manifest.size if manifest.size else 0.0
-        others = [m for m in range(len(terms.nodes)) if m != home]
+        others = [m for m in range(len(roles.nodes)) if m != home]
         messages: dict[PartyName, Message] = {}
         # The long share leaves last: whoever ends half-way has sent seeds only, which nodes can take out of their sums.
         for m, share in zip([*others, home], [*splitter.shares, words], strict=True):
-            form: Form = "seed" if isinstance(share, bytes) else "words"
+            form: ShareForm = "seed" if isinstance(share, bytes) else "words"
             place = (self._handshake.sid, context.number, self._index, m, ctx)
             header = ShareHeader(*place, len(words), bits, form)
-            messages[config.receivers[m]] = seal(self._channel(terms.nodes[m]), header, share)
+            messages[config.receivers[m]] = seal(self._channel(roles.nodes[m]), header, share)
         return messages
 
     def _channel(self, node: int) -> bytes:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from fedray.errors import PlanError
-from fedray.protocol.keys import Guarded
-from fedray.protocol.masks import CHUNK_BYTES, Pad
+from fedray.protocol.crypto.keys import Guarded
+from fedray.protocol.crypto.keystream import CHUNK_BYTES, Pad
 from fedray.protocol.messages import Words
 from fedray.protocol.sharing.sealing import SEED_BYTES
 

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fedray.data
+from fedray.data.apportion import bounded_range, even_ranges, fraction_ranges, share_bounds
 from fedray.data.ndarray import FedNdarray
-from fedray.data.shares import bounded_range, even_ranges, fraction_ranges, share_bounds
 from fedray.device import PYU, PYUObject
 from fedray.errors import DataError, PlanError
 

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: `fedray demo`, `fedray ledger` and `fedray keys`.
+
+Exit codes: 0 done, 1 failed (for `ledger`: the file is not as the parties signed it), 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import re
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from fedray.commands import keys as key_commands
+from fedray.errors import FedRayError, PlanError
+
+_IMPATIENCE_SECONDS = 15.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit code.
+
+    Args:
+        arguments: The command line without the program's name; None takes that of the process.
+    """
+    options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGINT, _Interrupt())
+    try:
+        return _COMMANDS[options.command](options)
+    except KeyboardInterrupt:
+        print("fedray: interrupted; every party has been stopped", file=sys.stderr)
+        return 130
+    except (FedRayError, OSError) as error:
+        print(f"fedray: {error}", file=sys.stderr)
+        return 1
+
+
+class _Interrupt:
+    """Ctrl-C: the first press interrupts; those that follow it at once would only interrupt the clean-up."""
+
+    def __init__(self) -> None:
+        self._last = float("-inf")
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 (what `signal` calls it with)
+        if time.monotonic() - self._last > _IMPATIENCE_SECONDS:
+            self._last = time.monotonic()
+            raise KeyboardInterrupt
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fedray", description="Federated learning: one process per party, sums that open and nothing else."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    demo = commands.add_parser(
+        "demo",
+        help="train MNIST with several parties on this machine, against one party alone",
+        description="Trains a small CNN on MNIST with several parties, each a process of its own with its own images, "
+        "and a server, charlie, that sums their updates after every batch. Then one party trains the same model alone, "
+        "and both are compared on the same 10,000 test images. Needs no network: MNIST is included.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    demo.add_argument("--epochs", type=int, default=3, metavar="N", help="passes over the training images")
+    demo.add_argument(
+        "--parties", type=int, default=2, metavar="N", help="data parties, 2 to 10: alice, bob, carol, ..."
+    )
+    demo.add_argument(
+        "--aggregator",
+        choices=("secure", "plain"),
+        default="secure",
+        help="secure: the server opens the sum only; plain: it sees every update",
+    )
+    demo.add_argument(
+        "--train-samples", type=int, default=60_000, metavar="N", help="training images, shared out evenly"
+    )
+    demo.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed gives the same figures")
+    demo.add_argument(
+        "--plot", type=Path, default=argparse.SUPPRESS, metavar="FILE.png", help="write a picture of both curves"
+    )
+    demo.add_argument(
+        "--ledger",
+        type=Path,
+        default=argparse.SUPPRESS,
+        metavar="FILE",
+        help="keep the signed record of what left each party, for 'fedray ledger FILE --verify'",
+    )
+    demo.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print the result as JSON only")
+    ledger = commands.add_parser(
+        "ledger",
+        help="show or check a saved record of what left each party",
+        description="Shows what left each party, from a file that sf.ledger().save(FILE) or the demo's --ledger wrote.",
+    )
+    ledger.add_argument("file", type=Path, metavar="FILE")
+    ledger.add_argument(
+        "--verify", action="store_true", help="check every entry, that none is missing, and the parties' signatures"
+    )
+    ledger.add_argument(
+        "--roster",
+        metavar="FILE|FINGERPRINT",
+        help="check, too, that the file's keys are those of the parties you know, from a roster file that 'fedray keys "
+        "roster' made, or by the fingerprint that was shown at the time; without this, a file that was made up as a "
+        "whole, keys included, is not found out",
+    )
+    key_commands.add_arguments(commands)
+    return parser
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from fedray.commands import demo, demo_report  # only here: `fedray ledger` needs no session
+
+    as_json = getattr(options, "json", False)
+    picture, record = getattr(options, "plot", None), getattr(options, "ledger", None)
+    stage = sys.stderr if as_json else sys.stdout
+    try:
+        settings = demo.Settings(
+            options.epochs, options.parties, options.aggregator, options.train_samples, options.seed, stage.isatty()
+        )
+        if picture is not None:
+            demo_report.check_plot(picture)
+        if record is not None and not record.parent.is_dir():
+            raise PlanError(f"ledger: there is no folder {str(record.parent)!r}")
+    except PlanError as error:
+        print(f"fedray demo: --{error}", file=sys.stderr)
+        return 2
+    with contextlib.redirect_stdout(stage):
+        print(demo_report.opening(settings), flush=True)
+        result = demo.run(settings, lambda line: print(line, flush=True))
+        print(f"\n{demo_report.report(result)}", flush=True)
+        if picture is not None:
+            demo_report.plot(result, picture)
+            print(f"\nwrote {picture}")
+        if record is not None:
+            result.ledger.save(record)
+            print(f"\nwrote {record}; roster fingerprint {_fingerprint(result.ledger.roster)}")
+    if as_json:
+        print(json.dumps(demo_report.as_json(result)), flush=True)
+    return 0
+
+
+def _ledger(options: argparse.Namespace) -> int:
+    from fedray.party.door.ledger_file import BrokenLedger, check, from_bytes
+    from fedray.party.door.ledger_view import Ledger
+
+    content = options.file.read_bytes()
+    try:
+        pages, roster = from_bytes(content)
+    except BrokenLedger as error:
+        print(f"fedray: {options.file}: {error}", file=sys.stderr)
+        return 1
+    fingerprint = _fingerprint(roster)
+    print(Ledger(pages, roster))
+    print(f"\nroster fingerprint {fingerprint}")
+    problems: list[str] = []
+    if options.verify or options.roster:
+        problems += check(content)
+    if options.roster:
+        problems += _against(options.roster.strip(), roster)
+    for problem in problems:
+        print(f"fedray: {options.file}: {problem}", file=sys.stderr)
+    if not problems and (options.verify or options.roster):
+        whose = "the parties of this roster" if options.roster else "the keys in the file"
+        print(f"verified: {sum(len(page.entries) for page in pages.values()):,} entries, all signed by {whose}")
+    return 1 if problems else 0
+
+
+def _against(known: str, found: dict[str, bytes]) -> list[str]:
+    """Returns how the keys in a ledger differ from those of a roster, given as a file or as a fingerprint."""
+    from fedray.party.keys.key_folder import read_roster
+
+    if re.fullmatch(r"[0-9a-fA-F]{64}", known):
+        same = known.lower() == _fingerprint(found)
+        return [] if same else ["the parties' keys in the file are not those of the roster fingerprint given"]
+    return [f"{known}: {difference}" for difference in read_roster(Path(known)).differences(found)]
+
+
+def _fingerprint(roster: dict[str, bytes]) -> str:
+    from fedray.protocol.crypto.keys import Roster
+
+    return Roster.of(roster).hash.hex()
+
+
+_COMMANDS = {"demo": _demo, "ledger": _ledger, "keys": key_commands.run}

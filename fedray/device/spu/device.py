@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SPU, several parties that compute on shares of values, as the driver's notation sees it.
+
+The driver holds names. A share goes from its owner to one compute party; neither the driver nor any compute party sees
+a value, unless somebody opens it, through the door of every compute party.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
+
+from fedray.backends.spu.program import Program
+from fedray.device.pyu import PYUObject, check_count, live, name_of
+from fedray.device.spu.definition import Cluster, read
+from fedray.device.spu.handle import SPUObject, live_session, make_handle
+from fedray.device.spu.vaults import Vaults
+from fedray.errors import DeviceMismatch, NotInitialized, PlanError
+from fedray.party.spu.vault import Shared
+from fedray.party.table import replace
+from fedray.runtime.session import Session, current, running
+from fedray.types import PartyName
+
+
+class SPU:
+    """Several parties that compute on shares of values none of them sees.
+
+    `x.to(spu)` shares a value, `spu(function)(a, b)` runs a JAX function on shared values (with the extra
+    `fedray[spu]`), and `y.to(alice)` or `sf.reveal(y)` opens one.
+
+    Args:
+        cluster_def: `{"nodes": [{"party": "alice", "address": "127.0.0.1:9100"}, ...], "runtime_config": {...}}`, as
+            `sf.utils.testing.cluster_def` makes it. A node may have `"tls": {"certificate": path, "private_key": path,
+            "authority": path}`, for links between machines.
+        link_desc: Options of the links between the compute parties, e.g. `{"recv_timeout_ms": 60000}`.
+        bound: Largest absolute number that may be shared; None for 65536, or what a small ring has room for.
+        compress: Whether shares travel as seeds of 32 bytes where they can. What is hidden then rests on AES.
+
+    Raises:
+        PlanError: The definition is not of this form, its protocol does not fit the number of parties, or it names a
+            party that the session does not have.
+    """
+
+    def __init__(
+        self,
+        cluster_def: Mapping[str, Any],
+        link_desc: Mapping[str, int] | None = None,
+        *,
+        bound: float | None = None,
+        compress: bool = True,
+    ) -> None:
+        self.cluster: Cluster = read(cluster_def, link_desc, bound)
+        self.cluster_def = cluster_def
+        self._bound, self._compress = bound, compress
+        self._vaults: Vaults | None = None
+        session = running()
+        if session is not None:
+            for party in self.parties:
+                session.check(party)
+
+    @property
+    def parties(self) -> tuple[PartyName, ...]:
+        """Names of the parties whose processes hold the shares."""
+        return self.cluster.parties
+
+    def __repr__(self) -> str:
+        return f"SPU({', '.join(self.parties)})"
+
+    def receive(self, held: PYUObject) -> SPUObject:
+        """Shares a party's value among the compute parties, as egress kind `share`, and returns a handle at once.
+
+        Raises:
+            NotInitialized: The handle's session has ended.
+        """
+        session = live(held)
+        vaults = self.vaults(session)
+        made = make_handle(self, session, owner=held.device.name)
+        vaults.ask(held.device.name, "deal", "to spu", held.key, made.key)
+        return made
+
+    def stack(self, values: Sequence[SPUObject], axis: int = 0) -> SPUObject:
+        """Returns values of one shape, of any owners, along a new axis."""
+        return self._join("stack", values, axis)
+
+    def concatenate(self, values: Sequence[SPUObject], axis: int = 0) -> SPUObject:
+        """Returns values end to end along an axis that they have."""
+        return self._join("concatenate", values, axis)
+
+    def __call__(
+        self, function: Callable[..., Any], num_returns: int = 1, static_argnames: Sequence[str] = ()
+    ) -> Callable[..., Any]:
+        """Returns a function that the compute parties run on shares, and that yields a handle on its result at once.
+
+        Its arguments may be shared values, also inside lists, tuples and dicts; other arguments are public.
+
+        Args:
+            function: A JAX function.
+            num_returns: How many handles to return; with more than one, the function returns a tuple of as many arrays.
+            static_argnames: Names of arguments that are part of the program, e.g. an axis.
+
+        Raises:
+            PlanError: The extra `fedray[spu]` is not installed at the compute parties, `runtime_config` does not say
+                where multiplication triples come from, or an argument cannot work.
+        """
+        if not callable(function):
+            raise PlanError(f"{self!r}(...): expected a function, found {type(function).__name__}")
+        check_count(num_returns)
+        self.cluster.check_triples()
+        session = current()
+        vaults = self.vaults(session)
+        vaults.prepare()
+        name = name_of(function)
+        program = Program(function, name, num_returns, tuple(static_argnames))
+
+        def call_there(*args: Any, **kwargs: Any) -> Any:
+            if not session.open:
+                raise NotInitialized(f"{name}: its session has ended; make spu(function) again after sf.init(...)")
+            replace((args, kwargs), PYUObject, lambda held: _refuse(self, name, held))
+            given = replace((args, kwargs), SPUObject, lambda held: self.shared(held, name))
+            made = tuple(make_handle(self, session) for _ in range(num_returns))
+            vaults.ask_nodes("run", name, [one.key for one in made], program, given)
+            return made[0] if num_returns == 1 else made
+
+        return call_there
+
+    def vaults(self, session: Session) -> Vaults:
+        """Returns the vaults of a session; the first time they are made and introduced to each other."""
+        if self._vaults is None or self._vaults.session is not session:
+            self._vaults = Vaults(self.cluster, session, self._bound, self._compress)
+        return self._vaults
+
+    def shared(self, held: SPUObject, name: str) -> Shared:
+        """Returns what stands for a value in the arguments of a call to the compute parties.
+
+        Raises:
+            DeviceMismatch: Another SPU holds it.
+            NotInitialized: Its session has ended.
+        """
+        live_session(held)
+        if held.device is not self:
+            raise DeviceMismatch(
+                f"{name} runs at {self!r}, but an argument is held by {held.device!r} (another SPU object); share it "
+                "with this one"
+            )
+        return Shared(held.key, held.owner)
+
+    def apply(self, operation: str, args: Sequence[Any], values: Sequence[SPUObject]) -> SPUObject:
+        """Lets every compute party apply one of `fedray.party.spu.vault.OPERATIONS` to its shares."""
+        session = live_session(values[0])
+        inputs = [self.shared(value, operation) for value in values]
+        made = make_handle(self, session)
+        self.vaults(session).ask_nodes("apply", operation, made.key, operation, list(args), inputs)
+        return made
+
+    def _join(self, operation: str, values: Sequence[SPUObject], axis: int) -> SPUObject:
+        if not isinstance(values, list | tuple) or not values or not all(isinstance(v, SPUObject) for v in values):
+            raise PlanError(f"{operation}: expected a list of values that an SPU holds, found {values!r}")
+        return self.apply(operation, [axis], values)
+
+
+def _refuse(spu: SPU, name: str, held: PYUObject) -> NoReturn:
+    raise DeviceMismatch(
+        f"{name} runs at {spu!r}, but an argument is held by {held.device.name}; share it with x.to(spu)"
+    )

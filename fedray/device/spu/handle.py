@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SPUObject, the name of a value that an SPU holds in shares, and how its shares come together again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedray.device.pyu import PYU, PYUObject, issue
+from fedray.errors import DeviceMismatch, NotInitialized, PlanError
+from fedray.party.parcel import pack
+from fedray.party.spu.vault import Vault
+from fedray.party.table import Slot
+from fedray.protocol.spu.form import Form
+from fedray.protocol.spu.secret import Secret, combine
+from fedray.runtime.session import Session
+from fedray.types import Key, PartyName, Ref
+
+if TYPE_CHECKING:  # an SPU makes these, and is what they are held by
+    from fedray.device.spu.device import SPU
+
+
+@final
+class SPUObject:
+    """The name of a value that an SPU holds in shares. Made by `x.to(spu)` and by what is done to such values.
+
+    Sums, differences and products with public numbers, sums and means along axes need no message among the compute
+    parties. Dropping the last handle releases the shares.
+
+    Attributes:
+        device: The SPU.
+        key: The value's name in the tables of the compute parties.
+        session: The session it belongs to.
+        owner: The party that shares it; None for a result.
+    """
+
+    __slots__ = ("__weakref__", "_described", "device", "key", "owner", "session")
+    __array_ufunc__ = None  # NumPy leaves `array + shared` to this class
+
+    device: SPU
+    key: Key
+    session: Session
+    owner: PartyName | None
+    _described: tuple[tuple[int, ...], str] | None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002 (whatever is passed, it is refused)
+        raise PlanError("SPUObject: a handle on shared values is made by x.to(spu), never by hand")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The value's shape; waits until it is known."""
+        return self._describe()[0]
+
+    @property
+    def dtype(self) -> str:
+        """The type it is opened as; waits until it is known."""
+        return self._describe()[1]
+
+    def to(self, device: PYU) -> PYUObject:
+        """Opens the value at a party: every compute party sends it its shares, as egress kind `raw`.
+
+        Raises:
+            NotInitialized: The handle's session has ended.
+            PlanError: `device` is not a party of the session.
+        """
+        if not isinstance(device, PYU):
+            raise PlanError(f"to: expected a PYU, found {type(device).__name__}")
+        session = live_session(self)
+        session.check(device.name)
+        vaults, ticket = self.device.vaults(session), session.new_key()
+        vaults.ask_nodes("give", f"to {device.name}", self.device.shared(self, "to"), device.name, ticket)
+        payload = pack((_collect, (Slot(vaults.keys[device.name]), ticket), {}))
+        opened: PYUObject = issue(device, 1, "open", "run", payload)
+        return opened
+
+    def sum(self, axis: int | tuple[int, ...] | None = None) -> SPUObject:
+        """Returns the sum over axes, None for all."""
+        return self.device.apply("total", [axis], [self])
+
+    def mean(self, axis: int | tuple[int, ...] | None = None) -> SPUObject:
+        """Returns the mean over axes, None for all."""
+        return self.device.apply("mean", [axis], [self])
+
+    def __add__(self, other: Any) -> SPUObject:
+        if isinstance(other, SPUObject):
+            return self.device.apply("add", [], [self, other])
+        return self.device.apply("add_public", [_public(other)], [self])
+
+    def __neg__(self) -> SPUObject:
+        return self.device.apply("negative", [], [self])
+
+    def __sub__(self, other: Any) -> SPUObject:
+        if isinstance(other, SPUObject):
+            return self + (-other)
+        array = _public(other)
+        return self + (-array if array.dtype.kind == "f" else -array.astype(np.int64))
+
+    def __mul__(self, other: Any) -> SPUObject:
+        if isinstance(other, SPUObject):
+            raise PlanError(
+                "products of two shared values need the extra fedray[spu]: spu(lambda a, b: a * b)(x, y); products "
+                "with public numbers do not"
+            )
+        return self.device.apply("multiply_public", [_public(other)], [self])
+
+    def __truediv__(self, other: Any) -> SPUObject:
+        if isinstance(other, SPUObject):
+            raise PlanError("division by a shared value needs the extra fedray[spu]: spu(lambda a, b: a / b)(x, y)")
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return self * (1.0 / _public(other).astype(np.float64))
+
+    def __radd__(self, other: Any) -> SPUObject:
+        return self.__add__(other)
+
+    def __rmul__(self, other: Any) -> SPUObject:
+        return self.__mul__(other)
+
+    def __rsub__(self, other: Any) -> SPUObject:
+        return (-self).__add__(other)
+
+    def _describe(self) -> tuple[tuple[int, ...], str]:
+        if self._described is None:
+            session = live_session(self)
+            vaults, first = self.device.vaults(session), self.device.parties[0]
+            shared = self.device.shared(self, "describe")
+            (self._described,) = session.get([vaults.ask(first, "describe", "describe", shared)])
+        return self._described
+
+    def __repr__(self) -> str:
+        layout = self.device.cluster.layout
+        where = f"{', '.join(self.device.parties)}; {layout.protocol}, FM{layout.bits}"
+        if not self.session.open:
+            return f"SPUObject({self.key} at {where}; session ended)"
+        shape, dtype = self._describe()
+        return f"SPUObject(shape={shape}, dtype={dtype}, shares at {where})"
+
+    def __copy__(self) -> SPUObject:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SPUObject:
+        return self
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise PlanError("a handle on shared values cannot be pickled, nor used inside a function that runs in a party")
+
+    def __del__(self) -> None:
+        session = getattr(self, "session", None)
+        if session is not None:
+            for party in self.device.parties:
+                session.release(party, self.key)
+
+
+def ask_shares(held: SPUObject) -> list[Ref]:
+    """Asks every compute party for its shares of a value, as egress kind `raw`."""
+    vaults = held.device.vaults(live_session(held))
+    return vaults.ask_nodes("reveal", "reveal", held.device.shared(held, "reveal"))
+
+
+def opened(held: SPUObject, answers: Sequence[tuple[bytes, NDArray[Any]]]) -> Any:
+    """Returns the value, from what the compute parties answered to `ask_shares`."""
+    secrets = [Secret(Form.decode(form), shares) for form, shares in answers]
+    return combine(held.device.cluster.layout, secrets)
+
+
+def ask_settled(held: SPUObject) -> list[Ref]:
+    """Asks every compute party to say when its shares are there."""
+    vaults = held.device.vaults(live_session(held))
+    return vaults.ask_nodes("settle", "wait", held.device.shared(held, "wait"))
+
+
+def make_handle(spu: SPU, session: Session, owner: PartyName | None = None) -> SPUObject:
+    """Returns a handle under a new key."""
+    made = object.__new__(SPUObject)
+    made.device, made.key, made.session, made.owner = spu, session.new_key(), session, owner
+    made._described = None
+    return made
+
+
+def live_session(held: SPUObject) -> Session:
+    """Returns the session of a handle.
+
+    Raises:
+        NotInitialized: It has ended.
+    """
+    if not held.session.open:
+        raise NotInitialized(f"{held!r} belongs to a session that has ended; make it again after sf.init(...)")
+    return held.session
+
+
+def _collect(vault: Vault, ticket: Key) -> Any:
+    return vault.collect(ticket)
+
+
+def _public(value: Any) -> NDArray[Any]:
+    if isinstance(value, PYUObject):
+        raise DeviceMismatch(f"{value!r} is held by {value.device.name}; share it first with x.to(spu)")
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiub":
+        raise PlanError(f"expected a public number or array of numbers, found {type(value).__name__}")
+    return array

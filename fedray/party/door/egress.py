@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Egress: the one door through which values leave a party.
+
+Knows what kinds of values there are, asks the party's policy, and has every attempt written down. Does not know how
+values travel, nor what they mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol, TypeVar
+
+from fedray.errors import EgressDenied
+from fedray.party.door.journal import Entry, Journal
+from fedray.party.parcel import Size, measure
+from fedray.types import PartyName
+
+T = TypeVar("T")
+
+DRIVER = "driver"
+"""The addressee of answers to the driver; no party may have this name."""
+
+
+class Kind(StrEnum):
+    """What a leaving value is."""
+
+    HELLO = "hello"  # public keys and signed set-up messages
+    MASKED = "masked"  # a contribution under masks, or the answer-independent messages around it
+    SHARE = "share"  # one additive or Shamir share
+    AGGREGATE = "aggregate"  # a sum over parties, or a party's own partial where the caller says so
+    INITIAL = "initial"  # initial weights, made before any data was seen
+    METRICS = "metrics"  # a party's own losses and scores
+    SHAPE = "shape"  # shapes, dtypes and sizes
+    ERROR = "error"  # an exception
+    LEDGER = "ledger"  # the ledger itself
+    RAW = "raw"  # any other value: an explicit reveal or move
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """One value on its way out, as a policy sees it: everything but the value.
+
+    Attributes:
+        sender: The party it leaves.
+        to: Another party's name, or `"driver"`.
+        kind: What it is.
+        shape: Shape of an array, else None.
+        dtype: Dtype of an array, else the name of its type.
+        nbytes: Its size.
+        call: The driver's statement that asked for it, e.g. `"17:train_segment"`.
+    """
+
+    sender: PartyName
+    to: PartyName
+    kind: Kind
+    shape: tuple[int, ...] | None
+    dtype: str
+    nbytes: int
+    call: str
+
+
+class EgressPolicy(Protocol):
+    """Decides what may leave. Lives in the party; nobody outside can weaken it."""
+
+    def check(self, leaving: Leaving) -> None:
+        """Returns if the value may leave.
+
+        Raises:
+            EgressDenied: It may not.
+        """
+
+
+class DefaultPolicy:
+    """Lets everything pass; raw values leave only on an explicit request and are in the ledger like all others."""
+
+    def check(self, leaving: Leaving) -> None:
+        """Returns."""
+
+
+class StrictPolicy:
+    """Refuses raw values."""
+
+    def check(self, leaving: Leaving) -> None:
+        """Refuses kind RAW.
+
+        Raises:
+            EgressDenied: The value is raw.
+        """
+        if leaving.kind is Kind.RAW:
+            raise EgressDenied(
+                f"party {leaving.sender!r} does not let raw values leave (egress='strict'): {leaving.dtype} "
+                f"{leaving.shape or ''} asked for by {leaving.call!r} for {leaving.to!r}; "
+                "compute a sum over parties instead, or start the session with egress='default'"
+            )
+
+
+POLICIES: Mapping[str, type[DefaultPolicy] | type[StrictPolicy]] = {"default": DefaultPolicy, "strict": StrictPolicy}
+
+
+class Egress:
+    """The door of one party."""
+
+    def __init__(self, party: PartyName, policy: EgressPolicy, journal: Journal) -> None:
+        self._party = party
+        self._policy = policy
+        self._journal = journal
+
+    def send(self, value: T, *, to: PartyName, kind: Kind, call: str) -> T:
+        """Returns the value if it may leave, and writes it down; a refused attempt is written down too.
+
+        Raises:
+            EgressDenied: The policy refuses.
+            PlanError: The value cannot be pickled.
+        """
+        self.admit(measure(value), to=to, kind=kind, call=call)
+        return value
+
+    def admit(self, size: Size, *, to: PartyName, kind: Kind, call: str) -> None:
+        """Asks the policy about a value of this size, and writes the attempt down.
+
+        Raises:
+            EgressDenied: The policy refuses.
+        """
+        leaving = Leaving(self._party, to, Kind(kind), size.shape, size.dtype, size.nbytes, call)
+        try:
+            self._policy.check(leaving)
+        except Exception:
+            self._write(leaving, allowed=False)
+            raise
+        self._write(leaving, allowed=True)
+
+    def _write(self, leaving: Leaving, *, allowed: bool) -> None:
+        self._journal.append(
+            Entry(
+                to=leaving.to,
+                kind=str(leaving.kind),
+                shape=leaving.shape,
+                dtype=leaving.dtype,
+                nbytes=leaving.nbytes,
+                call=leaving.call,
+                allowed=allowed,
+            )
+        )

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A party's record of everything that left it: append-only, hash-chained, signed.
+
+Pure: no clock, no files, no Ray. Entry i's hash covers entry i and the hash before it, so nothing can be changed,
+dropped or reordered without changing the head. The head is signed with the party's identity key, together with the
+number of entries and the public keys of all parties: a ledger can neither be cut short nor moved to another session.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from fedray.types import PartyName
+
+_CHAIN = b"fedray ledger 1"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One attempt to let a value leave.
+
+    Attributes:
+        to: Another party's name, or `"driver"`.
+        kind: One of `fedray.party.door.egress.Kind`.
+        shape: Shape of an array, else None.
+        dtype: Dtype of an array, else the name of its type.
+        nbytes: Its size.
+        call: The driver's statement that asked for it.
+        allowed: Whether the policy let it pass.
+    """
+
+    to: PartyName
+    kind: str
+    shape: tuple[int, ...] | None
+    dtype: str
+    nbytes: int
+    call: str
+    allowed: bool
+
+
+_FIELDS = tuple(field.name for field in fields(Entry))
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerPage:
+    """What one party says about itself.
+
+    Attributes:
+        party: Whose page.
+        entries: All entries since the party started.
+        head: Hash of the chain, 32 bytes.
+        signature: The party's Ed25519 signature over party, roster, number of entries and head; 64 bytes.
+    """
+
+    party: PartyName
+    entries: tuple[Entry, ...]
+    head: bytes
+    signature: bytes
+
+
+class Journal:
+    """The growing chain inside a party. Safe to use from several threads."""
+
+    def __init__(self, party: PartyName, identity: Ed25519PrivateKey) -> None:
+        self._party = party
+        self._identity = identity
+        self._entries: list[Entry] = []
+        self._head = start(party)
+        self._lock = threading.Lock()
+
+    def append(self, entry: Entry) -> None:
+        """Adds an entry."""
+        with self._lock:
+            self._head = link(self._head, entry)
+            self._entries.append(entry)
+
+    def page(self, roster: Mapping[PartyName, bytes]) -> LedgerPage:
+        """Returns all entries with the signed head."""
+        with self._lock:
+            entries, head = tuple(self._entries), self._head
+        signature = self._identity.sign(statement(self._party, roster, len(entries), head))
+        return LedgerPage(self._party, entries, head, signature)
+
+
+def canonical(record: Mapping[str, Any]) -> bytes:
+    """Returns a record as bytes, the same for equal records: ASCII JSON with sorted keys and no spaces."""
+    return json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode("ascii")
+
+
+def start(party: PartyName) -> bytes:
+    """Returns the hash before a party's first entry."""
+    return hashlib.sha256(_CHAIN + party.encode()).digest()
+
+
+def link(head: bytes, entry: Entry) -> bytes:
+    """Returns the hash after one more entry."""
+    return hashlib.sha256(head + canonical({name: getattr(entry, name) for name in _FIELDS})).digest()
+
+
+def chain(party: PartyName, entries: Iterable[Entry]) -> bytes:
+    """Returns the head over all entries."""
+    head = start(party)
+    for entry in entries:
+        head = link(head, entry)
+    return head
+
+
+def statement(party: PartyName, roster: Mapping[PartyName, bytes], count: int, head: bytes) -> bytes:
+    """Returns the bytes that a party signs."""
+    return canonical(
+        {
+            "what": "fedray ledger head",
+            "party": party,
+            "roster": {name: key.hex() for name, key in roster.items()},
+            "count": count,
+            "head": head.hex(),
+        }
+    )
+
+
+def check_page(page: LedgerPage, roster: Mapping[PartyName, bytes]) -> str | None:
+    """Returns what is wrong with a page, or None."""
+    key = roster.get(page.party)
+    if key is None:
+        return f"{page.party}: not in the roster"
+    try:
+        if chain(page.party, page.entries) != page.head:
+            return f"{page.party}: entries were changed, dropped, added or reordered"
+        signed = statement(page.party, roster, len(page.entries), page.head)
+        Ed25519PublicKey.from_public_bytes(key).verify(page.signature, signed)
+    except (InvalidSignature, ValueError):
+        return f"{page.party}: the signature does not fit the entries, their number and the roster"
+    return None

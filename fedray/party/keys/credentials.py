@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Credentials: who a party is, whom it knows, what it accepts and what it remembers; all of it its own.
+
+Put together once, at the party's start: from its key folder, or made up where there is none. Knows where the folder
+is. Does not know how its files are written, nor what anything is used for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from fedray.errors import PlanError
+from fedray.party.keys.key_folder import (
+    IDENTITY,
+    MODELS,
+    POLICY,
+    ROSTER,
+    check_folder,
+    read_identity,
+    read_policy,
+    read_roster,
+)
+from fedray.party.keys.memory_file import PATIENCE, MemoryFile
+from fedray.protocol.crypto.keys import Guarded, Roster, fingerprint, generate_identity, public_bytes
+from fedray.protocol.memory import ModelMemory
+from fedray.protocol.policy import Policy
+from fedray.types import PartyConfig, PartyName
+
+VARIABLE = "FEDRAY_KEYS"
+"""Set where a party's process starts, it says where the machine's operator keeps keys: one folder, or a folder with one
+per party. The driver cannot name another one then."""
+
+
+class Credentials(Guarded):
+    """What makes a party the one it is.
+
+    Attributes:
+        identity: Its Ed25519 key.
+        roster: The keys that its operator knows everybody by; None where the driver's have to do.
+        policy: What it accepts.
+        memory: Which model it served with whom.
+    """
+
+    def __init__(
+        self,
+        identity: Ed25519PrivateKey,
+        policy: Policy,
+        roster: Roster | None = None,
+        folder: Path | None = None,
+        file: MemoryFile | None = None,
+    ) -> None:
+        self.identity, self.policy, self.roster = identity, policy, roster
+        self.memory = ModelMemory() if file is None else file.memory
+        self._folder, self._file = folder, file
+
+    @classmethod
+    def made_up(cls, policy: Policy | None = None) -> Credentials:
+        """Returns a new identity that knows nobody and remembers nothing."""
+        return cls(generate_identity(), policy or Policy())
+
+    @classmethod
+    def of(
+        cls, config: PartyConfig, environment: Mapping[str, str] | None = None, patience: float = PATIENCE
+    ) -> Credentials:
+        """Returns the credentials of a party that starts.
+
+        Args:
+            config: What the driver tells it.
+            environment: Variables of its process; None for those of this one.
+            patience: Seconds to wait while another process uses the folder.
+
+        Raises:
+            PlanError: The folder is not as it should be, or the driver asks for what its operator has ruled out.
+        """
+        folder = _folder(config, os.environ if environment is None else environment)
+        stated = None if config.policy is None else Policy.of(config.policy)
+        if folder is None:
+            return cls.made_up(stated)
+        check_folder(folder)
+        identity, roster, own = read_identity(folder), read_roster(folder / ROSTER), read_policy(folder)
+        if own is not None and stated is not None:
+            raise PlanError(
+                f"{folder / POLICY} states this party's policy, and the driver stated one, too; only the party's own "
+                f"counts. Leave {config.name!r} out of the argument policies"
+            )
+        _check_own(config.name, identity, roster, folder)
+        try:
+            file = MemoryFile(folder / MODELS, config.name, patience)
+        except OSError as error:
+            raise PlanError(f"{folder / MODELS} cannot be used: {error.strerror}") from None
+        return cls(identity, own or stated or Policy(), roster, folder, file)
+
+    def check(self, keys: Mapping[PartyName, bytes]) -> None:
+        """Checks the keys that the driver hands out against the roster of this party's operator, if there is one.
+
+        Parties of the roster that take no part in this session are left out of the driver's keys, which is no fault.
+
+        Raises:
+            PlanError: A key is another one, or of a party that the roster does not name.
+        """
+        differences = [] if self.roster is None else self.roster.differences(keys)
+        if differences:
+            raise PlanError(
+                f"the keys that the driver hands out are not those of {self._folder}/{ROSTER}: "
+                f"{'; '.join(differences)}. No sum is begun. Ask the party named for its fingerprint by a way that the "
+                "driver does not control ('fedray keys show' tells it there). If its key is a new one, build the "
+                "roster again with 'fedray keys roster'; if not, somebody has put a key of their own in its place"
+            )
+
+    def close(self) -> None:
+        """Lets another process use the folder."""
+        if self._file is not None:
+            self._file.close()
+
+
+def _folder(config: PartyConfig, environment: Mapping[str, str]) -> Path | None:
+    named = Path(os.path.expanduser(config.keys)) if config.keys else None
+    if not environment.get(VARIABLE):
+        return named
+    kept = Path(os.path.expanduser(environment[VARIABLE]))
+    folder = kept if (kept / IDENTITY).exists() else kept / config.name
+    if named is not None and named.resolve() != folder.resolve():
+        raise PlanError(
+            f"this party's machine keeps its keys in {folder} ({VARIABLE}), the driver named {named}. Leave the "
+            "argument keys out, or name that folder"
+        )
+    return folder
+
+
+def _check_own(name: PartyName, identity: Ed25519PrivateKey, roster: Roster, folder: Path) -> None:
+    mine = fingerprint(public_bytes(identity))
+    if name not in roster.names:
+        raise PlanError(f"{folder / ROSTER} does not name this party; add its own public key with 'fedray keys roster'")
+    listed = fingerprint(roster.keys[roster.index(name)])
+    if listed != mine:
+        raise PlanError(
+            f"{folder / ROSTER} lists the key with fingerprint {listed} for this party, but its own {IDENTITY} has "
+            f"{mine}. Is this the folder of another party? Else build the roster again with 'fedray keys roster'"
+        )

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""RoundServer: the server's side of one model or of one aggregator's sums. Rounds, and the strategy's server half.
+
+Every party's delivery is answered with what came of its round: one exchange a round. It sees protected
+messages and opened sums, never one party's contribution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from fedray.errors import ProtocolError
+from fedray.party.context import PartyContext, Reply
+from fedray.party.door.egress import Kind
+from fedray.party.records import Answer, Expect
+from fedray.party.rounds.barrier import Barrier
+from fedray.protocol.config import Config
+from fedray.protocol.crypto.keys import Roster
+from fedray.protocol.scheme import Opened
+from fedray.strategies import State, Strategy, make_strategy
+from fedray.types import PartyName, Vector
+
+WATCH_SECONDS = 0.25
+"""How long one `watch` waits for news: what a progress bar needs."""
+
+
+class RoundServer:
+    """Sums rounds for one aggregator.
+
+    Args:
+        context: The party this service lives in.
+        strategy: Name and parameters of the one whose `apply` turns a mean into the next global vector; None for sums
+            of the users' own values.
+        round_timeout: Seconds that one exchange of a round may take after its first message.
+    """
+
+    def __init__(
+        self, context: PartyContext, strategy: tuple[str, dict[str, float]] | None, round_timeout: float
+    ) -> None:
+        self._context = context
+        self._strategy: Strategy | None = make_strategy(*strategy) if strategy else None
+        self._barrier = Barrier(round_timeout)
+        self._global: Vector | None = None
+        self._state: State = {}
+
+    def begin(
+        self,
+        number: int,
+        config: bytes,
+        names: Sequence[PartyName],
+        hellos: Sequence[bytes],
+        confirms: Sequence[bytes],
+    ) -> None:
+        """Starts a session.
+
+        Args:
+            number: Number of the session.
+            config: The Config that every party has accepted.
+            names: The contributing parties, in roster order.
+            hellos: Their Hellos, in the same order.
+            confirms: Their Confirms, in the same order.
+        """
+        roster = Roster.of({name: self._context.roster[name] for name in names})
+        self._barrier.begin(number, Config.decode(config), roster, hellos, confirms)
+
+    def expect(self, order: Expect) -> None:
+        """Announces the rounds of a segment."""
+        self._barrier.expect(order, self._applied if order.purpose == "train" else _as_opened)
+
+    def stop(self) -> None:
+        """Ends the segment after the round under way, for every party alike."""
+        self._barrier.stop()
+
+    def abort(self, reason: str) -> None:
+        """Ends the segment at once: whoever waits is told why, and nothing more is opened."""
+        self._barrier.abort(reason)
+
+    def lost(self, party: PartyName, reason: str) -> None:
+        """Waits no longer for a party that the driver knows to be gone."""
+        self._barrier.lost(party, reason)
+
+    def watch(self, seen: int) -> Reply:
+        """Returns the `Progress` after a quarter of a second, or at the segment's end; see `Barrier.progress`."""
+        return Reply(Kind.AGGREGATE, self._barrier.progress(seen, WATCH_SECONDS))
+
+    def progress(self) -> Reply:
+        """Returns the `Progress` at once, whoever else watches."""
+        return Reply(Kind.AGGREGATE, self._barrier.progress(-1, 0.0))
+
+    def deliver(self, sender: PartyName, message: tuple[Any, ...]) -> Reply | None:
+        """Takes one message of a party and returns the answer, when there is one.
+
+        Args:
+            sender: Who sent it, as the transport names it.
+            message: `("sum", session, round, protocol bytes)`, `("set up", session, batch, protocol bytes)`,
+                `("model", vector)` or `("pull",)`.
+
+        Raises:
+            ProtocolError: The message does not belong to the round under way.
+        """
+        match message:
+            case ("sum", int(session), int(number), body):
+                answer = self._barrier.take(sender, session, number, body)
+                if answer.verdict == "missed" and self._keeps_model:
+                    answer = replace(answer, values=self._global)
+                return Reply(Kind.AGGREGATE, answer)
+            case ("set up", int(session), int(batch), bytes(body)):
+                return Reply(Kind.HELLO, self._barrier.set_up(sender, session, batch, body))
+            case ("model", vector):
+                self._global, self._state = vector, {}
+                return None
+            case ("pull",):
+                return Reply(Kind.AGGREGATE, Answer("opened", values=self._global))
+        raise ProtocolError(f"{sender} sent a message of unknown form to the server")
+
+    def _applied(self, opened: Opened) -> Answer:
+        if self._strategy is None or self._global is None:
+            raise ProtocolError("the server has no model yet: the first party has not sent its initial vector")
+        mean = opened.values.astype(np.float64, copy=False)
+        self._state, values = self._strategy.apply(self._state, self._global, mean)
+        values = values.astype(self._global.dtype, copy=False)
+        if self._keeps_model:
+            self._global = values
+        return Answer("opened", values, opened.metrics)
+
+    @property
+    def _keeps_model(self) -> bool:
+        """Whether the server has the model, and not only the gradients of its last round."""
+        return self._strategy is not None and self._strategy.local == "train"
+
+
+def _as_opened(opened: Opened) -> Answer:
+    return Answer("opened", opened.values, opened.metrics)

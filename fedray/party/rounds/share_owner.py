@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ShareOwner: the owner's half of a sum of shares. One message per compute party, then it waits for the outcome.
+
+Knows an owner's shield and where the compute parties are. Knows no model, and of the shares only where they go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fedray.errors import ProtocolError
+from fedray.party.context import PartyContext
+from fedray.party.door.egress import Kind
+from fedray.party.records import Answer
+from fedray.party.rounds.compute_party import ComputeParty, RoundOutcome, register
+from fedray.protocol.scheme import Contribution, RoundContext
+from fedray.protocol.sharing import SharingShield
+from fedray.types import Key, Message, PartyName, Ref
+
+
+class ShareOwner:
+    """One owner in one session.
+
+    Args:
+        context: The party this end lives in.
+        shield: Its shield, after set-up.
+        compute: Compute party -> key of its `ComputeParty`.
+        round_server: Key of the server's `RoundServer`, which names the aggregator.
+    """
+
+    def __init__(
+        self, context: PartyContext, shield: SharingShield, compute: Mapping[PartyName, Key], round_server: Key
+    ) -> None:
+        self._context, self._shield, self._compute = context, shield, dict(compute)
+        register(context, round_server, shield)
+
+    def exchange(
+        self, call: str, context: RoundContext, contribution: Contribution
+    ) -> tuple[Answer, tuple[PartyName, ...]]:
+        """Shares one contribution and returns the round's answer, and whose inputs were opened.
+
+        Raises:
+            ProtocolError: The round was given up or opened without this party, or not all compute parties signed it.
+            EncodingError: A value is not finite or exceeds its bound.
+            PartyLost: A compute party has ended.
+        """
+        number = context.number
+        messages = dict(self._shield.protect(context, contribution))
+        home, last = messages.popitem()
+        acknowledged = [self._send(call, to, ("share", number, message, False)) for to, message in messages.items()]
+        outcome = self._at_home(call, home, number, last, acknowledged)
+        answer = outcome.answer
+        if answer.verdict != "opened":
+            raise ProtocolError(f"round {number} was given up: {answer.reason}")
+        self._shield.drop_cache()
+        return answer, self._shield.verify(outcome.proof)
+
+    def _at_home(self, call: str, home: PartyName, number: int, message: Message, others: list[Ref]) -> RoundOutcome:
+        """Hands the long share to the compute party that answers this owner: itself, if it is one."""
+        if home == self._context.name:
+            end: ComputeParty = self._context.value(self._compute[home])
+            end.take(home, number, message)
+            self._confirm(others)
+            return end.wait(home, number)
+        ref = self._send(call, home, ("share", number, message, True))
+        self._confirm(others)
+        outcome: RoundOutcome = self._context.get(ref, None)
+        return outcome
+
+    def _confirm(self, refs: list[Ref]) -> None:
+        for ref in refs:
+            self._context.get(ref, None)
+
+    def _send(self, call: str, to: PartyName, message: tuple[object, ...]) -> Ref:
+        return self._context.send(call, to, self._compute[to], message, Kind.SHARE)

@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Vault: one party's part in an SPU. Shares out its own values, keeps others' shares, computes on them, gives them up.
+
+There is one in every party: owners deal, compute parties hold. Shares are objects of the party's table, which knows
+them as `Secret`s and lets none of them out; what leaves goes through here. Knows no program's meaning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fedray.backends.spu.program import Program, RuntimeSettings
+from fedray.backends.spu.runtime import SpuRuntime
+from fedray.errors import PlanError, ProtocolError
+from fedray.party.context import PartyContext, Reply
+from fedray.party.door.egress import Kind
+from fedray.party.failures import to_failure
+from fedray.party.table import replace
+from fedray.protocol.config import Config
+from fedray.protocol.spu.dealer import Dealer
+from fedray.protocol.spu.form import Form, Layout
+from fedray.protocol.spu.secret import Linear, Secret, combine
+from fedray.types import Failure, Key, PartyName, Value
+
+PING_SECONDS = 2.0
+"""How long a party waits for shares before it asks whether their sender is still there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """Stands, inside the arguments of a call, for a value that the compute parties hold.
+
+    Attributes:
+        key: Its name in their tables.
+        owner: Who deals it, if its shares may still be on their way.
+    """
+
+    key: Key
+    owner: PartyName | None = None
+
+
+OPERATIONS: Mapping[str, Callable[..., Secret]] = {
+    "negative": Linear.negative,
+    "add": Linear.add,
+    "add_public": Linear.add_public,
+    "multiply_public": Linear.multiply_public,
+    "total": Linear.total,
+    "mean": Linear.mean,
+    "stack": lambda linear, axis, *secrets: linear.join(secrets, axis, stacked=True),
+    "concatenate": lambda linear, axis, *secrets: linear.join(secrets, axis, stacked=False),
+}
+"""What a compute party can do to shares on its own."""
+
+
+class Vault:
+    """One party's end of one SPU.
+
+    Args:
+        context: The party this service lives in.
+        layout: How shares lie.
+        bound: Largest absolute number of a value that is dealt; None for the layout's default.
+    """
+
+    def __init__(self, context: PartyContext, layout: Layout, bound: float | None) -> None:
+        self._context, self._layout, self._bound = context, layout, bound
+        self._vaults: Mapping[PartyName, Key] = {}
+        self._nodes: tuple[PartyName, ...] = ()
+        self._dealer: Dealer | None = None
+        self._linear: Linear | None = None
+        self._runtime: SpuRuntime | None = None
+
+    # Set-up.
+
+    def hello(self, config: bytes, names: Sequence[PartyName]) -> Reply:
+        """Checks a proposed Config and returns the signed Hello."""
+        context, proposed = self._context, Config.decode(config)
+        own = (context.name, context.identity, context.roster_of(names), context.policy, context.memory)
+        self._dealer = Dealer(proposed, *own, self._layout)
+        self._nodes = proposed.receivers
+        if self._dealer.place is not None:
+            self._linear = Linear(self._layout, self._dealer.place)
+        return Reply(Kind.HELLO, self._dealer.hello())
+
+    def confirm(self, hellos: Sequence[bytes]) -> Reply:
+        """Checks everybody's Hello and returns the signed Confirm."""
+        return Reply(Kind.HELLO, self._deals().confirm(hellos))
+
+    def start(self, confirms: Sequence[bytes], vaults: Mapping[PartyName, Key]) -> None:
+        """Checks everybody's Confirm; values may be dealt.
+
+        Args:
+            confirms: One per party, in roster order.
+            vaults: Key of every party's vault.
+        """
+        self._deals().start(confirms)
+        self._vaults = vaults
+
+    # The driver's words.
+
+    def deal(self, source: Key, out: Key) -> None:
+        """Splits an object of this party, and sends every compute party its shares."""
+        try:
+            form, messages = self._deals().deal(out, self._context.value(source), self._bound)
+        except BaseException as error:  # whoever uses the shares must learn of it
+            self._tell_all(("failed", out, self._failure(error, "to(spu)")), Kind.ERROR)
+            raise
+        for node, shares in messages.items():
+            self._tell(node, ("shares", out, form.encode(), shares), Kind.SHARE)
+
+    def apply(self, out: Key, operation: str, args: Sequence[Any], inputs: Sequence[Shared]) -> None:
+        """Applies one of `OPERATIONS` and keeps the result, or its failure."""
+        with self._making([out], operation):
+            secrets = [self._secret(one) for one in inputs]
+            leading = () if operation in ("stack", "concatenate") else secrets
+            result = OPERATIONS[operation](self._computes(), *leading, *args, *([] if leading else secrets))
+            self._context.put(out, result)
+
+    def prepare(self, settings: RuntimeSettings) -> None:
+        """Makes ready for programs; the links to the other compute parties are made with the first.
+
+        Raises:
+            PlanError: The extra that runs programs is not installed, or this party's address is not its to use.
+        """
+        SpuRuntime.check_installed(self._context.name)
+        place = self._deals().place
+        if self._runtime is None and place is not None:
+            SpuRuntime.check_address(*settings.addresses[place])
+            self._runtime = SpuRuntime(self._layout, place, settings)
+
+    def run(self, outs: Sequence[Key], program: Program, args: Any) -> None:
+        """Runs a program together with the other compute parties, and keeps its results, or its failure.
+
+        Args:
+            outs: Where its results go.
+            program: A JAX function and how many results it has.
+            args: (args, kwargs) with `Shared` in place of shared values; everything else in them is public.
+        """
+        with self._making(outs, program.name):
+            if self._runtime is None:
+                raise PlanError(f"party {self._context.name!r} is not ready to run programs")
+            linear = self._computes()
+            filled = replace(args, Shared, lambda one: linear.prepared(self._secret(one)))
+            for out, result in zip(outs, self._runtime.run(program, *filled), strict=True):
+                self._context.put(out, result)
+
+    def describe(self, one: Shared) -> Reply:
+        """Returns (shape, dtype) of a value."""
+        form = self._secret(one).form
+        return Reply(Kind.SHAPE, (form.shape, form.dtype))
+
+    def settle(self, one: Shared) -> None:
+        """Acknowledges that the shares are there, or fails with what prevented it."""
+        self._secret(one)
+
+    def reveal(self, one: Shared) -> Reply:
+        """Returns this party's shares of a value to the driver, as raw as the value itself."""
+        secret = self._secret(one)
+        return Reply(Kind.RAW, (secret.form.encode(), secret.shares))
+
+    def give(self, one: Shared, to: PartyName, ticket: Key) -> None:
+        """Sends this party's shares of a value to a party that opens it, as raw as the value itself."""
+        name = _part(ticket, self._context.name)
+        try:
+            secret = self._secret(one)
+            if to == self._context.name:
+                self._context.put(name, secret)
+            else:
+                self._tell(to, ("part", name, secret.form.encode(), secret.shares), Kind.RAW)
+        except BaseException as error:  # whoever waits for it must learn of it
+            self._tell(to, ("failed", name, self._failure(error, f"to({to})")), Kind.ERROR)
+            raise
+
+    def collect(self, ticket: Key) -> Value:
+        """Returns a value from the shares that all compute parties give."""
+        parts = [Shared(_part(ticket, node), node) for node in self._nodes]
+        try:
+            self._await_all(parts)
+            return combine(self._layout, [self._secret(part) for part in parts])
+        finally:
+            self._context.drop([part.key for part in parts])
+
+    # Messages.
+
+    def deliver(self, sender: PartyName, message: tuple[Any, ...]) -> Reply | None:
+        """Takes another party's shares, or learns why there are none; also tells who asks that this party is there.
+
+        Raises:
+            ProtocolError: The message is wrong.
+        """
+        match message:
+            case ("shares", str(key), bytes(form), list(shares)):
+                with self._making([key], "to(spu)"):
+                    self._context.put(key, self._deals().receive(sender, key, Form.decode(form), shares))
+                return None
+            case ("part", str(key), bytes(form), np.ndarray() as words) if sender in self._nodes:
+                self._context.put(key, Secret(Form.decode(form), words))
+                return None
+            case ("failed", str(key), Failure() as failure):
+                self._context.put(key, failure)
+                return None
+            case ("there?",):
+                return None
+        raise ProtocolError(f"{sender} sent a message of unknown form to the vault of {self._context.name!r}")
+
+    # Inside.
+
+    def _secret(self, one: Shared) -> Secret:
+        """Returns this party's shares, when they have come."""
+        while not self._context.arrives(one.key, PING_SECONDS):
+            if one.owner is None or one.owner == self._context.name:
+                break
+            self._context.get(self._ping(one.owner), None)
+        found = self._context.value(one.key)
+        if not isinstance(found, Secret):
+            raise PlanError(f"party {self._context.name!r} holds no shares under {one.key!r}")
+        return found
+
+    def _await_all(self, parts: Sequence[Shared]) -> None:
+        """Waits for parts of several parties, and finds out which of them ends, whichever the others wait for."""
+        waiting = list(parts)
+        while waiting:
+            there = [one for one in waiting if self._context.arrives(one.key, 0.0)]
+            for one in there:
+                self._secret(one)
+            waiting = [one for one in waiting if one not in there]
+            if waiting and not self._context.arrives(waiting[0].key, PING_SECONDS):
+                for one in waiting:
+                    if one.owner not in (None, self._context.name):
+                        self._context.get(self._ping(one.owner), None)
+
+    def _ping(self, party: PartyName) -> Any:
+        return self._context.send("there?", party, self._vaults[party], ("there?",), Kind.SHAPE)
+
+    def _tell(self, to: PartyName, message: tuple[Any, ...], kind: Kind) -> None:
+        if to == self._context.name:
+            self.deliver(to, message)
+        else:
+            self._context.send(f"{message[0]} {message[1]}", to, self._vaults[to], message, kind)
+
+    def _tell_all(self, message: tuple[Any, ...], kind: Kind) -> None:
+        for node in self._nodes:
+            self._tell(node, message, kind)
+
+    @contextmanager
+    def _making(self, outs: Sequence[Key], name: str) -> Iterator[None]:
+        """Keeps a failure in place of what could not be made; whoever uses it is told."""
+        try:
+            yield
+        except BaseException as error:
+            for out in outs:
+                self._context.put(out, self._failure(error, name))
+
+    def _failure(self, error: BaseException, name: str) -> Failure:
+        return to_failure(error, self._context.name, name, text=self._context.config.egress != "strict")
+
+    def _deals(self) -> Dealer:
+        if self._dealer is None:
+            raise ProtocolError(f"the vault of {self._context.name!r} has no session yet: hello comes first")
+        return self._dealer
+
+    def _computes(self) -> Linear:
+        if self._linear is None:
+            raise PlanError(f"party {self._context.name!r} is no compute party of this SPU")
+        return self._linear
+
+
+def _part(ticket: Key, node: PartyName) -> Key:
+    """Returns what the shares that one compute party gives towards an opening are called."""
+    return f"{ticket}/{node}"

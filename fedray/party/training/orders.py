@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the driver orders of the parties: records that everybody hashes.
+
+An order says everything that a party's input to its rounds depends on, besides the model and the party's own data.
+Every party hashes the order it received into its keys, so parties that were told different things cannot be summed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from fedray.party.training.sampling import Sampling
+from fedray.types import PartyName, Round
+
+
+@dataclass(frozen=True, slots=True)
+class TrainOrder:
+    """Consecutive rounds of one epoch, up to where the driver has something to do.
+
+    Attributes:
+        number: Protocol number of the first round; the others follow.
+        epoch: Epoch, counted from 0.
+        spans: First step of each round and the step after its last, within the epoch.
+        begins_epoch: Whether the epoch's metrics start at zero here.
+        sampling: How rows are dealt over the epoch's steps.
+        sizes: Rows of every party.
+        metric_bound: Largest count that a party's metrics may reach in the epoch.
+        strategy: Name and parameters of the strategy.
+        learning_rate: What the optimizers are set to, or None where the compiled value holds.
+    """
+
+    number: Round
+    epoch: int
+    spans: tuple[tuple[int, int], ...]
+    begins_epoch: bool
+    sampling: Sampling
+    sizes: Mapping[PartyName, int]
+    metric_bound: int
+    strategy: tuple[str, Mapping[str, float]]
+    learning_rate: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateOrder:
+    """One round of metrics over every party's rows.
+
+    Attributes:
+        number: Protocol number of the round.
+        batch_size: Rows of one local batch.
+        sizes: Rows of every party.
+        metric_bound: Largest count that a party's metrics may reach.
+    """
+
+    number: Round
+    batch_size: int
+    sizes: Mapping[PartyName, int]
+    metric_bound: int
+
+
+def settings(order: TrainOrder | EvaluateOrder, class_weight: Mapping[int, float]) -> bytes:
+    """Returns the canonical bytes of all that a party was told, to be hashed into the context of its rounds.
+
+    Args:
+        order: The order as this party received it.
+        class_weight: Weights of classes as this party received them; empty for none.
+    """
+    weights = {str(number): float(weight) for number, weight in class_weight.items()}
+    record = {"order": type(order).__name__, "class weights": weights} | asdict(order)
+    return json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()

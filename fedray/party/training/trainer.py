@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trainer: one party's part in the rounds of training. The plain update lives in locals here and nowhere else.
+
+Knows no other party's data and no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedray import metrics
+from fedray.backends.backend import Batch, ModelFacts, Snapshot
+from fedray.errors import ProtocolError
+from fedray.metrics import Metric, from_words, to_words, word_names
+from fedray.party.context import PartyContext, Reply
+from fedray.party.records import Answer
+from fedray.party.training.local_model import LocalModel
+from fedray.party.training.orders import TrainOrder, settings
+from fedray.protocol.scheme import Contribution, Manifest, RoundContext, Tensor
+from fedray.strategies import State, Strategy, make_strategy
+from fedray.types import Key, PartyName, Vector
+
+
+@dataclass(slots=True)
+class _Segment:
+    """One segment under way at one party.
+
+    Attributes:
+        order: What the driver ordered.
+        settings: The order's canonical bytes.
+        manifest: What the words of its rounds mean.
+        steps: This party's local batches of every step of the epoch.
+        sums: The opened metric sums, once a round carried them.
+        done: Rounds that are over, opened or abandoned or passed over.
+        renew: Why no further round can be held in this session, or empty.
+        fresh: Whether nothing has been sent yet that was computed with the model as it is now.
+        local: The backend's local state as the last training step left it, if its round was opened or is under way.
+    """
+
+    order: TrainOrder
+    settings: bytes
+    manifest: Manifest
+    steps: list[list[Batch]]
+    sums: NDArray[np.float64] | None = None
+    done: int = 0
+    renew: str = ""
+    fresh: bool = False
+    local: Snapshot | None = None
+
+
+class Trainer(LocalModel):
+    """Trains inside one party.
+
+    Args:
+        context: The party this service lives in.
+        server: The party that sums.
+        round_server: Key of its round_server.
+        backend: Name of the framework.
+        builder: The user's function that returns a compiled model.
+        seed: Seed under which every party builds the same model.
+        local_metrics: Whether this party's own metrics go to the driver.
+        strategy: Name and parameters.
+    """
+
+    def __init__(
+        self,
+        context: PartyContext,
+        server: PartyName,
+        round_server: Key,
+        backend: str,
+        builder: Any,
+        seed: int,
+        local_metrics: bool,
+        strategy: tuple[str, dict[str, float]],
+    ) -> None:
+        super().__init__(context, server, round_server, backend, builder, seed, local_metrics)
+        self._strategy: Strategy = make_strategy(*strategy)
+        with self._named():
+            self._backend.check_strategy(self._strategy)
+        self._state: State = {}
+        self._measured: list[Metric] = []
+
+    def train(self, order: TrainOrder) -> Reply:
+        """Runs the rounds of a segment and returns a `Report`.
+
+        A round that fails or is abandoned is put back: model, optimizer and random state are as they were before it.
+        """
+        if order.begins_epoch:
+            self._backend.take_metrics()
+            self._measured = []
+        if order.learning_rate is not None:
+            self._backend.set_learning_rate(order.learning_rate)
+        rows = order.sizes[self._context.name]
+        steps = order.sampling.deal(self._context.name, rows, order.epoch)
+        told = settings(order, self._class_weight["train"])
+        segment = _Segment(order, told, train_manifest(self._facts, order.metric_bound), steps)
+        while segment.done < len(order.spans) and not segment.renew:
+            if self._holders(order, segment.done) < 2 and len(self.members) > 1:
+                segment.done += 1
+            elif self._round(segment, report=segment.done == len(order.spans) - 1):
+                break
+        self._backend.set_weights(self._global)
+        if segment.sums is None and segment.done == len(order.spans):
+            self._report_alone(segment)
+        return self._report(self._measured, segment.sums, segment.done, segment.renew, segment.fresh)
+
+    def _round(self, segment: _Segment, report: bool) -> bool:
+        """Runs one round; returns whether the driver wants the segment to end."""
+        order, manifest, place = segment.order, segment.manifest, segment.done
+        start, stop = order.spans[place]
+        batches = [batch for step in segment.steps[start:stop] for batch in step]
+        bound = segment.settings + place.to_bytes(8, "big")
+        context = RoundContext(order.number + place, self._model_hash(), bound, manifest)
+        with self._unless_opened(segment) as kept:
+            payload, weight = self._update(segment, batches)
+            measured = self._measure(order) if report else np.zeros(len(manifest.metrics))
+            call = f"train round {context.number}"
+            answer = self._exchange(call, context, Contribution(payload, weight, measured))
+            if answer.verdict == "opened" and self.verified:
+                kept.append(answer)
+        segment.done += 1
+        if answer.verdict == "opened":
+            before = self._model_hash()
+            self._take(answer)
+            segment.sums = self._opened(answer, order) if report else None
+            segment.fresh = self._model_hash() != before
+            if not segment.fresh:
+                segment.renew = "the round left the model as it was, and no session trains twice on one model"
+        elif answer.verdict == "missed":
+            self._catch_up(segment, answer)
+        elif answer.verdict == "renew":
+            segment.done, segment.renew = place, answer.reason
+        else:
+            segment.fresh = False
+            self._check_rows(segment, batches)
+        return answer.stop
+
+    def _update(self, segment: _Segment, batches: Sequence[Batch]) -> tuple[Vector, int]:
+        """Returns this party's payload and its weight; without rows the payload counts nothing."""
+        self._state = self._strategy.open(self._state, self._global)
+        local, rows = self._global, 0
+        if batches and self._strategy.local == "train":
+            data, hook = self._data["train"], self._strategy.hook
+            local, rows, segment.local = self._backend.train(self._global, data, batches, hook, self._state)
+        elif batches:
+            local, rows = self._backend.gradient(self._data["train"], batches)
+        self._state, payload = self._strategy.close(self._state, self._global, local)
+        return payload, rows
+
+    def _take(self, answer: Answer) -> None:
+        if answer.values is None:
+            raise ProtocolError("the server opened a round without its result")
+        self._as_built = False
+        if self._strategy.local == "gradient":
+            self._backend.apply_gradient(answer.values)
+            self._take_over(self._backend.weights())
+        else:
+            self._take_over(answer.values)
+
+    def _catch_up(self, segment: _Segment, answer: Answer) -> None:
+        """Takes the others' model after rounds that were opened without this party, and goes on where they are."""
+        if answer.values is None:
+            raise ProtocolError(
+                f"party {self._context.name!r} was too late for several rounds, and the strategy "
+                f"{self._strategy.name!r} has no model at the server to catch up with; it comes back with the next "
+                "session"
+            )
+        self._take(answer)
+        self._state = {}
+        order, rounds = segment.order, len(segment.order.spans)
+        segment.done = min(max(segment.done, answer.number - order.number), rounds)
+        if segment.done == rounds:
+            segment.sums, segment.fresh = self._opened(answer, order), True
+
+    def _check_rows(self, segment: _Segment, batches: Sequence[Batch]) -> None:
+        """Leaves after an abandoned round that used more than half of this party's rows.
+
+        What the next round would use overlaps with what was sent, and the two sums might be compared.
+
+        Raises:
+            ProtocolError: The round used too many rows.
+        """
+        used = sum(len(batch.rows) for batch in batches)
+        if 2 * used > segment.order.sizes[self._context.name]:
+            raise ProtocolError(
+                f"party {self._context.name!r} leaves: a round that used {used} of its "
+                f"{segment.order.sizes[self._context.name]} rows was abandoned, and it has too few others to go on "
+                "with; use on_dropout='recover' for rounds this long"
+            )
+
+    def _opened(self, answer: Answer, order: TrainOrder) -> NDArray[np.float64] | None:
+        return None if answer.metrics is None else from_words(answer.metrics, order.metric_bound)
+
+    def _measure(self, order: TrainOrder) -> NDArray[np.float64]:
+        """Adds what was measured since the last segment to the epoch's metrics, and returns their words."""
+        taken = self._backend.take_metrics()
+        if self._measured:
+            merged = {metric.name: metric for metric in metrics.merge([self._measured, taken])}
+            taken = self._backend.finish([merged.get(metric.name, metric) for metric in taken])
+        self._measured = taken
+        return to_words(metrics.flatten(taken), order.metric_bound)
+
+    def _report_alone(self, segment: _Segment) -> None:
+        """Sums the epoch's metrics in a round of their own, where no opened round carried them."""
+        order, measured = segment.order, self._measure(segment.order)
+        segment.fresh = False
+        manifest = report_manifest(self._facts, order.metric_bound)
+        for number in range(order.number + len(order.spans), order.number + len(order.spans) + len(order.sizes)):
+            context = RoundContext(number, self._model_hash(), segment.settings, manifest, "evaluate")
+            nothing = np.empty(0, self._global.dtype)
+            answer = self._exchange("report metrics", context, Contribution(nothing, 0, measured))
+            if answer.verdict == "renew":
+                segment.renew = answer.reason
+            if answer.verdict != "abandoned":
+                segment.sums = self._opened(answer, order)
+                return
+
+    def _holders(self, order: TrainOrder, place: int) -> int:
+        """Returns how many parties of the view hold rows in a round; every party computes the same from the sizes."""
+        if len(self.members) == len(order.sizes):
+            return len(order.sizes)  # the plan holds no round of the whole roster with fewer than two
+        start, stop = order.spans[place]
+        shares = [order.sampling.share_sizes(party, order.sizes[party], order.epoch) for party in self.members]
+        return sum(int(share[start:stop].sum()) > 0 for share in shares)
+
+    @contextmanager
+    def _unless_opened(self, segment: _Segment) -> Iterator[list[Answer]]:
+        """Puts model, optimizer, metrics and random state back as they were, unless an opened answer is put in."""
+        state, measured, local = self._state, self._measured, segment.local or self._backend.snapshot()
+        segment.local = None
+        opened: list[Answer] = []
+        try:
+            yield opened
+        finally:
+            if not opened:
+                segment.local = None
+                self._backend.restore(local)
+                self._backend.set_weights(self._global)
+                self._state, self._measured = state, measured
+
+    def _adopt(self, values: Vector) -> None:
+        super()._adopt(values)
+        self._state = {}
+
+
+def train_manifest(facts: ModelFacts, metric_bound: int) -> Manifest:
+    """Returns what the words of a training round mean."""
+    tensors = tuple(Tensor(param.name, param.shape, param.dtype) for param in facts.spec.params)
+    return Manifest(tensors, word_names(facts.train_words), metric_bound)
+
+
+def report_manifest(facts: ModelFacts, metric_bound: int) -> Manifest:
+    """Returns what the words of a round of training metrics alone mean."""
+    return Manifest((), word_names(facts.train_words), metric_bound, weighted=False)

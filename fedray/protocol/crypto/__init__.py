@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cryptographic tools of the schemes: keys, keystreams, secret sharing, graphs, reused buffers. Pure."""

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When the same input, or another one on the same model, may be summed again (SECAGG sections 4 and 7).
+
+Knows prints of inputs and what became of their rounds. Does not keep inputs, and a print says nothing without this
+process's key.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+from fedray.errors import EncodingError, ProtocolError
+from fedray.protocol.crypto.keys import Guarded
+from fedray.protocol.memory import ModelMemory
+from fedray.protocol.messages import digest, enc
+from fedray.protocol.policy import Policy
+from fedray.protocol.scheme import Contribution, Purpose, RoundContext
+from fedray.types import PartyName, Round
+
+_UNLIMITED = 1 << 62
+
+
+@dataclass(slots=True)
+class _Use:
+    """One round an input was sent for; `members` once this party helped to open it, `void` once certified closed."""
+
+    fingerprint: bytes
+    members: tuple[PartyName, ...] | None = None
+    void: bool = False
+
+
+class InputRules(Guarded):
+    """One session's inputs at one party."""
+
+    def __init__(self, sid: bytes, names: tuple[PartyName, ...], policy: Policy, memory: ModelMemory) -> None:
+        self._sid, self._names, self._policy, self._memory = sid, names, policy, memory
+        self._key = os.urandom(32)
+        self._uses: dict[tuple[bytes, Purpose], dict[Round, _Use]] = {}
+
+    def fingerprint(self, context: RoundContext, contribution: Contribution) -> bytes:
+        """Returns a keyed 16-byte print of an input and its model (GMAC under a key of this object only).
+
+        Raises:
+            EncodingError: The values are no numbers.
+        """
+        values = np.ascontiguousarray(contribution.values)
+        if values.dtype.kind not in "fiu":
+            raise EncodingError(f"expected real numbers, found {values.dtype}")
+        metrics = np.ascontiguousarray(contribution.metrics, np.float64)
+        stream = Cipher(algorithms.AES(self._key), modes.GCM(bytes(12))).encryptor()
+        shape = (values.nbytes, metrics.nbytes, values.dtype.str, str(contribution.weight))
+        stream.authenticate_additional_data(enc("input", context.model, context.purpose, *shape))
+        stream.authenticate_additional_data(values.view(np.uint8).data)
+        stream.authenticate_additional_data(metrics.view(np.uint8).data)
+        stream.finalize()
+        return stream.tag
+
+    def admit(self, context: RoundContext, fingerprint: bytes) -> None:
+        """Checks that an input may be sent.
+
+        Raises:
+            ProtocolError: It was sent for a round that may have been opened without this party, or its model served
+                enough rounds.
+        """
+        uses = self._of(context)
+        for number, use in uses.items():
+            if use.fingerprint == fingerprint and use.members is None and not use.void:
+                raise ProtocolError(
+                    f"the same input was sent for round {number}, which was not seen to open: both rounds could open "
+                    "and differ by one input. Contribute freshly computed data, or show a closure certificate"
+                )
+        aborted = any(use.members is None for use in uses.values())
+        self._memory.check(
+            self._sid,
+            context.model,
+            context.purpose,
+            self._names,
+            self._policy.rounds_for(context.purpose) + aborted,
+            allow_other_members=self._policy.allow_other_members,
+        )
+
+    def record(self, context: RoundContext, fingerprint: bytes) -> None:
+        """Remembers an input that is about to leave."""
+        self._memory.record(self._sid, context.model, context.purpose, self._names)
+        self._of(context)[context.number] = _Use(fingerprint)
+
+    def approve(self, context: RoundContext, members: tuple[PartyName, ...]) -> None:
+        """Checks that this party may help to open a sum over these survivors.
+
+        Raises:
+            ProtocolError: The same input, or in another session its model, was already summed over others.
+        """
+        others = self._policy.allow_other_members
+        uses = self._of(context)
+        mine = uses[context.number].fingerprint
+        for number, use in uses.items():
+            if use.fingerprint == mine and use.members not in (None, members) and not others:
+                raise ProtocolError(
+                    f"the same input was summed over {use.members} in round {number}, now over {members}: the "
+                    "difference would show single inputs"
+                )
+        model = _opened(context)
+        self._memory.check(self._sid, model, context.purpose, members, _UNLIMITED, allow_other_members=others)
+
+    def released(self, context: RoundContext, members: tuple[PartyName, ...]) -> None:
+        """Remembers over whom this party helped to open a sum."""
+        self._of(context)[context.number].members = members
+        self._memory.record(self._sid, _opened(context), context.purpose, members)
+
+    def void(self, number: Round) -> None:
+        """Remembers that a round is certified never to open: its input may be sent again."""
+        for uses in self._uses.values():
+            if number in uses:
+                uses[number].void = True
+
+    def _of(self, context: RoundContext) -> dict[Round, _Use]:
+        return self._uses.setdefault((context.model, context.purpose), {})
+
+
+def _opened(context: RoundContext) -> bytes:
+    """Name under which the memory keeps over whom a model's sums were opened, apart from the rounds it counts."""
+    return digest("opened", context.model, context.purpose)

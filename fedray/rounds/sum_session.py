@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SumSession: the driver's handle on one aggregator's rounds. It opens sessions and announces rounds.
+
+The driver is in no round's path: it relays the set-up and asks the parties to run a segment. It knows no model and no
+data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+from fedray.errors import PartyLost, PartyTimeout
+from fedray.party.records import Expect
+from fedray.party.rounds.compute_party import ComputeParty
+from fedray.party.rounds.server import RoundServer
+from fedray.protocol.config import Config
+from fedray.protocol.scheme import Manifest
+from fedray.rounds.supervision import REMEDY, SegmentOutcome, Supervision
+from fedray.runtime.session import Session
+from fedray.types import Key, PartyName, Ref, Round
+
+NamedStrategy: TypeAlias = tuple[str, dict[str, float]]
+
+
+class SumSession:
+    """One `RoundServer` and the parties' services that send to it.
+
+    Args:
+        session: The running session.
+        server: The party that sums.
+        strategy: Name and parameters of the one whose server half the `RoundServer` runs; None for plain sums.
+        round_timeout: Seconds that one exchange of a round may take after its first message.
+        compute: Compute parties, where owners send shares to them and they send sums to the server.
+
+    Attributes:
+        config: What the open session agreed on; None where none is open.
+        members: Who contributed to it when it was opened.
+        parties: Who contributes to it and has neither been lost nor been too late.
+        compute: Compute party -> key of its `ComputeParty`.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        server: PartyName,
+        strategy: NamedStrategy | None,
+        round_timeout: float,
+        compute: Sequence[PartyName] = (),
+    ) -> None:
+        self.session = session
+        self.server = server
+        self.round_server = session.serve(server, RoundServer, strategy, round_timeout)
+        self.compute: dict[PartyName, Key] = {
+            party: session.serve(party, ComputeParty, server, self.round_server, round_timeout) for party in compute
+        }
+        self._services: dict[PartyName, Key] = {}
+        self.config: Config | None = None
+        self.members: tuple[PartyName, ...] = ()
+        self.parties: tuple[PartyName, ...] = ()
+        self._timeout = round_timeout
+        self._busy: dict[PartyName, Ref] = {}
+        self._sessions = 0
+        self._next: Round = 0
+
+    def add(self, services: Mapping[PartyName, Key]) -> None:
+        """Adds the parties' services, in roster order; each has `hello`, `confirm` and `start`."""
+        self._services.update(services)
+        self.parties = tuple(self._services)
+
+    def open(self, config: Config, parties: Sequence[PartyName] | None = None) -> None:
+        """Opens a protocol session.
+
+        Args:
+            config: What the server proposes.
+            parties: Who contributes, in roster order; None for all.
+
+        Raises:
+            ProtocolError: A party refuses the Config, or a signature is wrong.
+            PartyLost: A party's process has ended.
+            PartyTimeout: A party does not answer.
+        """
+        self.config, self.parties = None, tuple(self._services) if parties is None else tuple(parties)
+        self._sessions += 1
+        number, patience = self._sessions, max(config.set_up_timeout / 1000, self._timeout)
+        members = self.compute | {party: self._services[party] for party in self.parties}
+        members = dict(sorted(members.items(), key=lambda item: item[0].encode()))
+        names, proposed = list(members), config.encode()
+        hellos = self._ask(members, "hello", proposed, names, self.compute, seconds=patience)
+        confirms = self._ask(members, "confirm", hellos, seconds=patience)
+        self._ask(members, "start", confirms, number, seconds=patience)
+        self._ask(self.compute, "begin", number, proposed, names, self.compute, seconds=patience)
+        begun = (number, proposed, names, hellos, confirms)
+        with self._server_named():
+            self.session.get([self.session.tell(self.server, self.round_server, "begin", *begun)], patience)
+        self.config, self.members, self._next = config, self.parties, 0
+
+    def busy(self) -> frozenset[PartyName]:
+        """Returns who is still at a segment that the others have finished; no other call reaches them meanwhile."""
+        done = self.session.wait(list(self._busy.values()), timeout=0.0) if self._busy else []
+        self._busy = {party: ref for party, ref in self._busy.items() if ref not in done}
+        return frozenset(self._busy)
+
+    def await_busy(self) -> None:
+        """Waits, as long as a round may take, until nobody is at a segment that the others have finished.
+
+        Raises:
+            PartyTimeout: Somebody still is.
+        """
+        if self._busy:
+            self.session.wait(list(self._busy.values()), timeout=self._timeout)
+        if self.busy():
+            raise PartyTimeout(
+                f"{', '.join(map(repr, sorted(self._busy)))} did not finish an earlier call within {self._timeout:g} s "
+                "more; try again later, or start again with sf.shutdown() and sf.init(...)"
+            )
+
+    def ask_all(self, method: str, *args: Any) -> dict[PartyName, Any]:
+        """Asks every party's service the same and returns the answers, in roster order."""
+        services = {party: self._services[party] for party in self.parties}
+        return dict(zip(services, self._ask(services, method, *args), strict=True))
+
+    def _ask(
+        self, services: Mapping[PartyName, Key], method: str, *args: Any, seconds: float | None = None
+    ) -> list[Any]:
+        calls = [self.session.ask(party, key, method, *args) for party, key in services.items()]
+        return self.session.get(calls, seconds)
+
+    def announce(self, manifest: Manifest, count: int, *, train: bool, report: Manifest | None = None) -> Round:
+        """Tells the server which rounds come next and returns the number of the first.
+
+        Args:
+            manifest: The words of each.
+            count: How many.
+            train: Whether the sums go through the strategy.
+            report: The words of a further round of metrics alone, which follows where the last one is abandoned.
+        """
+        first = self._next
+        absent = tuple(party for party in self.members if party not in self.parties)
+        order = Expect(first, count, manifest, "train" if train else "sum", report, absent)
+        told = [self.session.tell(self.server, self.round_server, "expect", order)]
+        spare = len(self.members)
+        told += [self.session.tell(party, key, "expect", order, spare) for party, key in self.compute.items()]
+        with self._server_named():
+            self.session.get(told)
+        self._next += count + (spare if report is not None else 0)
+        return first
+
+    def run(self, method: str, order: Any, on_round: Callable[[int], None] | None = None) -> SegmentOutcome:
+        """Lets every party run a segment.
+
+        A party that is lost or too late does not end it, as long as the others may go on without it.
+
+        Args:
+            method: The services' method, e.g. `"train"`.
+            order: Its argument.
+            on_round: Called with the number of rounds that are over.
+
+        Raises:
+            PartyLost: A party's process ended and the others cannot go on; the message names party and round.
+            FedRayError: What the first failing party raised. The others have put back the round under way.
+        """
+        calls = {party: self.session.ask(party, self._services[party], method, order) for party in self.parties}
+        server = (self.server, self.round_server)
+        watch = Supervision(self.session, server, calls, on_round or (lambda _: None), self._timeout, self.compute)
+        try:
+            with self._server_named():
+                outcome = watch.run()
+        except BaseException:
+            self.config = None
+            away = {one.party for one in watch.missing} | watch.dead | watch.busy.keys()
+            self.parties = tuple(party for party in self.parties if party not in away)
+            raise
+        finally:
+            self._busy |= watch.busy
+        self.parties = tuple(party for party in self.parties if party in outcome.reports)
+        return outcome
+
+    @contextmanager
+    def _server_named(self) -> Iterator[None]:
+        """Says of a lost party that it is the server, and what that means."""
+        try:
+            yield
+        except PartyLost as error:
+            if error.party != self.server:
+                raise
+            text = f"{str(error).rstrip('.')}. It is the server: without it nothing more is opened. {REMEDY}"
+            raise PartyLost(text, party=self.server) from error

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sums and averages of the user's own values, one round each. The driver's side; it sees what was opened only."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from fedray.device import PYU, PYUObject
+from fedray.device.pyu import live
+from fedray.errors import DataError, PartyLost, PlanError, ProtocolError
+from fedray.party.records import Missing
+from fedray.party.rounds import tree
+from fedray.party.rounds.value_client import SumOrder, ValueClient
+from fedray.protocol.config import Config, Encoding
+from fedray.protocol.scheme import Manifest, Tensor
+from fedray.rounds.notices import log_unsaid
+from fedray.rounds.sum_session import SumSession
+from fedray.rounds.supervision import REMEDY
+from fedray.runtime.session import Session
+from fedray.types import Key, PartyName
+
+_log = logging.getLogger("fedray")
+
+GONE = f", and its value is gone with it. Sum the others' with an aggregator of their own, or: {REMEDY}"
+
+DEFAULT_BOUND = 65536.0
+WEIGHT_STEPS = 1 << 30
+"""Integer steps into which the largest of fractional weights is divided."""
+
+
+class Summing(Protocol):
+    """What is needed of an aggregator."""
+
+    server: PYU
+    participants: tuple[PYU, ...]
+    compute: tuple[PartyName, ...]
+    round_timeout: float
+
+    def config(self, session: Session, encoding: Encoding) -> Config:
+        """Returns the Config that the server proposes."""
+
+
+class ValueSums:
+    """The sums of one aggregator; its session is opened with the first of them.
+
+    Args:
+        aggregator: Who sums, and how.
+
+    Attributes:
+        dropouts: Who was missing from the last sum.
+    """
+
+    def __init__(self, aggregator: Summing) -> None:
+        self._aggregator = aggregator
+        self._session: Session | None = None
+        self.dropouts: tuple[Missing, ...] = ()
+
+    def open(
+        self,
+        data: Sequence[PYUObject],
+        weights: Sequence[float | PYUObject] | None,
+        largest_weight: float | None,
+        bound: float,
+    ) -> Any:
+        """Returns the sum (without weights) or the average of one value per participant; see `Aggregator`."""
+        values = self._by_party("data", data)
+        session = live(data[0])
+        most, unit, given = self._weights(data, weights, largest_weight)
+        sums, services = self._services(session)
+        offers = [
+            session.ask(party, services[party], "offer", held.slot(), given[party], most, unit)
+            for party, held in values.items()
+        ]
+        self.dropouts = ()
+        try:
+            nest, tensors = self._agreed(dict(zip(values, session.get(offers), strict=True)))
+            encoding = self._encoding(bound, round(most / unit) if weights is not None else 1)
+            complete = len(sums.parties) == len(self._aggregator.participants)
+            if sums.config is None or sums.config.encoding != encoding or not complete:
+                sums.open(self._aggregator.config(session, encoding))
+                log_unsaid(session, sums.config)
+        except PartyLost as error:
+            if error.party not in values or error.party == sums.server:
+                raise
+            raise PartyLost(f"{str(error).rstrip('.')}{GONE}", party=error.party) from error
+        manifest = Manifest(tuple(tensors), weighted=weights is not None)
+        number = sums.announce(manifest, 1, train=False)
+        order = SumOrder(number, f"{session.id} {session.statement('sum')}", manifest)
+        return tree.rebuild(nest, tensors, self._run(sums, order), averaged=weights is not None)
+
+    def _run(self, sums: SumSession, order: SumOrder) -> NDArray[Any]:
+        """Returns what was opened, and keeps and says who was missing from it.
+
+        Raises:
+            PartyLost: A party's process ended and nothing was opened.
+            ProtocolError: A party was too late and nothing was opened. The round is not held again with fewer parties:
+                the two sums might differ by the value of the one that was missing.
+        """
+        outcome = sums.run("contribute", order)
+        self.dropouts = outcome.missing
+        missing = ", ".join(f"{one.party} ({one.reason})" for one in self.dropouts)
+        opened: NDArray[Any] | None = next(filter(_is_there, outcome.reports.values()), None)
+        if opened is None:
+            sums.config = None
+            for party in sorted(outcome.dead):
+                raise PartyLost(f"nothing was opened: the process of party {party!r} has ended{GONE}", party=party)
+            raise ProtocolError(
+                f"nothing was opened; missing: {missing or 'the keys of its round'}. Ask again when everybody answers, "
+                "or make the aggregator with on_dropout='recover': it opens the sum over those that remain"
+            )
+        if missing:
+            absent = {one.party for one in self.dropouts}
+            there = [party.name for party in self._aggregator.participants if party.name not in absent]
+            _log.warning("the sum is over %s only; missing: %s", ", ".join(there), missing)
+        return opened
+
+    def _by_party(self, argument: str, data: Sequence[Any]) -> dict[PartyName, PYUObject]:
+        expected = [party.name for party in self._aggregator.participants]
+        if not all(isinstance(held, PYUObject) for held in data):
+            kinds = sorted({type(held).__name__ for held in data if not isinstance(held, PYUObject)})
+            raise PlanError(f"{argument}: expected one PYUObject of each of {expected}, found {', '.join(kinds)}")
+        found = {held.device.name: held for held in data}
+        if set(found) != set(expected) or len(data) != len(expected):
+            held_by = [held.device.name for held in data]
+            raise PlanError(f"{argument}: expected one object of each of {expected}, found objects of {held_by}")
+        return {name: found[name] for name in expected}
+
+    def _weights(
+        self, data: Sequence[PYUObject], weights: Sequence[Any] | None, largest: float | None
+    ) -> tuple[float, float, dict[PartyName, Any]]:
+        """Returns the largest weight, the weight that counts as 1, and each party's weight as it is sent to it."""
+        if weights is None:
+            return 1.0, 1.0, dict.fromkeys((held.device.name for held in data), None)
+        if len(weights) != len(data):
+            raise PlanError(f"weights: expected {len(data)}, one per object of data, found {len(weights)}")
+        if any(isinstance(weight, PYUObject) for weight in weights):
+            if largest is None:
+                raise PlanError("largest_weight: expected a bound on the weights, since parties hold them; found None")
+            held = self._by_party("weights", weights)
+            given: dict[PartyName, Any] = {party: weight.slot() for party, weight in held.items()}
+            whole = False
+        else:
+            given = {held.device.name: float(weight) for held, weight in zip(data, weights, strict=True)}
+            if not all(math.isfinite(weight) and weight >= 0 for weight in given.values()):
+                raise PlanError(f"weights: expected finite numbers of 0 or more, found {list(weights)}")
+            largest = max(given.values()) if largest is None else largest
+            whole = all(weight.is_integer() for weight in given.values())
+        if not isinstance(largest, int | float) or not math.isfinite(largest) or largest <= 0:
+            raise PlanError(f"largest_weight: expected a positive number, found {largest!r}")
+        exact = whole and float(largest).is_integer() and largest <= WEIGHT_STEPS
+        return float(largest), 1.0 if exact else largest / WEIGHT_STEPS, given
+
+    def _services(self, session: Session) -> tuple[SumSession, dict[PartyName, Key]]:
+        if self._session is not session:
+            aggregator = self._aggregator
+            server, timeout = aggregator.server.name, aggregator.round_timeout
+            self._sums = SumSession(session, server, None, timeout, aggregator.compute)
+            self._summands = {
+                party.name: session.serve(party.name, ValueClient, aggregator.server.name, self._sums.round_server)
+                for party in aggregator.participants
+            }
+            self._sums.add(self._summands)
+            self._session = session
+        return self._sums, self._summands
+
+    def _agreed(self, offers: dict[PartyName, tuple[Any, list[Tensor]]]) -> tuple[Any, list[Tensor]]:
+        (first, agreed), *others = offers.items()
+        for party, offer in others:
+            if offer != agreed:
+                raise DataError(
+                    f"party {party!r} offers {_shown(offer[1])}, but party {first!r} offers {_shown(agreed[1])}; "
+                    "values that are summed must have the same structure, shapes and dtypes"
+                )
+        return agreed
+
+    def _encoding(self, bound: float, weight_bound: int) -> Encoding:
+        """Returns the finest fixed point that leaves room for a sum of all parties' values below `bound`."""
+        if isinstance(bound, bool) or not isinstance(bound, int | float) or not 2**-20 <= bound <= 2**40:
+            raise PlanError(f"bound: expected a number from 2**-20 to 2**40, found {bound!r}")
+        room = 62 - math.ceil(math.log2(len(self._aggregator.participants) * bound))
+        return Encoding(64, min(room, 40), float(bound), "refuse", "nearest", max(1, weight_bound))
+
+
+def _is_there(values: object) -> bool:
+    return values is not None
+
+
+def _shown(tensors: Sequence[Tensor]) -> str:
+    return ", ".join(f"{tensor.name} {tensor.shape} {tensor.dtype}" for tensor in tensors) or "nothing"
