@@ -13,7 +13,7 @@ from inline.keras_models import CLASS, X, batches, bind
 from fedray.backends import BACKENDS, build_at_driver, make_backend
 from fedray.errors import DataError, PlanError
 from fedray.metrics import merge, words
-from fedray.ml.nn.numpy import Linear, Softmax
+from fedray.ml.nn.numpy import LinearRegression, SoftmaxRegression
 from fedray.party.training.sampling import in_order
 from fedray.strategies import STRATEGIES, make_strategy
 from fedray.tree import Tree
@@ -60,16 +60,16 @@ CASES = {
     "keras": Case("tensorflow", keras_softmax(0.0), keras_softmax(0.5), keras_softmax(0.75), CLASS),
     "numpy softmax": Case(
         "numpy",
-        lambda: Softmax(4, 3, RATE),
-        lambda: Softmax(4, 3, RATE, momentum=0.5),
-        lambda: Softmax(4, 3, RATE, momentum=0.75),
+        lambda: SoftmaxRegression(4, 3, RATE),
+        lambda: SoftmaxRegression(4, 3, RATE, momentum=0.5),
+        lambda: SoftmaxRegression(4, 3, RATE, momentum=0.75),
         CLASS,
     ),
     "numpy linear": Case(
         "numpy",
-        lambda: Linear(4, 2, RATE, dtype="float64"),
-        lambda: Linear(4, 2, RATE, momentum=0.5, dtype="float64"),
-        lambda: Linear(4, 2, RATE / 2, momentum=0.5, dtype="float64"),
+        lambda: LinearRegression(4, 2, RATE, dtype="float64"),
+        lambda: LinearRegression(4, 2, RATE, momentum=0.5, dtype="float64"),
+        lambda: LinearRegression(4, 2, RATE / 2, momentum=0.5, dtype="float64"),
         X[:, :2] - 2 * X[:, 2:],
     ),
 }

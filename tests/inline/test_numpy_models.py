@@ -10,7 +10,7 @@ from inline.keras_models import CLASS, X
 
 import fedray as sf
 from fedray.errors import DataError, PlanError
-from fedray.ml.nn.numpy import Linear, Softmax
+from fedray.ml.nn.numpy import LinearRegression, SoftmaxRegression
 from fedray.strategies import STRATEGIES
 
 RATE = 0.5
@@ -22,11 +22,11 @@ def fed(start):
 
 
 def softmax():
-    return Softmax(4, 3, learning_rate=RATE)
+    return SoftmaxRegression(4, 3, learning_rate=RATE)
 
 
 def moving():
-    return Softmax(4, 3, learning_rate=RATE / 4, momentum=0.9, dtype="float64")
+    return SoftmaxRegression(4, 3, learning_rate=RATE / 4, momentum=0.9, dtype="float64")
 
 
 def weights_of(model):
@@ -96,7 +96,7 @@ def test_a_saved_model_is_an_npz_file_and_loads_everywhere(fed, tmp_path):
 
 def test_labels_are_numbers_too(start):
     fed = world(start, y=X.sum(axis=1))
-    model = fed.model(lambda: Linear(4, learning_rate=0.1, dtype="float64"), backend="numpy")
+    model = fed.model(lambda: LinearRegression(4, learning_rate=0.1, dtype="float64"), backend="numpy")
     history = model.fit(fed.x, fed.y, epochs=30, batch_size=8, verbose=0)
     assert history.history["loss"][-1] < 1e-6
     assert sorted(history.history) == ["loss", "mae"]
@@ -112,26 +112,29 @@ def test_weights_of_classes_and_rows(fed):
 
 def test_what_does_not_fit_is_said_with_the_partys_name(fed):
     model = fed.model(softmax, backend="numpy")
-    with pytest.raises(DataError, match="party 'alice': y: Softmax expects class numbers from 0 to 3 - 1"):
-        model.fit(fed.x, fed.spread(CLASS + 1), verbose=0)
+    with pytest.raises(DataError, match="party 'bob': y: SoftmaxRegression expects class numbers from 0 to 3 - 1"):
+        model.fit(fed.x, fed.spread(CLASS + 3 * (np.arange(60) >= 20)), verbose=0)
     with pytest.raises(
-        PlanError, match=r"party '(alice|bob)': model: expected the builder to return a Linear or a Softmax"
+        PlanError,
+        match=r"party '(alice|bob)': model: expected the builder to return a LinearRegression or a SoftmaxRegression",
     ):
         fed.model(dict, backend="numpy").evaluate(fed.x, fed.y, verbose=0)
-    with pytest.raises(PlanError, match="model: expected a function that returns a compiled model, found Softmax"):
+    with pytest.raises(
+        PlanError, match="model: expected a function that returns a compiled model, found SoftmaxRegression"
+    ):
         fed.model(softmax(), backend="numpy")
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"features": 0}, "Linear: expected features as a whole number of at least 1, found 0"),
-        ({"outputs": 1.5}, "Linear: expected outputs as a whole number of at least 1, found 1.5"),
-        ({"learning_rate": float("nan")}, "Linear: expected learning_rate as a finite number of 0 or more"),
-        ({"momentum": 1.0}, "Linear: expected momentum from 0 to below 1, found 1.0"),
-        ({"dtype": "float16"}, "Linear: expected dtype 'float32' or 'float64', found 'float16'"),
+        ({"features": 0}, "LinearRegression: expected features as a whole number of at least 1, found 0"),
+        ({"outputs": 1.5}, "LinearRegression: expected outputs as a whole number of at least 1, found 1.5"),
+        ({"learning_rate": float("nan")}, "LinearRegression: expected learning_rate as a finite number of 0 or more"),
+        ({"momentum": 1.0}, "LinearRegression: expected momentum from 0 to below 1, found 1.0"),
+        ({"dtype": "float16"}, "LinearRegression: expected dtype 'float32' or 'float64', found 'float16'"),
     ],
 )
 def test_settings_that_cannot_work(settings, message):
     with pytest.raises(PlanError, match=message):
-        Linear(**({"features": 2} | settings))
+        LinearRegression(**({"features": 2} | settings))

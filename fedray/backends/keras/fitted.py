@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fedray.backends.keras import checks
 from fedray.backends.keras.flat import FlatVariables
-from fedray.backends.keras.graph import Steps, flat_logs, pack
+from fedray.backends.keras.graph import Graphs, flat_logs, pack
 from fedray.backends.keras.metrics import KerasMetrics, count_rows
 from fedray.metrics import Mean, Metric, words
 
@@ -56,7 +56,7 @@ class Fitted:
     """
 
     metrics: KerasMetrics
-    steps: Steps
+    steps: Graphs
     trained: Reported
     tested: Reported
 
@@ -75,13 +75,13 @@ def fit(tf: Any, keras: Any, model: Any, flat: FlatVariables, tensors: tuple[Any
         x, y, sample_weight = (*tensors, None)[:3]
         output = model(x)
         if model.loss is not None:
-            Steps(tf, model, flat, (), ()).loss(x, y, output, sample_weight, training=False)
+            Graphs(tf, model, flat, (), ()).loss(x, y, output, sample_weight, training=False)
             count_rows(tf, model)
         model.compute_metrics(x, y, output, sample_weight=sample_weight)
     metrics = KerasMetrics(keras, model)
     metrics.reset()
     trained, tested = (_reported(tf, keras, model, step, tensors, metrics) for step in ("train_step", "test_step"))
-    return Fitted(metrics, Steps(tf, model, flat, trained.logs, tested.logs), trained, tested)
+    return Fitted(metrics, Graphs(tf, model, flat, trained.logs, tested.logs), trained, tested)
 
 
 def _reported(tf: Any, keras: Any, model: Any, step: str, batch: tuple[Any, ...], metrics: KerasMetrics) -> Reported:

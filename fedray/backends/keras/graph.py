@@ -20,7 +20,7 @@ from fedray.strategies.strategy import Hook
 Tensors = tuple[Any, ...]
 
 
-class Steps:
+class Graphs:
     """Builds the functions to be traced for one model.
 
     Args:

@@ -23,9 +23,9 @@ from fedray.backends.keras import checks, files, shapes
 from fedray.backends.keras.data import KerasData, to_tensors
 from fedray.backends.keras.fitted import Fitted, fit
 from fedray.backends.keras.flat import FlatVariables
-from fedray.backends.keras.graph import Steps
+from fedray.backends.keras.graph import Graphs
 from fedray.backends.keras.quiet import quiet
-from fedray.backends.keras.state import BUILDING, LocalState, generators_kept, seeded
+from fedray.backends.keras.state import BUILDING, KerasState, generators_kept, seeded
 from fedray.backends.keras.traces import Traces
 from fedray.backends.rows import as_arrays, row_weights
 from fedray.backends.spec import ParamSpec
@@ -260,10 +260,10 @@ class KerasBackend:
         """Fixes the flat vector and builds the optimizer, once the model is built."""
         self._flat = FlatVariables(self._tf, self._model)
         self._model.optimizer.build(self._model.trainable_variables)
-        self._local = LocalState(self._tf, [v.value for v in self._flat.variables], self._noise_seed)
+        self._local = KerasState(self._tf, [v.value for v in self._flat.variables], self._noise_seed)
         self._local.adopt(v.value for v in (*self._model.variables, *self._model.optimizer.variables))
         self._traces = Traces(self._tf, self._model, self._local, self._seeded)
-        self._predictor = Steps(self._tf, self._model, self._flat, (), ())
+        self._predictor = Graphs(self._tf, self._model, self._flat, (), ())
 
     def _outputs_for(self, x: Tree) -> Tree:
         """Returns what the model gives for rows of this form, without the rows; builds the flat vector where need be.

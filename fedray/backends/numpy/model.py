@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.backends.backend import Batch, Data, FileKind, ModelFacts, Snapshot
-from fedray.backends.numpy.forms import Form, Linear, Softmax
+from fedray.backends.numpy.regression import LinearRegression, Regression, SoftmaxRegression
 from fedray.backends.rows import as_arrays, row_weights
 from fedray.backends.spec import Param, ParamSpec
 from fedray.errors import DataError, PlanError
@@ -33,7 +33,7 @@ class NumpyData:
 
     Attributes:
         x: [rows, features], the inputs side by side.
-        y: Labels as the form takes them, or None.
+        y: Labels as the regression takes them, or None.
         weight: One per row, or None.
         rows: Number of rows.
     """
@@ -48,26 +48,29 @@ class NumpyBackend:
     """One linear model behind one flat vector; see `fedray.backends.backend.Backend`.
 
     Args:
-        form: What the builder returned.
+        regression: What the builder returned.
         seed: Seed of the initial kernel; the bias starts at zero.
 
     Raises:
         PlanError: The builder returned something else.
     """
 
-    def __init__(self, form: Form, seed: int) -> None:
-        if not isinstance(form, Linear | Softmax):
-            raise PlanError(f"model: expected the builder to return a Linear or a Softmax, found {type(form).__name__}")
-        self._form: Form = form
-        shape = (form.features, form.outputs)
-        params = (Param("kernel", shape, form.dtype, True), Param("bias", shape[1:], form.dtype, True))
+    def __init__(self, regression: Regression, seed: int) -> None:
+        if not isinstance(regression, LinearRegression | SoftmaxRegression):
+            found = type(regression).__name__
+            raise PlanError(
+                f"model: expected the builder to return a LinearRegression or a SoftmaxRegression, found {found}"
+            )
+        self._regression: Regression = regression
+        shape = (regression.features, regression.outputs)
+        params = (Param("kernel", shape, regression.dtype, True), Param("bias", shape[1:], regression.dtype, True))
         self._spec = ParamSpec(params)
         # The variance at which scores of standardised rows start near one, whatever the number of features.
-        kernel = np.random.default_rng(seed).normal(0, form.features**-0.5, shape)
-        self._flat = self._spec.pack([kernel, np.zeros(form.outputs)])
+        kernel = np.random.default_rng(seed).normal(0, regression.features**-0.5, shape)
+        self._flat = self._spec.pack([kernel, np.zeros(regression.outputs)])
         self._velocity = np.zeros_like(self._flat)
-        self._rate = form.learning_rate
-        self._names = ("loss", *form.measures)
+        self._rate = regression.learning_rate
+        self._names = ("loss", *regression.measures)
         self._sums, self._rows = np.zeros(len(self._names)), 0
 
     # Weights
@@ -88,8 +91,8 @@ class NumpyBackend:
         self._flat = np.array(values, self._flat.dtype)
 
     def fingerprint(self) -> bytes:
-        """Returns SHA-256 over the form and its settings."""
-        return hashlib.sha256(repr(self._form).encode()).digest()
+        """Returns SHA-256 over the regression and its settings."""
+        return hashlib.sha256(repr(self._regression).encode()).digest()
 
     def facts(self) -> ModelFacts:
         """Returns names and shapes of tensors and metrics; training and evaluation have the same."""
@@ -107,22 +110,24 @@ class NumpyBackend:
         class_weight: Mapping[int, float] | None = None,
     ) -> NumpyData:
         """Lays the inputs side by side and checks the labels."""
-        x, dtype = as_arrays(x, self._form.dtype), self._form.dtype
+        x, dtype = as_arrays(x, self._regression.dtype), self._regression.dtype
         y = None if y is None else as_arrays(y, dtype)
         if y is not None and y.nested:
             raise DataError(f"y: the model has one output; expected one array, found {', '.join(y.names())}")
-        if class_weight and not isinstance(self._form, Softmax):
-            raise PlanError("class_weight: expected a Softmax, whose labels are classes; pass sample_weight instead")
+        if class_weight and not isinstance(self._regression, SoftmaxRegression):
+            raise PlanError(
+                "class_weight: expected a SoftmaxRegression, whose labels are classes; pass sample_weight instead"
+            )
         weight = row_weights(y, sample_weight, class_weight, dtype)
         rows = common_rows([tree for tree in (x, y, weight) if tree is not None])
         flat = [leaf.reshape(rows, int(np.prod(leaf.shape[1:]))) for leaf in x.leaves()]
         side_by_side = np.concatenate(flat, axis=1)
-        if side_by_side.shape[1] != self._form.features or side_by_side.dtype.kind not in "biuf":
+        if side_by_side.shape[1] != self._regression.features or side_by_side.dtype.kind not in "biuf":
             raise DataError(
-                f"x: the model expects {self._form.features} numbers per row, found {side_by_side.shape[1]} of "
+                f"x: the model expects {self._regression.features} numbers per row, found {side_by_side.shape[1]} of "
                 f"{side_by_side.dtype}"
             )
-        labels = None if y is None else self._form.labels(y.nest)
+        labels = None if y is None else self._regression.labels(y.nest)
         return NumpyData(side_by_side.astype(dtype), labels, None if weight is None else weight.nest, rows)
 
     def check_strategy(self, strategy: Strategy) -> None:
@@ -148,7 +153,7 @@ class NumpyBackend:
 
     def apply_gradient(self, gradient: Vector) -> None:
         """Takes one step of SGD with momentum."""
-        self._velocity = self._form.momentum * self._velocity + np.asarray(gradient, self._flat.dtype)
+        self._velocity = self._regression.momentum * self._velocity + np.asarray(gradient, self._flat.dtype)
         self._flat = self._flat - self._flat.dtype.type(self._rate) * self._velocity
 
     def take_metrics(self) -> list[Metric]:
@@ -171,8 +176,8 @@ class NumpyBackend:
     def predict(self, data: Data, batches: Sequence[Batch]) -> Tree:
         """Returns [rows, outputs]."""
         bound = _bound(data)
-        nothing = np.empty((0, self._form.outputs), self._form.dtype)
-        parts = [self._form.predictions(self._scores(bound.x[batch.rows])) for batch in batches]
+        nothing = np.empty((0, self._regression.outputs), self._regression.dtype)
+        parts = [self._regression.predictions(self._scores(bound.x[batch.rows])) for batch in batches]
         return Tree(np.concatenate([nothing, *parts]), "output")
 
     def learning_rate(self) -> float:
@@ -237,11 +242,11 @@ class NumpyBackend:
             raise DataError("y: the model is trained and evaluated on labels, found none")
         x, y = bound.x[rows], bound.y[rows]
         weight = np.ones(len(rows), x.dtype) if bound.weight is None else bound.weight[rows]
-        predictions = self._form.predictions(self._scores(x))
-        measured = [self._form.losses(predictions, y) * weight]
-        measured += [measure(predictions, y) for measure in self._form.measures.values()]
+        predictions = self._regression.predictions(self._scores(x))
+        measured = [self._regression.losses(predictions, y) * weight]
+        measured += [measure(predictions, y) for measure in self._regression.measures.values()]
         sums = np.array([np.sum(one, dtype=np.float64) for one in measured])
-        return sums, x, self._form.errors(predictions, y) * weight[:, None]
+        return sums, x, self._regression.errors(predictions, y) * weight[:, None]
 
     def _scores(self, x: NDArray[Any]) -> NDArray[Any]:
         kernel, bias = self._spec.unpack(self._flat)
@@ -256,12 +261,12 @@ class Trained:
     """A model with its weights, as `FLModel.global_model()` returns it.
 
     Attributes:
-        form: The Linear or Softmax that the builder returned.
+        regression: The LinearRegression or SoftmaxRegression that the builder returned.
         kernel: [features, outputs].
         bias: [outputs].
     """
 
-    form: Form
+    regression: Regression
     kernel: NDArray[Any]
     bias: NDArray[Any]
 
@@ -271,7 +276,7 @@ class Trained:
         Args:
             x: [rows, features].
         """
-        return self.form.predictions(np.asarray(x, self.form.dtype) @ self.kernel + self.bias)
+        return self.regression.predictions(np.asarray(x, self.regression.dtype) @ self.kernel + self.bias)
 
 
 def _bound(data: Data) -> NumpyData:
@@ -285,7 +290,11 @@ def make(builder: Callable[[], Any], seed: int, noise_seed: int, threads: int) -
     return NumpyBackend(builder(), seed)
 
 
-def build_at_driver(builder: Callable[[], Any], weights: Sequence[NDArray[Any]], rows: Tree | None = None) -> Trained:  # noqa: ARG001 (a form knows its shape)
+def build_at_driver(
+    builder: Callable[[], Any],
+    weights: Sequence[NDArray[Any]],
+    rows: Tree | None = None,  # noqa: ARG001 (a regression knows its shape)
+) -> Trained:
     """Returns a model of the builder with these weights; see `fedray.backends.build_at_driver`."""
     kernel, bias = weights
     return Trained(builder(), kernel, bias)

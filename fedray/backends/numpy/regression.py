@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Linear and Softmax: what a builder returns for the NumPy backend, settings and the formulas that go with them.
+"""Linear and softmax regression: what a builder returns for the NumPy backend, settings and the formulas with them.
 
 Scores are `x @ kernel + bias`, [rows, outputs]. Everything here is a pure function of scores and labels.
 """
@@ -9,19 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedray.errors import DataError, PlanError
 
-PerRow = Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]
+PerRow: TypeAlias = Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]
 """(predictions, labels) -> one number per row."""
 
 
-class Form(Protocol):
-    """What the backend asks of `Linear` and `Softmax`."""
+class Regression(Protocol):
+    """What the backend asks of `LinearRegression` and `SoftmaxRegression`."""
 
     @property
     def features(self) -> int:
@@ -61,7 +61,7 @@ class Form(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Linear:
+class LinearRegression:
     """Linear regression: the mean squared error, and `mae` beside it.
 
     Attributes:
@@ -82,7 +82,7 @@ class Linear:
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        _check("Linear", self)
+        _check("LinearRegression", self)
 
     @property
     def measures(self) -> Mapping[str, PerRow]:
@@ -93,7 +93,9 @@ class Linear:
         """Returns labels as [rows, outputs]; one output may come without its axis."""
         found = y[:, None] if y.ndim == 1 else y
         if found.shape[1:] != (self.outputs,) or found.dtype.kind not in "biuf":
-            raise DataError(f"y: Linear expects {self.outputs} numbers per row, found {y.shape[1:]} of {y.dtype}")
+            raise DataError(
+                f"y: LinearRegression expects {self.outputs} numbers per row, found {y.shape[1:]} of {y.dtype}"
+            )
         return found.astype(self.dtype)
 
     def predictions(self, scores: NDArray[Any]) -> NDArray[Any]:
@@ -110,7 +112,7 @@ class Linear:
 
 
 @dataclass(frozen=True, slots=True)
-class Softmax:
+class SoftmaxRegression:
     """Softmax (multinomial logistic) regression on class numbers: cross-entropy, and `accuracy` beside it.
 
     Attributes:
@@ -131,7 +133,7 @@ class Softmax:
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        _check("Softmax", self)
+        _check("SoftmaxRegression", self)
 
     @property
     def outputs(self) -> int:
@@ -147,12 +149,12 @@ class Softmax:
         """Returns class numbers, int64[rows]."""
         found = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
         if found.ndim != 1 or found.dtype.kind not in "biuf":
-            raise DataError(f"y: Softmax expects one class number per row, found {y.shape[1:]} of {y.dtype}")
+            raise DataError(f"y: SoftmaxRegression expects one class number per row, found {y.shape[1:]} of {y.dtype}")
         with np.errstate(invalid="ignore"):  # NaN becomes some integer, and then is not equal to it
             numbers = found.astype(np.int64)
         known = np.array_equal(numbers, found) and ((numbers >= 0) & (numbers < self.classes)).all()
         if not known:
-            raise DataError(f"y: Softmax expects class numbers from 0 to {self.classes} - 1, found others")
+            raise DataError(f"y: SoftmaxRegression expects class numbers from 0 to {self.classes} - 1, found others")
         return numbers
 
     def predictions(self, scores: NDArray[Any]) -> NDArray[Any]:
@@ -170,13 +172,15 @@ class Softmax:
         return np.asarray(predictions - np.eye(self.classes, dtype=predictions.dtype)[y])
 
 
-def _check(kind: str, form: Form) -> None:
-    for name, value in (("features", form.features), ("outputs", form.outputs)):
+def _check(kind: str, regression: Regression) -> None:
+    for name, value in (("features", regression.features), ("outputs", regression.outputs)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise PlanError(f"{kind}: expected {name} as a whole number of at least 1, found {value!r}")
-    if not (math.isfinite(form.learning_rate) and form.learning_rate >= 0):
-        raise PlanError(f"{kind}: expected learning_rate as a finite number of 0 or more, found {form.learning_rate!r}")
-    if not 0 <= form.momentum < 1:
-        raise PlanError(f"{kind}: expected momentum from 0 to below 1, found {form.momentum!r}")
-    if form.dtype not in ("float32", "float64"):
-        raise PlanError(f"{kind}: expected dtype 'float32' or 'float64', found {form.dtype!r}")
+    if not (math.isfinite(regression.learning_rate) and regression.learning_rate >= 0):
+        raise PlanError(
+            f"{kind}: expected learning_rate as a finite number of 0 or more, found {regression.learning_rate!r}"
+        )
+    if not 0 <= regression.momentum < 1:
+        raise PlanError(f"{kind}: expected momentum from 0 to below 1, found {regression.momentum!r}")
+    if regression.dtype not in ("float32", "float64"):
+        raise PlanError(f"{kind}: expected dtype 'float32' or 'float64', found {regression.dtype!r}")
