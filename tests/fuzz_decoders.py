@@ -31,7 +31,6 @@ from fedray.protocol.messages import Confirm, Hello, Masked, dec, dec_list, enc,
 from fedray.protocol.recovery import propose
 from fedray.protocol.recovery.key_messages import Ack, Dealt, Keys, Sharing
 from fedray.protocol.recovery.round_messages import (
-    Closed,
     MaskedInput,
     Quorum,
     Survive,
@@ -115,7 +114,7 @@ def targets() -> dict[str, Target]:
         "list": Target(
             (enc_list("l", ("a", "b", "é")),), lambda b: dec_list("l", b, str, 9), lambda v: enc_list("l", tuple(v))
         ),
-        "encoding": of(Encoding, Encoding(), Encoding.of("gradients"), Encoding.of("weights", ring=32)),
+        "encoding": of(Encoding, Encoding(), Encoding(64, 40, 256.0), Encoding(32, 16, 8.0)),
         "config": of(Config, *configs),
         "roster": of(Roster, roster, refusals=(EncodingError, PlanError)),
         "hello": of(Hello, Hello(HASH, 2, HASH, HASH, SIGNATURE)),
@@ -131,7 +130,6 @@ def targets() -> dict[str, Target]:
         "survive": of(Survive, Survive(survivors.statement, 1, SIGNATURE)),
         "quorum": of(Quorum, Quorum(survivors, (0, 1, 3), (SIGNATURE,) * 3)),
         "unmask": of(Unmask, Unmask(HASH, 3, 1, (0, 1, 3), bytes((0, 1, 0)), (SHARE,) * 3)),
-        "closed": of(Closed, Closed(HASH, 3, 1, SIGNATURE)),
         "share header": of(ShareHeader, header, words),
         "share": Target(shares, header_of, None),
         "sealed share": Target(shares, lambda b: unseal(HASH, b), None, (ProtocolError,)),

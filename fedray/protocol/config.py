@@ -20,13 +20,17 @@ from fedray.protocol.messages import HASH_BYTES, FieldKind, dec, dec_list, diges
 from fedray.types import PartyName
 
 SchemeName = Literal["plain", "masking", "recovery", "sharing"]
-Content = Literal["weights", "gradients"]
 GraphRule = Literal["complete", "chosen", "random"]
 
 Record = TypeVar("Record")
 
 SUITE = "x25519-ed25519-hkdf-sha256-aes256ctr-chacha20poly1305"
 EXACT_IN_FLOAT = 1 << 53
+ROUNDING = "nearest"
+"""To the nearest integer, halves to the even one: the only rule there is. It is in the bytes, as any setting is."""
+
+NO_PRIVACY = b""
+"""What the bytes say of privacy noise, of which there is none: whoever claims some makes no Config."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,6 @@ class Encoding:
         fraction: Bits f after the point; the step is 2^-f.
         clip: Bound C on the absolute value of what is encoded, in the values' unit.
         overflow: What happens to a value beyond C.
-        rounding: To nearest even, or stochastic.
         weight_bound: Largest weight W of one party in one round.
     """
 
@@ -46,7 +49,6 @@ class Encoding:
     fraction: int = 32
     clip: float = 65536.0
     overflow: Literal["clip", "refuse"] = "clip"
-    rounding: Literal["nearest", "stochastic"] = "nearest"
     weight_bound: int = 1
 
     def __post_init__(self) -> None:
@@ -56,19 +58,10 @@ class Encoding:
             raise PlanError(f"fraction bits must be 1..{self.ring - 1}, found {self.fraction!r}")
         if not isinstance(self.clip, float) or not (0 < self.clip < 2.0**self.ring):
             raise PlanError(f"clip must be a float above 0 and below 2^{self.ring}, found {self.clip!r}")
-        if self.overflow not in ("clip", "refuse") or self.rounding not in ("nearest", "stochastic"):
-            raise PlanError(f"unknown overflow {self.overflow!r} or rounding {self.rounding!r}")
+        if self.overflow not in ("clip", "refuse"):
+            raise PlanError(f"overflow must be 'clip' or 'refuse', found {self.overflow!r}")
         if isinstance(self.weight_bound, bool) or not isinstance(self.weight_bound, int) or self.weight_bound < 1:
             raise PlanError(f"weight_bound must be an integer of at least 1, found {self.weight_bound!r}")
-
-    @classmethod
-    def of(cls, content: Content, *, ring: int = 64, weight_bound: int = 1) -> Encoding:
-        """Returns the default encoding of model weights or of gradients; 32 bits are for clipped, rescaled updates."""
-        if ring == 32:
-            return cls(32, 16, 8.0, rounding="stochastic", weight_bound=weight_bound)
-        if content == "gradients":
-            return cls(ring, 40, 256.0, weight_bound=weight_bound)
-        return cls(ring, weight_bound=weight_bound)
 
     @property
     def limit(self) -> int:
@@ -100,7 +93,7 @@ class Encoding:
     def encode(self) -> bytes:
         """Returns canonical bytes."""
         clip = struct.pack(">d", self.clip)
-        return enc("encoding", self.ring, self.fraction, clip, self.overflow, self.rounding, self.weight_bound)
+        return enc("encoding", self.ring, self.fraction, clip, self.overflow, ROUNDING, self.weight_bound)
 
     @classmethod
     def decode(cls, data: bytes) -> Encoding:
@@ -110,7 +103,9 @@ class Encoding:
             EncodingError: They are not an encoding's bytes, or its settings do not fit together.
         """
         ring, fraction, clip, overflow, rounding, bound = dec("encoding", data, (int, int, 8, str, str, int))
-        return _made(cls, ring, fraction, struct.unpack(">d", clip)[0], overflow, rounding, bound)
+        if rounding != ROUNDING:
+            raise EncodingError(f"encoding: numbers are rounded to {ROUNDING}, found {rounding!r}")
+        return _made(cls, ring, fraction, struct.unpack(">d", clip)[0], overflow, bound)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +129,6 @@ class Config:
         batch: Rounds that one key set-up serves (part B).
         set_up_timeout: Deadline of each set-up exchange, milliseconds.
         round_timeout: Deadline of each exchange of a round, milliseconds.
-        privacy: Canonical bytes of the privacy noise's settings; empty for none.
         suite: The cryptographic algorithms.
         owners: Who contributes (part C, where compute parties need own no data), in roster order; empty for everybody.
         compress: Whether all shares but one are seeds (part C), which rests on AES, or all are as long as the vector.
@@ -155,7 +149,6 @@ class Config:
     batch: int = 64
     set_up_timeout: int = 60_000
     round_timeout: int = 300_000
-    privacy: bytes = b""
     suite: str = SUITE
     owners: tuple[PartyName, ...] = ()
     compress: bool = True
@@ -263,7 +256,7 @@ class Config:
         times = (self.set_up_timeout, self.round_timeout)
         head = (self.scheme, self.suite, self.roster, self.parties, receivers, self.encoding.encode())
         tail = (enc_list("owners", self.owners), int(self.compress)) if self.scheme == "sharing" else ()
-        return enc("config", *head, *thresholds, *graph, *times, self.privacy, *tail)
+        return enc("config", *head, *thresholds, *graph, *times, NO_PRIVACY, *tail)
 
     @classmethod
     def decode(cls, data: bytes) -> Config:
@@ -279,7 +272,9 @@ class Config:
             owners = tuple(dec_list("owners", listed, str, MOST_PARTIES))
         else:
             fields, owners, compress = dec("config", data, schema), (), 1
-        part, suite, roster, parties, receivers, encoding, *rest = fields
+        part, suite, roster, parties, receivers, encoding, *rest, privacy = fields
+        if privacy != NO_PRIVACY:
+            raise EncodingError("config: it claims privacy noise, which this version does not have")
         names = tuple(dec_list("receivers", receivers, str, MOST_PARTIES))
         made = _made(cls, part, roster, parties, names, Encoding.decode(encoding), *rest, suite, owners, compress == 1)
         if made.encode() != data:

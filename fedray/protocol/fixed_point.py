@@ -8,8 +8,6 @@ vector at a time, into memory that the caller gives, so that masks can follow wh
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable
 from itertools import groupby
 from typing import Any
 
@@ -18,12 +16,10 @@ from numpy.typing import NDArray
 
 from fedray.errors import EncodingError, NotFinite, ProtocolError
 from fedray.protocol.config import EXACT_IN_FLOAT, Encoding
-from fedray.protocol.crypto.keystream import CHUNK_BYTES, Keystream, scratch
+from fedray.protocol.crypto.keystream import CHUNK_BYTES
 from fedray.protocol.messages import Words
 from fedray.protocol.scheme import Contribution, Manifest, Opened, Tensor
 from fedray.types import PartyName
-
-_COIN_STEP = 2.0**-32
 
 
 class Encoder:
@@ -42,7 +38,6 @@ class Encoder:
         *,
         owner: PartyName = "this party",
         refuse_overflow: bool = False,
-        entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
         """Checks all that can be checked before the values are read.
 
@@ -53,7 +48,6 @@ class Encoder:
             contribution: What to encode; read later, not copied.
             owner: Name for error messages.
             refuse_overflow: Refuse values beyond the clip bound, also where the encoding would clip them.
-            entropy: Source of the rounding keystream's key, bytes by count.
 
         Raises:
             EncodingError: The contribution does not fit the manifest, or its weight or a metric is out of bounds.
@@ -68,7 +62,6 @@ class Encoder:
         share = contribution.weight / encoding.weight_bound if manifest.weighted else float(contribution.weight)
         self._scale = math.ldexp(share, encoding.fraction)
         self._real = np.empty(CHUNK_BYTES // (encoding.ring // 8))
-        self._coins = _Coins(entropy) if encoding.rounding == "stochastic" else None
 
     def encode(self, words: Words, start: int) -> None:
         """Encodes the words from place `start` on, in place.
@@ -111,10 +104,7 @@ class Encoder:
         if not (-clip <= low and high <= clip):
             self._clip(real, a)
         np.multiply(real, self._scale, out=real)
-        if self._coins is None:
-            np.rint(real, out=real)
-        else:
-            self._coins.round(real)
+        np.rint(real, out=real)
         np.copyto(words.view(f"<i{words.itemsize}"), real, casting="unsafe")
 
     def _clip(self, real: NDArray[np.float64], start: int) -> None:
@@ -173,47 +163,6 @@ class Encoder:
 
     def _fault(self, message: str) -> EncodingError:
         return EncodingError(f"{self._owner}: {message}")
-
-
-class _Coins(Keystream):
-    """Stochastic rounding: up with a chance equal to the fraction, from a keystream seeded by the operating system."""
-
-    def __init__(self, entropy: Callable[[int], bytes]) -> None:
-        super().__init__(entropy(32))
-        self._bytes = scratch()
-        self._coin = np.empty(CHUNK_BYTES // 4)
-
-    def round(self, real: NDArray[np.float64]) -> None:
-        """Rounds in place; the chance is a multiple of 2^-32, and a whole number stays as it is."""
-        coin = self._coin[: len(real)]
-        self.fill(self._bytes, 4 * len(real))
-        np.multiply(self._bytes[: 4 * len(real)].view("<u4"), _COIN_STEP, out=coin)
-        low = np.floor(real)
-        np.subtract(real, low, out=real)  # exact; a coin added to a large number would be rounded up to it
-        np.subtract(real, coin, out=real)
-        np.ceil(real, out=real)
-        np.add(real, low, out=real)
-
-
-def encode(
-    encoding: Encoding,
-    parties: int,
-    manifest: Manifest,
-    contribution: Contribution,
-    *,
-    entropy: Callable[[int], bytes] = os.urandom,
-) -> Words:
-    """Returns all words of one contribution, uint32[L] or uint64[L].
-
-    Raises:
-        EncodingError: As in `Encoder`.
-    """
-    encoder = Encoder(encoding, parties, manifest, contribution, entropy=entropy)
-    words: Words = np.empty(manifest.words, f"<u{encoding.ring // 8}")
-    step = CHUNK_BYTES // words.itemsize
-    for start in range(0, len(words), step):
-        encoder.encode(words[start : start + step], start)
-    return words
 
 
 def decode(

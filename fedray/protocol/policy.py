@@ -55,7 +55,6 @@ class Policy:
         unprotected: Whether sums without protection are accepted, in which the server reads every contribution.
         allow_other_members: Whether a model hash may be used again with other parties in a later session. A seeded
             batch replayed on the same model with other members gives exact differences.
-        require_privacy: Refuse every Config without privacy noise, which is every one: this version has none.
     """
 
     n_min: int = 3
@@ -72,7 +71,6 @@ class Policy:
     attempts: int = 16
     unprotected: bool = True
     allow_other_members: bool = False
-    require_privacy: bool = False
 
     def __post_init__(self) -> None:
         for name, (expected, fits) in _ACCEPTED.items():
@@ -124,27 +122,12 @@ class Policy:
         n = len(roster.names)
         if config.roster != roster.hash or config.parties != n:
             raise ProtocolError("Config refused: its roster is not the one this party holds; compare roster hashes")
-        self.check_privacy(config)
         faults = self._faults(config, n)
         if config.scheme == "recovery":
             faults += self._recovery_faults(config)
         for setting, found, accepted, required in faults:
             if not accepted:
                 raise ProtocolError(f"Config refused: {setting} is {found}, this party requires {required}")
-
-    def check_privacy(self, config: Config) -> None:
-        """Refuses what no sum of this version can keep, whatever its scheme.
-
-        Raises:
-            ProtocolError: The Config states settings of privacy noise, or this party requires noise.
-        """
-        if self.require_privacy:
-            raise ProtocolError(
-                "Config refused: privacy noise is not there, this party requires some (require_privacy), which this "
-                "version does not have"
-            )
-        if config.privacy:
-            raise ProtocolError("Config refused: it claims privacy noise, which this version does not have")
 
     def _faults(self, config: Config, n: int) -> list[tuple[str, object, bool, str]]:
         """Returns (setting, found, accepted, required) of everything that concerns all schemes with protection."""
@@ -246,6 +229,5 @@ _ACCEPTED: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "attempts": ("an integer from 1 on", lambda value: _is_int(value, 1)),
     "unprotected": ("true or false", lambda value: isinstance(value, bool)),
     "allow_other_members": ("true or false", lambda value: isinstance(value, bool)),
-    "require_privacy": ("true or false", lambda value: isinstance(value, bool)),
 }
 """Setting -> what it must be, in words and as a test."""

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 
 from fedray.protocol.config import Config
 from fedray.protocol.crypto.keys import Roster
-from fedray.protocol.masking.coordinator import RingCoordinator
+from fedray.protocol.masking.coordinator import ViewCoordinator
 from fedray.protocol.masking.plain import PlainShield
 from fedray.protocol.masking.shield import MaskingShield
 from fedray.protocol.recovery import RecoveryCoordinator, RecoveryShield
@@ -75,8 +75,8 @@ class Scheme:
 
 
 SCHEMES: Mapping[str, Scheme] = {
-    "masking": Scheme(MaskingShield, RingCoordinator),
-    "plain": Scheme(PlainShield, RingCoordinator, protected=False),
+    "masking": Scheme(MaskingShield, ViewCoordinator),
+    "plain": Scheme(PlainShield, ViewCoordinator, protected=False),
     "recovery": Scheme(RecoveryShield, RecoveryCoordinator),
     "sharing": Scheme(SharingShield, SharingCoordinator),
 }

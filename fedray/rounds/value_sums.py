@@ -183,7 +183,7 @@ class ValueSums:
         if isinstance(bound, bool) or not isinstance(bound, int | float) or not 2**-20 <= bound <= 2**40:
             raise PlanError(f"bound: expected a number from 2**-20 to 2**40, found {bound!r}")
         room = 62 - math.ceil(math.log2(len(self._aggregator.participants) * bound))
-        return Encoding(64, min(room, 40), float(bound), "refuse", "nearest", max(1, weight_bound))
+        return Encoding(64, min(room, 40), float(bound), "refuse", max(1, weight_bound))
 
 
 def _is_there(values: object) -> bool:

@@ -27,7 +27,8 @@ from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto import keystream
 from fedray.protocol.crypto.keys import Roster, generate_identity, public_bytes
 from fedray.protocol.handshake import introduce
-from fedray.protocol.masking.shield import MaskingCollector, MaskingShield
+from fedray.protocol.masking.collector import ViewCollector
+from fedray.protocol.masking.shield import MaskingShield
 from fedray.protocol.memory import ModelMemory
 from fedray.protocol.messages import Masked
 from fedray.protocol.policy import Policy
@@ -135,8 +136,8 @@ def measure(parties: int, ring: int, parameters: int, repeats: int) -> dict[str,
     vectors = [Masked.decode(message).words for message in messages.values()]
     total, out = np.zeros_like(vectors[0]), np.zeros(len(vectors[0]))
 
-    def collect() -> MaskingCollector:
-        collector = MaskingCollector(session.config, session.shields[0].view, 0, manifest)
+    def collect() -> ViewCollector:
+        collector = ViewCollector(session.config, session.shields[0].view, 0, manifest)
         for name, message in messages.items():
             collector.add(name, message)
         return collector

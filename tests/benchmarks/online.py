@@ -26,7 +26,7 @@ from masking import Session
 
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto.keys import Roster
-from fedray.protocol.masking.shield import MaskingCollector
+from fedray.protocol.masking.collector import ViewCollector
 from fedray.protocol.recovery import roles
 from fedray.protocol.recovery.rehearsal import Rehearsal
 from fedray.protocol.scheme import Contribution, Manifest, Opened, RoundContext, Tensor, View
@@ -64,7 +64,7 @@ class Comparison:
         shields, names = self._masking.shields, self._masking.roster.names
         with self._timed("A: mask"):
             messages = [shield.protect(context, self._input)["server"] for shield in shields]
-        collector = MaskingCollector(self._masking.config, shields[0].view, context.number, self._manifest)
+        collector = ViewCollector(self._masking.config, shields[0].view, context.number, self._manifest)
         for name, message in zip(names, messages, strict=True):
             collector.add(name, message)
         return collector.open()

@@ -11,14 +11,14 @@ from collections.abc import Callable
 import fedray as sf
 from fedray.party.rounds.contributor import Contributor
 from fedray.party.training.trainer import Trainer
-from fedray.protocol.masking.collector import RingCollector
+from fedray.protocol.masking.collector import ViewCollector
 from fedray.protocol.recovery.collector import RecoveryCollector
 
 PATCHED = [
     (Contributor, "_answered"),
     (Contributor, "_dispatch"),
     (Trainer, "_update"),
-    (RingCollector, "add"),
+    (ViewCollector, "add"),
     (RecoveryCollector, "add"),
 ]
 """What `happening` replaces; inline, the test has to put it back."""
@@ -53,7 +53,7 @@ def happening(party: str, step: str, number: int, act: Callable[[], None]) -> Ca
     def install() -> None:
         from fedray.party.rounds.contributor import Contributor
         from fedray.party.training.trainer import Trainer
-        from fedray.protocol.masking.collector import RingCollector
+        from fedray.protocol.masking.collector import ViewCollector
         from fedray.protocol.recovery.collector import RecoveryCollector
 
         places = {
@@ -98,7 +98,7 @@ def happening(party: str, step: str, number: int, act: Callable[[], None]) -> Ca
             return watched_add
 
         if step == "after its input came":
-            RingCollector.add, RecoveryCollector.add = watched(RingCollector.add), watched(RecoveryCollector.add)
+            ViewCollector.add, RecoveryCollector.add = watched(ViewCollector.add), watched(RecoveryCollector.add)
         else:
             Contributor._answered, Contributor._dispatch = watched_answered, watched_dispatch
             Trainer._update = watched_update

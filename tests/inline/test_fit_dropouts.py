@@ -13,7 +13,7 @@ from inline.training_dropouts import EPOCHS, ROUNDS, federated, fit, matches
 import fedray as sf
 from fedray.errors import PartyLost
 from fedray.ml.nn.history import Dropout
-from fedray.protocol.masking.collector import RingCollector
+from fedray.protocol.masking.collector import ViewCollector
 from fedray.protocol.recovery.collector import RecoveryCollector
 
 LAST = "its process has ended"
@@ -25,7 +25,7 @@ def opened(monkeypatch):
     for cls, name in PATCHED:
         monkeypatch.setattr(cls, name, getattr(cls, name))
     kept = []
-    for cls in (RingCollector, RecoveryCollector):
+    for cls in (ViewCollector, RecoveryCollector):
 
         def watched(self, original=cls.open):
             found = original(self)

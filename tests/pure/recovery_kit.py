@@ -12,6 +12,7 @@ from fedray.protocol.crypto.keys import Roster, sign
 from fedray.protocol.recovery.collector import RecoveryCollector
 from fedray.protocol.recovery.rehearsal import Rehearsal
 from fedray.protocol.recovery.round_messages import Quorum, Survivors
+from fedray.protocol.recovery.shield import RecoveryShield
 from fedray.protocol.recovery.thresholds import propose
 from fedray.protocol.scheme import Contribution, Manifest, RoundContext, Tensor
 
@@ -35,6 +36,12 @@ def contribution(seed: int = 0, weight: int = 1) -> Contribution:
 
 def inputs(but: str = "") -> dict[str, Contribution]:
     return {name: contribution(i) for i, name in enumerate(ALL) if name != but}
+
+
+def covered(shield: RecoveryShield) -> int:
+    """Returns how many rounds, from the next one on, have keys."""
+    batches = shield._active.batches
+    return sum(number >= batches.next for batch in batches._ready for number in batch.directory.rounds)
 
 
 class Stage:

@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pure.masking_kit import Kit, context_of, identities, manifest_of, plain_values, roster_of, session
+from pure.masking_kit import Kit, context_of, encode, identities, manifest_of, plain_values, roster_of, session
 
 from fedray.errors import EncodingError, ProtocolError
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto import keystream
-from fedray.protocol.fixed_point import encode
 from fedray.protocol.masking import rounds
 from fedray.protocol.masking.shield import MaskingShield
 from fedray.protocol.messages import Masked
@@ -103,8 +102,8 @@ def test_nothing_beside_the_words_depends_on_the_input():
 
 
 def test_a_repeated_request_returns_the_identical_bytes():
-    """Whatever the contribution is by then: rounding or training anew would put two plaintexts under one pad."""
-    kit = session(3, encoding=replace(NARROW, rounding="stochastic"))
+    """Whatever the contribution is by then: training anew would put two plaintexts under one pad."""
+    kit = session(3, encoding=NARROW)
     manifest = manifest_of(10)
     context = context_of(4, manifest)
     first = kit.send("p00", context, plain_values(np.full(10, 0.3)))
@@ -136,24 +135,11 @@ def test_one_round_has_one_input(change):
         kit.send("p00", other, plain_values(np.zeros(other.manifest.size)))
 
 
-def test_a_dropped_cache_refuses_but_knows_its_bytes():
-    kit = session(3)
-    context = context_of(0, manifest_of(10))
-    message = kit.send("p00", context, plain_values(np.zeros(10)))
-    assert kit.shields["p00"].rounds.is_last(message)
-    kit.shields["p00"].drop_cache()
-    with pytest.raises(ProtocolError, match="no longer kept"):
-        kit.send("p00", context, plain_values(np.zeros(10)))
-    assert kit.shields["p00"].rounds.is_last(message)
-    assert not kit.shields["p00"].rounds.is_last(message[::-1].copy())
-
-
 def test_long_messages_are_not_kept(monkeypatch):
     monkeypatch.setattr(rounds, "CACHE_BYTES", 200)
     kit = session(3)
     context = context_of(0, manifest_of(10))
-    message = kit.send("p00", context, plain_values(np.zeros(10)))
-    assert kit.shields["p00"].rounds.is_last(message)
+    kit.send("p00", context, plain_values(np.zeros(10)))
     with pytest.raises(ProtocolError, match="no longer kept"):
         kit.send("p00", context, plain_values(np.zeros(10)))
 

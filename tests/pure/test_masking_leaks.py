@@ -8,14 +8,13 @@ import struct
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from pure.masking_kit import Kit, context_of, identities, manifest_of, plain_values, roster_of, session
+from pure.masking_kit import Kit, context_of, encode, identities, manifest_of, plain_values, roster_of, session
 
 from fedray.errors import EncodingError, ProtocolError
 from fedray.protocol import handshake, messages
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto.keys import exchange, kdf, public_bytes
 from fedray.protocol.crypto.keystream import Keystream, Pad, scratch
-from fedray.protocol.fixed_point import encode
 from fedray.protocol.handshake import introduce
 from fedray.protocol.masking import shield as masking
 from fedray.protocol.masking.shield import MaskingShield

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from pure.recovery_kit import ALL, Stage, context, contribution, inputs
+from pure.recovery_kit import ALL, Stage, context, contribution, covered, inputs
 
 from fedray.errors import ProtocolError
 from fedray.protocol.recovery import RecoveryCollector, RecoveryCoordinator, RecoveryShield
@@ -67,7 +67,7 @@ def test_secrets_are_erased_as_soon_as_they_served() -> None:
     assert not any(any(pair) for pair in later)
     assert set(batch._own) == set()
     stage.rehearsal.prepare(4)
-    assert shield.covered() == 4
+    assert covered(shield) == 4
     shield.protect(context(4), contribution(10))
     assert shield._session.batches._ready == [shield._turn._batch]
     with pytest.raises(TypeError, match="never pickled"):
@@ -89,55 +89,22 @@ def test_local_state_is_kept_only_on_a_verified_quorum(stage: Stage) -> None:
 # The same input again.
 
 
-def certificate(stage: Stage, number: int, who: tuple[str, ...]) -> list[bytes]:
-    return [stage.shields[name].close(number) for name in who]
-
-
-def test_the_same_input_is_sent_again_only_with_a_certificate() -> None:
+def test_the_same_input_is_not_sent_again() -> None:
     stage = Stage()
     model = secrets.token_bytes(32)
     for shield in stage.shields.values():
         shield.protect(context(0, model), contribution(3))
-    names = ALL[:3]
     with pytest.raises(ProtocolError, match="same input was sent for round 0"):
         stage.shields[ALL[0]].protect(context(1, model), contribution(3))
-    promises = certificate(stage, 0, names)
-    for shield in stage.shields.values():
-        with pytest.raises(ProtocolError, match=r"2 promises .* expected at least 3"):
-            shield.reopen(0, promises[:2])
-        with pytest.raises(ProtocolError, match="p0001 repeats"):
-            shield.reopen(0, [*promises[:2], promises[1]])
-        with pytest.raises(ProtocolError, match="another session, round"):
-            shield.reopen(1, promises)
-        shield.reopen(0, promises)
-        shield.protect(context(1, model), contribution(3))
 
 
-def test_freshly_computed_data_needs_no_certificate_but_a_model_serves_once_more_only() -> None:
+def test_freshly_computed_data_is_sent_but_a_model_serves_once_more_only() -> None:
     stage = Stage()
     shield, model = stage.shields[ALL[0]], secrets.token_bytes(32)
     shield.protect(context(0, model), contribution(0))
     shield.protect(context(1, model), contribution(1))
     with pytest.raises(ProtocolError, match="2 rounds of purpose 'train'"):
         shield.protect(context(2, model), contribution(2))
-
-
-def test_who_promised_releases_nothing_and_who_released_promises_nothing(stage: Stage) -> None:
-    survivors = stage.survivors()
-    promising, releasing = stage.shields[ALL[0]], stage.shields[ALL[1]]
-    promising.close(stage.number)
-    for message in (survivors.encode(), stage.quorum(survivors)):
-        with pytest.raises(ProtocolError, match="promised to release nothing"):
-            promising.reply(message)
-    releasing.reply(stage.quorum(survivors))
-    with pytest.raises(ProtocolError, match="were released"):
-        releasing.close(stage.number)
-    silent = stage.shields[ALL[2]]
-    number = stage.number
-    stage.begin()
-    assert silent.close(number)
-    with pytest.raises(ProtocolError, match="were released"):
-        releasing.close(number)
 
 
 def test_the_same_input_is_not_summed_over_another_set() -> None:
@@ -167,7 +134,7 @@ def messages(answer: Any) -> list[Any]:
 
 def test_every_message_may_arrive_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     for of, names in [
-        (RecoveryShield, ["hello", "confirm", "prepare", "absorb", "protect", "reply", "close"]),
+        (RecoveryShield, ["hello", "confirm", "prepare", "absorb", "protect", "reply"]),
         (RecoveryCoordinator, ["add_set_up"]),
         (RecoveryCollector, ["add"]),
     ]:
@@ -178,4 +145,3 @@ def test_every_message_may_arrive_twice(monkeypatch: pytest.MonkeyPatch) -> None
         assert len(stage.rehearsal.sum(context(number), inputs(), {silent}).parties) == 4
     stage.rehearsal.prepare(4)
     assert stage.rehearsal.sum(context(4), inputs(but=ALL[1])).parties == (ALL[0], ALL[2], ALL[3])
-    assert stage.shields[ALL[1]].close(4)

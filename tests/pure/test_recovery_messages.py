@@ -17,7 +17,6 @@ from fedray.protocol.crypto.shamir import PRIME
 from fedray.protocol.messages import enc
 from fedray.protocol.recovery.key_messages import Ack, Dealt, Keys, Sharing
 from fedray.protocol.recovery.round_messages import (
-    Closed,
     MaskedInput,
     Quorum,
     Survive,
@@ -44,7 +43,6 @@ SAMPLES: dict[str, tuple[bytes, Callable[[Any], Any]]] = {
     "signed-survive": (Survive(SURVIVORS.statement, 2, SIGNATURE).encode(), Survive.decode),
     "quorum": (Quorum(SURVIVORS, (0, 5), (SIGNATURE, SIGNATURE)).encode(), Quorum.decode),
     "unmask": (Unmask(SID, 7, 1, (0, 1), b"\0\1", (bytes(33), b"\0" + b"x" * 32)).encode(), Unmask.decode),
-    "signed-closed": (Closed(SID, 7, 1, SIGNATURE).encode(), Closed.decode),
     "mask": (masked(32), MaskedInput.decode),
     "signed-keys": (Keys(SID, 1, 2, (4, 5), (HASH, CTX), (SID, HASH), SIGNATURE).encode(), Keys.decode),
     "sharing": (Sharing(1, 2, 3, 4, (bytes(66), b"\0" + bytes(65))).encode(), Sharing.decode),

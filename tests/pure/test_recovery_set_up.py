@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-from pure.recovery_kit import ALL, MANIFEST, Stage, context, contribution, propose_small
+from pure.recovery_kit import ALL, MANIFEST, Stage, context, contribution, covered, propose_small
 
 from fedray.errors import ProtocolError
 from fedray.protocol.crypto.keys import sign
@@ -155,7 +155,7 @@ def test_the_full_roster_must_acknowledge_the_same_keys(set_up: SetUp) -> None:
         acks = set_up.acks()
         with pytest.raises(ProtocolError, match=word):
             set_up.shields[0].absorb(enc_list("ack-list", tuple(change(acks))))
-        assert set_up.shields[0].covered() == 0
+        assert covered(set_up.shields[0]) == 0
     with pytest.raises(ProtocolError, match="round 0 has no keys"):
         set_up.shields[0].protect(context(0), contribution())
 
@@ -169,9 +169,9 @@ def test_batches_only_go_forward() -> None:
     with pytest.raises(ProtocolError, match="begins at round 3, expected 4 or later"):
         shield.prepare(1, 3)
     rehearsal.prepare(4)
-    assert shield.covered() == 8
+    assert covered(shield) == 8
     rehearsal.prepare(8)  # the others are at batch 1: this party has missed the rest of batch 0
-    assert shield.covered() == 8
+    assert covered(shield) == 8
     with pytest.raises(ProtocolError, match="round 3 is over"):
         shield.protect(context(3), contribution())
     shield.protect(context(4), contribution())

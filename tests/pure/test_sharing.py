@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pure.masking_kit import context_of, identities, manifest_of, plain_values, roster_of
+from pure.masking_kit import context_of, encode, identities, manifest_of, plain_values, roster_of
 from pure.sharing_kit import session
 
 from fedray.errors import EncodingError, PlanError, ProtocolError
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto.keystream import CHUNK_BYTES
-from fedray.protocol.fixed_point import encode
 from fedray.protocol.policy import TWO_PARTY_NOTICE, Policy, notice
 from fedray.protocol.scheme import Contribution, Manifest, Tensor
 from fedray.protocol.sharing import SharingShield

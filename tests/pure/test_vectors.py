@@ -11,22 +11,29 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from pure import masking_reference as reference
+from pure.masking_kit import encode
 
 from fedray.protocol import handshake
-from fedray.protocol.config import Config, Encoding
+from fedray.protocol.config import ROUNDING, Config, Encoding
 from fedray.protocol.crypto import keystream
 from fedray.protocol.crypto.keys import Roster, kdf, public_bytes
-from fedray.protocol.fixed_point import encode
 from fedray.protocol.handshake import Handshake, introduce
 from fedray.protocol.masking import shield as masking
+from fedray.protocol.masking.collector import ViewCollector
 from fedray.protocol.masking.rounds import context_hash
-from fedray.protocol.masking.shield import MaskingCollector, MaskingShield
+from fedray.protocol.masking.shield import MaskingShield
 from fedray.protocol.memory import ModelMemory
 from fedray.protocol.messages import Masked
 from fedray.protocol.policy import Policy
 from fedray.protocol.scheme import Contribution, Manifest, RoundContext, Tensor, View
 
 NAMES = ("masking_three_parties_64", "masking_smaller_view_32", "masking_integers")
+
+
+def encoding_of(stated):
+    settings = dict(stated)
+    assert settings.pop("rounding") == ROUNDING
+    return Encoding(**settings)
 
 
 def load(name):
@@ -104,7 +111,7 @@ class Session:
             "masking",
             self.roster,
             config["receivers"],
-            Encoding(**config["encoding"]),
+            encoding_of(config["encoding"]),
             colluders=config["colluders"],
             n_min=config["n_min"],
         )
@@ -167,7 +174,7 @@ def test_rounds(vector, monkeypatch):
         view = View(given["counter"], tuple(session.names[i] for i in given["members"]))
         model, settings = bytes.fromhex(given["model"]), bytes.fromhex(given["settings"])
         context = RoundContext(given["number"], model, settings, session.manifest, given["purpose"])
-        collector = MaskingCollector(session.config, view, given["number"], session.manifest)
+        collector = ViewCollector(session.config, view, given["number"], session.manifest)
         for k, (place, contribution) in enumerate(session.inputs(given)):
             shield = session.shields[place]
             shield.join(view)

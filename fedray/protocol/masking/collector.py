@@ -24,7 +24,7 @@ ADD_BYTES = 1 << 20
 """Bytes of a vector added at a time: read once from memory, then summed and added while they are in cache."""
 
 
-class RingCollector:
+class ViewCollector:
     """The summing end of one round of one view."""
 
     def __init__(

@@ -9,12 +9,12 @@ from fedray.errors import ProtocolError
 from fedray.protocol.config import Config
 from fedray.protocol.crypto.buffers import BufferPool
 from fedray.protocol.crypto.keys import Roster
-from fedray.protocol.masking.collector import RingCollector
+from fedray.protocol.masking.collector import ViewCollector
 from fedray.protocol.scheme import Collector, Manifest, View
 from fedray.types import PartyName, Round
 
 
-class RingCoordinator:
+class ViewCoordinator:
     """The server's side of schemes with one exchange a round."""
 
     recovers = False
@@ -31,7 +31,7 @@ class RingCoordinator:
 
     def collector(self, view: View, number: Round, manifest: Manifest) -> Collector:
         """Returns the summing end of one round."""
-        return RingCollector(self._config, view, number, manifest, self._sums)
+        return ViewCollector(self._config, view, number, manifest, self._sums)
 
     def check_view(self, members: Sequence[PartyName]) -> None:
         """Checks that these parties may go on without the others.

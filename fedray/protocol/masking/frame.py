@@ -93,10 +93,6 @@ class RingShield(Guarded):
             f"{self._name}: this scheme has one exchange a round, found a further one of {len(broadcast)} bytes"
         )
 
-    def drop_cache(self) -> None:
-        """Forgets the last message but for a print of it; a repeated request is then refused."""
-        self.rounds.drop()
-
     def _message(self, context: RoundContext, ctx: bytes, contribution: Contribution) -> NDArray[np.uint8]:
         """Returns the frame of one round, encoded and padded stretch by stretch while it is in cache."""
         config, manifest = self._config, context.manifest

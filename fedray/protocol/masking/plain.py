@@ -13,7 +13,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fedray.errors import ProtocolError
 from fedray.protocol.config import Config
 from fedray.protocol.crypto.keys import Roster
-from fedray.protocol.masking.collector import RingCollector
 from fedray.protocol.masking.frame import RingShield
 from fedray.protocol.masking.rounds import Rounds
 from fedray.protocol.memory import ModelMemory
@@ -42,8 +41,8 @@ class PlainShield(RingShield):
             name: The party's own name.
             identity: Not used: nothing is signed.
             roster: Its own copy of the roster.
-            policy: Whether sums without protection or without privacy noise are accepted, and values beyond the clip
-                bound refused; nothing else of it applies.
+            policy: Whether sums without protection are accepted, and values beyond the clip bound refused; nothing
+                else of it applies.
             memory: Not used: there is no limit to keep.
 
         Raises:
@@ -56,7 +55,6 @@ class PlainShield(RingShield):
             )
         if config.scheme != "plain" or config.roster != roster.hash:
             raise ProtocolError(f"{name}: expected a Config for part 'plain' and this party's roster")
-        policy.check_privacy(config)
         super().__init__(config, name, roster, refuse_overflow=policy.refuse_overflow)
         self._session = digest("plain-sid", config.encode())
         self._confirmed = False
@@ -109,7 +107,3 @@ class PlainShield(RingShield):
 
     def _close(self, number: Round) -> None:
         """There are no keys to forget."""
-
-
-class PlainCollector(RingCollector):
-    """The server's end without protection."""

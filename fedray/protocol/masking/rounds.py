@@ -7,24 +7,22 @@ Knows the order of rounds and the one message of the last one. Does not know key
 from __future__ import annotations
 
 import hashlib
-import os
 
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 
 from fedray.errors import ProtocolError
-from fedray.protocol.config import Config
+from fedray.protocol.config import NO_PRIVACY, Config
 from fedray.protocol.crypto.keys import Guarded, Roster
 from fedray.protocol.messages import digest, enc_list
 from fedray.protocol.scheme import RoundContext, View
-from fedray.types import Message, PartyName, Round
+from fedray.types import PartyName, Round
 
 MOST_STEPS = 1024
 """How far ahead of the last round a round number may be."""
 
 CACHE_BYTES = 1 << 26
-"""Messages up to this size are kept for a repeated request; of longer ones only a print."""
+"""Messages up to this size are kept for a repeated request."""
 
 
 def view_id(sid: bytes, counter: int, indices: tuple[int, ...]) -> bytes:
@@ -47,7 +45,7 @@ def context_hash(config: Config, sid: bytes, previous: bytes, context: RoundCont
     if not isinstance(context.model, bytes) or len(context.model) != 32:
         raise ProtocolError("a round's model is named by a SHA-256 hash or an operation id of 32 bytes")
     received = (context.purpose, context.model, hashlib.sha256(context.settings).digest(), context.manifest.hash)
-    return digest("ctx", sid, context.number, previous, *received, config.encoding.encode(), config.privacy)
+    return digest("ctx", sid, context.number, previous, *received, config.encoding.encode(), NO_PRIVACY)
 
 
 class Rounds(Guarded):
@@ -71,7 +69,6 @@ class Rounds(Guarded):
         self._previous = self._before = b""
         self._sent: tuple[bytes, bytes, Round] | None = None
         self._message: NDArray[np.uint8] | None = None
-        self._print_key, self._print = os.urandom(32), b""
 
     def join(self, view: View) -> None:
         """Moves to a smaller view; the present one again changes nothing.
@@ -120,7 +117,7 @@ class Rounds(Guarded):
             ctx = context_hash(self._config, self._sid, self._before, context)
             if self._sent[:2] == (self.vid, ctx):
                 if self._message is None:
-                    raise self._fault(f"the message of round {context.number} is no longer kept; send the same bytes")
+                    raise self._fault(f"the message of round {context.number} is no longer kept")
                 return self._message
         raise self._fault(
             f"round {context.number} is over: one message is sent per round, and the next round is {self.next} or later"
@@ -141,32 +138,11 @@ class Rounds(Guarded):
         self._before, self._previous = self._previous, ctx
         self._sent, self.next = (self.vid, ctx, context.number), context.number + 1
         message.flags.writeable = False
-        self._message = message
-        if message.nbytes > CACHE_BYTES:
-            self.drop()
+        self._message = message if message.nbytes <= CACHE_BYTES else None
 
     def skip(self, number: Round) -> None:
         """Gives a round up whose pad was used without a message leaving."""
         self.next = max(self.next, number + 1)
-
-    def drop(self) -> None:
-        """Forgets the last message but for a print of it, e.g. when the round's answer has come."""
-        if self._message is not None:
-            self._print, self._message = self._print_of(self._message), None
-
-    def is_last(self, message: Message) -> bool:
-        """Returns whether these are the bytes of the last round's message, which may be sent again."""
-        if self._sent is None:
-            return False
-        kept = self._print if self._message is None else self._print_of(self._message)
-        return self._print_of(message) == kept
-
-    def _print_of(self, message: Message) -> bytes:
-        """Returns GMAC under a key of this object only: a hash to everybody else, ten times as fast."""
-        stream = Cipher(algorithms.AES(self._print_key), modes.GCM(bytes(12))).encryptor()
-        stream.authenticate_additional_data(message if isinstance(message, bytes) else message.data)
-        stream.finalize()
-        return stream.tag
 
     def _fault(self, message: str) -> ProtocolError:
         return ProtocolError(f"{self._name}: {message}")

@@ -16,7 +16,6 @@ from fedray.protocol.config import Config
 from fedray.protocol.crypto.keys import Roster, kdf
 from fedray.protocol.crypto.keystream import Pad
 from fedray.protocol.handshake import Handshake, Introduced, SessionKeys
-from fedray.protocol.masking.collector import RingCollector
 from fedray.protocol.masking.frame import RingShield
 from fedray.protocol.masking.rounds import Rounds
 from fedray.protocol.memory import ModelMemory
@@ -114,7 +113,3 @@ class MaskingShield(Introduced, RingShield):
             info = enc("ratchet", at)
             self._roots = {j: kdf(root, self._sid, info) for j, root in self._roots.items()}
         self._at = max(self._at, number)
-
-
-class MaskingCollector(RingCollector):
-    """The server's end of part A."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from fedray.errors import ProtocolError
 from fedray.protocol.crypto.keys import verify
-from fedray.protocol.messages import Words, digest
+from fedray.protocol.messages import Words
 from fedray.protocol.recovery.opening import Opening
 from fedray.protocol.recovery.round_messages import (
     MaskedInput,
@@ -22,7 +22,6 @@ from fedray.protocol.recovery.round_messages import (
     Survive,
     Survivors,
     Unmask,
-    pack_indices,
     purpose_of,
 )
 from fedray.protocol.recovery.round_public import RoundPublic
@@ -63,13 +62,11 @@ class RecoveryCollector:
     Attributes:
         faults: What parties did wrong, in order of discovery.
         late: Whose masked input came after the round had closed; it stays masked.
-        transcript: Digest of what was signed by whom, once the quorum is complete.
     """
 
     def __init__(self, facts: RoundPublic) -> None:
         self.faults: list[Fault] = []
         self.late: list[PartyName] = []
-        self.transcript = b""
         self._facts = facts
         self._stage = 0
         self._hashes: dict[int, tuple[bytes, bytes]] = {}
@@ -239,9 +236,6 @@ class RecoveryCollector:
             raise ProtocolError(f"round {facts.number} has no survivors yet")
         signers = tuple(sorted(self._signatures))[: facts.thresholds.signatures]
         signatures = tuple(self._signatures[i] for i in signers)
-        self.transcript = digest(
-            "transcript", facts.directory.digest, survivors.statement, pack_indices(signers), b"".join(signatures)
-        )
         self._opening = Opening(facts, survivors)
         return Quorum(survivors, signers, signatures)
 

@@ -80,10 +80,6 @@ class KeyBatches(Guarded):
             batch.erase_before(self.next)
         return answer
 
-    def covered(self) -> int:
-        """Returns how many rounds, from the next one on, have keys."""
-        return sum(r >= self.next for batch in self._ready for r in batch.directory.rounds)
-
     def find(self, number: Round) -> KeyBatch:
         """Returns the batch of a coming round.
 
@@ -113,11 +109,6 @@ class KeyBatches(Guarded):
         self._ready = [batch for batch in self._ready if batch.directory.rounds[-1] >= number]
         self.next = number + 1
         return found
-
-    def forget(self, number: Round) -> None:
-        """Erases what is held of one round, used or not."""
-        for batch in self._ready:
-            batch.erase(number)
 
     def _pass_over(self, batch: KeyBatch) -> None:
         last = batch.directory.rounds[-1]

@@ -26,11 +26,10 @@ _UNLIMITED = 1 << 62
 
 @dataclass(slots=True)
 class _Use:
-    """One round an input was sent for; `members` once this party helped to open it, `void` once certified closed."""
+    """One round an input was sent for; `members` once this party helped to open it."""
 
     fingerprint: bytes
     members: tuple[PartyName, ...] | None = None
-    void: bool = False
 
 
 class InputRules(Guarded):
@@ -68,10 +67,10 @@ class InputRules(Guarded):
         """
         uses = self._of(context)
         for number, use in uses.items():
-            if use.fingerprint == fingerprint and use.members is None and not use.void:
+            if use.fingerprint == fingerprint and use.members is None:
                 raise ProtocolError(
                     f"the same input was sent for round {number}, which was not seen to open: both rounds could open "
-                    "and differ by one input. Contribute freshly computed data, or show a closure certificate"
+                    "and differ by one input. Contribute freshly computed data"
                 )
         aborted = any(use.members is None for use in uses.values())
         self._memory.check(
@@ -110,12 +109,6 @@ class InputRules(Guarded):
         """Remembers over whom this party helped to open a sum."""
         self._of(context)[context.number].members = members
         self._memory.record(self._sid, _opened(context), context.purpose, members)
-
-    def void(self, number: Round) -> None:
-        """Remembers that a round is certified never to open: its input may be sent again."""
-        for uses in self._uses.values():
-            if number in uses:
-                uses[number].void = True
 
     def _of(self, context: RoundContext) -> dict[Round, _Use]:
         return self._uses.setdefault((context.model, context.purpose), {})

@@ -218,41 +218,6 @@ class Unmask:
         return cls(sid, number, index, indices, kinds, values)
 
 
-@dataclass(frozen=True, slots=True)
-class Closed:
-    """A signed promise: released nothing for a round, shares erased. Enough of them make a closure certificate.
-
-    Attributes:
-        sid: Session id.
-        number: Round.
-        index: The signer's place in the roster.
-        signature: Ed25519 over `statement`.
-    """
-
-    sid: bytes
-    number: int
-    index: int
-    signature: bytes
-
-    @property
-    def statement(self) -> bytes:
-        """What is signed."""
-        return enc("closed", self.sid, self.number, self.index)
-
-    def encode(self) -> bytes:
-        """Returns the wire bytes."""
-        return enc("signed-closed", self.sid, self.number, self.index, self.signature)
-
-    @classmethod
-    def decode(cls, data: bytes) -> Closed:
-        """Parses wire bytes; the signature is not checked here.
-
-        Raises:
-            EncodingError: They are not such a message.
-        """
-        return cls(*dec("signed-closed", data, (HASH_BYTES, int, int, SIGNATURE_BYTES)))
-
-
 _PURPOSE = "mask"  # with the label 20 bytes, so that the words start at byte 256, a multiple of 64
 _LENGTHS = (20, 32, 8, 8, 32, 8, 8, 32, 64)
 _HEADER = struct.Struct(">I" + "".join(f"I{size}s" if size not in (8,) else "IQ" for size in _LENGTHS) + "I")

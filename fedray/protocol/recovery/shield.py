@@ -19,7 +19,6 @@ from fedray.protocol.handshake import Handshake, Introduced
 from fedray.protocol.masking.rounds import context_hash
 from fedray.protocol.memory import ModelMemory
 from fedray.protocol.policy import Policy
-from fedray.protocol.recovery.closing import check_certificate, promise
 from fedray.protocol.recovery.key_batches import KeyBatches
 from fedray.protocol.recovery.masked_input import double_pad, mask_input
 from fedray.protocol.recovery.member import DecisionLog, Member
@@ -76,7 +75,6 @@ class RecoveryShield(Introduced):
         self._journal: DecisionLog = self.decisions.append if journal is None else journal
         self._session: _Session | None = None
         self._turn: Unmasking | None = None
-        self._released: set[Round] = set()
         self.clipped = 0.0
 
     def __repr__(self) -> str:
@@ -125,10 +123,6 @@ class RecoveryShield(Introduced):
         """
         return self._active.batches.absorb(message)
 
-    def covered(self) -> int:
-        """Returns how many rounds, from the next one on, have keys."""
-        return self._active.batches.covered()
-
     def protect(self, context: RoundContext, contribution: Contribution) -> Mapping[PartyName, Message]:
         """Returns the server's message; a repeated request gets the identical bytes.
 
@@ -160,9 +154,7 @@ class RecoveryShield(Introduced):
             return turn.survive(broadcast)
         if purpose != "quorum":
             raise self._fault(f"a round has no request for {purpose!r}")
-        answer = turn.unmask(broadcast)
-        self._released.add(turn.sent.number)
-        return answer
+        return turn.unmask(broadcast)
 
     def survivors(self, number: Round) -> tuple[PartyName, ...] | None:
         """Returns whose inputs a round sums, once this party verified the quorum on its own context; else None.
@@ -173,35 +165,6 @@ class RecoveryShield(Introduced):
         if turn is None or turn.sent.number != number or turn.released is None:
             return None
         return self._active.place.names(turn.released.members)
-
-    def close(self, number: Round) -> bytes:
-        """Erases this party's shares of a round and returns its signed promise to release nothing for it.
-
-        Raises:
-            ProtocolError: It has released shares, or the round has no keys yet.
-        """
-        session, turn = self._active, self._turn
-        if number in self._released:
-            raise self._fault(f"shares of round {number} were released: it may have been opened")
-        if number >= session.batches.next:
-            session.batches.enter(number)
-        if turn is not None and turn.sent.number <= number:
-            turn.end("this party promised to release nothing")
-        session.batches.forget(number)
-        return promise(session.place, number)
-
-    def reopen(self, number: Round, promises: Sequence[bytes]) -> None:
-        """Allows the input of an aborted round to be sent again, on a closure certificate.
-
-        Raises:
-            ProtocolError: The promises are not enough to make sure that the round never opens.
-        """
-        session = self._active
-        try:
-            check_certificate(self._thresholds, self._roster, session.place.sid, number, promises)
-        except ProtocolError as error:
-            raise self._fault(str(error)) from None
-        session.rules.void(number)
 
     def _begin(
         self, session: _Session, context: RoundContext, ctx: bytes, contribution: Contribution, fingerprint: bytes

@@ -191,7 +191,6 @@ class SharingShield(Introduced):
             contribution,
             owner=self._name,
             refuse_overflow=self._policy.refuse_overflow,
-            entropy=self._entropy,
         )
         bits, home = config.encoding.ring, roles.home(self._index)
         words: NDArray[Any] = np.empty(manifest.words, f"<u{bits // 8}")
