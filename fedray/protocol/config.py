@@ -11,6 +11,7 @@ import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal, TypeVar, get_args
 
 from fedray.errors import EncodingError, PlanError
@@ -33,7 +34,7 @@ NO_PRIVACY = b""
 """What the bytes say of privacy noise, of which there is none: whoever claims some makes no Config."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Encoding:
     """How real numbers become ring words (SECAGG section 4).
 
@@ -63,7 +64,7 @@ class Encoding:
         if isinstance(self.weight_bound, bool) or not isinstance(self.weight_bound, int) or self.weight_bound < 1:
             raise PlanError(f"weight_bound must be an integer of at least 1, found {self.weight_bound!r}")
 
-    @property
+    @cached_property
     def limit(self) -> int:
         """Largest absolute word of one party's real value: C * 2^f + 1, rounded up."""
         return math.ceil(math.ldexp(self.clip, self.fraction)) + 1
@@ -90,10 +91,15 @@ class Encoding:
                 f"{parties} parties with weights up to {self.weight_bound} overflow a ring of {self.ring} bits"
             )
 
-    def encode(self) -> bytes:
-        """Returns canonical bytes."""
+    @cached_property
+    def canonical(self) -> bytes:
+        """The bytes that `encode` returns; every round's context has them."""
         clip = struct.pack(">d", self.clip)
         return enc("encoding", self.ring, self.fraction, clip, self.overflow, ROUNDING, self.weight_bound)
+
+    def encode(self) -> bytes:
+        """Returns canonical bytes."""
+        return self.canonical
 
     @classmethod
     def decode(cls, data: bytes) -> Encoding:
@@ -120,18 +126,18 @@ class Config:
         encoding: How numbers become words.
         colluders: T, how many parties may collude with the coordinator.
         n_min: Fewest inputs in an opened sum.
-        t_sig: Fewest members of a view (part A), signers of a survivor set (part B).
-        t_share: Shares that reconstruct a secret (part B).
-        graph: Who is masked with whom (part B): everybody, or k neighbours, safe against dropouts that the coordinator
-            chooses, or against random ones only.
+        t_sig: Fewest members of a view (masking), signers of a survivor set (recovery).
+        t_share: Shares that reconstruct a secret (recovery).
+        graph: Who is masked with whom (recovery): everybody, or k neighbours, safe against dropouts that the
+            coordinator chooses, or against random ones only.
         degree: k, neighbours of each party.
-        dropouts: Most parties that may drop out of one round (part B).
-        batch: Rounds that one key set-up serves (part B).
+        dropouts: Most parties that may drop out of one round (recovery).
+        batch: Rounds that one key set-up serves (recovery).
         set_up_timeout: Deadline of each set-up exchange, milliseconds.
         round_timeout: Deadline of each exchange of a round, milliseconds.
         suite: The cryptographic algorithms.
-        owners: Who contributes (part C, where compute parties need own no data), in roster order; empty for everybody.
-        compress: Whether all shares but one are seeds (part C), which rests on AES, or all are as long as the vector.
+        owners: Who contributes (sharing, where compute parties need own no data), in roster order; empty for everybody.
+        compress: Whether all shares but one are seeds (sharing), which rests on AES, or all are as long as the vector.
     """
 
     scheme: SchemeName
@@ -196,13 +202,13 @@ class Config:
 
         Args:
             scheme: The scheme.
-            roster: The parties that contribute, and in part C those that compute.
+            roster: The parties that contribute, and in sharing those that compute.
             receivers: The server, or the compute parties.
             encoding: How numbers become words.
             colluders: T; by default max(1, floor((n - 1) / 3)) of n contributors, or 0 for two.
             n_min: Fewest inputs in an opened sum; by default 3, or n where there are fewer.
-            owners: Who contributes, where that is not everybody (part C).
-            compress: Whether shares are compressed to seeds (part C).
+            owners: Who contributes, where that is not everybody (sharing).
+            compress: Whether shares are compressed to seeds (sharing).
 
         Raises:
             PlanError: The settings do not fit together.
@@ -232,7 +238,7 @@ class Config:
 
     @property
     def contributors(self) -> int:
-        """How many parties contribute: the whole roster, or its owners in part C."""
+        """How many parties contribute: the whole roster, or its owners in sharing."""
         return len(self.owners) or self.parties
 
     @property
@@ -267,7 +273,7 @@ class Config:
         """
         schema: tuple[FieldKind, ...] = (str, str, HASH_BYTES, int, bytes, bytes, int, int, int, int)
         schema += (str, int, int, int, int, int, bytes)
-        if data[:4] == (len(schema) + 3).to_bytes(4, "big"):  # label, fields, and the two of part C
+        if data[:4] == (len(schema) + 3).to_bytes(4, "big"):  # label, fields, and the two of sharing
             *fields, listed, compress = dec("config", data, (*schema, bytes, int))
             owners = tuple(dec_list("owners", listed, str, MOST_PARTIES))
         else:

@@ -8,26 +8,22 @@ vector at a time, into memory that the caller gives, so that masks can follow wh
 from __future__ import annotations
 
 import math
-from itertools import groupby
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedray.errors import EncodingError, NotFinite, ProtocolError
-from fedray.protocol.config import EXACT_IN_FLOAT, Encoding
+from fedray.protocol.config import EXACT_IN_FLOAT, Config, Encoding
 from fedray.protocol.crypto.keystream import CHUNK_BYTES
+from fedray.protocol.member import Member
 from fedray.protocol.messages import Words
 from fedray.protocol.scheme import Contribution, Manifest, Opened, Tensor
 from fedray.types import PartyName
 
 
 class Encoder:
-    """Turns one contribution into ring words, stretch by stretch, in order.
-
-    Attributes:
-        clipped: How many values were beyond the clip bound so far.
-    """
+    """Turns one contribution into ring words, stretch by stretch: `encode` is the first stage of every pipeline."""
 
     def __init__(
         self,
@@ -53,15 +49,36 @@ class Encoder:
             EncodingError: The contribution does not fit the manifest, or its weight or a metric is out of bounds.
             NotFinite: A metric is NaN or infinite.
         """
-        self.clipped = 0
         self._encoding, self._manifest, self._owner = encoding, manifest, owner
         self._refuse = refuse_overflow or encoding.overflow == "refuse"
         self._values = self._checked_values(contribution.values)
-        self._runs = _runs(encoding, parties, manifest)
+        self._runs = _bounded_runs(encoding, parties, manifest)
         self._tail = self._encode_tail(contribution)
         share = contribution.weight / encoding.weight_bound if manifest.weighted else float(contribution.weight)
         self._scale = math.ldexp(share, encoding.fraction)
         self._real = np.empty(CHUNK_BYTES // (encoding.ring // 8))
+
+    @classmethod
+    def of(cls, config: Config, member: Member, manifest: Manifest, contribution: Contribution) -> Encoder:
+        """Returns the encoder of one party's contribution to a round under agreed settings.
+
+        Args:
+            config: Agreed settings.
+            member: The party; its policy may refuse what the encoding would clip.
+            manifest: What the words mean.
+            contribution: What to encode.
+
+        Raises:
+            EncodingError: As in the constructor.
+        """
+        return cls(
+            config.encoding,
+            config.contributors,
+            manifest,
+            contribution,
+            owner=member.name,
+            refuse_overflow=member.policy.refuse_overflow,
+        )
 
     def encode(self, words: Words, start: int) -> None:
         """Encodes the words from place `start` on, in place.
@@ -114,7 +131,6 @@ class Encoder:
         if self._refuse:
             name = _tensor_at(self._manifest, start + int(beyond.argmax())).name
             raise self._fault(f"tensor {name!r} holds a value beyond the clip bound {clip:g}, which is refused here")
-        self.clipped += int(beyond.sum())
         np.clip(real, -clip, clip, out=real)
 
     def _check_finite(self, values: NDArray[np.floating[Any]], start: int) -> None:
@@ -200,7 +216,7 @@ def decode(
     scale = math.ldexp(weight / encoding.weight_bound if manifest.weighted else 1.0, encoding.fraction)
     dtype = "<i8" if manifest.integers else "<f8"
     values: NDArray[Any] = total[:size].view(dtype) if total.itemsize == 8 else np.empty(size, dtype)
-    for low, high, integer, bound in _runs(encoding, parties, manifest):
+    for low, high, integer, bound in _bounded_runs(encoding, parties, manifest):
         _decode_run(signed[low:high], values[low:high], 1.0 if integer else scale, count * bound)
     metrics = np.ldexp(signed[size + 1 : -1].astype(np.float64) * manifest.metric_bound, -encoding.fraction)
     return Opened(values, weight, metrics, members)
@@ -223,21 +239,26 @@ def _check_range(signed: NDArray[Any], bound: int, what: str) -> None:
         )
 
 
-def _runs(encoding: Encoding, parties: int, manifest: Manifest) -> list[tuple[int, int, bool, int]]:
-    """Returns (first, last + 1, integer, bound of a word) of stretches that are encoded alike."""
-    most = encoding.integer_bound(parties)
-    if not manifest.integers:
-        most = min(most, EXACT_IN_FLOAT // parties)
-    runs, place = [], 0
-    for (integer, declared), group in groupby(manifest.tensors, lambda t: (t.integer, t.bound)):
-        stop = place + sum(t.size for t in group)
+def _bounded_runs(encoding: Encoding, parties: int, manifest: Manifest) -> list[tuple[int, int, bool, int]]:
+    """Returns (first, last + 1, integer, bound of a word) of stretches that are encoded alike.
+
+    Raises:
+        EncodingError: Integers up to their declared bound could wrap around in the sum.
+    """
+    runs = []
+    for start, stop, integer, declared in manifest.runs:
+        if not integer:
+            runs.append((start, stop, False, encoding.limit))
+            continue
+        most = encoding.integer_bound(parties)
+        if not manifest.integers:  # beside floats the sum is made of floats, which are exact up to 2^53 only
+            most = min(most, EXACT_IN_FLOAT // parties)
         if declared is not None and declared > most:
             raise EncodingError(
                 f"integer tensors with bound {declared} do not fit: {parties} parties have room for "
                 f"{most}; take ring=64, a smaller bound, or sum integers on their own"
             )
-        runs.append((place, stop, integer, (declared or most) if integer else encoding.limit))
-        place = stop
+        runs.append((start, stop, True, declared or most))
     return runs
 
 

@@ -42,8 +42,11 @@ def enc(purpose: str, *fields: int | str | bytes) -> bytes:
     Raises:
         EncodingError: An integer is outside 0..2^64-1 or a string is not Unicode text.
     """
-    parts = [_field(LABEL + purpose), *(_field(f) for f in fields)]
-    return b"".join([struct.pack(">I", len(parts)), *(struct.pack(">I", len(p)) + p for p in parts)])
+    whole = bytearray((len(fields) + 1).to_bytes(4, "big"))
+    for one in (LABEL + purpose, *fields):
+        part = _field(one)
+        whole += len(part).to_bytes(4, "big") + part
+    return bytes(whole)
 
 
 def dec(purpose: str, data: bytes, schema: tuple[FieldKind, ...]) -> list[Any]:

@@ -45,9 +45,9 @@ class Policy:
         rings: Accepted ring sizes, bits.
         fraction: Least and most fraction bits.
         refuse_overflow: Refuse values beyond the clip bound, also where the Config would clip them.
-        random_graph: Whether a graph that is safe against random dropouts only is accepted (part B): never, where the
+        random_graph: Whether a graph that is safe against random dropouts only is accepted (recovery): never, where the
             roster has more than 200 parties, or always.
-        batch: Most rounds that one key set-up may serve (part B).
+        batch: Most rounds that one key set-up may serve (recovery).
         rounds: Most rounds per model hash (or operation id) and purpose, per session; each smaller view allows one
             more. A purpose that is not listed is refused.
         views: Most views a session may shrink to; None for as many as the thresholds allow.

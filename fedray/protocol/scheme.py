@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shield and Collector: the two ends of one private sum.
+"""Joining, Shield and Collector: the way into a session, and the two ends of one private sum.
 
-A `Shield` lives in a contributing party and turns its contribution into messages. A `Collector` lives at the server (or
-at one SPU node), takes one round's messages and opens the sum. Neither knows what the numbers mean, how messages
-travel, nor what time it is. Every scheme (`plain`, `masking`, `recovery`, `sharing`) offers these two.
+A `Joining` makes a party's end of a session; before it has, there is no end, and so nothing that could be asked too
+early. A `Shield` lives in a contributing party and turns its contribution into messages. A `Collector` lives at the
+server, takes one round's messages and opens the sum. None of them knows what the numbers mean, how messages travel, nor
+what time it is. Every scheme (`plain`, `masking`, `recovery`, `sharing`) offers these three.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, NoReturn, Protocol, runtime_checkable
+from itertools import groupby
+from typing import Literal, NoReturn, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,8 @@ from numpy.typing import NDArray
 from fedray.errors import PlanError
 from fedray.protocol.messages import digest, enc, enc_list
 from fedray.types import Message, PartyName, Round, Vector
+
+End_co = TypeVar("End_co", covariant=True)
 
 Purpose = Literal["train", "evaluate", "sum"]
 """What a round is for; a party limits how many rounds of each one model may serve."""
@@ -98,6 +102,16 @@ class Manifest:
     def integers(self) -> bool:
         """Whether all tensors are integers, so that their sum is int64."""
         return bool(self.tensors) and all(t.integer for t in self.tensors)
+
+    @cached_property
+    def runs(self) -> tuple[tuple[int, int, bool, int | None], ...]:
+        """Stretches of values that are encoded alike: (first, last + 1, integer, declared bound)."""
+        found, place = [], 0
+        for (integer, bound), group in groupby(self.tensors, lambda tensor: (tensor.integer, tensor.bound)):
+            stop = place + sum(tensor.size for tensor in group)
+            found.append((place, stop, integer, bound))
+            place = stop
+        return tuple(found)
 
     @cached_property
     def hash(self) -> bytes:
@@ -180,7 +194,7 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The set of parties whose inputs a round sums (SECAGG part A).
+    """The set of parties whose inputs a round sums (SECAGG section 5).
 
     Attributes:
         counter: 0 for the whole roster; it only grows.
@@ -191,17 +205,21 @@ class View:
     members: tuple[PartyName, ...]
 
 
-class Shield(Protocol):
-    """The contributing party's end. Set-up is `hello`, `confirm`, `start`; then `join` once and `protect` per round."""
+class Joining(Protocol[End_co]):
+    """One party's way into a session: `hello`, `confirm`, `start`, in this order and once."""
 
     def hello(self) -> bytes:
-        """Returns this party's signed Hello."""
+        """Returns this party's Hello."""
 
     def confirm(self, hellos: Sequence[bytes]) -> bytes:
-        """Checks everybody's Hello (in roster order) and returns the signed Confirm."""
+        """Checks everybody's Hello (in roster order) and returns the Confirm."""
 
-    def start(self, confirms: Sequence[bytes]) -> None:
-        """Checks everybody's Confirm and derives the session's keys."""
+    def start(self, confirms: Sequence[bytes]) -> End_co:
+        """Checks everybody's Confirm and returns the party's end of the session."""
+
+
+class Shield(Protocol):
+    """The contributing party's end of a session: `join` for each new view, `protect` for each round."""
 
     def join(self, view: View) -> None:
         """Moves to a view; the next rounds sum its members' inputs."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of schemes: which Shield a Config's part stands for, and which Coordinator serves it at the server."""
+"""The table of schemes: which Shield a Config stands for, and which Coordinator serves it at the server."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from fedray.protocol.crypto.keys import Roster
 from fedray.protocol.masking.coordinator import ViewCoordinator
 from fedray.protocol.masking.plain import PlainShield
 from fedray.protocol.masking.shield import MaskingShield
+from fedray.protocol.member import Member
 from fedray.protocol.recovery import RecoveryCoordinator, RecoveryShield
-from fedray.protocol.scheme import Collector, Manifest, Shield, View
+from fedray.protocol.scheme import Collector, Joining, Manifest, Shield, View
 from fedray.protocol.sharing import SharingCoordinator, SharingShield
 from fedray.types import PartyName, Round
 
@@ -64,19 +65,19 @@ class Scheme:
     """The two ends of private sums under one Config.
 
     Attributes:
-        shield: (config, name, identity, roster, policy, memory) -> the party's end.
+        join: Checks a proposed Config and begins a party's set-up, which ends in its `Shield`.
         coordinator: (config, roster, hellos, confirms) -> the server's end.
         protected: Whether what leaves a party hides its contribution.
     """
 
-    shield: Callable[..., Shield]
+    join: Callable[[Config, Member], Joining[Shield]]
     coordinator: Callable[[Config, Roster, Sequence[bytes], Sequence[bytes]], Coordinator]
     protected: bool = True
 
 
 SCHEMES: Mapping[str, Scheme] = {
-    "masking": Scheme(MaskingShield, ViewCoordinator),
-    "plain": Scheme(PlainShield, ViewCoordinator, protected=False),
-    "recovery": Scheme(RecoveryShield, RecoveryCoordinator),
-    "sharing": Scheme(SharingShield, SharingCoordinator),
+    "masking": Scheme(MaskingShield.joining, ViewCoordinator),
+    "plain": Scheme(PlainShield.joining, ViewCoordinator, protected=False),
+    "recovery": Scheme(RecoveryShield.joining, RecoveryCoordinator),
+    "sharing": Scheme(SharingShield.joining, SharingCoordinator),
 }

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A server that says "opened" of a round for which there is no quorum: it may hand out any model, and gains no more.
 
-Part B. What the round taught a party's optimizer would keep parties apart that were told different things, so it is put
-back, and nothing that opens the party's input leaves.
+Scheme recovery. What the round taught a party's optimizer would keep parties apart that were told different things, so
+it is put back, and nothing that opens the party's input leaves.
 """
 
 import numpy as np

@@ -17,6 +17,7 @@ from fedray.party.records import Answer, Expect
 from fedray.party.rounds.barrier import Barrier
 from fedray.party.rounds.contributor import Contributor
 from fedray.protocol.config import Config, Encoding
+from fedray.protocol.member import Member
 from fedray.protocol.memory import ModelMemory
 from fedray.protocol.policy import Policy
 from fedray.protocol.recovery import propose
@@ -56,11 +57,10 @@ class World:
     def _context(self, name: str) -> SimpleNamespace:
         return SimpleNamespace(
             name=name,
-            identity=self.keys[name],
-            roster_of=self.roster.subset,
+            member=lambda names: Member(
+                name, self.keys[name], self.roster.subset(names), Policy(), self.memories[name]
+            ),
             state={},
-            policy=Policy(),
-            memory=self.memories[name],
             send=lambda call, to, key, message, kind: (name, message),  # noqa: ARG005 (as a context is called)
             get=lambda sent, timeout: self._deliver(*sent),  # noqa: ARG005
         )

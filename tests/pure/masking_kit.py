@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sessions of part A and of the plain sum in one process, for the tests."""
+"""Sessions of masking and of the plain sum in one process, for the tests."""
 
 import hashlib
 from collections.abc import Sequence
@@ -9,13 +9,14 @@ import numpy as np
 
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto.keys import Roster, generate_identity, public_bytes
-from fedray.protocol.crypto.keystream import CHUNK_BYTES
 from fedray.protocol.fixed_point import Encoder
 from fedray.protocol.handshake import introduce
 from fedray.protocol.masking.collector import ViewCollector
 from fedray.protocol.masking.plain import PlainShield
 from fedray.protocol.masking.shield import MaskingShield
+from fedray.protocol.member import Member
 from fedray.protocol.memory import ModelMemory
+from fedray.protocol.pipeline import run
 from fedray.protocol.policy import Policy
 from fedray.protocol.scheme import Contribution, Manifest, Opened, RoundContext, Tensor, View
 
@@ -48,9 +49,7 @@ def encode(encoding, parties, manifest, contribution):
     """Returns all words of one contribution."""
     encoder = Encoder(encoding, parties, manifest, contribution)
     words = np.empty(manifest.words, f"<u{encoding.ring // 8}")
-    step = CHUNK_BYTES // words.itemsize
-    for start in range(0, len(words), step):
-        encoder.encode(words[start : start + step], start)
+    run(words, encoder.encode)
     return words
 
 
@@ -69,12 +68,15 @@ class Kit:
         return self.roster.names
 
     def start(self, policy):
-        shield = ENDS[self.config.scheme]
-        for name in self.names:
-            memory = self.memories.setdefault(name, ModelMemory())
-            self.shields[name] = shield(self.config, name, self.keys[name], self.roster, policy, memory)
-        introduce([self.shields[name] for name in self.names])
+        ends = introduce([self.joining(name, policy) for name in self.names])
+        self.shields |= zip(self.names, ends, strict=True)
         return self
+
+    def joining(self, name, policy=None):
+        """Returns one party's way into the session."""
+        memory = self.memories.setdefault(name, ModelMemory())
+        member = Member(name, self.keys[name], self.roster, policy or Policy(), memory)
+        return ENDS[self.config.scheme].joining(self.config, member)
 
     def again(self, policy=None):
         """Returns a new session of the same parties, with their memories."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Four parties of part B with a round under way, for the tests of lies and decisions."""
+"""Four parties of recovery with a round under way, for the tests of lies and decisions."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def inputs(but: str = "") -> dict[str, Contribution]:
 
 def covered(shield: RecoveryShield) -> int:
     """Returns how many rounds, from the next one on, have keys."""
-    batches = shield._active.batches
+    batches = shield._batches
     return sum(number >= batches.next for batch in batches._ready for number in batch.directory.rounds)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Part B once more, slowly, from the text of the specification: shares no code with fedray and imports none of it.
+"""Scheme recovery once more, slowly, from the specification alone: shares no code with fedray and imports none of it.
 
     python tests/pure/recovery_reference.py > tests/pure/vectors/recovery.json
 

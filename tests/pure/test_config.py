@@ -18,7 +18,7 @@ from fedray.protocol.policy import Policy, notice
 ROSTER = roster_of(identities(5))
 CONFIG = Config.propose("masking", ROSTER, ["server"], Encoding())
 
-PART_C = {"owners", "compress"}
+OF_SHARING = {"owners", "compress"}
 OTHERS = {
     "scheme": "recovery",
     "roster": bytes(32),
@@ -46,7 +46,7 @@ ENCODINGS = {
 
 
 def test_every_setting_is_in_the_hash():
-    assert set(OTHERS) == {f.name for f in fields(Config)} - {"suite", *PART_C}  # there is one suite
+    assert set(OTHERS) == {f.name for f in fields(Config)} - {"suite", *OF_SHARING}  # there is one suite
     changed = [replace(CONFIG, **{name: value}) for name, value in OTHERS.items()]
     assert len({c.hash for c in [CONFIG, *changed]}) == len(changed) + 1
     small = replace(CONFIG, encoding=Encoding(fraction=9, clip=2.0))

@@ -3,6 +3,7 @@
 
 import re
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from fedray.errors import EncodingError, PlanError, ProtocolError
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto.graph import CHOSEN_UP_TO
 from fedray.protocol.masking.plain import PlainShield
+from fedray.protocol.member import Member
+from fedray.protocol.memory import ModelMemory
 from fedray.protocol.messages import enc_list
 from fedray.protocol.policy import Demands, Policy
 from fedray.protocol.recovery import propose
@@ -120,8 +123,9 @@ def test_noise_that_is_not_there_can_be_neither_claimed_nor_had(scheme):
 
 
 def test_a_party_may_refuse_sums_without_protection():
-    roster = roster_of(identities(3))
+    roster = roster_of(keys := identities(3))
     config = Config.propose("plain", roster, ["s"], Encoding())
-    PlainShield(config, "p00", None, roster, Policy(), None)
+    member = Member("p00", keys["p00"], roster, Policy(), ModelMemory())
+    PlainShield.joining(config, member)
     with pytest.raises(ProtocolError, match=r"p00: its policy accepts no sum without protection \(unprotected\)"):
-        PlainShield(config, "p00", None, roster, Policy(unprotected=False), None)
+        PlainShield.joining(config, replace(member, policy=Policy(unprotected=False)))

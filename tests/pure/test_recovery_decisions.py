@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a party of part B decides, records, erases, and sends a second time."""
+"""What a party of recovery decides, records, erases, and sends a second time."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 from pure.recovery_kit import ALL, Stage, context, contribution, covered, inputs
 
 from fedray.errors import ProtocolError
+from fedray.protocol.handshake import Handshake
 from fedray.protocol.recovery import RecoveryCollector, RecoveryCoordinator, RecoveryShield
 
 
@@ -35,16 +36,16 @@ def test_a_decision_is_recorded_before_it_is_acted_upon(monkeypatch: pytest.Monk
         broken.append(entry)
         raise OSError("disk full")
 
-    journal = shield._session.place.journal
-    shield._session.place.journal = full
+    journal = shield._session.journal
+    shield._session.journal = full
     with pytest.raises(OSError, match="disk full"):
         shield.reply(survivors.encode())
     with pytest.raises(OSError, match="disk full"):
         shield.reply(stage.quorum(survivors))
-    assert shield._turn.released is None
-    assert shield._turn._signature == b""
-    assert shield._turn._batch.owners(0) == (0, 1, 2, 3)
-    shield._session.place.journal = journal
+    assert shield._round.released is None
+    assert shield._round._signature == b""
+    assert shield._round._batch.owners(0) == (0, 1, 2, 3)
+    shield._session.journal = journal
     assert shield.reply(survivors.encode())
     assert shield.reply(stage.quorum(survivors))
     assert len(shield.decisions) == 2
@@ -54,7 +55,7 @@ def test_a_decision_is_recorded_before_it_is_acted_upon(monkeypatch: pytest.Monk
 def test_secrets_are_erased_as_soon_as_they_served() -> None:
     stage = Stage()
     shield = stage.shields[ALL[0]]
-    batch = shield._session.batches.find(0)
+    batch = shield._batches.find(0)
     held = list(batch._shares[0].values())
     assert all(any(pair) for pair in held)
     survivors = stage.survivors()
@@ -69,11 +70,10 @@ def test_secrets_are_erased_as_soon_as_they_served() -> None:
     stage.rehearsal.prepare(4)
     assert covered(shield) == 4
     shield.protect(context(4), contribution(10))
-    assert shield._session.batches._ready == [shield._turn._batch]
+    assert shield._batches._ready == [shield._round._batch]
     with pytest.raises(TypeError, match="never pickled"):
         pickle.dumps(batch)
-    assert shield._session.place.sid
-    assert not shield._handshake._private
+    assert shield._session.keys.roots == {}
 
 
 def test_local_state_is_kept_only_on_a_verified_quorum(stage: Stage) -> None:
@@ -134,7 +134,8 @@ def messages(answer: Any) -> list[Any]:
 
 def test_every_message_may_arrive_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     for of, names in [
-        (RecoveryShield, ["hello", "confirm", "prepare", "absorb", "protect", "reply"]),
+        (Handshake, ["hello", "confirm"]),
+        (RecoveryShield, ["prepare", "absorb", "protect", "reply"]),
         (RecoveryCoordinator, ["add_set_up"]),
         (RecoveryCollector, ["add"]),
     ]:

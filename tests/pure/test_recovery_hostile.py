@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A coordinator of part B that lies: each lie is refused, and nothing is signed or released for it."""
+"""A coordinator of recovery that lies: each lie is refused, and nothing is signed or released for it."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_a_party_that_was_left_out_stops_and_erases(stage: Stage) -> None:
     shield = stage.shields[ALL[0]]
     with pytest.raises(ProtocolError, match="without this party"):
         shield.reply(replace(survivors, members=(1, 2, 3), hashes=survivors.hashes[1:]).encode())
-    assert shield._turn._batch.owners(stage.number) == ()
+    assert shield._round._batch.owners(stage.number) == ()
     with pytest.raises(ProtocolError, match="without this party"):
         shield.reply(survivors.encode())
     with pytest.raises(ProtocolError, match="without this party"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Part B broken on purpose, one rule at a time: the check of what a coalition sees finds each one."""
+"""Scheme recovery broken on purpose, one rule at a time: the check of what a coalition sees finds each one."""
 
 from __future__ import annotations
 
@@ -37,9 +37,10 @@ def symbols(monkeypatch: pytest.MonkeyPatch) -> Symbols:
 
 
 def test_without_the_own_pad_a_late_input_is_seen(symbols: Symbols, monkeypatch: pytest.MonkeyPatch) -> None:
-    def single_pad(place: Any, batch: Any, own: RoundSecrets, scope: PadScope) -> Any:
-        pad = double_pad(place, batch, own, scope)
-        pad.plus.remove(scope.self_key(own.seed, place.index))
+    def single_pad(session: Any, batch: Any, scope: PadScope) -> Any:
+        own = batch._own[scope.number]
+        pad = double_pad(session, batch, scope)
+        pad.plus.remove(scope.self_key(own.seed, session.member.index))
         return pad
 
     monkeypatch.setattr("fedray.protocol.recovery.shield.double_pad", single_pad)
@@ -51,14 +52,14 @@ def test_without_the_own_pad_a_late_input_is_seen(symbols: Symbols, monkeypatch:
 def test_with_both_shares_of_a_party_its_input_is_seen(symbols: Symbols, monkeypatch: pytest.MonkeyPatch) -> None:
     both: list[tuple[int, int, int, bytes]] = []
 
-    def generous(turn: Unmasking, message: bytes) -> bytes:
-        batch, number = turn._batch, turn.sent.number
+    def generous(unmasking: Unmasking, message: bytes) -> bytes:
+        batch, number, holder = unmasking._batch, unmasking._number, unmasking._session.member.index
         both.extend(
-            (turn._place.index, owner, kind, batch.share(number, owner, kind))
+            (holder, owner, kind, batch.shares(number, {owner: kind})[0])
             for owner in batch.owners(number)
             for kind in (SELF, PAIR)
         )
-        return unmask(turn, message)
+        return unmask(unmasking, message)
 
     unmask = Unmasking.unmask
     monkeypatch.setattr(Unmasking, "unmask", generous)
@@ -133,9 +134,9 @@ def test_without_a_quorum_two_sums_open_and_their_difference_is_one_input(
 def test_where_a_party_answers_for_a_second_set_its_input_is_seen(
     symbols: Symbols, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def forgetful(turn: Unmasking, survivors: Survivors) -> None:
-        turn._signed = turn.released = None
-        accept(turn, survivors)
+    def forgetful(unmasking: Unmasking, survivors: Survivors) -> Survivors:
+        unmasking._signed = unmasking.released = None
+        return accept(unmasking, survivors)
 
     accept = Unmasking._accept
     monkeypatch.setattr(Unmasking, "_accept", forgetful)

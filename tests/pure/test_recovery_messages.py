@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""No bytes make a decoder of part B do anything but return a record or raise EncodingError."""
+"""No bytes make a decoder of recovery do anything but return a record or raise EncodingError."""
 
 from __future__ import annotations
 

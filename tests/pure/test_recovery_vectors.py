@@ -27,11 +27,8 @@ SAVED = json.loads((Path(__file__).parent / "vectors" / "recovery.json").read_te
 
 def pad_of(scope: PadScope, secrets: list[RoundSecrets], party: int) -> Pad:
     """The pad of one party: its own, and one with each other; the lower index adds."""
-    keys = {
-        other: scope.pair_key(secrets[party].private, secrets[other].public, party, other)
-        for other in range(3)
-        if other != party
-    }
+    publics = {other: secrets[other].public for other in range(3) if other != party}
+    keys = scope.pair_keys(secrets[party].private, publics, party)
     plus = [scope.self_key(secrets[party].seed, party), *(key for other, key in keys.items() if other > party)]
     return Pad(plus, [key for other, key in keys.items() if other < party])
 
@@ -68,14 +65,14 @@ def test_every_value_of_a_round(v: dict[str, Any], monkeypatch: pytest.MonkeyPat
     scope = PadScope(sid, directory.digest, number, ctx, 4, bits)
     for names, key in v["pair_keys"].items():
         low, high = map(int, names.split("-"))
-        assert scope.pair_key(secrets[low].private, secrets[high].public, low, high).hex() == key
-        assert scope.pair_key(secrets[high].private, secrets[low].public, high, low).hex() == key
+        assert scope.pair_keys(secrets[low].private, {high: secrets[high].public}, low)[high].hex() == key
+        assert scope.pair_keys(secrets[high].private, {low: secrets[low].public}, high)[low].hex() == key
     assert [scope.self_key(own.seed, i).hex() for i, own in enumerate(secrets)] == v["self_keys"]
 
     hashes = []
     for i in range(3):
         words = np.array(v["inputs"][i], f"<u{bits // 8}")
-        pad_of(scope, secrets, i).apply(words)
+        pad_of(scope, secrets, i).apply(words, 0)
         assert words.tolist() == v["masked"][i]
         hashes.append(hashlib.sha256(words.data).digest())
         assert masked_statement(sid, number, i, ctx, words, hashes[i]).hex() == v["masked_statements"][i]

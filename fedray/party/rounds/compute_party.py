@@ -18,13 +18,14 @@ from fedray.party.context import PartyContext, Reply
 from fedray.party.door.egress import Kind
 from fedray.party.records import Answer, Expect
 from fedray.protocol.config import Config
+from fedray.protocol.scheme import Joining
 from fedray.protocol.sharing import ShareAdder, SharingShield
 from fedray.types import Key, Message, PartyName, Ref, Round
 
 WATCH_SECONDS = 1.0
 """How long the driver waits at a compute party, to learn whether it has ended."""
 
-_ENDS = "compute ends"
+_ADDERS = "share adders"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +75,8 @@ class ComputeParty:
         self._context, self._server, self._round_server = context, server, round_server
         self._timeout, self._clock = timeout, clock
         self._changed = threading.Condition()
-        self._shield: SharingShield | None = None
-        self._node: ShareAdder | None = None
+        self._joining: Joining[SharingShield] | None = None
+        self._adder: ShareAdder | None = None
         self._peers: dict[PartyName, Key] = {}
         self._leader = ""
         self._leads = False
@@ -91,21 +92,17 @@ class ComputeParty:
     def hello(self, config: bytes, names: Sequence[PartyName], compute: Mapping[PartyName, Key]) -> Reply:
         """Checks a proposed Config against this party's policy and roster, and returns the signed Hello."""
         del compute
-        context = self._context
-        own = (context.name, context.identity, context.roster_of(names), context.policy, context.memory)
-        self._shield = SharingShield(Config.decode(config), *own)
-        return Reply(Kind.HELLO, self._shield.hello())
+        self._joining = SharingShield.joining(Config.decode(config), self._context.member(names))
+        return Reply(Kind.HELLO, self._joining.hello())
 
     def confirm(self, hellos: Sequence[bytes]) -> Reply:
         """Checks everybody's Hello and returns the signed Confirm."""
-        return Reply(Kind.HELLO, self._own_shield().confirm(hellos))
+        return Reply(Kind.HELLO, self._invited().confirm(hellos))
 
     def start(self, confirms: Sequence[bytes], number: int) -> None:
         """Checks everybody's Confirm."""
         del number  # `begin` says it, to compute parties that own inputs as well
-        shield = self._own_shield()
-        shield.start(confirms)
-        register(self._context, self._round_server, shield)
+        register(self._context, self._round_server, self._invited().start(confirms))
 
     def begin(self, number: int, config: bytes, names: Sequence[PartyName], compute: Mapping[PartyName, Key]) -> None:
         """Starts a session: its shares come to this compute party from now on.
@@ -118,8 +115,8 @@ class ComputeParty:
         """
         agreed = Config.decode(config)
         with self._changed:
-            self._node = self._context.state[_ENDS].pop(self._round_server)
-            self._shield = None
+            self._adder = self._context.state[_ADDERS].pop(self._round_server)
+            self._joining = None
             self._peers = {name: key for name, key in compute.items() if name != self._context.name}
             self._leader = agreed.receivers[0]
             self._leads = self._leader == self._context.name
@@ -239,36 +236,36 @@ class ComputeParty:
 
     def _move(self, number: Round) -> None:
         """Does whatever can be done by now: signs, or publishes this party's sum."""
-        current, node = self._rounds[number], self._active()
+        current, adder = self._rounds[number], self._active()
         if current.answer is not None:
             return
         try:
-            if not current.signed and self._may_sign(current, node):
+            if not current.signed and self._may_sign(current, adder):
                 current.signed = True
-                members = node.held() if self._leads else current.proposed or ()
-                self._tell_peers(("survive", number, node.sign(members)), Kind.SHARE)
-            if current.signed and not current.proof and node.ready():
-                self._publish(number, current, node)
+                members = adder.held() if self._leads else current.proposed or ()
+                self._tell_peers(("survive", number, adder.sign(members)), Kind.SHARE)
+            if current.signed and not current.proof and adder.ready():
+                self._publish(number, current, adder)
         except FedRayError as error:
-            self._fail(f"{error}{self._absent(node)}")
+            self._fail(f"{error}{self._absent(adder)}")
 
-    def _absent(self, node: ShareAdder) -> str:
+    def _absent(self, adder: ShareAdder) -> str:
         """Returns who of the owners was missing, and why, as the end of a message."""
-        absent = [owner for owner in self._owners if owner not in node.held()]
+        absent = [owner for owner in self._owners if owner not in adder.held()]
         late = f"no share within {self._timeout:g} s"
         listed = "; ".join(f"{owner!r}: {self._gone.get(owner, late)}" for owner in absent)
         return f" ({listed})" if listed else ""
 
-    def _may_sign(self, current: _Round, node: ShareAdder) -> bool:
-        held = set(node.held())
+    def _may_sign(self, current: _Round, adder: ShareAdder) -> bool:
+        held = set(adder.held())
         if not self._leads:
             return current.proposed is not None and set(current.proposed) <= held
         late = self._clock() >= current.deadline
         return bool(held) and (late or set(self._owners) - self._gone.keys() <= held)
 
-    def _publish(self, number: Round, current: _Round, node: ShareAdder) -> None:
-        message = node.publish()
-        current.proof, current.members = node.proof(number), node.opened()
+    def _publish(self, number: Round, current: _Round, adder: ShareAdder) -> None:
+        message = adder.publish()
+        current.proof, current.members = adder.proof(number), adder.opened()
         call = f"sum of shares of round {number}"
         body = ("sum", self._session, number, message)
         sent = self._context.send(call, self._server, self._round_server, body, Kind.SHARE)
@@ -299,8 +296,8 @@ class ComputeParty:
 
     def _fail(self, reason: str, tell: Sequence[PartyName] | None = None) -> None:
         self._error = self._error or reason
-        if self._node is not None:
-            self._node.fail()
+        if self._adder is not None:
+            self._adder.fail()
         for number, current in self._rounds.items():
             if current.answer is None:
                 current.answer = Answer("aborted", reason=self._error)
@@ -317,17 +314,17 @@ class ComputeParty:
             raise ProtocolError(f"the segment has ended: {self._error}")
 
     def _active(self) -> ShareAdder:
-        if self._node is None:
+        if self._adder is None:
             raise ProtocolError(f"compute party {self._context.name!r} has no session yet")
-        return self._node
+        return self._adder
 
-    def _own_shield(self) -> SharingShield:
-        if self._shield is None:
-            raise ProtocolError(f"compute party {self._context.name!r} has no session yet: hello comes first")
-        return self._shield
+    def _invited(self) -> Joining[SharingShield]:
+        if self._joining is None:
+            raise ProtocolError(f"compute party {self._context.name!r} is not joining a session: hello comes first")
+        return self._joining
 
 
 def register(context: PartyContext, round_server: Key, shield: SharingShield) -> None:
-    """Leaves a party's new compute end for its `ComputeParty` of the same aggregator."""
-    if shield.node is not None:
-        context.state.setdefault(_ENDS, {})[round_server] = shield.node
+    """Leaves a party's new share adder for its `ComputeParty` of the same aggregator."""
+    if shield.adder is not None:
+        context.state.setdefault(_ADDERS, {})[round_server] = shield.adder

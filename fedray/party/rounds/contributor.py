@@ -14,7 +14,7 @@ from fedray.party.door.egress import Kind
 from fedray.party.records import Answer
 from fedray.party.rounds.share_owner import ShareOwner
 from fedray.protocol.config import Config
-from fedray.protocol.scheme import BatchedShield, Contribution, RoundContext, Shield
+from fedray.protocol.scheme import BatchedShield, Contribution, Joining, RoundContext, Shield
 from fedray.protocol.schemes import SCHEMES
 from fedray.protocol.sharing import SharingShield
 from fedray.types import Key, PartyName, Ref, Round
@@ -40,6 +40,7 @@ class Contributor:
         self._round_server = round_server
         self.members: tuple[PartyName, ...] = ()
         self.verified = True
+        self._joining: Joining[Shield] | None = None
         self._shield: Shield | None = None
         self._batched: BatchedShield | None = None
         self._kind = Kind.MASKED
@@ -61,24 +62,22 @@ class Contributor:
         Raises:
             ProtocolError: The Config asks for less protection than this party's policy demands.
         """
-        context = self._context
-        roster, proposed = context.roster_of(names), Config.decode(config)
+        member, proposed = self._context.member(names), Config.decode(config)
         scheme = SCHEMES[proposed.scheme]
         self._kind = Kind.MASKED if scheme.protected else Kind.RAW
-        self.members, self._batch_length = proposed.owners or roster.names, proposed.batch
-        self._compute, self._share_owner = compute, None
-        own = (context.name, context.identity, roster, context.policy, context.memory)
-        self._shield = scheme.shield(proposed, *own)
-        return Reply(Kind.HELLO, self._shield.hello())
+        self.members, self._batch_length = proposed.owners or member.roster.names, proposed.batch
+        self._compute, self._share_owner, self._shield = compute, None, None
+        self._joining = scheme.join(proposed, member)
+        return Reply(Kind.HELLO, self._joining.hello())
 
     def confirm(self, hellos: Sequence[bytes]) -> Reply:
         """Checks everybody's Hello and returns the signed Confirm."""
-        return Reply(Kind.HELLO, self._active().confirm(hellos))
+        return Reply(Kind.HELLO, self._invited().confirm(hellos))
 
     def start(self, confirms: Sequence[bytes], number: int) -> None:
         """Checks everybody's Confirm; the rounds of session `number` may begin."""
-        shield = self._active()
-        shield.start(confirms)
+        self._shield = shield = self._invited().start(confirms)
+        self._joining = None
         self._batched = shield if isinstance(shield, BatchedShield) else None
         self._session = number
         self._key_supply = KeySupply(self._batched, self._batch_length, self._lock, partial(self._relay, number))
@@ -138,6 +137,11 @@ class Contributor:
 
     def _dispatch(self, call: str, message: tuple[Any, ...], kind: Kind) -> Ref:
         return self._context.send(call, self._server, self._round_server, message, kind)
+
+    def _invited(self) -> Joining[Shield]:
+        if self._joining is None:
+            raise ProtocolError(f"party {self._context.name!r} is not joining a session: hello comes first")
+        return self._joining
 
     def _active(self) -> Shield:
         if self._shield is None:

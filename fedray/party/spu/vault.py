@@ -22,6 +22,7 @@ from fedray.party.door.egress import Kind
 from fedray.party.failures import to_failure
 from fedray.party.table import replace
 from fedray.protocol.config import Config
+from fedray.protocol.scheme import Joining
 from fedray.protocol.spu.dealer import Dealer
 from fedray.protocol.spu.form import Form, Layout
 from fedray.protocol.spu.secret import Linear, Secret, combine
@@ -69,7 +70,8 @@ class Vault:
     def __init__(self, context: PartyContext, layout: Layout, bound: float | None) -> None:
         self._context, self._layout, self._bound = context, layout, bound
         self._vaults: Mapping[PartyName, Key] = {}
-        self._nodes: tuple[PartyName, ...] = ()
+        self._compute_parties: tuple[PartyName, ...] = ()
+        self._joining: Joining[Dealer] | None = None
         self._dealer: Dealer | None = None
         self._linear: Linear | None = None
         self._runtime: SpuRuntime | None = None
@@ -78,17 +80,14 @@ class Vault:
 
     def hello(self, config: bytes, names: Sequence[PartyName]) -> Reply:
         """Checks a proposed Config and returns the signed Hello."""
-        context, proposed = self._context, Config.decode(config)
-        own = (context.name, context.identity, context.roster_of(names), context.policy, context.memory)
-        self._dealer = Dealer(proposed, *own, self._layout)
-        self._nodes = proposed.receivers
-        if self._dealer.place is not None:
-            self._linear = Linear(self._layout, self._dealer.place)
-        return Reply(Kind.HELLO, self._dealer.hello())
+        proposed = Config.decode(config)
+        self._joining = Dealer.joining(proposed, self._context.member(names), self._layout)
+        self._compute_parties = proposed.receivers
+        return Reply(Kind.HELLO, self._joining.hello())
 
     def confirm(self, hellos: Sequence[bytes]) -> Reply:
         """Checks everybody's Hello and returns the signed Confirm."""
-        return Reply(Kind.HELLO, self._deals().confirm(hellos))
+        return Reply(Kind.HELLO, self._invited().confirm(hellos))
 
     def start(self, confirms: Sequence[bytes], vaults: Mapping[PartyName, Key]) -> None:
         """Checks everybody's Confirm; values may be dealt.
@@ -97,7 +96,10 @@ class Vault:
             confirms: One per party, in roster order.
             vaults: Key of every party's vault.
         """
-        self._deals().start(confirms)
+        self._dealer = self._invited().start(confirms)
+        self._joining = None
+        if self._dealer.number is not None:
+            self._linear = Linear(self._layout, self._dealer.number)
         self._vaults = vaults
 
     # The driver's words.
@@ -109,8 +111,8 @@ class Vault:
         except BaseException as error:  # whoever uses the shares must learn of it
             self._tell_all(("failed", out, self._failure(error, "to(spu)")), Kind.ERROR)
             raise
-        for node, shares in messages.items():
-            self._tell(node, ("shares", out, form.encode(), shares), Kind.SHARE)
+        for compute_party, shares in messages.items():
+            self._tell(compute_party, ("shares", out, form.encode(), shares), Kind.SHARE)
 
     def apply(self, out: Key, operation: str, args: Sequence[Any], inputs: Sequence[Shared]) -> None:
         """Applies one of `OPERATIONS` and keeps the result, or its failure."""
@@ -127,10 +129,10 @@ class Vault:
             PlanError: The extra that runs programs is not installed, or this party's address is not its to use.
         """
         SpuRuntime.check_installed(self._context.name)
-        place = self._deals().place
-        if self._runtime is None and place is not None:
-            SpuRuntime.check_address(*settings.addresses[place])
-            self._runtime = SpuRuntime(self._layout, place, settings)
+        number = self._deals().number
+        if self._runtime is None and number is not None:
+            SpuRuntime.check_address(*settings.addresses[number])
+            self._runtime = SpuRuntime(self._layout, number, settings)
 
     def run(self, outs: Sequence[Key], program: Program, args: Any) -> None:
         """Runs a program together with the other compute parties, and keeps its results, or its failure.
@@ -177,7 +179,7 @@ class Vault:
 
     def collect(self, ticket: Key) -> Value:
         """Returns a value from the shares that all compute parties give."""
-        parts = [Shared(_part(ticket, node), node) for node in self._nodes]
+        parts = [Shared(_part(ticket, compute_party), compute_party) for compute_party in self._compute_parties]
         try:
             self._await_all(parts)
             return combine(self._layout, [self._secret(part) for part in parts])
@@ -197,7 +199,7 @@ class Vault:
                 with self._making([key], "to(spu)"):
                     self._context.put(key, self._deals().receive(sender, key, Form.decode(form), shares))
                 return None
-            case ("part", str(key), bytes(form), np.ndarray() as words) if sender in self._nodes:
+            case ("part", str(key), bytes(form), np.ndarray() as words) if sender in self._compute_parties:
                 self._context.put(key, Secret(Form.decode(form), words))
                 return None
             case ("failed", str(key), Failure() as failure):
@@ -243,8 +245,8 @@ class Vault:
             self._context.send(f"{message[0]} {message[1]}", to, self._vaults[to], message, kind)
 
     def _tell_all(self, message: tuple[Any, ...], kind: Kind) -> None:
-        for node in self._nodes:
-            self._tell(node, message, kind)
+        for compute_party in self._compute_parties:
+            self._tell(compute_party, message, kind)
 
     @contextmanager
     def _making(self, outs: Sequence[Key], name: str) -> Iterator[None]:
@@ -258,6 +260,11 @@ class Vault:
     def _failure(self, error: BaseException, name: str) -> Failure:
         return to_failure(error, self._context.name, name, text=self._context.config.egress != "strict")
 
+    def _invited(self) -> Joining[Dealer]:
+        if self._joining is None:
+            raise ProtocolError(f"the vault of {self._context.name!r} is not joining a session: hello comes first")
+        return self._joining
+
     def _deals(self) -> Dealer:
         if self._dealer is None:
             raise ProtocolError(f"the vault of {self._context.name!r} has no session yet: hello comes first")
@@ -269,6 +276,6 @@ class Vault:
         return self._linear
 
 
-def _part(ticket: Key, node: PartyName) -> Key:
+def _part(ticket: Key, compute_party: PartyName) -> Key:
     """Returns what the shares that one compute party gives towards an opening are called."""
-    return f"{ticket}/{node}"
+    return f"{ticket}/{compute_party}"

@@ -24,13 +24,13 @@ from fedray.protocol.crypto.keys import Guarded
 from fedray.protocol.messages import Words
 
 CHUNK_BYTES = 1 << 18
-"""Bytes worked on at a time: the words, their scratch and the keystream stay in a core's cache."""
+"""Bytes worked on at a time: the words, their scratch and the keystream stay in a core's cache together."""
 
 MOST_BITS = 1 << 38
-"""Bits of keystream under one key."""
+"""Bits of keystream under one key: within what one nonce of GCM is good for."""
 
 _ZEROS = bytes(CHUNK_BYTES)
-_SLACK = 16
+_SLACK = 16  # `update_into` wants room for one more block than it writes
 
 
 def _counter_mode(key: bytes) -> Any:
@@ -83,7 +83,7 @@ def scratch() -> NDArray[np.uint8]:
 
 
 class Pad(Guarded):
-    """The sum of several keystreams, some taken away, applied to the words of one vector from the first to the last."""
+    """The sum of several keystreams, some taken away, laid over the words of one vector from the first to the last."""
 
     def __init__(self, plus: Sequence[bytes], minus: Sequence[bytes]) -> None:
         self._plus = [Keystream(key) for key in plus]
@@ -91,23 +91,23 @@ class Pad(Guarded):
         self._scratch = scratch()
         self._bits = 0
 
-    def apply(self, words: Words) -> None:
-        """Adds the next part of the pad to the words, in place; a pad is used for one vector only.
+    def apply(self, words: Words, start: int) -> None:
+        """Adds the next stretch of the pad to the words, in place; a pad is used for one vector only.
 
         Args:
-            words: uint32[m] or uint64[m], little-endian: the next m words of the vector.
+            words: uint32[m] or uint64[m], little-endian: the next m words of the vector, at most `CHUNK_BYTES` of them.
+            start: Place of the first one in the vector.
 
         Raises:
-            EncodingError: The stream would be longer than one key may make.
+            EncodingError: The stretch is too long or not the next one, or the stream would be longer than one key may
+                make. The words are as they were.
         """
-        self._bits += words.nbytes * 8
-        if self._bits > MOST_BITS:
+        if words.nbytes > CHUNK_BYTES or start * words.itemsize * 8 != self._bits:
+            # After a stretch left out or taken twice, the rest would no longer meet what the others' pads meet.
+            raise EncodingError(f"a pad goes over one stretch of a vector after another, found one at word {start}")
+        if self._bits + words.nbytes * 8 > MOST_BITS:
             raise EncodingError(f"a vector of more than 2^{MOST_BITS.bit_length() - 1} bits needs another key")
-        step = CHUNK_BYTES // words.itemsize
-        for start in range(0, len(words), step):
-            self._apply(words[start : start + step])
-
-    def _apply(self, words: Words) -> None:
+        self._bits += words.nbytes * 8
         stream: Any = self._scratch[: words.nbytes].view(words.dtype)
         for key in self._plus:
             key.fill(self._scratch, words.nbytes)

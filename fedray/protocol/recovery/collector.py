@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Part B, the summing end of one round: adds masked inputs, fixes the survivors, gathers signatures and shares, opens.
+"""Scheme recovery, the summing end: adds masked inputs, fixes the survivors, gathers signatures and shares, opens.
 
 Knows what is public, and the sum. Keeps no vector. Faults of parties are named and kept; a message that comes too late
 is dropped unread.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Part B, the coordinator's side of one session: relays set-ups of batches and makes the collector of each round.
+"""Scheme recovery, the coordinator's side of one session: relays set-ups of batches, makes each round's collector.
 
 Knows what every party knows in public. Holds no key.
 """

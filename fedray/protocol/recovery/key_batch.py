@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One party's side of the set-up of a batch of rounds (SECAGG part B, B1 to B3), and the secrets it leaves behind.
+"""One party's side of the set-up of a batch of rounds (SECAGG section 6, B1 to B3), and the secrets it leaves behind.
 
 A state machine of byte messages: `keys` begins it, `step` answers each message that the coordinator relays. Knows the
 party's channels and whose neighbour it is. Does not know data, models, nor whether rounds are under way meanwhile.
@@ -8,22 +8,20 @@ party's channels and whose neighbour it is. Does not know data, models, nor whet
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from fedray.errors import ProtocolError
-from fedray.protocol.crypto.graph import Graph
-from fedray.protocol.crypto.keys import Guarded, Roster, sign, verify
+from fedray.protocol.crypto.keys import Guarded, sign, verify
 from fedray.protocol.crypto.shamir import SHARE_BYTES, split
-from fedray.protocol.handshake import SessionKeys
 from fedray.protocol.messages import dec_list, enc
 from fedray.protocol.recovery.key_directory import Directory
 from fedray.protocol.recovery.key_messages import Ack, Dealt, Keys, Sharing
 from fedray.protocol.recovery.pads import RoundSecrets, self_commitment
 from fedray.protocol.recovery.round_messages import PAIR, purpose_of
-from fedray.protocol.recovery.thresholds import ring_of
+from fedray.protocol.recovery.session import RecoverySession
 from fedray.types import Round
 
 
@@ -44,9 +42,9 @@ class KeyBatch(Guarded):
         self.directory = directory
         self._around, self._own, self._shares = around, dict(own), dict(shares)
 
-    def neighbours(self, number: Round) -> tuple[int, ...]:
-        """Returns with whom this party is masked in one round."""
-        return self._around[number]
+    def neighbour_keys(self, number: Round) -> dict[int, bytes]:
+        """Returns with whom this party is masked in one round, and their public keys S."""
+        return self.directory.publics(self._around[number], number)
 
     def take(self, number: Round) -> RoundSecrets:
         """Returns this party's secrets of one round and forgets them.
@@ -62,16 +60,16 @@ class KeyBatch(Guarded):
         """Returns whose shares of one round are held, in order; nobody's once they are erased."""
         return tuple(sorted(self._shares.get(number, ())))
 
-    def share(self, number: Round, owner: int, kind: int) -> bytes:
-        """Returns one share, 33 bytes.
+    def shares(self, number: Round, kinds: Mapping[int, int]) -> tuple[bytes, ...]:
+        """Returns one share of each of some owners, 33 bytes each.
 
         Args:
             number: The round.
-            owner: Index of whose secret it is of.
-            kind: `PAIR` for the pair key s, `SELF` for the seed b.
+            kinds: Index of whose secret a share is of -> `PAIR` for the pair key s, `SELF` for the seed b.
         """
-        pair = self._shares[number][owner]
-        return bytes(pair[:SHARE_BYTES] if kind == PAIR else pair[SHARE_BYTES:])
+        held = self._shares[number]
+        pairs = [(held[owner], kind) for owner, kind in kinds.items()]
+        return tuple([bytes(pair[:SHARE_BYTES] if kind == PAIR else pair[SHARE_BYTES:]) for pair, kind in pairs])
 
     def erase(self, number: Round) -> None:
         """Forgets the secrets of one round, and overwrites the shares."""
@@ -94,32 +92,20 @@ class KeyBatchSetUp(Guarded):
         rounds: The rounds it serves.
     """
 
-    def __init__(
-        self,
-        session: SessionKeys,
-        identity: Ed25519PrivateKey,
-        roster: Roster,
-        graph: Graph,
-        number: int,
-        rounds: tuple[Round, ...],
-    ) -> None:
+    def __init__(self, session: RecoverySession, number: int, rounds: tuple[Round, ...]) -> None:
         """Draws the batch's secrets.
 
         Args:
-            session: The session's keys; the channels carry one message per batch and direction.
-            identity: This party's signing key.
-            roster: All parties.
-            graph: Who is masked with whom.
-            number: Number of the batch, never used before in this session.
+            session: The party in its session; its channels carry one message per batch and direction.
+            number: Number of the batch, never used before in this session: it is the nonce of the channels.
             rounds: The rounds it serves, strictly increasing.
         """
         self.number, self.rounds = number, rounds
         self._result: KeyBatch | None = None
-        self._session, self._identity, self._roster = session, identity, roster
+        self._member, self._session = session.member, session.keys
+        self._roster, graph = session.member.roster, session.thresholds.graph
         self._own = {r: RoundSecrets() for r in rounds}
-        self._around = {
-            r: graph.neighbours(ring_of(graph, session.gseed, session.sid, r), session.index) for r in rounds
-        }
+        self._around = {r: graph.neighbours(session.ring(r), self._member.index) for r in rounds}
         self._threshold = graph.share_threshold
         self._shares: dict[Round, dict[int, bytearray]] = {r: {} for r in rounds}
         self._directory: Directory | None = None
@@ -162,8 +148,7 @@ class KeyBatchSetUp(Guarded):
         publics = tuple(own.public for own in self._own.values())
         commitments = tuple(self_commitment(sid, r, index, own.seed) for r, own in self._own.items())
         unsigned = Keys(sid, self.number, index, self.rounds, publics, commitments)
-        signature = sign(self._identity, unsigned.statement)
-        return Keys(sid, self.number, index, self.rounds, publics, commitments, signature).encode()
+        return replace(unsigned, signature=sign(self._member.identity, unsigned.statement)).encode()
 
     def _deal(self, message: bytes) -> bytes:
         """B2: shares of this party's secrets, sealed for each neighbour."""
@@ -213,7 +198,7 @@ class KeyBatchSetUp(Guarded):
             for number, pair in zip(rounds, self._opened(owner, dealt.sealed[owner], len(rounds)), strict=True):
                 self._shares[number][owner] = bytearray(pair)
         directory = self._public()
-        signature = sign(self._identity, directory.ack_statement)
+        signature = sign(self._member.identity, directory.ack_statement)
         return Ack(self._session.sid, self.number, directory.digest, me, signature).encode()
 
     def _opened(self, owner: int, sealed: bytes, count: int) -> tuple[bytes, ...]:
@@ -253,4 +238,4 @@ class KeyBatchSetUp(Guarded):
         return enc("shares", self._session.sid, self.number, self._public().digest, owner, holder)
 
     def _fault(self, message: str) -> ProtocolError:
-        return ProtocolError(f"{self._roster.names[self._session.index]}: batch {self.number}: {message}")
+        return self._member.fault(f"batch {self.number}: {message}")

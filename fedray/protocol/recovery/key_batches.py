@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from fedray.errors import ProtocolError
 from fedray.protocol.crypto.keys import Guarded
-from fedray.protocol.handshake import SessionKeys
 from fedray.protocol.recovery.key_batch import KeyBatch, KeyBatchSetUp
-from fedray.protocol.recovery.member import Member
-from fedray.protocol.recovery.thresholds import SESSION_ROUNDS, ring_of
+from fedray.protocol.recovery.session import RecoverySession
+from fedray.protocol.recovery.thresholds import SESSION_ROUNDS
 from fedray.types import Round
 
 MOST_READY = 2
@@ -25,16 +24,15 @@ class KeyBatches(Guarded):
         next: Smallest number of the next round.
     """
 
-    def __init__(self, session: SessionKeys, place: Member, length: int) -> None:
+    def __init__(self, session: RecoverySession, length: int) -> None:
         """Begins without any batch.
 
         Args:
-            session: The session's keys.
-            place: Where the party stands in the session.
+            session: The party in its session.
             length: Rounds of one batch.
         """
         self.next: Round = 0
-        self._session, self._place, self._length = session, place, length
+        self._session, self._length = session, length
         self._set_up: KeyBatchSetUp | None = None
         self._ready: list[KeyBatch] = []
         self._end: Round = 0
@@ -46,7 +44,7 @@ class KeyBatches(Guarded):
         Raises:
             ProtocolError: The number or a round was used before, or the session has served enough rounds.
         """
-        last, graph = self._set_up, self._place.thresholds.graph
+        last, graph = self._set_up, self._session.thresholds.graph
         if last is not None and (last.number, last.rounds[0]) == (number, first):
             return last.keys()
         if last is not None and number <= last.number:
@@ -59,8 +57,7 @@ class KeyBatches(Guarded):
             # The others have begun the batch after this one: its rounds are over, and this party missed their end.
             self._pass_over(self._ready.pop(0))
         rounds = tuple(range(first, first + self._length))
-        place = self._place
-        self._set_up = KeyBatchSetUp(self._session, place.identity, place.roster, graph, number, rounds)
+        self._set_up = KeyBatchSetUp(self._session, number, rounds)
         return self._set_up.keys()
 
     def absorb(self, message: bytes) -> bytes | None:
@@ -91,10 +88,6 @@ class KeyBatches(Guarded):
                 return batch
         raise self._fault(f"round {number} has no keys: prepare a batch first")
 
-    def ring(self, number: Round) -> tuple[int, ...]:
-        """Returns the permutation of a round's graph."""
-        return ring_of(self._place.thresholds.graph, self._session.gseed, self._session.sid, number)
-
     def enter(self, number: Round) -> KeyBatch:
         """Moves to a round and returns its batch; everything about earlier rounds is erased.
 
@@ -116,4 +109,4 @@ class KeyBatches(Guarded):
         self.next = max(self.next, last + 1)
 
     def _fault(self, message: str) -> ProtocolError:
-        return ProtocolError(f"{self._place.name}: {message}")
+        return self._session.member.fault(message)

@@ -86,6 +86,11 @@ class Directory:
         """Returns S, a party's public key of one round."""
         return self._publics[party][self._place[number]]
 
+    def publics(self, parties: Sequence[int], number: Round) -> dict[int, bytes]:
+        """Returns S of some parties, by index."""
+        place = self._place[number]
+        return {party: self._publics[party][place] for party in parties}
+
     def commitment(self, party: int, number: Round) -> bytes:
         """Returns h, a party's commitment to its seed of one round."""
         return self._commitments[party][self._place[number]]

@@ -18,6 +18,7 @@ from fedray.protocol.crypto.keystream import Pad
 from fedray.protocol.crypto.shamir import recover
 from fedray.protocol.fixed_point import decode
 from fedray.protocol.messages import Words
+from fedray.protocol.pipeline import run
 from fedray.protocol.recovery.pads import PadScope, self_commitment
 from fedray.protocol.recovery.round_messages import PAIR, SELF, Survivors, Unmask
 from fedray.protocol.recovery.round_public import RoundPublic
@@ -92,12 +93,12 @@ class Opening(Guarded):
             minus.append(scope.self_key(self._secret(member, self._is_seed), member))
         for dropped in sorted(set(self._shares) - set(survivors.members)):
             private = X25519PrivateKey.from_private_bytes(self._secret(dropped, self._is_private))
-            for member in set(self._around[dropped]).intersection(survivors.members):
-                public = facts.directory.public(member, facts.number)
-                key = scope.pair_key(private, public, dropped, member)
-                # The member added the pad where its index is the lower one.
-                (minus if member < dropped else plus).append(key)
-        Pad(plus, minus).apply(total)
+            neighbours = sorted(set(self._around[dropped]).intersection(survivors.members))
+            keys = scope.pair_keys(private, facts.directory.publics(neighbours, facts.number), dropped)
+            # The member added the pad where its index is the lower one.
+            minus += [key for member, key in keys.items() if member < dropped]
+            plus += [key for member, key in keys.items() if member > dropped]
+        run(total, Pad(plus, minus).apply)
         names = tuple(facts.roster.names[i] for i in survivors.members)
         return decode(facts.config.encoding, facts.config.parties, facts.manifest, total, names)
 

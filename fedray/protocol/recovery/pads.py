@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The secrets of one round and the keys of its pads (SECAGG part B, R1).
+"""The secrets of one round and the keys of its pads (SECAGG section 7, R1).
 
 Knows how two one-round secrets become pad keys, and what the public sees of the secrets. Does not know who drops out.
 """
@@ -7,10 +7,12 @@ Knows how two one-round secrets become pad keys, and what the public sees of the
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from fedray.errors import ProtocolError
 from fedray.protocol.crypto.keys import Guarded, exchange, kdf, public_bytes
 from fedray.protocol.messages import digest, enc
 from fedray.types import Round
@@ -36,15 +38,26 @@ class PadScope:
     size: int
     bits: int
 
-    def pair_key(self, private: X25519PrivateKey, public: bytes, mine: int, other: int) -> bytes:
-        """Returns the key k_ij of the pad that parties `mine` and `other` share.
+    def pair_keys(self, private: X25519PrivateKey, publics: Mapping[int, bytes], mine: int) -> dict[int, bytes]:
+        """Returns the key k_ij of the pad that one party shares with each of some others, by the other's index.
+
+        Args:
+            private: s of the one party.
+            publics: Other party -> its S.
+            mine: Index of the one party.
 
         Raises:
-            ProtocolError: The public key is invalid.
+            ProtocolError: A public key is invalid.
         """
-        low, high = min(mine, other), max(mine, other)
-        info = enc("pair", self.sid, self.number, low, high, self.ctx, self.size, self.bits)
-        return kdf(exchange(private, public), self.batch_digest, info)
+        shared = {}
+        for other, public in publics.items():
+            try:
+                shared[other] = exchange(private, public)
+            except ProtocolError as error:
+                raise ProtocolError(f"the party in place {other}: {error}") from None
+        scope = (self.ctx, self.size, self.bits)
+        infos = {j: enc("pair", self.sid, self.number, min(mine, j), max(mine, j), *scope) for j in shared}
+        return {j: kdf(secret, self.batch_digest, infos[j]) for j, secret in shared.items()}
 
     def self_key(self, secret: bytes, owner: int) -> bytes:
         """Returns the key k_i of a party's own pad."""

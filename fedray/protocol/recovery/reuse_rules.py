@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """When the same input, or another one on the same model, may be summed again (SECAGG sections 4 and 7).
 
-Knows prints of inputs and what became of their rounds. Does not keep inputs, and a print says nothing without this
+Knows tags of inputs and what became of their rounds. Does not keep inputs, and a tag says nothing without this
 process's key.
 """
 
@@ -15,9 +15,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from fedray.errors import EncodingError, ProtocolError
 from fedray.protocol.crypto.keys import Guarded
-from fedray.protocol.memory import ModelMemory
+from fedray.protocol.member import Member
 from fedray.protocol.messages import digest, enc
-from fedray.protocol.policy import Policy
 from fedray.protocol.scheme import Contribution, Purpose, RoundContext
 from fedray.types import PartyName, Round
 
@@ -28,20 +27,20 @@ _UNLIMITED = 1 << 62
 class _Use:
     """One round an input was sent for; `members` once this party helped to open it."""
 
-    fingerprint: bytes
+    tag: bytes
     members: tuple[PartyName, ...] | None = None
 
 
 class InputRules(Guarded):
     """One session's inputs at one party."""
 
-    def __init__(self, sid: bytes, names: tuple[PartyName, ...], policy: Policy, memory: ModelMemory) -> None:
-        self._sid, self._names, self._policy, self._memory = sid, names, policy, memory
+    def __init__(self, sid: bytes, member: Member) -> None:
+        self._sid, self._member = sid, member
         self._key = os.urandom(32)
         self._uses: dict[tuple[bytes, Purpose], dict[Round, _Use]] = {}
 
-    def fingerprint(self, context: RoundContext, contribution: Contribution) -> bytes:
-        """Returns a keyed 16-byte print of an input and its model (GMAC under a key of this object only).
+    def tag(self, context: RoundContext, contribution: Contribution) -> bytes:
+        """Returns a keyed 16-byte digest of an input and its model (GMAC under a key of this object only).
 
         Raises:
             EncodingError: The values are no numbers.
@@ -58,7 +57,7 @@ class InputRules(Guarded):
         stream.finalize()
         return stream.tag
 
-    def admit(self, context: RoundContext, fingerprint: bytes) -> None:
+    def admit(self, context: RoundContext, tag: bytes) -> None:
         """Checks that an input may be sent.
 
         Raises:
@@ -67,25 +66,19 @@ class InputRules(Guarded):
         """
         uses = self._of(context)
         for number, use in uses.items():
-            if use.fingerprint == fingerprint and use.members is None:
-                raise ProtocolError(
+            if use.tag == tag and use.members is None:
+                raise self._member.fault(
                     f"the same input was sent for round {number}, which was not seen to open: both rounds could open "
                     "and differ by one input. Contribute freshly computed data"
                 )
         aborted = any(use.members is None for use in uses.values())
-        self._memory.check(
-            self._sid,
-            context.model,
-            context.purpose,
-            self._names,
-            self._policy.rounds_for(context.purpose) + aborted,
-            allow_other_members=self._policy.allow_other_members,
-        )
+        self._member.check_model(self._sid, context, self._member.roster.names, more=aborted)
 
-    def record(self, context: RoundContext, fingerprint: bytes) -> None:
+    def record(self, context: RoundContext, tag: bytes) -> None:
         """Remembers an input that is about to leave."""
-        self._memory.record(self._sid, context.model, context.purpose, self._names)
-        self._of(context)[context.number] = _Use(fingerprint)
+        member = self._member
+        member.memory.record(self._sid, context.model, context.purpose, member.roster.names)
+        self._uses[context.model, context.purpose][context.number] = _Use(tag)
 
     def approve(self, context: RoundContext, members: tuple[PartyName, ...]) -> None:
         """Checks that this party may help to open a sum over these survivors.
@@ -93,22 +86,23 @@ class InputRules(Guarded):
         Raises:
             ProtocolError: The same input, or in another session its model, was already summed over others.
         """
-        others = self._policy.allow_other_members
+        others = self._member.policy.allow_other_members
         uses = self._of(context)
-        mine = uses[context.number].fingerprint
+        mine = uses[context.number].tag
         for number, use in uses.items():
-            if use.fingerprint == mine and use.members not in (None, members) and not others:
+            if use.tag == mine and use.members not in (None, members) and not others:
                 raise ProtocolError(
                     f"the same input was summed over {use.members} in round {number}, now over {members}: the "
                     "difference would show single inputs"
                 )
         model = _opened(context)
-        self._memory.check(self._sid, model, context.purpose, members, _UNLIMITED, allow_other_members=others)
+        memory = self._member.memory
+        memory.check(self._sid, model, context.purpose, members, _UNLIMITED, allow_other_members=others)
 
     def released(self, context: RoundContext, members: tuple[PartyName, ...]) -> None:
         """Remembers over whom this party helped to open a sum."""
-        self._of(context)[context.number].members = members
-        self._memory.record(self._sid, _opened(context), context.purpose, members)
+        self._uses[context.model, context.purpose][context.number].members = members
+        self._member.memory.record(self._sid, _opened(context), context.purpose, members)
 
     def _of(self, context: RoundContext) -> dict[Round, _Use]:
         return self._uses.setdefault((context.model, context.purpose), {})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The records of a round that survives dropouts (SECAGG part B, R1 to R4), with strict byte encodings.
+"""The records of a round that survives dropouts (SECAGG section 7, R1 to R4), with strict byte encodings.
 
 Knows which bytes are acceptable. Does not check signatures, and does not know whose turn it is. A decoder either
 returns a record or raises `EncodingError`.
@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -68,7 +69,7 @@ def unpack(purpose: str, data: bytes, size: int) -> tuple[bytes, ...]:
     return tuple(data[place : place + size] for place in range(0, len(data), size))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Survivors:
     """R2: whose inputs the coordinator wants to open, and what it received from them.
 
@@ -86,15 +87,11 @@ class Survivors:
     members: tuple[int, ...]
     hashes: tuple[bytes, ...]
 
-    @property
-    def list_hash(self) -> bytes:
-        """SHA-256 over the list of hashes."""
-        return digest("hashes", b"".join(self.hashes))
-
-    @property
+    @cached_property
     def statement(self) -> bytes:
-        """What a survivor signs."""
-        return enc("survive", self.sid, self.number, self.ctx, pack_indices(self.members), self.list_hash)
+        """What a survivor signs; every signature of a round is checked against it."""
+        list_hash = digest("hashes", b"".join(self.hashes))
+        return enc("survive", self.sid, self.number, self.ctx, pack_indices(self.members), list_hash)
 
     def encode(self) -> bytes:
         """Returns the wire bytes."""
