@@ -27,7 +27,8 @@ from fedray.party.keys.memory_file import _line, _memo
 from fedray.party.records import Answer
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto.keys import Roster, generate_identity, public_bytes
-from fedray.protocol.messages import Confirm, Hello, Masked, dec, dec_list, enc, enc_list
+from fedray.protocol.masking.frame import Masked
+from fedray.protocol.messages import Confirm, Hello, dec, dec_list, enc, enc_list, purpose_of
 from fedray.protocol.recovery import propose
 from fedray.protocol.recovery.key_messages import Ack, Dealt, Keys, Sharing
 from fedray.protocol.recovery.round_messages import (
@@ -38,7 +39,6 @@ from fedray.protocol.recovery.round_messages import (
     Unmask,
     fill_header,
     masked_frame,
-    purpose_of,
 )
 from fedray.protocol.scheme import View
 from fedray.protocol.sharing.agreement import Agreement, AgreementSignature, Partial, Proof

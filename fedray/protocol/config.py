@@ -57,6 +57,7 @@ class Encoding:
             raise PlanError(f"ring must be 32 or 64 bits, found {self.ring!r}")
         if not isinstance(self.fraction, int) or not 1 <= self.fraction < self.ring:
             raise PlanError(f"fraction bits must be 1..{self.ring - 1}, found {self.fraction!r}")
+        # NaN fails every comparison, and is refused here too.
         if not isinstance(self.clip, float) or not (0 < self.clip < 2.0**self.ring):
             raise PlanError(f"clip must be a float above 0 and below 2^{self.ring}, found {self.clip!r}")
         if self.overflow not in ("clip", "refuse"):
@@ -114,7 +115,7 @@ class Encoding:
         return _made(cls, ring, fraction, struct.unpack(">d", clip)[0], overflow, bound)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Config:
     """What the coordinator proposes and every party checks; its hash is in every key of the session.
 
@@ -226,17 +227,18 @@ class Config:
                 compress=compress,
             )
         signers = quorum(n, most)
+        # Whatever is left after so many dropouts still signs, counts, and hides two honest inputs.
         dropouts = max(0, n - max(signers, least, most + 2))
         thresholds = (most, least, signers, signers)
         head = (scheme, roster.hash, n, tuple(receivers), encoding, *thresholds)
         return cls(*head, degree=n - 1, dropouts=dropouts)
 
-    @property
+    @cached_property
     def hash(self) -> bytes:
         """SHA-256 of the canonical bytes."""
         return digest("config-hash", self.encode())
 
-    @property
+    @cached_property
     def contributors(self) -> int:
         """How many parties contribute: the whole roster, or its owners in sharing."""
         return len(self.owners) or self.parties
@@ -246,6 +248,7 @@ class Config:
         """Fewest members of a view: at least n_min, a quorum, and two more than may collude."""
         if self.scheme == "plain":
             return 1
+        # At least two honest inputs are in every sum that T colluders see: one alone would be read off.
         if self.scheme == "sharing":  # there every compute party signs, whoever contributes
             return max(self.n_min, self.colluders + 2)
         return max(self.n_min, self.t_sig, self.colluders + 2)
@@ -274,6 +277,7 @@ class Config:
         schema: tuple[FieldKind, ...] = (str, str, HASH_BYTES, int, bytes, bytes, int, int, int, int)
         schema += (str, int, int, int, int, int, bytes)
         if data[:4] == (len(schema) + 3).to_bytes(4, "big"):  # label, fields, and the two of sharing
+            # Two lengths, not a version field: a Config of the other schemes has the bytes it always had.
             *fields, listed, compress = dec("config", data, (*schema, bytes, int))
             owners = tuple(dec_list("owners", listed, str, MOST_PARTIES))
         else:
@@ -283,6 +287,7 @@ class Config:
             raise EncodingError("config: it claims privacy noise, which this version does not have")
         names = tuple(dec_list("receivers", receivers, str, MOST_PARTIES))
         made = _made(cls, part, roster, parties, names, Encoding.decode(encoding), *rest, suite, owners, compress == 1)
+        # One record, one spelling: else two parties could hash "the same" Config to two session ids.
         if made.encode() != data:
             raise EncodingError("config: these are not the bytes of the settings they state")
         return made

@@ -52,6 +52,7 @@ class Encoder:
         self._encoding, self._manifest, self._owner = encoding, manifest, owner
         self._refuse = refuse_overflow or encoding.overflow == "refuse"
         self._values = self._checked_values(contribution.values)
+        # All that can be refused without the values is refused before any key is touched: the round is still free.
         self._runs = _bounded_runs(encoding, parties, manifest)
         self._tail = self._encode_tail(contribution)
         share = contribution.weight / encoding.weight_bound if manifest.weighted else float(contribution.weight)
@@ -118,10 +119,12 @@ class Encoder:
         real, clip = self._real[: b - a], self._encoding.clip
         np.copyto(real, self._values[a:b])
         low, high = real.min(), real.max()
+        # Two passes over the cached stretch find every odd value, NaN too: it compares false to anything.
         if not (-clip <= low and high <= clip):
             self._clip(real, a)
         np.multiply(real, self._scale, out=real)
         np.rint(real, out=real)
+        # By way of the signed type: what a negative float becomes as an unsigned one depends on the processor.
         np.copyto(words.view(f"<i{words.itemsize}"), real, casting="unsafe")
 
     def _clip(self, real: NDArray[np.float64], start: int) -> None:
@@ -150,6 +153,7 @@ class Encoder:
             wrong = int(((values < -bound) | (values > bound)).argmax())
             name = _tensor_at(self._manifest, a + wrong).name
             raise self._fault(f"integer tensor {name!r} holds a value beyond its bound {bound}")
+        # Weight 0 sends zeros: the party takes part, and adds nothing.
         whole = values.astype(np.int64)
         np.copyto(words.view(f"<i{words.itemsize}"), whole if self._scale else 0, casting="unsafe")
 
@@ -173,6 +177,7 @@ class Encoder:
             raise self._fault(
                 f"metric {name!r} exceeds its bound {self._encoding.clip * bound:g}; metrics are never clipped"
             )
+        # Dividing by W_m, a power of two as a rule, is exact: integer totals come back as they were.
         scaled = np.rint(np.ldexp(metrics, self._encoding.fraction) / self._manifest.metric_bound)
         tail = np.concatenate(([int(weight)], scaled.astype(np.int64), [1])).astype(np.int64)
         return tail.astype(f"<i{self._encoding.ring // 8}").view(f"<u{self._encoding.ring // 8}")
@@ -203,6 +208,7 @@ def decode(
             f"expected a sum of {manifest.words} words of {encoding.ring} bits, "
             f"found {len(total)} of {8 * total.itemsize}"
         )
+    # First of all: where pads did not cancel every word is noise, and saying so is more use than a wrong range.
     if int(signed[-1]) != count:
         raise ProtocolError(
             f"the sum over {members} is noise or was altered: the check word is not {count}. The parties differ in "
@@ -223,11 +229,13 @@ def decode(
 
 
 def _decode_run(signed: NDArray[Any], values: NDArray[Any], scale: float, bound: int) -> None:
+    # In stretches, in place of the words: a second vector of 800 MB would cost more than the arithmetic.
     step = CHUNK_BYTES // 8
     for start in range(0, len(signed), step):
         part, target = signed[start : start + step], values[start : start + step]
         _check_range(part, bound, "a value")
         np.copyto(target, part)
+        # Divided after the conversion, once: the mean has the rounding of one division, the same on every machine.
         if values.dtype.kind == "f" and scale != 1.0:
             np.divide(target, scale, out=target)
 

@@ -37,6 +37,15 @@ class SessionKeys(Guarded):
     """
 
     def __init__(self, scheme: SchemeName, sid: bytes, gseed: bytes, index: int, shared: Mapping[int, bytes]) -> None:
+        """Takes what is agreed.
+
+        Args:
+            scheme: Which keys are needed.
+            sid: Session id.
+            gseed: Seed of the graph.
+            index: The party's own place in the roster.
+            shared: Other place -> X25519 shared secret.
+        """
         self.sid, self.gseed, self.index = sid, gseed, index
         self.roots: dict[int, bytes] = {}
         self.sending: dict[int, bytes] = {}
@@ -104,6 +113,7 @@ class Handshake(Guarded, Generic[End]):
         decoded = self._checked_hellos(given)
         self._publics = tuple(h.public for h in decoded)
         self._commitments = tuple(h.commitment for h in decoded)
+        # Without the signatures: a second valid signature under one statement must not make a second session.
         statements = (h.statement for h in decoded)
         self.sid = digest("sid", self._config.encode(), *statements)
         body = Confirm(self.sid, self._member.index, self._reveal, bytes(64))
@@ -125,6 +135,7 @@ class Handshake(Guarded, Generic[End]):
         if len(confirms) != len(member.roster.names):
             raise member.fault(f"expected {len(member.roster.names)} Confirms, found {len(confirms)}")
         reveals = [self._checked_confirm(i, data) for i, data in enumerate(confirms)]
+        # Taken out before it is used: no second call, and no error half-way, finds it again.
         private, self._private = self._private, None
         if private is None:
             raise member.fault("this set-up's key is gone")
@@ -139,12 +150,14 @@ class Handshake(Guarded, Generic[End]):
         """Leaves the set-up failed unless what follows succeeds."""
         if self._stage != stage:
             raise self._member.fault(f"{otherwise}; start a new set-up")
+        # Set before anything is checked: whatever raises below leaves a set-up that cannot be tried again.
         self._stage = "failed"
 
     def _checked_hellos(self, hellos: tuple[bytes, ...]) -> list[Hello]:
         member, names = self._member, self._member.roster.names
         if len(hellos) != len(names):
             raise member.fault(f"expected {len(names)} Hellos, found {len(hellos)}")
+        # Byte for byte: a Hello of this party's from an earlier session would bring that session's key back.
         if hellos[member.index] != self._hello:
             raise member.fault("its own Hello was altered on the way")
         decoded, expected = [Hello.decode(data) for data in hellos], self._config.hash
@@ -153,6 +166,7 @@ class Handshake(Guarded, Generic[End]):
                 raise member.fault(f"{sender} was given another Config")
             if hello.index != place or not verify(key, hello.statement, hello.signature):
                 raise member.fault(f"the Hello of {sender} is not signed by it")
+        # A repeated key is somebody else's, reflected; a repeated commitment would let its copier follow the original.
         if len({h.public for h in decoded}) != len(names) or len({h.commitment for h in decoded}) != len(names):
             raise member.fault("two parties sent the same key or commitment")
         return decoded

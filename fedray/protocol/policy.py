@@ -119,6 +119,7 @@ class Policy:
         Raises:
             ProtocolError: The Config is refused; the message names the setting, what was proposed and what is required.
         """
+        # The roster first: all other numbers are about it.
         n = len(roster.names)
         if config.roster != roster.hash or config.parties != n:
             raise ProtocolError("Config refused: its roster is not the one this party holds; compare roster hashes")
@@ -134,6 +135,7 @@ class Policy:
         inputs = config.contributors
         colluders = default_colluders(inputs) if self.colluders is None else self.colluders
         least = self.least_inputs(inputs)
+        # Compute parties all sign; among contributors so many that two sets share an honest party.
         signers = len(config.receivers) if config.scheme == "sharing" else quorum(n, config.colluders)
         members = config.least_members
         low, high = self.fraction
@@ -151,6 +153,7 @@ class Policy:
     def _recovery_faults(self, config: Config) -> list[tuple[str, object, bool, str]]:
         complete = config.graph == "complete"
         everybody = config.degree == config.parties - 1
+        # In larger rosters safety against chosen dropouts takes many more neighbours than most would pay for.
         chance = self.random_graph == "always" or (self.random_graph == "large" and config.parties > CHOSEN_UP_TO)
         above = f"more than {config.colluders}"
         return [
@@ -182,6 +185,8 @@ class Demands:
         """Returns what all these policies demand of sums over so many inputs."""
         asked = list(policies)
         usual, least = default_colluders(inputs), min(3, inputs)
+        # Never fewer than the default, nor more than there are others: what cannot be met is proposed, and refused by
+        # name.
         colluders = min(max([usual, *(p.colluders or 0 for p in asked)]), max(inputs - 1, 0))
         n_min = min(max([least, *(p.least_inputs(inputs) for p in asked)]), inputs)
         return cls(

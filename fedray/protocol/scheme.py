@@ -46,6 +46,7 @@ class Tensor:
     bound: int | None = None
 
     def __post_init__(self) -> None:
+        # Booleans and complex numbers have no agreed fixed point; 128-bit floats would be rounded unseen.
         if np.dtype(self.dtype).kind not in "fiu" or np.dtype(self.dtype).itemsize > 8:
             raise PlanError(
                 f"tensor {self.name!r}: expected real floats or integers of at most 64 bits, found {self.dtype}"
@@ -85,6 +86,7 @@ class Manifest:
     def __post_init__(self) -> None:
         if self.metric_bound < 1:
             raise PlanError(f"metric_bound must be at least 1, found {self.metric_bound}")
+        # A mean of integers is no integer: it would be rounded without a word.
         if self.weighted and any(t.integer for t in self.tensors):
             raise PlanError("integer tensors are summed, not averaged: convert them to float64, or weighted=False")
 

@@ -29,7 +29,13 @@ class Coordinator(Protocol):
     recovers: bool
 
     def collector(self, view: View, number: Round, manifest: Manifest) -> Collector:
-        """Returns the summing end of one round."""
+        """Returns the summing end of one round.
+
+        Args:
+            view: Whose inputs the round may sum.
+            number: The round.
+            manifest: What the words mean.
+        """
 
     def check_view(self, members: Sequence[PartyName]) -> None:
         """Checks that these parties may go on without the others.
@@ -52,12 +58,23 @@ class BatchCoordinator(Coordinator, Protocol):
     def add_set_up(self, sender: PartyName, batch: int, message: bytes) -> None:
         """Takes one message of a batch's set-up.
 
+        Args:
+            sender: Whose message it is.
+            batch: Number of the batch.
+            message: Its bytes.
+
         Raises:
             ProtocolError: The message is wrong.
         """
 
     def set_up_answer(self, batch: int, stage: int, receiver: PartyName) -> bytes:
-        """Returns what a party gets at the end of one exchange of a batch's set-up."""
+        """Returns what a party gets at the end of one exchange of a batch's set-up.
+
+        Args:
+            batch: Number of the batch.
+            stage: Which exchange, counted from 0.
+            receiver: Who asks.
+        """
 
 
 @dataclass(frozen=True, slots=True)

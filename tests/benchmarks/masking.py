@@ -28,10 +28,10 @@ from fedray.protocol.crypto import keystream
 from fedray.protocol.crypto.keys import Roster, generate_identity, public_bytes
 from fedray.protocol.handshake import introduce
 from fedray.protocol.masking.collector import ViewCollector
+from fedray.protocol.masking.frame import Masked
 from fedray.protocol.masking.shield import MaskingShield
 from fedray.protocol.member import Member
 from fedray.protocol.memory import ModelMemory
-from fedray.protocol.messages import Masked
 from fedray.protocol.pipeline import run
 from fedray.protocol.policy import Policy
 from fedray.protocol.scheme import Contribution, Manifest, RoundContext, Tensor

@@ -15,7 +15,7 @@ from fedray.party.records import Answer
 from fedray.party.rounds.contributor import Contributor
 from fedray.party.rounds.server import RoundServer
 from fedray.party.training.trainer import Trainer
-from fedray.protocol.recovery.round_messages import purpose_of
+from fedray.protocol.messages import purpose_of
 from fedray.security.aggregation import SecureAggregator
 
 LIE = 1

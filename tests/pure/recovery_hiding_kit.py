@@ -77,7 +77,7 @@ def symbolic(monkeypatch: pytest.MonkeyPatch) -> Symbols:
             words[:] = 0
             words[self.place] = 1
 
-    monkeypatch.setattr("fedray.protocol.recovery.masked_input.Pad", SymbolicPad)
+    monkeypatch.setattr("fedray.protocol.recovery.pads.Pad", SymbolicPad)
     monkeypatch.setattr("fedray.protocol.recovery.shield.Encoder", SymbolicEncoder)
     return table
 

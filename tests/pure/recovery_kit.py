@@ -10,6 +10,7 @@ import numpy as np
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto.keys import Roster, sign
 from fedray.protocol.recovery.collector import RecoveryCollector
+from fedray.protocol.recovery.key_batch import KeyBatch
 from fedray.protocol.recovery.rehearsal import Rehearsal
 from fedray.protocol.recovery.round_messages import Quorum, Survivors
 from fedray.protocol.recovery.shield import RecoveryShield
@@ -42,6 +43,11 @@ def covered(shield: RecoveryShield) -> int:
     """Returns how many rounds, from the next one on, have keys."""
     batches = shield._batches
     return sum(number >= batches.next for batch in batches._ready for number in batch.directory.rounds)
+
+
+def held(batch: KeyBatch, number: int) -> tuple[int, ...]:
+    """Returns whose shares of a round a party holds."""
+    return tuple(sorted(batch._shares.get(number, ())))
 
 
 class Stage:

@@ -10,10 +10,11 @@ from pure.masking_kit import context_of, identities, manifest_of, plain_values, 
 from fedray.errors import EncodingError, ProtocolError
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto.keys import generate_identity, sign
+from fedray.protocol.masking.frame import Masked
 from fedray.protocol.masking.shield import MaskingShield
 from fedray.protocol.member import Member
 from fedray.protocol.memory import ModelMemory
-from fedray.protocol.messages import Confirm, Hello, Masked
+from fedray.protocol.messages import Confirm, Hello
 from fedray.protocol.policy import Policy
 from fedray.protocol.scheme import View
 
@@ -315,7 +316,7 @@ class TestRounds:
             collector = kit.collector(3, self.manifest, View(1, ("p00", "p02", "p03")))
         with pytest.raises(ProtocolError):
             collector.add(sender, message)
-        assert sender not in collector._prints
+        assert sender not in collector._sums
 
     def test_a_view_of_too_few_has_no_collector(self):
         kit = start()

@@ -12,7 +12,7 @@ from pure.masking_kit import context_of, manifest_of, plain_values, session
 
 from fedray.protocol.config import Encoding
 from fedray.protocol.masking import pair_keys
-from fedray.protocol.messages import Masked
+from fedray.protocol.masking.frame import Masked
 
 SIZE = 200_000
 SIGMAS = 6.1

@@ -13,7 +13,7 @@ from fedray.errors import EncodingError, ProtocolError
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto import keystream
 from fedray.protocol.masking import rounds
-from fedray.protocol.messages import Masked
+from fedray.protocol.masking.frame import Masked
 from fedray.protocol.policy import Policy
 from fedray.protocol.scheme import Manifest, Tensor, View
 

@@ -17,8 +17,9 @@ from fedray.protocol.crypto.keys import exchange, kdf, public_bytes
 from fedray.protocol.crypto.keystream import Keystream, Pad, scratch
 from fedray.protocol.handshake import introduce
 from fedray.protocol.masking import pair_keys
+from fedray.protocol.masking.frame import Masked
 from fedray.protocol.masking.pair_keys import PairKeys
-from fedray.protocol.messages import Confirm, Hello, Masked, digest, enc
+from fedray.protocol.messages import Confirm, Hello, digest, enc
 from fedray.protocol.pipeline import run
 from fedray.protocol.policy import Policy
 from fedray.protocol.scheme import View

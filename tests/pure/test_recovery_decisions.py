@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from pure.recovery_kit import ALL, Stage, context, contribution, covered, inputs
+from pure.recovery_kit import ALL, Stage, context, contribution, covered, held, inputs
 
 from fedray.errors import ProtocolError
 from fedray.protocol.handshake import Handshake
@@ -42,9 +42,9 @@ def test_a_decision_is_recorded_before_it_is_acted_upon(monkeypatch: pytest.Monk
         shield.reply(survivors.encode())
     with pytest.raises(OSError, match="disk full"):
         shield.reply(stage.quorum(survivors))
-    assert shield._round.released is None
+    assert not shield._round.released
     assert shield._round._signature == b""
-    assert shield._round._batch.owners(0) == (0, 1, 2, 3)
+    assert held(shield._round._batch, 0) == (0, 1, 2, 3)
     shield._session.journal = journal
     assert shield.reply(survivors.encode())
     assert shield.reply(stage.quorum(survivors))
@@ -56,13 +56,13 @@ def test_secrets_are_erased_as_soon_as_they_served() -> None:
     stage = Stage()
     shield = stage.shields[ALL[0]]
     batch = shield._batches.find(0)
-    held = list(batch._shares[0].values())
-    assert all(any(pair) for pair in held)
+    pairs = list(batch._shares[0].values())
+    assert all(any(pair) for pair in pairs)
     survivors = stage.survivors()
     assert 0 not in batch._own
     shield.reply(stage.quorum(survivors))
-    assert not any(any(pair) for pair in held)
-    assert batch.owners(0) == ()
+    assert not any(any(pair) for pair in pairs)
+    assert held(batch, 0) == ()
     later = [pair for number in (1, 2) for pair in batch._shares[number].values()]
     shield.protect(context(3), contribution(9))  # rounds 1 and 2 went by without this party
     assert not any(any(pair) for pair in later)

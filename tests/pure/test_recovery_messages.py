@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fedray.errors import EncodingError
 from fedray.protocol.crypto.shamir import PRIME
-from fedray.protocol.messages import enc
+from fedray.protocol.messages import enc, purpose_of
 from fedray.protocol.recovery.key_messages import Ack, Dealt, Keys, Sharing
 from fedray.protocol.recovery.round_messages import (
     MaskedInput,
@@ -24,7 +24,6 @@ from fedray.protocol.recovery.round_messages import (
     Unmask,
     fill_header,
     masked_frame,
-    purpose_of,
 )
 
 SID, CTX, HASH, SIGNATURE = b"s" * 32, b"c" * 32, b"h" * 32, b"g" * 64

@@ -7,7 +7,7 @@ import hashlib
 import random
 import struct
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import reduce
 from itertools import pairwise
@@ -134,8 +134,8 @@ def test_no_pad_is_used_twice(watched: Recorder, seed: int) -> None:
     assert max(map(len, ends.values())) == 2
 
 
-def hoard(batch: KeyBatch, number: int) -> RoundSecrets:
-    return batch._own[number]
+def hoard(batch: KeyBatch, number: int) -> tuple[RoundSecrets, Mapping[int, bytes]]:
+    return batch._own[number], batch._around[number]
 
 
 def test_the_recorder_finds_a_shield_that_masks_again(watched: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:

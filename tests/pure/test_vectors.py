@@ -20,11 +20,11 @@ from fedray.protocol.crypto.keys import Roster, kdf, public_bytes
 from fedray.protocol.handshake import SessionKeys, introduce
 from fedray.protocol.masking import pair_keys
 from fedray.protocol.masking.collector import ViewCollector
+from fedray.protocol.masking.frame import Masked
 from fedray.protocol.masking.rounds import context_hash
 from fedray.protocol.masking.shield import MaskingShield
 from fedray.protocol.member import Member
 from fedray.protocol.memory import ModelMemory
-from fedray.protocol.messages import Masked
 from fedray.protocol.policy import Policy
 from fedray.protocol.scheme import Contribution, Manifest, RoundContext, Tensor, View
 

@@ -52,14 +52,14 @@ class Vaults:
             PlanError: The extra is not installed at one of them.
         """
         if not self._ready:
-            self.session.get(self.ask_nodes("prepare", "spu", self.cluster.runtime))
+            self.session.get(self.ask_compute_parties("prepare", "spu", self.cluster.runtime))
             self._ready = True
 
     def ask(self, party: PartyName, method: str, name: str, *args: Any) -> Ref:
         """Asks one party's vault, under a statement of the given name."""
         return self.session.ask(party, self.keys[party], method, *args, label=self.session.statement(name))
 
-    def ask_nodes(self, method: str, name: str, *args: Any) -> list[Ref]:
+    def ask_compute_parties(self, method: str, name: str, *args: Any) -> list[Ref]:
         """Asks every compute party's vault the same, under one statement."""
         label = self.session.statement(name)
         return [self.session.ask(party, self.keys[party], method, *args, label=label) for party in self.cluster.parties]

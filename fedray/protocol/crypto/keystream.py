@@ -46,6 +46,7 @@ CIPHERS: dict[str, Callable[[bytes], Any]] = {"ctr": _counter_mode, "gcm": _galo
 
 def fastest() -> str:
     """Returns the name of the cipher that makes keystream faster here, after a measurement of about a millisecond."""
+    # Measured, not guessed: which of the two is faster depends on what the processor has in hardware.
     target = bytearray(CHUNK_BYTES + _SLACK)
     times = {}
     for name, make in CIPHERS.items():
@@ -67,12 +68,18 @@ class Keystream(Guarded):
     """The words of one key, from the first on; each call takes the next ones."""
 
     def __init__(self, key: bytes) -> None:
+        """Begins at the first word.
+
+        Raises:
+            EncodingError: The key has not 32 bytes.
+        """
         if len(key) != 32:
             raise EncodingError(f"a keystream's key has 32 bytes, found {len(key)}")
         self._stream = CIPHERS[CIPHER](key)
 
     def fill(self, target: NDArray[np.uint8], count: int) -> None:
         """Writes the next `count` bytes, at most `CHUNK_BYTES`, to the start of a buffer from `scratch`."""
+        # A view of the constant: a slice would copy it, as much work again as the cipher's.
         zeros = _ZEROS if count == CHUNK_BYTES else memoryview(_ZEROS)[:count]
         self._stream.update_into(zeros, target)
 

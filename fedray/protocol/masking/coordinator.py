@@ -26,11 +26,25 @@ class ViewCoordinator:
         hellos: Sequence[bytes],  # noqa: ARG002
         confirms: Sequence[bytes],  # noqa: ARG002
     ) -> None:
+        """Takes what is agreed.
+
+        Args:
+            config: Agreed settings.
+            roster: Not needed: names are checked by the transport.
+            hellos: Not needed: nothing is derived from them here.
+            confirms: Not needed, likewise.
+        """
         self._config = config
         self._sums = BufferPool()
 
     def collector(self, view: View, number: Round, manifest: Manifest) -> Collector:
-        """Returns the summing end of one round."""
+        """Returns the summing end of one round.
+
+        Args:
+            view: Whose vectors are summed.
+            number: The round.
+            manifest: What the words mean.
+        """
         return ViewCollector(self._config, view, number, manifest, self._sums)
 
     def check_view(self, members: Sequence[PartyName]) -> None:

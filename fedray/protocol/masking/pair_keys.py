@@ -54,6 +54,7 @@ class PairKeys(Guarded):
             raise ProtocolError(f"the keys of round {number} are gone")
         self.step_to(number)
         own = self._index
+        # All that the words depend on is in the key: who was told something else has another pad, and nothing cancels.
         infos = {j: enc("viewpair", vid, number, min(own, j), max(own, j), ctx, size, bits) for j in self._keys}
         keys = {j: kdf(key, self._sid, infos[j]) for j, key in self._keys.items()}
         return Pad([key for j, key in keys.items() if j > own], [key for j, key in keys.items() if j < own])
@@ -61,6 +62,7 @@ class PairKeys(Guarded):
     def step_to(self, number: Round) -> None:
         """Steps all keys forward to a round; there is no way back."""
         for at in range(self.next, number):
+            # By the round alone: both ends get here whatever they did in the rounds between.
             info = enc("ratchet", at)
             self._keys = {j: kdf(key, self._sid, info) for j, key in self._keys.items()}
         self.next = max(self.next, number)

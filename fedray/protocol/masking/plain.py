@@ -12,9 +12,10 @@ from fedray.protocol.config import Config
 from fedray.protocol.crypto.buffers import BufferPool
 from fedray.protocol.crypto.keys import Guarded
 from fedray.protocol.fixed_point import Encoder
+from fedray.protocol.masking.frame import Masked
 from fedray.protocol.masking.rounds import Rounds
 from fedray.protocol.member import Member
-from fedray.protocol.messages import HASH_BYTES, Masked, dec, digest, enc
+from fedray.protocol.messages import HASH_BYTES, dec, digest, enc
 from fedray.protocol.pipeline import run
 from fedray.protocol.scheme import Contribution, RoundContext, View
 from fedray.types import Message, PartyName
@@ -129,6 +130,7 @@ class PlainShield(Guarded):
             encoder = Encoder.of(self._config, self._member, manifest, contribution)
             header = (self._sid, self.rounds.vid, context.number, self._member.index, ctx, manifest.words, bits)
             message, words = Masked.frame(*header, self._frames)
+            # As with masks: half-encoded words are given up with their round, so that both schemes count alike.
             try:
                 run(words, encoder.encode)
             finally:

@@ -28,7 +28,13 @@ CACHE_BYTES = 1 << 26
 
 
 def view_id(sid: bytes, counter: int, indices: tuple[int, ...]) -> bytes:
-    """Returns vid, which names a view in every pad key."""
+    """Returns vid, which names a view in every pad key.
+
+    Args:
+        sid: Session id.
+        counter: The view's counter.
+        indices: Places of its members in the roster, in order.
+    """
     return digest("view", sid, counter, enc_list("view-indices", indices))
 
 
@@ -87,6 +93,7 @@ class Rounds(Guarded):
         if view == self.view:
             return
         self._check_view(view)
+        # Counted only when all else allows it: a refused offer must not use up what the policy grants.
         if self._views_left is not None:
             if self._views_left < 1:
                 raise self._member.fault("its policy allows no further smaller view in this session")
@@ -105,6 +112,7 @@ class Rounds(Guarded):
             raise self._member.fault(f"a view lists parties of the roster once and in its order, found {view.members}")
         if self._member.name not in members:
             raise self._member.fault("it is not in the new view: it may come back only through a new session")
+        # Proper subsets with growing counters form a chain; in a chain no two sums differ by what somebody else chose.
         if not members < set(self.view.members) or view.counter <= self.view.counter:
             raise self._member.fault(
                 f"a view only shrinks and its counter only grows; it is in view {self.view.counter} of "
@@ -126,6 +134,7 @@ class Rounds(Guarded):
         if self._sent is not None and context.number == self._sent[2]:
             ctx = context_hash(self._config, self._sid, self._before, context)
             if self._sent[:2] == (self.vid, ctx):
+                # It cannot be made again: its keys are gone, and that is what makes the pad unique.
                 if self._message is None:
                     raise self._member.fault(f"the message of round {context.number} is no longer kept")
                 return self._message
@@ -144,10 +153,17 @@ class Rounds(Guarded):
         return context_hash(self._config, self._sid, self._previous, context)
 
     def commit(self, context: RoundContext, ctx: bytes, message: NDArray[np.uint8]) -> None:
-        """Closes a round whose message is about to leave."""
+        """Closes a round whose message is about to leave.
+
+        Args:
+            context: What was received for the round.
+            ctx: Its hash.
+            message: The message, uint8[n]; it is made read-only.
+        """
         # `_before` was the previous context when this message was made: a repeated request must hash to the same.
         self._before, self._previous = self._previous, ctx
         self._sent, self.next = (self.vid, ctx, context.number), context.number + 1
+        # Whoever holds it must not change what a repeated request will return.
         message.flags.writeable = False
         self._message = message if message.nbytes <= CACHE_BYTES else None
 

@@ -18,10 +18,10 @@ from fedray.protocol.crypto.buffers import BufferPool
 from fedray.protocol.crypto.keys import Guarded
 from fedray.protocol.fixed_point import Encoder
 from fedray.protocol.handshake import Handshake, SessionKeys
+from fedray.protocol.masking.frame import Masked
 from fedray.protocol.masking.pair_keys import PairKeys
 from fedray.protocol.masking.rounds import Rounds
 from fedray.protocol.member import Member
-from fedray.protocol.messages import Masked
 from fedray.protocol.pipeline import run
 from fedray.protocol.scheme import Contribution, RoundContext, View
 from fedray.types import Message, PartyName
@@ -98,6 +98,7 @@ class MaskingShield(Guarded):
 
     def _masked(self, context: RoundContext, ctx: bytes, contribution: Contribution) -> NDArray[np.uint8]:
         manifest, number, bits = context.manifest, context.number, self._config.encoding.ring
+        # Before the keys: a contribution of the wrong shape is refused and the round is still free.
         encoder = Encoder.of(self._config, self._member, manifest, contribution)
         header = (self._sid, self.rounds.vid, number, self._member.index, ctx, manifest.words, bits)
         frame, words = Masked.frame(*header, self._frames)

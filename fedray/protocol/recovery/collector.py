@@ -14,7 +14,7 @@ import numpy as np
 
 from fedray.errors import ProtocolError
 from fedray.protocol.crypto.keys import verify
-from fedray.protocol.messages import Words
+from fedray.protocol.messages import Words, purpose_of
 from fedray.protocol.recovery.opening import Opening
 from fedray.protocol.recovery.round_messages import (
     MaskedInput,
@@ -22,7 +22,6 @@ from fedray.protocol.recovery.round_messages import (
     Survive,
     Survivors,
     Unmask,
-    purpose_of,
 )
 from fedray.protocol.recovery.round_public import RoundPublic
 from fedray.protocol.scheme import Opened
@@ -64,10 +63,10 @@ class RecoveryCollector:
         late: Whose masked input came after the round had closed; it stays masked.
     """
 
-    def __init__(self, facts: RoundPublic) -> None:
+    def __init__(self, public: RoundPublic) -> None:
         self.faults: list[Fault] = []
         self.late: list[PartyName] = []
-        self._facts = facts
+        self._public = public
         self._stage = 0
         self._hashes: dict[int, tuple[bytes, bytes]] = {}
         self._totals: dict[bytes, Words] = {}
@@ -83,10 +82,11 @@ class RecoveryCollector:
             ProtocolError: The message is not what its sender owes at this stage; the sender counts as silent, and the
                 fault is kept.
         """
-        facts = self._facts
-        place = facts.roster.index(sender)
+        public = self._public
+        place = public.roster.index(sender)
         try:
             purpose = purpose_of(message)
+            # Of an earlier stage: a retry whose answer was lost, or an input that came too late. Both are left unread.
             if purpose in _PURPOSES[: self._stage]:
                 if purpose == "mask" and place not in self._members:
                     self.late.append(sender)
@@ -104,11 +104,11 @@ class RecoveryCollector:
         except ProtocolError as error:
             evidence = error.evidence if isinstance(error, _ProvenFaultError) else b""
             self.faults.append(Fault(sender, str(error), evidence))
-            raise ProtocolError(f"{sender}: round {facts.number}: {error}") from None
+            raise ProtocolError(f"{sender}: round {public.number}: {error}") from None
 
     def missing(self) -> frozenset[PartyName]:
         """Returns whose message of the current stage is still awaited."""
-        names = self._facts.roster.names
+        names = self._public.roster.names
         if self._stage == 0:
             return frozenset(names) - {names[i] for i in self._hashes}
         heard = set(self._signatures) if self._stage == 1 else self._opened_by
@@ -145,15 +145,16 @@ class RecoveryCollector:
         if self._opened is not None:
             return self._opened
         if self._stage < len(_PURPOSES) or self._survivors is None:
-            raise ProtocolError(f"round {self._facts.number} is not ready to be opened")
+            raise ProtocolError(f"round {self._public.number} is not ready to be opened")
+        # Tried once: opening overwrites the total.
         opening, self._opening = self._opening, None
         if opening is None:
-            raise ProtocolError(f"round {self._facts.number} was tried before and did not open")
+            raise ProtocolError(f"round {self._public.number} was tried before and did not open")
         total = self._totals.pop(self._survivors.ctx)
         try:
             self._opened = opening.open(total)
         finally:
-            names = self._facts.roster.names
+            names = self._public.roster.names
             self.faults += [Fault(names[i], what) for i, what in opening.faulty.items()]
         return self._opened
 
@@ -166,23 +167,25 @@ class RecoveryCollector:
         return self._opening.holders if self._opening else set()
 
     def _add_input(self, place: int, message: Message) -> None:
-        facts, masked = self._facts, MaskedInput.decode(message)
-        size, bits = facts.manifest.words, facts.config.encoding.ring
+        public, masked = self._public, MaskedInput.decode(message)
+        size, bits = public.manifest.words, public.config.encoding.ring
         found = (masked.sid, masked.number, masked.index, len(masked.words), masked.words.itemsize * 8)
-        if found != (facts.sid, facts.number, place, size, bits):
+        if found != (public.sid, public.number, place, size, bits):
             raise ProtocolError(f"a masked input of another session, round, party, length or ring: {found[1:]}")
         if hashlib.sha256(masked.words.data).digest() != masked.words_hash:
             raise ProtocolError("the hash of its masked input is wrong")
-        if not verify(facts.roster.keys[place], masked.statement, masked.signature):
+        if not verify(public.roster.keys[place], masked.statement, masked.signature):
             raise ProtocolError("its masked input is not signed by it")
         sent = (masked.ctx, masked.words_hash)
+        # Two signed inputs for one round are proof; the first one counts.
         if place in self._hashes:
             if self._hashes[place] != sent:
                 raise _ProvenFaultError("a second, different masked input", masked.statement + masked.signature)
             return
         if masked.ctx in self._totals:
             np.add(self._totals[masked.ctx], masked.words, out=self._totals[masked.ctx])
-        elif len(self._totals) <= facts.thresholds.colluders:
+        # One total for the honest context and one for each liar: more would let one party fill the memory.
+        elif len(self._totals) <= public.thresholds.colluders:
             self._totals[masked.ctx] = masked.words.copy()
         else:
             raise ProtocolError(
@@ -191,21 +194,21 @@ class RecoveryCollector:
         self._hashes[place] = sent
 
     def _check_stage(self) -> None:
-        facts = self._facts
+        public = self._public
         if self._stage == 0:
             try:
-                facts.thresholds.check_survivors(self._usual()[1], facts.ring)
+                public.thresholds.check_survivors(self._usual()[1], public.ring)
             except ProtocolError as error:
-                raise ProtocolError(f"round {facts.number} is aborted: {error}") from None
-        elif self._stage == 1 and len(self._signatures) < facts.thresholds.signatures:
+                raise ProtocolError(f"round {public.number} is aborted: {error}") from None
+        elif self._stage == 1 and len(self._signatures) < public.thresholds.signatures:
             raise ProtocolError(
-                f"round {facts.number} is aborted: {len(self._signatures)} signatures, expected at least "
-                f"{facts.thresholds.signatures}; missing {sorted(self.missing())}"
+                f"round {public.number} is aborted: {len(self._signatures)} signatures, expected at least "
+                f"{public.thresholds.signatures}; missing {sorted(self.missing())}"
             )
         elif self._stage == 2 and self._opening is not None:
             self._opening.check()
         elif self._stage > 2:
-            raise ProtocolError(f"round {facts.number} has no further stage")
+            raise ProtocolError(f"round {public.number} has no further stage")
 
     def _usual(self) -> tuple[bytes, tuple[int, ...]]:
         """The context that most parties share, and who they are."""
@@ -213,17 +216,18 @@ class RecoveryCollector:
         return max(by_context.items(), key=lambda item: len(item[1]), default=(b"", ()))
 
     def _close_inputs(self) -> Survivors:
-        facts, (ctx, members) = self._facts, self._usual()
+        public, (ctx, members) = self._public, self._usual()
         for other in sorted(set(self._hashes) - set(members)):
-            self.faults.append(Fault(facts.roster.names[other], "was told another model or settings than the others"))
+            self.faults.append(Fault(public.roster.names[other], "was told another model or settings than the others"))
+        # The others' sums can never be opened: nobody signs for their context.
         self._totals = {ctx: self._totals[ctx]}
         hashes = tuple(self._hashes[i][1] for i in members)
-        self._survivors = Survivors(facts.sid, facts.number, ctx, members, hashes)
+        self._survivors = Survivors(public.sid, public.number, ctx, members, hashes)
         return self._survivors
 
     def _add_signature(self, place: int, message: bytes) -> None:
-        facts, survive = self._facts, Survive.decode(message)
-        key = facts.roster.keys[place]
+        public, survive = self._public, Survive.decode(message)
+        key = public.roster.keys[place]
         if survive.index != place or not verify(key, survive.statement, survive.signature):
             raise ProtocolError("its statement is not signed by it")
         if self._survivors is None or survive.statement != self._survivors.statement:
@@ -231,17 +235,18 @@ class RecoveryCollector:
         self._signatures[place] = survive.signature
 
     def _close_signatures(self) -> Quorum:
-        facts, survivors = self._facts, self._survivors
+        public, survivors = self._public, self._survivors
         if survivors is None:
-            raise ProtocolError(f"round {facts.number} has no survivors yet")
-        signers = tuple(sorted(self._signatures))[: facts.thresholds.signatures]
+            raise ProtocolError(f"round {public.number} has no survivors yet")
+        # As many as are needed and no more: each party verifies every one of them.
+        signers = tuple(sorted(self._signatures))[: public.thresholds.signatures]
         signatures = tuple(self._signatures[i] for i in signers)
-        self._opening = Opening(facts, survivors)
+        self._opening = Opening(public, survivors)
         return Quorum(survivors, signers, signatures)
 
     def _add_shares(self, place: int, message: bytes) -> None:
         unmask = Unmask.decode(message)
-        if (unmask.sid, unmask.number, unmask.index) != (self._facts.sid, self._facts.number, place):
+        if (unmask.sid, unmask.number, unmask.index) != (self._public.sid, self._public.number, place):
             raise ProtocolError("its shares are of another session, round or holder")
         if self._opening is not None:
             self._opening.add(unmask)

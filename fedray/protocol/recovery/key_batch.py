@@ -7,7 +7,7 @@ party's channels and whose neighbour it is. Does not know data, models, nor whet
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from cryptography.exceptions import InvalidTag
@@ -16,11 +16,11 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from fedray.errors import ProtocolError
 from fedray.protocol.crypto.keys import Guarded, sign, verify
 from fedray.protocol.crypto.shamir import SHARE_BYTES, split
-from fedray.protocol.messages import dec_list, enc
+from fedray.protocol.messages import dec_list, enc, purpose_of
 from fedray.protocol.recovery.key_directory import Directory
 from fedray.protocol.recovery.key_messages import Ack, Dealt, Keys, Sharing
 from fedray.protocol.recovery.pads import RoundSecrets, self_commitment
-from fedray.protocol.recovery.round_messages import PAIR, purpose_of
+from fedray.protocol.recovery.round_messages import PAIR, SELF
 from fedray.protocol.recovery.session import RecoverySession
 from fedray.types import Round
 
@@ -35,46 +35,57 @@ class KeyBatch(Guarded):
     def __init__(
         self,
         directory: Directory,
-        around: Mapping[Round, tuple[int, ...]],
+        around: Mapping[Round, Mapping[int, bytes]],
         own: Mapping[Round, RoundSecrets],
         shares: Mapping[Round, dict[int, bytearray]],
     ) -> None:
+        """Takes what set-up has left.
+
+        Args:
+            directory: The public side.
+            around: Round -> neighbour -> its public key S.
+            own: Round -> this party's secrets.
+            shares: Round -> owner -> the share of its s, then that of its b.
+        """
         self.directory = directory
         self._around, self._own, self._shares = around, dict(own), dict(shares)
 
-    def neighbour_keys(self, number: Round) -> dict[int, bytes]:
-        """Returns with whom this party is masked in one round, and their public keys S."""
-        return self.directory.publics(self._around[number], number)
-
-    def take(self, number: Round) -> RoundSecrets:
-        """Returns this party's secrets of one round and forgets them.
+    def take(self, number: Round) -> tuple[RoundSecrets, Mapping[int, bytes]]:
+        """Returns this party's secrets of one round and forgets them; and the public key S of each neighbour.
 
         Raises:
             ProtocolError: They were used or erased.
         """
         if number not in self._own:
             raise ProtocolError(f"the secrets of round {number} were used or erased")
-        return self._own.pop(number)
+        return self._own.pop(number), self._around[number]
 
-    def owners(self, number: Round) -> tuple[int, ...]:
-        """Returns whose shares of one round are held, in order; nobody's once they are erased."""
-        return tuple(sorted(self._shares.get(number, ())))
+    def release(self, number: Round, survivors: Collection[int]) -> tuple[tuple[int, ...], bytes, tuple[bytes, ...]]:
+        """Returns one share of each owner, of its seed b if it survived, else of its pair key s; then erases all.
 
-    def shares(self, number: Round, kinds: Mapping[int, int]) -> tuple[bytes, ...]:
-        """Returns one share of each of some owners, 33 bytes each.
+        Never both: who has t_share of each opens an input. What is released once is gone here.
 
         Args:
             number: The round.
-            kinds: Index of whose secret a share is of -> `PAIR` for the pair key s, `SELF` for the seed b.
+            survivors: Whose inputs are opened.
+
+        Returns:
+            The owners in order, `SELF` or `PAIR` for each, and the shares, 33 bytes each.
         """
-        held = self._shares[number]
-        pairs = [(held[owner], kind) for owner, kind in kinds.items()]
-        return tuple([bytes(pair[:SHARE_BYTES] if kind == PAIR else pair[SHARE_BYTES:]) for pair, kind in pairs])
+        owners, kinds, shares = list[int](), bytearray(), list[bytes]()
+        for owner, pair in sorted(self._shares.get(number, {}).items()):
+            survived = owner in survivors
+            owners.append(owner)
+            kinds.append(SELF if survived else PAIR)
+            shares.append(bytes(pair[SHARE_BYTES:] if survived else pair[:SHARE_BYTES]))
+        self.erase(number)
+        return tuple(owners), bytes(kinds), tuple(shares)
 
     def erase(self, number: Round) -> None:
         """Forgets the secrets of one round, and overwrites the shares."""
         self._own.pop(number, None)
         for pair in self._shares.pop(number, {}).values():
+            # Overwritten where it lies; Python may have made copies, which nobody promises not to exist.
             pair[:] = bytes(len(pair))
 
     def erase_before(self, number: Round) -> None:
@@ -131,6 +142,7 @@ class KeyBatchSetUp(Guarded):
         if purpose in self._answers and self._answers[purpose][0] == message:
             return self._answers[purpose][1]
         steps = {"keys-list": self._deal, "dealt": self._hold, "ack-list": self._finish}
+        # One order, and each step once: shares sealed for a second list of keys would be under the same nonce.
         if self._failed or purpose not in steps or purpose != [*steps, ""][len(self._answers)]:
             raise self._fault(self._failed or f"{purpose!r} is out of turn, or differs from the one it answered")
         self._failed = "its set-up has failed"
@@ -154,6 +166,7 @@ class KeyBatchSetUp(Guarded):
         """B2: shares of this party's secrets, sealed for each neighbour."""
         signed = dec_list("keys-list", message, bytes, len(self._roster.names))
         directory = Directory.check(self._roster, self._session.sid, self.number, signed)
+        # Else others would mask with a key that this party does not have, or that somebody else has.
         if signed[self._session.index] != self._keys:
             raise self._fault("its own Keys were altered on the way")
         self._directory = directory
@@ -218,12 +231,14 @@ class KeyBatchSetUp(Guarded):
         """Checks that the full roster acknowledged the same Keys."""
         directory, names = self._public(), self._roster.names
         acks = [Ack.decode(data) for data in dec_list("ack-list", message, bytes, len(names))]
+        # The full roster: with one party missing, the coordinator could have shown it other keys.
         if [ack.index for ack in acks] != list(range(len(names))):
             raise self._fault(f"expected an acknowledgement of each of {len(names)} parties, in order")
         for ack, name, key in zip(acks, names, self._roster.keys, strict=True):
             if ack.statement != directory.ack_statement or not verify(key, directory.ack_statement, ack.signature):
                 raise self._fault(f"{name} acknowledged other Keys, or did not sign")
-        self._result = KeyBatch(directory, self._around, self._own, self._shares)
+        around = {r: directory.publics(neighbours, r) for r, neighbours in self._around.items()}
+        self._result = KeyBatch(directory, around, self._own, self._shares)
         self._own, self._shares = {}, {}
 
     def _public(self) -> Directory:

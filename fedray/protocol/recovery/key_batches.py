@@ -49,6 +49,7 @@ class KeyBatches(Guarded):
             return last.keys()
         if last is not None and number <= last.number:
             raise self._fault(f"batch numbers only grow: {number} after {last.number}")
+        # A round has keys of one batch only: with two, two inputs could be sent for it.
         if first < max(self.next, self._end):
             raise self._fault(f"batch {number} begins at round {first}, expected {max(self.next, self._end)} or later")
         if not graph.complete and self._served + self._length > SESSION_ROUNDS:
@@ -74,6 +75,7 @@ class KeyBatches(Guarded):
             self._ready.append(batch)
             self._end = batch.directory.rounds[-1] + 1
             self._served += self._length
+            # Rounds that went by while the batch was set up need no keys any more.
             batch.erase_before(self.next)
         return answer
 
@@ -96,11 +98,10 @@ class KeyBatches(Guarded):
         """
         if number < self.next:
             raise self._fault(f"round {number} is over, the next one is {self.next} or later")
-        found = self.find(number)
-        for batch in self._ready:
+        found, known = self.find(number), self._ready
+        self.next, self._ready = number + 1, [batch for batch in known if batch.directory.rounds[-1] >= number]
+        for batch in known:
             batch.erase_before(number)
-        self._ready = [batch for batch in self._ready if batch.directory.rounds[-1] >= number]
-        self.next = number + 1
         return found
 
     def _pass_over(self, batch: KeyBatch) -> None:

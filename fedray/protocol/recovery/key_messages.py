@@ -182,5 +182,11 @@ class Ack:
 
 
 def ack_statement(sid: bytes, batch: int, digest: bytes) -> bytes:
-    """Returns what a party signs when it holds all its shares."""
+    """Returns what a party signs when it holds all its shares.
+
+    Args:
+        sid: Session id.
+        batch: Number of the batch.
+        digest: D, hash of all Keys.
+    """
     return enc("ack", sid, batch, digest)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""R1: one contribution, encoded, double-masked, hashed and signed.
+"""R1: one contribution, encoded, masked twice over, hashed and signed.
 
-Knows the keys of one round's pads for as long as it takes. Does not know rounds' order nor what was sent before.
+Knows one round's pad for as long as it takes. Does not know its keys, rounds' order nor what was sent before.
 """
 
 from __future__ import annotations
@@ -11,36 +11,13 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
-from fedray.errors import ProtocolError
 from fedray.protocol.crypto.keys import sign
 from fedray.protocol.crypto.keystream import Pad
 from fedray.protocol.fixed_point import Encoder
 from fedray.protocol.member import Member
 from fedray.protocol.pipeline import run
-from fedray.protocol.recovery.key_batch import KeyBatch
 from fedray.protocol.recovery.pads import PadScope
 from fedray.protocol.recovery.round_messages import fill_header, masked_frame, masked_statement
-from fedray.protocol.recovery.session import RecoverySession
-
-
-def double_pad(session: RecoverySession, batch: KeyBatch, scope: PadScope) -> Pad:
-    """Returns what hides one party's words: its own pad, and one with each neighbour; the lower index adds.
-
-    Args:
-        session: The party in its session.
-        batch: Its keys; those of the round are taken out, and serve this pad only.
-        scope: What every pad key of the round is bound to.
-
-    Raises:
-        ProtocolError: The round's secrets were used or erased, or a neighbour's public key is invalid.
-    """
-    member, own = session.member, batch.take(scope.number)
-    try:
-        keys = scope.pair_keys(own.private, batch.neighbour_keys(scope.number), member.index)
-    except ProtocolError as error:
-        raise member.fault(str(error)) from None
-    plus = [scope.self_key(own.seed, member.index), *(key for j, key in keys.items() if j > member.index)]
-    return Pad(plus, [key for j, key in keys.items() if j < member.index])
 
 
 def mask_input(member: Member, scope: PadScope, encoder: Encoder, pad: Pad) -> tuple[NDArray[np.uint8], bytes]:

@@ -107,6 +107,11 @@ class Rehearsal:
     ) -> bytes | None:
         """Closes one stage and has all members but the silent ones answer; returns the broadcast, or None at the end.
 
+        Args:
+            collector: The round's summing end.
+            members: Who took part so far.
+            silent: Which of them do not answer.
+
         Raises:
             ProtocolError: The round is aborted, or a party refuses.
         """

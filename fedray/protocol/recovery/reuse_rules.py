@@ -25,9 +25,16 @@ _UNLIMITED = 1 << 62
 
 @dataclass(slots=True)
 class _Use:
-    """One round an input was sent for; `members` once this party helped to open it."""
+    """One round an input was sent for.
+
+    Attributes:
+        tag: Of the input.
+        opened: Under which the memory keeps over whom the model's sums were opened.
+        members: Over whom this party helped to open it, once it did.
+    """
 
     tag: bytes
+    opened: bytes
     members: tuple[PartyName, ...] | None = None
 
 
@@ -51,6 +58,7 @@ class InputRules(Guarded):
         metrics = np.ascontiguousarray(contribution.metrics, np.float64)
         stream = Cipher(algorithms.AES(self._key), modes.GCM(bytes(12))).encryptor()
         shape = (values.nbytes, metrics.nbytes, values.dtype.str, str(contribution.weight))
+        # Sizes and types are in front: without them two inputs could run into each other's bytes.
         stream.authenticate_additional_data(enc("input", context.model, context.purpose, *shape))
         stream.authenticate_additional_data(values.view(np.uint8).data)
         stream.authenticate_additional_data(metrics.view(np.uint8).data)
@@ -66,19 +74,21 @@ class InputRules(Guarded):
         """
         uses = self._of(context)
         for number, use in uses.items():
+            # Not seen to open is not the same as not opened: the answer may be what got lost.
             if use.tag == tag and use.members is None:
                 raise self._member.fault(
                     f"the same input was sent for round {number}, which was not seen to open: both rounds could open "
                     "and differ by one input. Contribute freshly computed data"
                 )
+        # One more round on this model after an abort, for fresh data; not one more for each abort.
         aborted = any(use.members is None for use in uses.values())
         self._member.check_model(self._sid, context, self._member.roster.names, more=aborted)
 
     def record(self, context: RoundContext, tag: bytes) -> None:
         """Remembers an input that is about to leave."""
-        member = self._member
+        member, use = self._member, _Use(tag, _opened(context))
         member.memory.record(self._sid, context.model, context.purpose, member.roster.names)
-        self._uses[context.model, context.purpose][context.number] = _Use(tag)
+        self._uses[context.model, context.purpose][context.number] = use
 
     def approve(self, context: RoundContext, members: tuple[PartyName, ...]) -> None:
         """Checks that this party may help to open a sum over these survivors.
@@ -88,21 +98,21 @@ class InputRules(Guarded):
         """
         others = self._member.policy.allow_other_members
         uses = self._of(context)
-        mine = uses[context.number].tag
+        mine = uses[context.number]
         for number, use in uses.items():
-            if use.tag == mine and use.members not in (None, members) and not others:
+            if use.tag == mine.tag and use.members not in (None, members) and not others:
                 raise ProtocolError(
                     f"the same input was summed over {use.members} in round {number}, now over {members}: the "
                     "difference would show single inputs"
                 )
-        model = _opened(context)
         memory = self._member.memory
-        memory.check(self._sid, model, context.purpose, members, _UNLIMITED, allow_other_members=others)
+        memory.check(self._sid, mine.opened, context.purpose, members, _UNLIMITED, allow_other_members=others)
 
     def released(self, context: RoundContext, members: tuple[PartyName, ...]) -> None:
         """Remembers over whom this party helped to open a sum."""
-        self._uses[context.model, context.purpose][context.number].members = members
-        self._member.memory.record(self._sid, _opened(context), context.purpose, members)
+        use = self._uses[context.model, context.purpose][context.number]
+        use.members = members
+        self._member.memory.record(self._sid, use.opened, context.purpose, members)
 
     def _of(self, context: RoundContext) -> dict[Round, _Use]:
         return self._uses.setdefault((context.model, context.purpose), {})

@@ -22,23 +22,8 @@ from fedray.protocol.messages import HASH_BYTES, LABEL, SIGNATURE_BYTES, Words, 
 from fedray.types import Message
 
 INDEX_BYTES = 4
-_LABEL_WITHIN = 256
 SELF, PAIR = 0, 1
 """Which secret a released share belongs to: the self mask of a survivor, or the pair key of a dropped party."""
-
-
-def purpose_of(message: Message) -> str:
-    """Returns what a message says it is for; nothing else about it is checked.
-
-    Raises:
-        EncodingError: It has no label.
-    """
-    data = as_bytes(message)[:_LABEL_WITHIN].tobytes()
-    size = int.from_bytes(data[4:8], "big")
-    label = data[8 : 8 + size]
-    if not label.startswith(LABEL.encode()) or not label.isascii():
-        raise EncodingError(f"expected a protocol message, found {len(message)} bytes without a label")
-    return label.decode()[len(LABEL) :]
 
 
 def pack_indices(indices: Iterable[int]) -> bytes:
@@ -53,6 +38,7 @@ def unpack_indices(purpose: str, data: bytes) -> tuple[int, ...]:
         EncodingError: They are not strictly increasing, or the bytes are cut short.
     """
     indices = tuple(int.from_bytes(part, "big") for part in unpack(purpose, data, INDEX_BYTES))
+    # Strictly: a party listed twice, or in two orders, would be another statement about the same set.
     if any(b <= a for a, b in pairwise(indices)):
         raise EncodingError(f"{purpose}: indices must be strictly increasing")
     return indices
@@ -60,6 +46,11 @@ def unpack_indices(purpose: str, data: bytes) -> tuple[int, ...]:
 
 def unpack(purpose: str, data: bytes, size: int) -> tuple[bytes, ...]:
     """Returns entries of one size that were joined.
+
+    Args:
+        purpose: For the error message.
+        data: The joined entries.
+        size: Bytes of one.
 
     Raises:
         EncodingError: The bytes are no multiple of the size.
@@ -90,8 +81,8 @@ class Survivors:
     @cached_property
     def statement(self) -> bytes:
         """What a survivor signs; every signature of a round is checked against it."""
-        list_hash = digest("hashes", b"".join(self.hashes))
-        return enc("survive", self.sid, self.number, self.ctx, pack_indices(self.members), list_hash)
+        members = pack_indices(self.members)
+        return enc("survive", self.sid, self.number, self.ctx, members, digest("hashes", b"".join(self.hashes)))
 
     def encode(self) -> bytes:
         """Returns the wire bytes."""
@@ -268,7 +259,16 @@ class MaskedInput:
 
 
 def masked_statement(sid: bytes, number: int, index: int, ctx: bytes, words: Words, words_hash: bytes) -> bytes:
-    """Returns what a party signs of its masked vector."""
+    """Returns what a party signs of its masked vector.
+
+    Args:
+        sid: Session id.
+        number: Round.
+        index: The party's place in the roster.
+        ctx: Hash of all that the input depends on.
+        words: The masked vector, for its length and type.
+        words_hash: SHA-256 of its words.
+    """
     return enc("masked", sid, number, index, ctx, len(words), words.itemsize * 8, words_hash)
 
 

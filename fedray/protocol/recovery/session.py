@@ -10,7 +10,7 @@ from fedray.protocol.crypto.keys import Guarded
 from fedray.protocol.handshake import SessionKeys
 from fedray.protocol.member import Member
 from fedray.protocol.recovery.thresholds import Thresholds, ring_of
-from fedray.types import PartyName, Round
+from fedray.types import Round
 
 DecisionLog: TypeAlias = Callable[[bytes], None]
 """Takes one decision before it is acted upon. Where it raises, nothing is signed and nothing is released."""
@@ -27,12 +27,9 @@ class RecoverySession(Guarded):
     """
 
     def __init__(self, member: Member, keys: SessionKeys, thresholds: Thresholds, journal: DecisionLog) -> None:
+        """Takes what set-up has agreed; see the attributes."""
         self.member, self.keys, self.thresholds, self.journal = member, keys, thresholds, journal
 
     def ring(self, number: Round) -> tuple[int, ...]:
         """Returns the permutation of a round's graph."""
         return ring_of(self.thresholds.graph, self.keys.gseed, self.keys.sid, number)
-
-    def names(self, places: tuple[int, ...]) -> tuple[PartyName, ...]:
-        """Returns the names at some places of the roster."""
-        return tuple([self.member.roster.names[place] for place in places])

@@ -16,11 +16,11 @@ from fedray.protocol.fixed_point import Encoder
 from fedray.protocol.handshake import Handshake, SessionKeys
 from fedray.protocol.masking.rounds import context_hash
 from fedray.protocol.member import Member
+from fedray.protocol.messages import purpose_of
 from fedray.protocol.recovery.key_batches import KeyBatches
-from fedray.protocol.recovery.masked_input import double_pad, mask_input
-from fedray.protocol.recovery.pads import PadScope
+from fedray.protocol.recovery.masked_input import mask_input
+from fedray.protocol.recovery.pads import PadScope, double_pad
 from fedray.protocol.recovery.reuse_rules import InputRules
-from fedray.protocol.recovery.round_messages import purpose_of
 from fedray.protocol.recovery.session import DecisionLog, RecoverySession
 from fedray.protocol.recovery.thresholds import Thresholds
 from fedray.protocol.recovery.unmasking import Sent, Unmasking
@@ -142,21 +142,20 @@ class RecoveryShield(Guarded):
         What a party's local state learned in a round is kept only if it did, else put back.
         """
         current = self._round
-        if current is None or current.sent.context.number != number or current.released is None:
+        if current is None or current.sent.context.number != number or not current.released:
             return None
-        return self._session.names(current.released.members)
+        return current.parties
 
     def _begin(self, context: RoundContext, ctx: bytes, contribution: Contribution, tag: bytes) -> Unmasking:
         config, member, number, size = self._config, self._member, context.number, context.manifest.words
         self._rules.admit(context, tag)
         encoder = Encoder.of(config, member, context.manifest, contribution)
         batch = self._batches.enter(number)
-        # From here on the round before is over, and so is this one if anything fails: its keys are taken only once.
-        self._round, before = None, self._round
-        if before is not None:
-            before.end("the round is over")
+        # The keys of the round before are erased, so it is over; and so is this one if anything fails from here on, for
+        # its own keys are taken only once.
+        self._round = None
         scope = PadScope(self._session.keys.sid, batch.directory.digest, number, ctx, size, config.encoding.ring)
-        pad = double_pad(self._session, batch, scope)
+        pad = double_pad(scope, *batch.take(number), member.index)
         message, words_hash = mask_input(member, scope, encoder, pad)
         self._rules.record(context, tag)
         sent = Sent(context, ctx, words_hash, message, tag)

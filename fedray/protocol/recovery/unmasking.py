@@ -17,9 +17,10 @@ from fedray.protocol.crypto.keys import Guarded, sign, verify
 from fedray.protocol.messages import enc
 from fedray.protocol.recovery.key_batch import KeyBatch
 from fedray.protocol.recovery.reuse_rules import InputRules
-from fedray.protocol.recovery.round_messages import PAIR, SELF, Quorum, Survive, Survivors, Unmask
+from fedray.protocol.recovery.round_messages import Quorum, Survive, Survivors, Unmask
 from fedray.protocol.recovery.session import RecoverySession
 from fedray.protocol.scheme import RoundContext
+from fedray.types import PartyName
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,7 +47,8 @@ class Unmasking(Guarded):
 
     Attributes:
         sent: What left the party in R1.
-        released: The survivors whose sum this party helped to open, once it did.
+        parties: Whose inputs the statement that this party signed sums; empty before.
+        released: Whether this party helped to open their sum.
     """
 
     def __init__(self, session: RecoverySession, batch: KeyBatch, sent: Sent, rules: InputRules) -> None:
@@ -59,7 +61,8 @@ class Unmasking(Guarded):
             rules: When inputs may be summed again.
         """
         self.sent = sent
-        self.released: Survivors | None = None
+        self.parties: tuple[PartyName, ...] = ()
+        self.released = False
         self._session, self._batch, self._rules = session, batch, rules
         self._number = sent.context.number
         self._signed: Survivors | None = None
@@ -84,20 +87,17 @@ class Unmasking(Guarded):
         """
         quorum = Quorum.decode(message)
         survivors = self._accept(quorum.survivors)
-        if self.released is not None:
+        if self.released:
             return self._shares
         self._check_signatures(survivors, quorum)
-        session, number, members = self._session, self._number, set(survivors.members)
+        session, number = self._session, self._number
         # Written down, remembered, answered, erased, in this order: a party that stops half-way has released nothing
         # that it does not know of, and has never released one secret's share for a second set.
         session.journal(enc("decision-release", session.keys.sid, number, survivors.statement))
-        self._rules.released(self.sent.context, session.names(survivors.members))
-        self.released = survivors
-        kinds = {owner: SELF if owner in members else PAIR for owner in self._batch.owners(number)}
-        shares = self._batch.shares(number, kinds)
-        answer = Unmask(session.keys.sid, number, session.member.index, tuple(kinds), bytes(kinds.values()), shares)
-        self._shares = answer.encode()
-        self._batch.erase(number)
+        self._rules.released(self.sent.context, self.parties)
+        self.released = True
+        shares = self._batch.release(number, survivors.members)
+        self._shares = Unmask(session.keys.sid, number, session.member.index, *shares).encode()
         return self._shares
 
     def end(self, why: str) -> None:
@@ -127,18 +127,23 @@ class Unmasking(Guarded):
         session, members, own = self._session, survivors.members, self._session.member.index
         if (survivors.sid, survivors.number, survivors.ctx) != (session.keys.sid, self._number, self.sent.ctx):
             raise self._fault("these survivors are of another session or round, or were told another model or settings")
-        if any(member >= len(session.member.roster.names) for member in members):
+        names = session.member.roster.names
+        if any(member >= len(names) for member in members):
             raise self._fault("a survivor is not in the roster")
+        # Its pair key is about to be released. A share of its seed on top, for another set, would open its input.
         if own not in members:
             self.end("the round was closed without this party")
             raise self._fault(self._over)
+        # An input altered on its way would make the sum wrong in a way that only this party can see.
         if survivors.hashes[members.index(own)] != self.sent.words_hash:
             raise self._fault("the coordinator holds another masked input than this party sent")
+        parties = tuple([names[member] for member in members])
         try:
             session.thresholds.check_survivors(members, session.ring(self._number))
-            self._rules.approve(self.sent.context, session.names(members))
+            self._rules.approve(self.sent.context, parties)
         except ProtocolError as error:
             raise self._fault(str(error)) from None
+        self.parties = parties
 
     def _check_signatures(self, survivors: Survivors, quorum: Quorum) -> None:
         least, roster = self._session.thresholds.signatures, self._session.member.roster

@@ -72,6 +72,7 @@ class ShareAdder(Guarded):
         self._check_header(sender, header)
         current = self._enter(header.number)
         known = hashlib.sha256(message if isinstance(message, bytes) else message.data).digest()
+        # Before it is unsealed: a retry costs a hash, not a decryption and an addition.
         if header.owner in current.digests:
             if current.digests[header.owner] != known:
                 raise self._member.fault(f"{sender}: a second, different share for round {header.number}")
@@ -164,6 +165,7 @@ class ShareAdder(Guarded):
         current = self._under_way()
         if current.signed is None:
             raise self._member.fault(f"round {current.number}: it has not signed whose inputs are opened")
+        # By name, before the signatures are counted: who signed something else is what the driver must hear of.
         differing = [m for m, (agreed, _) in current.heard.items() if agreed != current.signed]
         if differing:
             names = names_of([self._roles.compute_parties[m] for m in differing], self._roster)
@@ -175,6 +177,7 @@ class ShareAdder(Guarded):
         proof = Proof(current.signed, signatures)
         proof.check([self._roster.keys[place] for place in self._roles.compute_parties])
         message = Partial(proof, self.number, current.piles[current.signed.ctx].total).encode()
+        # Erased before it is handed out: a second sum of this round, over other owners, cannot be made any more.
         self.fail()
         self._proof = proof
         return message
@@ -209,6 +212,7 @@ class ShareAdder(Guarded):
             raise self._member.fault(
                 f"{sender}: expected {size} words of {bits} bits, found {header.size} of {header.bits}"
             )
+        # A long share cannot be taken out of a sum again: only one compute party of each owner may hold one.
         if (header.form == "seed") != (self._config.compress and self._roles.home(header.owner) != self.number):
             raise self._member.fault(
                 f"{sender}: a share as {header.form}, which the session's Config does not foresee here"

@@ -134,6 +134,7 @@ class Partial:
 
     def encode(self) -> NDArray[np.uint8]:
         """Returns the wire bytes, uint8[n]."""
+        # The head has its own length in front, so that the words behind it are never copied to be parsed.
         head = enc("partial", self.proof.encode(), self.compute_party, len(self.words), self.words.itemsize * 8)
         data = b"".join((len(head).to_bytes(4, "big"), head, self.words.tobytes()))
         return np.frombuffer(data, np.uint8)

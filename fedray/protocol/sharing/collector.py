@@ -58,6 +58,7 @@ class SharingCollector:
             if self._digests[sender] != known:
                 raise ProtocolError(f"{sender}: a second, different sum for round {self._number}")
             return
+        # All is checked before it is added: what is in the total cannot be taken out.
         partial = Partial.decode(message)
         self._check(sender, partial)
         if self._total is None:
@@ -137,7 +138,13 @@ class SharingCoordinator:
         self.sid = digest("sid", config.encode(), *(Hello.decode(hello).statement for hello in hellos))
 
     def collector(self, view: View, number: Round, manifest: Manifest) -> SharingCollector:
-        """Returns the opening end of one round; whose inputs it has is in what the compute parties signed."""
+        """Returns the opening end of one round; whose inputs it has is in what the compute parties signed.
+
+        Args:
+            view: Not needed: whose inputs are opened is in what the compute parties signed.
+            number: The round.
+            manifest: What the words mean.
+        """
         del view
         return SharingCollector(self._config, self._roster, self.sid, number, manifest)
 

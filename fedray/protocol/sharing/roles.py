@@ -41,6 +41,7 @@ class Roles:
             raise ProtocolError(f"Config refused: shares need two compute parties or more, found {config.receivers}")
         if list(owners) != sorted(owners):
             raise ProtocolError(f"Config refused: owners are listed in roster order, found {config.owners}")
+        # A party without a role would hold channel keys and be counted in nothing.
         if set(owners) | set(computing) != set(range(len(roster.names))):
             raise ProtocolError("Config refused: a party of the roster neither contributes nor computes")
         if config.t_sig != len(computing):
@@ -58,6 +59,7 @@ class Roles:
         Returns:
             The compute party's number, 0..c-1.
         """
+        # An owner that computes keeps its own long share: nothing long leaves it. The others are spread evenly.
         return self.compute_parties.index(owner) if owner in self.compute_parties else owner % len(self.compute_parties)
 
     def check_members(self, members: Collection[int], roster: Roster) -> None:

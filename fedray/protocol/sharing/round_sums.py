@@ -42,6 +42,7 @@ class Pile(Guarded):
         Raises:
             ProtocolError: One of them was long and is part of the sum for good.
         """
+        # All are looked at before one is taken out: a refusal leaves the sum as it was.
         others = [owner for owner in self.seeds if owner not in members]
         for owner in others:
             seed = self.seeds[owner]

@@ -82,11 +82,20 @@ def seal(key: bytes, header: ShareHeader, share: bytes | NDArray[Any]) -> NDArra
     """Returns one share's message: its header, then the share under the channel's AEAD, uint8[n].
 
     The round is the nonce: a channel carries one share per round, and a repeated request gets the same bytes.
+
+    Args:
+        key: Key of the channel, 32 bytes.
+        header: What is said in clear.
+        share: A seed, or contiguous words.
+
+    Raises:
+        EncodingError: The share is not as long as its header says.
     """
     clear = memoryview(share) if isinstance(share, bytes) else share.data.cast("B")
     head = header.encode()
     if len(clear) != header.payload:
         raise EncodingError(f"share: expected {header.payload} bytes, found {len(clear)}")
+    # The header is authenticated and not hidden: the receiver must know it before it has the key.
     sealed = ChaCha20Poly1305(key).encrypt(_nonce(header.number), clear, head)
     return np.frombuffer(b"".join((head, sealed)), np.uint8)
 

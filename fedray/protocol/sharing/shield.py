@@ -101,6 +101,7 @@ class SharingShield(Guarded):
             ProtocolError: This party owns no input, the round is over or too far ahead, or the model may not be used.
             EncodingError: The contribution cannot be encoded; the round is given up.
         """
+        # Nothing of earlier rounds is in it: an owner that missed one may take part in the next.
         ctx = context_hash(self._config, self._sid, b"", context)
         if context.number < self._next:
             return self._again(context.number, ctx)

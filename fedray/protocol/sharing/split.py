@@ -44,6 +44,7 @@ class Splitter(Guarded):
         self.shares: list[bytes | Words]
         self._pad: Pad | None = None
         if compress:
+            # One keystream per seed, all taken away in one pass over the stretch.
             seeds = [entropy(SEED_BYTES) for _ in range(count)]
             self.shares, self._pad = list(seeds), Pad((), seeds)
         else:

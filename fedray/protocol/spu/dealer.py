@@ -94,6 +94,12 @@ class Dealer(Guarded):
     def receive(self, owner: PartyName, key: Key, form: Form, messages: Sequence[Message]) -> Secret:
         """Returns this compute party's shares of an owner's value.
 
+        Args:
+            owner: Who dealt it.
+            key: What the value is called here.
+            form: What its shares mean.
+            messages: One sealed share for each that this party holds.
+
         Raises:
             ProtocolError: They are not from this owner, not for this party, or for another value.
             EncodingError: They are no shares of a value of this form.
@@ -112,6 +118,7 @@ class Dealer(Guarded):
     def _open(self, owner: PartyName, key: Key, form: Form, message: Message) -> Elements:
         found, sender = header_of(message), self._member.roster.index(owner)
         expected = self._header(found.number, sender, self.number or 0, key, form, seed=found.form == "seed")
+        # Every field: a share replayed for another value, form or party has another header.
         if found != expected:
             raise ProtocolError(f"{owner}: a share of another session or value, or for another compute party")
         share, ring = unseal(self._receiving[sender], message), self._layout.ring
