@@ -129,6 +129,10 @@ class PartyContext:
         """Forgets objects."""
         self._table.drop(keys)
 
-    def arrives(self, key: Key, seconds: float) -> bool:
-        """Returns whether an object is there, after waiting for it for so long."""
-        return self._table.arrives(key, seconds)
+    def failed(self, key: Key) -> bool:
+        """Returns whether a failure is in the place of an object."""
+        return self._table.failed(key)
+
+    def holds(self, key: Key) -> bool:
+        """Returns whether there is an object, or a failure in its place."""
+        return self._table.arrives(key, 0.0)

@@ -100,3 +100,16 @@ class Progress:
     missing: tuple[Missing, ...] = ()
     error: str = ""
     away: frozenset[PartyName] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class RoundOutcome:
+    """What an owner of shares is told of a round by a compute party.
+
+    Attributes:
+        answer: The server's answer, passed on.
+        proof: All compute parties' signatures under whose inputs were opened; empty where nothing was.
+    """
+
+    answer: Answer
+    proof: bytes = b""

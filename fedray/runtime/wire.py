@@ -19,8 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.errors import EncodingError
-from fedray.party.records import Answer
-from fedray.party.rounds.compute_party import RoundOutcome
+from fedray.party.records import Answer, RoundOutcome
 from fedray.protocol.scheme import View
 from fedray.types import Failure
 

@@ -71,13 +71,13 @@ def happening(party: str, step: str, number: int, act: Callable[[], None]) -> Ca
                 act()
             return answered(self, shield, call, context, *rest)
 
-        def watched_dispatch(self, call, message, *rest):
-            what = message[0]
+        def watched_dispatch(self, post):
+            message, what = post.message, post.message[0]
             if self._context.name == party and (what == "set up" or (what == "sum" and message[2] == number)):
                 counts[what] += 1
                 if places.get((what, counts[what] - 1)) == step:
                     act()
-            return dispatch(self, call, message, *rest)
+            return dispatch(self, post)
 
         def watched_update(self, *arguments):
             if (self._context.name, step) == (party, "before it trains"):

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
 from fedray.errors import EncodingError
-from fedray.party.records import Answer, Progress
-from fedray.party.rounds.compute_party import RoundOutcome
+from fedray.party.records import Answer, Progress, RoundOutcome
 from fedray.protocol.scheme import View
 from fedray.runtime.wire import read, write
 from fedray.types import Failure

@@ -35,10 +35,18 @@ class Attendance:
         """Returns whom nobody waits for at present."""
         return frozenset(self.gone.keys() | self.late)
 
+    def begin_session(self) -> None:
+        """Forgets everything: all parties of a new session are awaited."""
+        self.gone, self.late, self.missing = {}, {}, []
+
     def begin_segment(self, absent: Collection[PartyName]) -> None:
         """Forgets what was noted of the segment before; `absent` do not take part in the next one."""
         self.missing, self.late = [], {}
         self.gone |= {party: "it does not take part" for party in absent if party not in self.gone}
+
+    def heard(self, party: PartyName) -> None:
+        """Says that a party that may have been late is there again."""
+        self.late.pop(party, None)
 
     def delay(self, parties: Collection[PartyName], reason: str) -> None:
         """Says of parties that they are late, unless they are gone."""

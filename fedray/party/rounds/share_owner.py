@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from fedray.errors import ProtocolError
 from fedray.party.context import PartyContext
 from fedray.party.door.egress import Kind
-from fedray.party.records import Answer
-from fedray.party.rounds.compute_party import ComputeParty, RoundOutcome, register
+from fedray.party.records import Answer, RoundOutcome
+from fedray.party.rounds.compute_party import ComputeParty, register
 from fedray.protocol.scheme import Contribution, RoundContext
 from fedray.protocol.sharing import SharingShield
 from fedray.types import Key, Message, PartyName, Ref

@@ -20,6 +20,9 @@ from fedray.errors import PlanError, ProtocolError
 from fedray.party.context import PartyContext, Reply
 from fedray.party.door.egress import Kind
 from fedray.party.failures import to_failure
+from fedray.party.rounds.attendance import Attendance
+from fedray.party.rounds.barrier import Barrier, Closing, Gate, Ticket
+from fedray.party.rounds.waiting_room import WaitingRoom
 from fedray.party.table import replace
 from fedray.protocol.config import Config
 from fedray.protocol.spu.dealer import Dealer
@@ -73,6 +76,8 @@ class Vault:
         self._dealer: Dealer | None = None
         self._linear: Linear | None = None
         self._runtime: SpuRuntime | None = None
+        self._arrivals = Barrier(Attendance(PING_SECONDS))
+        self._room = WaitingRoom(self._arrivals)
 
     # Set-up.
 
@@ -179,59 +184,67 @@ class Vault:
         """Returns a value from the shares that all compute parties give."""
         parts = [Shared(_part(ticket, node), node) for node in self._nodes]
         try:
-            self._await_all(parts)
+            self._await(parts)
             return combine(self._layout, [self._secret(part) for part in parts])
         finally:
             self._context.drop([part.key for part in parts])
 
     # Messages.
 
-    def deliver(self, sender: PartyName, message: tuple[Any, ...]) -> Reply | None:
+    def deliver(self, sender: PartyName, message: tuple[Any, ...]) -> None:
         """Takes another party's shares, or learns why there are none; also tells who asks that this party is there.
 
         Raises:
             ProtocolError: The message is wrong.
         """
+        try:
+            self._take(sender, message)
+        finally:
+            self._room.note(self._arrivals.check)
+
+    def _take(self, sender: PartyName, message: tuple[Any, ...]) -> None:
         match message:
             case ("shares", str(key), bytes(form), list(shares)):
                 with self._making([key], "to(spu)"):
                     self._context.put(key, self._deals().receive(sender, key, Form.decode(form), shares))
-                return None
             case ("part", str(key), bytes(form), np.ndarray() as words) if sender in self._nodes:
                 self._context.put(key, Secret(Form.decode(form), words))
-                return None
             case ("failed", str(key), Failure() as failure):
                 self._context.put(key, failure)
-                return None
             case ("there?",):
-                return None
-        raise ProtocolError(f"{sender} sent a message of unknown form to the vault of {self._context.name!r}")
+                pass
+            case _:
+                raise ProtocolError(f"{sender} sent a message of unknown form to the vault of {self._context.name!r}")
 
     # Inside.
 
     def _secret(self, one: Shared) -> Secret:
         """Returns this party's shares, when they have come."""
-        while not self._context.arrives(one.key, PING_SECONDS):
-            if one.owner is None or one.owner == self._context.name:
-                break
-            self._context.get(self._ping(one.owner), None)
+        self._await([one])
         found = self._context.value(one.key)
         if not isinstance(found, Secret):
             raise PlanError(f"party {self._context.name!r} holds no shares under {one.key!r}")
         return found
 
-    def _await_all(self, parts: Sequence[Shared]) -> None:
-        """Waits for parts of several parties, and finds out which of them ends, whichever the others wait for."""
-        waiting = list(parts)
-        while waiting:
-            there = [one for one in waiting if self._context.arrives(one.key, 0.0)]
-            for one in there:
-                self._secret(one)
-            waiting = [one for one in waiting if one not in there]
-            if waiting and not self._context.arrives(waiting[0].key, PING_SECONDS):
-                for one in waiting:
-                    if one.owner not in (None, self._context.name):
-                        self._context.get(self._ping(one.owner), None)
+    def _await(self, parts: Sequence[Shared]) -> None:
+        """Waits until shares have come; asks now and then whether those are still there that were to send them.
+
+        Raises:
+            FedRayError: One of them cannot come, or its sender has ended; whichever the others wait for.
+        """
+        own, context = self._context.name, self._context
+        while True:
+            awaited: list[Shared] = self._room.deliver(
+                lambda ticket, now: self._arrivals.open(_Parts(ticket, parts, context), ticket, own, now)
+            )
+            for one in parts:
+                if context.holds(one.key):
+                    context.value(one.key)
+            senders = {one.owner for one in awaited if one.owner not in (None, own)}
+            if not senders:  # all is there, or nobody is about to send it
+                return
+            for party in sorted(senders):
+                context.get(self._ping(party), None)
 
     def _ping(self, party: PartyName) -> Any:
         return self._context.send("there?", party, self._vaults[party], ("there?",), Kind.SHAPE)
@@ -272,3 +285,36 @@ class Vault:
 def _part(ticket: Key, node: PartyName) -> Key:
     """Returns what the shares that one compute party gives towards an opening are called."""
     return f"{ticket}/{node}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """Shares that a command waits for. It is closed at its deadline, too: then their senders are asked."""
+
+    ticket: Ticket
+    parts: Sequence[Shared]
+    context: PartyContext
+
+    @property
+    def gate(self) -> Gate:
+        return "parts", self.ticket
+
+    def take(self, sender: PartyName, message: object) -> None:
+        """Takes nothing: what arrives is put into the party's table."""
+
+    def complete(self) -> bool:
+        there = [one.key for one in self.parts if self.context.holds(one.key)]
+        return len(there) == len(self.parts) or any(map(self.context.failed, there))
+
+    def until(self, now: float) -> float:
+        return now + PING_SECONDS
+
+    def close(self, *, late: bool) -> Closing:
+        del late
+        awaited = [one for one in self.parts if not self.context.holds(one.key)]
+        return Closing(lambda _: awaited, kept=False)
+
+    def ended(self, reason: str) -> list[Shared]:
+        """Waits for nothing: nothing ends what a command waits for but its deadline."""
+        del reason
+        return []

@@ -120,13 +120,15 @@ class LocalModel(Contributor):
         It leaves as `initial` only while it is what the builder made; after that it is the global model.
         """
         self._adopt(np.array(self._backend.weights()))
-        self._send("publish the model", ("model", self._global), Kind.INITIAL if self._as_built else Kind.AGGREGATE)
+        self.ask_server(
+            "publish the model", ("model", self._global), Kind.INITIAL if self._as_built else Kind.AGGREGATE
+        )
 
     def pull(self) -> None:
         """Takes the server's model as this party's own."""
-        answer: Answer = self._send("pull the model", ("pull",), Kind.SHAPE)
+        answer: Answer = self.ask_server("pull the model", ("pull",), Kind.SHAPE)
         if answer.values is None:
-            raise PlanError(f"server {self._server!r} has no model yet; publish it first")
+            raise PlanError(f"server {self.server!r} has no model yet; publish it first")
         self._as_built = self._as_built and np.array_equal(answer.values, self._backend.weights())
         self._adopt(np.array(answer.values))
 

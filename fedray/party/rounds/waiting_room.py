@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""WaitingRoom: where the threads of deliveries wait for a barrier's answers. The one place with a lock and a clock.
+
+Knows no protocol. Whoever waits here also keeps the deadlines: no thread exists for that alone.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from fedray.party.rounds.barrier import Barrier, Ticket
+
+T = TypeVar("T")
+
+LEAST_SECONDS = 0.01
+"""So long a thread sleeps at least: a clock may say that nothing is due yet when the sleep is over."""
+
+MOST_SECONDS = 1.0
+"""After so long a thread looks again: meanwhile a message for which nobody waits may have set a nearer deadline."""
+
+
+class WaitingRoom:
+    """The threads around one barrier.
+
+    Args:
+        barrier: Whose answers are awaited.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, barrier: Barrier, clock: Callable[[], float] = time.monotonic) -> None:
+        self._barrier, self._clock = barrier, clock
+        self._changed = threading.Condition()
+        self._tickets: Ticket = 0
+
+    def note(self, event: Callable[[float], T]) -> T:
+        """Lets something happen and returns what comes of it; whoever has an answer by then is woken.
+
+        Args:
+            event: Called with the time, under the lock.
+        """
+        with self._changed:
+            try:
+                return event(self._clock())
+            finally:  # an event that is refused may yet have answered somebody
+                if self._barrier.answers:
+                    self._changed.notify_all()
+
+    def deliver(self, event: Callable[[Ticket, float], None]) -> Any:
+        """Lets something happen that is to be answered, and returns the answer when there is one.
+
+        Args:
+            event: Called with the delivery's ticket and the time, under the lock.
+        """
+        with self._changed:
+            self._tickets += 1
+            ticket = self._tickets
+            self.note(lambda now: event(ticket, now))
+            while ticket not in self._barrier.answers:
+                now, deadline = self._clock(), self._barrier.deadline
+                if deadline <= now:
+                    self.note(self._barrier.due)
+                else:
+                    self._changed.wait(max(LEAST_SECONDS, min(deadline - now, MOST_SECONDS)))
+            return self._barrier.answers.pop(ticket)
