@@ -15,7 +15,7 @@ import pytest
 from pure.masking_kit import context_of, identities, manifest_of, plain_values, roster_of
 
 from fedray.errors import FedRayError, ProtocolError
-from fedray.party.records import Answer, Expect, Progress
+from fedray.party.records import Answer, Expect, KeyMessage, Progress, RoundMessage
 from fedray.party.rounds.contributor import Contributor, Conversation, Post
 from fedray.party.rounds.server_rounds import ServerRounds
 from fedray.protocol.config import Config, Encoding
@@ -140,6 +140,14 @@ class Server:
         return self._tickets
 
 
+def take(rounds: ServerRounds, ticket: int, name: str, message: RoundMessage | KeyMessage, now: float) -> None:
+    """Hands a message to the server's rounds, as the server does."""
+    if isinstance(message, RoundMessage):
+        rounds.take(ticket, name, message.session, message.number, message.body, now)
+    else:
+        rounds.set_up(ticket, name, message.session, message.batch, message.body, now)
+
+
 class World:
     """Parties p00, p01, ... and their server; `gates` may stop or end a party before its k-th message of a round."""
 
@@ -193,9 +201,9 @@ class World:
 
     def send_on(self, task: Task, post: Post) -> None:
         """Brings a message to the server, past whatever keeps or ends its sender there."""
-        kind, _, number, _ = post.message
         gate = None
-        if kind == "sum":
+        if isinstance(post.message, RoundMessage):
+            number = post.message.number
             place = self._sent[task.name, number] = self._sent.get((task.name, number), -1) + 1
             gate = self.gates.pop((task.name, number, place), None)
         if isinstance(gate, Gate) and not gate.is_set():
@@ -207,13 +215,11 @@ class World:
             self._deliver(task, post)
 
     def _deliver(self, task: Task, post: Post) -> None:
-        kind, session, number, body = post.message
-        take = self.server.rounds.take if kind == "sum" else self.server.rounds.set_up
         ticket = self.server.ticket()
         self._inside[ticket] = task
         self.most_inside = max(self.most_inside, len(self._inside))
         try:
-            take(ticket, task.name, session, number, body, self.now)
+            take(self.server.rounds, ticket, task.name, post.message, self.now)
         except FedRayError as error:
             del self._inside[ticket]
             task.fail(error)

@@ -8,13 +8,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from pure.barrier_kit import MANIFEST, SOON, TIMEOUT, World, sums
+from pure.barrier_kit import MANIFEST, SOON, TIMEOUT, World, sums, take
 from pure.masking_kit import context_of, plain_values
 from pure.test_barrier_states import GATE, PARTIES, Gathering
 
 from fedray.errors import ProtocolError
 from fedray.party.party import lane_widths
-from fedray.party.records import Answer, Expect
+from fedray.party.records import Answer, Expect, KeyMessage, RoundMessage
 from fedray.party.rounds.attendance import Attendance
 from fedray.party.rounds.barrier import Barrier
 from fedray.party.rounds.contributor import Contributor
@@ -114,14 +114,12 @@ class Threads:
         order = Expect(0, count, MANIFEST, "sum")
         self.room.note(lambda now: self.rounds.expect(order, lambda o: Answer("opened", o.values, o.metrics), now))
 
-    def deliver(self, name: str, message: tuple) -> Answer:
-        kind, *rest = message
-        take = self.rounds.take if kind == "sum" else self.rounds.set_up
+    def deliver(self, name: str, message: RoundMessage | KeyMessage) -> Answer:
         with self._lock:
             self.inside += 1
             self.most_inside = max(self.most_inside, self.inside)
         try:
-            return self.room.deliver(lambda ticket, now: take(ticket, name, *rest, now))
+            return self.room.deliver(lambda ticket, now: take(self.rounds, ticket, name, message, now))
         finally:
             with self._lock:
                 self.inside -= 1

@@ -9,12 +9,22 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+
+import numpy as np
 
 from fedray.errors import FedRayError, ProtocolError
 from fedray.party.context import PartyContext, Reply
 from fedray.party.door.egress import Kind
-from fedray.party.records import Answer, Expect, RoundOutcome
+from fedray.party.records import (
+    Answer,
+    Expect,
+    RoundFailure,
+    RoundMessage,
+    RoundOutcome,
+    ShareMessage,
+    SignatureMessage,
+    unknown,
+)
 from fedray.party.rounds.compute_rounds import ComputeRoles, ComputeRounds
 from fedray.party.rounds.waiting_room import WaitingRoom
 from fedray.protocol.config import Config
@@ -117,29 +127,29 @@ class ComputeParty:
 
     # Messages of owners and of peers.
 
-    def deliver(self, sender: PartyName, message: tuple[Any, ...]) -> Reply | None:
+    def deliver(self, sender: PartyName, message: object) -> Reply | None:
         """Takes a message of an owner or of another compute party.
 
         Args:
             sender: Who sent it, as the transport names it.
-            message: `("share", round, protocol bytes, whether to answer with the RoundOutcome)`,
-                `("survive", round, protocol bytes)` or `("failed", round, session, reason)`.
+            message: A `ShareMessage`, or a peer's `SignatureMessage` or `RoundFailure`.
 
         Raises:
-            ProtocolError: The message is wrong, or is not for the round under way.
+            ProtocolError: The message is none of these, is wrong, or is not for the round under way.
         """
         match message:
-            case ("share", int(number), body, bool(waits)):
+            case ShareMessage(int(number), bytes() | np.ndarray() as body, bool(waits)):
                 self.take(sender, number, body)
                 return Reply(Kind.AGGREGATE, self.wait(sender, number)) if waits else None
-            case ("survive", int(number), bytes(body)):
+            case SignatureMessage(int(number), bytes(body)):
                 self._room.note(lambda now: self._rounds.hear(sender, number, body, now))
                 return None
-            case ("failed", int(number), int(session), str(reason)) if sender in self._peers:
+            case RoundFailure(int(session), int(number), str(reason)) if sender in self._peers:
                 if session == self._session:
                     self._room.note(lambda now: self._rounds.failed(number, reason, now))
                 return None
-        raise ProtocolError(f"{sender} sent a message of unknown form to compute party {self._context.name!r}")
+        receiver = f"compute party {self._context.name!r}"
+        raise unknown(sender, message, receiver, ShareMessage, SignatureMessage, RoundFailure)
 
     def take(self, owner: PartyName, number: Round, body: Message) -> None:
         """Takes an owner's share.
@@ -157,17 +167,17 @@ class ComputeParty:
     # What the rounds have sent. All of this runs under the room's lock, but for the wait for the server's answer.
 
     def _tell_signature(self, number: Round, signature: bytes) -> None:
-        self._tell_peers(f"survive round {number}", ("survive", number, signature), Kind.SHARE)
+        self._tell_peers(f"survive round {number}", SignatureMessage(number, signature), Kind.SHARE)
 
     def _tell_failure(self, number: Round, reason: str) -> None:
-        self._tell_peers(f"failed round {number}", ("failed", number, self._session, reason), Kind.ERROR)
+        self._tell_peers(f"failed round {number}", RoundFailure(self._session, number, reason), Kind.ERROR)
 
-    def _tell_peers(self, call: str, message: tuple[Any, ...], kind: Kind) -> None:
+    def _tell_peers(self, call: str, message: SignatureMessage | RoundFailure, kind: Kind) -> None:
         for party, key in self._peers.items():
             self._context.send(call, party, key, message, kind)
 
     def _publish(self, number: Round, message: Message) -> None:
-        body = ("sum", self._session, number, message)
+        body = RoundMessage(self._session, number, message)
         sent = self._context.send(
             f"sum of shares of round {number}", self._server, self._round_server, body, Kind.SHARE
         )

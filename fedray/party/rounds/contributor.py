@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 from fedray.errors import FedRayError, ProtocolError
 from fedray.party.context import PartyContext, Reply
 from fedray.party.door.egress import Kind
-from fedray.party.records import Answer
+from fedray.party.records import Answer, KeyMessage, RoundMessage
 from fedray.party.rounds.share_owner import ShareOwner
 from fedray.protocol.config import Config
 from fedray.protocol.scheme import BatchedShield, Contribution, RoundContext, Shield
@@ -169,13 +169,13 @@ class Contributor:
         while answer is not None and answer.verdict == "next":
             with self._lock:
                 reply = shield.reply(answer.broadcast)
-            answer = yield Post(call, ("sum", self._session, context.number, reply), Kind.SHARE)
+            answer = yield Post(call, RoundMessage(self._session, context.number, reply), Kind.SHARE)
         return _there(answer)
 
     def _protected(self, shield: Shield, call: str, context: RoundContext, contribution: Contribution) -> Post:
         with self._lock:
             (message,) = shield.protect(context, contribution).values()
-        return Post(call, ("sum", self._session, context.number, message), self._kind)
+        return Post(call, RoundMessage(self._session, context.number, message), self._kind)
 
     def _talk(self, conversation: Conversation[T]) -> T:
         """Carries a conversation on until it is over; what goes wrong on the way is raised in it, where it belongs."""
@@ -267,7 +267,7 @@ class KeySupply:
             with self._lock:
                 message: bytes | None = shield.prepare(batch, self._ready)
             while message is not None:
-                step = ("set up", self._session, batch, message)
+                step = KeyMessage(self._session, batch, message)
                 answer = _there((yield Post(f"keys of batch {batch}", step, Kind.SHARE)))
                 if answer.verdict != "next":
                     self._refusal = answer

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from fedray.errors import ProtocolError
 from fedray.party.context import PartyContext, Reply
 from fedray.party.door.egress import Kind
-from fedray.party.records import Answer, Expect
+from fedray.party.records import Answer, Expect, KeyMessage, ModelMessage, ModelRequest, RoundMessage, unknown
 from fedray.party.rounds.server_rounds import ServerRounds
 from fedray.party.rounds.waiting_room import WaitingRoom
 from fedray.protocol.config import Config
@@ -96,36 +95,35 @@ class RoundServer:
         """Returns the `Progress` at once, whoever else watches."""
         return Reply(Kind.AGGREGATE, self._room.note(lambda _: self._rounds.progress()))
 
-    def deliver(self, sender: PartyName, message: tuple[Any, ...]) -> Reply | None:
+    def deliver(self, sender: PartyName, message: object) -> Reply | None:
         """Takes one message of a party and returns the answer, when there is one.
 
         Args:
             sender: Who sent it, as the transport names it.
-            message: `("sum", session, round, protocol bytes)`, `("set up", session, batch, protocol bytes)`,
-                `("model", vector)` or `("pull",)`.
+            message: A `RoundMessage`, `KeyMessage`, `ModelMessage` or `ModelRequest`.
 
         Raises:
-            ProtocolError: The message does not belong to the round under way.
+            ProtocolError: The message is none of these, is wrong, or does not belong to the round under way.
         """
         match message:
-            case ("sum", int(session), int(number), body):
+            case RoundMessage(int(session), int(number), bytes() | np.ndarray() as body):
                 answer: Answer = self._room.deliver(
                     lambda ticket, now: self._rounds.take(ticket, sender, session, number, body, now)
                 )
                 if answer.verdict == "missed" and self._keeps_model:
                     answer = replace(answer, values=self._global)
                 return Reply(Kind.AGGREGATE, answer)
-            case ("set up", int(session), int(batch), bytes(body)):
+            case KeyMessage(int(session), int(batch), bytes(body)):
                 answer = self._room.deliver(
                     lambda ticket, now: self._rounds.set_up(ticket, sender, session, batch, body, now)
                 )
                 return Reply(Kind.HELLO, answer)
-            case ("model", vector):
-                self._global, self._state = vector, {}
+            case ModelMessage(np.ndarray() as values):
+                self._global, self._state = values, {}
                 return None
-            case ("pull",):
+            case ModelRequest():
                 return Reply(Kind.AGGREGATE, Answer("opened", values=self._global))
-        raise ProtocolError(f"{sender} sent a message of unknown form to the server")
+        raise unknown(sender, message, "the server", RoundMessage, KeyMessage, ModelMessage, ModelRequest)
 
     def _applied(self, opened: Opened) -> Answer:
         if self._strategy is None or self._global is None:

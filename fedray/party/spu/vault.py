@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from fedray.errors import PlanError, ProtocolError
 from fedray.party.context import PartyContext, Reply
 from fedray.party.door.egress import Kind
 from fedray.party.failures import to_failure
+from fedray.party.records import AreYouThere, DealtShares, GivenShares, SharesFailure, unknown
 from fedray.party.rounds.attendance import Attendance
 from fedray.party.rounds.barrier import Barrier, Closing, Gate, Ticket
 from fedray.party.rounds.waiting_room import WaitingRoom
@@ -46,6 +47,11 @@ class Shared:
     key: Key
     owner: PartyName | None = None
 
+
+_Telling: TypeAlias = DealtShares | GivenShares | SharesFailure
+
+_CALLS: Mapping[type[_Telling], str] = {DealtShares: "shares", GivenShares: "part", SharesFailure: "failed"}
+"""What a message is called in the ledger."""
 
 OPERATIONS: Mapping[str, Callable[..., Secret]] = {
     "negative": Linear.negative,
@@ -112,10 +118,10 @@ class Vault:
         try:
             form, messages = self._deals().deal(out, self._context.value(source), self._bound)
         except BaseException as error:  # whoever uses the shares must learn of it
-            self._tell_all(("failed", out, self._failure(error, "to(spu)")), Kind.ERROR)
+            self._tell_all(SharesFailure(out, self._failure(error, "to(spu)")), Kind.ERROR)
             raise
         for node, shares in messages.items():
-            self._tell(node, ("shares", out, form.encode(), shares), Kind.SHARE)
+            self._tell(node, DealtShares(out, form.encode(), shares), Kind.SHARE)
 
     def apply(self, out: Key, operation: str, args: Sequence[Any], inputs: Sequence[Shared]) -> None:
         """Applies one of `OPERATIONS` and keeps the result, or its failure."""
@@ -175,9 +181,9 @@ class Vault:
             if to == self._context.name:
                 self._context.put(name, secret)
             else:
-                self._tell(to, ("part", name, secret.form.encode(), secret.shares), Kind.RAW)
+                self._tell(to, GivenShares(name, secret.form.encode(), secret.shares), Kind.RAW)
         except BaseException as error:  # whoever waits for it must learn of it
-            self._tell(to, ("failed", name, self._failure(error, f"to({to})")), Kind.ERROR)
+            self._tell(to, SharesFailure(name, self._failure(error, f"to({to})")), Kind.ERROR)
             raise
 
     def collect(self, ticket: Key) -> Value:
@@ -191,7 +197,7 @@ class Vault:
 
     # Messages.
 
-    def deliver(self, sender: PartyName, message: tuple[Any, ...]) -> None:
+    def deliver(self, sender: PartyName, message: object) -> None:
         """Takes another party's shares, or learns why there are none; also tells who asks that this party is there.
 
         Raises:
@@ -202,19 +208,20 @@ class Vault:
         finally:
             self._room.note(self._arrivals.check)
 
-    def _take(self, sender: PartyName, message: tuple[Any, ...]) -> None:
+    def _take(self, sender: PartyName, message: object) -> None:
         match message:
-            case ("shares", str(key), bytes(form), list(shares)):
+            case DealtShares(str(key), bytes(form), list(shares)):
                 with self._making([key], "to(spu)"):
                     self._context.put(key, self._deals().receive(sender, key, Form.decode(form), shares))
-            case ("part", str(key), bytes(form), np.ndarray() as words) if sender in self._nodes:
+            case GivenShares(str(key), bytes(form), np.ndarray() as words) if sender in self._nodes:
                 self._context.put(key, Secret(Form.decode(form), words))
-            case ("failed", str(key), Failure() as failure):
+            case SharesFailure(str(key), Failure() as failure):
                 self._context.put(key, failure)
-            case ("there?",):
+            case AreYouThere():
                 pass
             case _:
-                raise ProtocolError(f"{sender} sent a message of unknown form to the vault of {self._context.name!r}")
+                receiver = f"the vault of {self._context.name!r}"
+                raise unknown(sender, message, receiver, DealtShares, GivenShares, SharesFailure, AreYouThere)
 
     # Inside.
 
@@ -247,15 +254,15 @@ class Vault:
                 context.get(self._ping(party), None)
 
     def _ping(self, party: PartyName) -> Any:
-        return self._context.send("there?", party, self._vaults[party], ("there?",), Kind.SHAPE)
+        return self._context.send("there?", party, self._vaults[party], AreYouThere(), Kind.SHAPE)
 
-    def _tell(self, to: PartyName, message: tuple[Any, ...], kind: Kind) -> None:
+    def _tell(self, to: PartyName, message: _Telling, kind: Kind) -> None:
         if to == self._context.name:
             self.deliver(to, message)
         else:
-            self._context.send(f"{message[0]} {message[1]}", to, self._vaults[to], message, kind)
+            self._context.send(f"{_CALLS[type(message)]} {message.key}", to, self._vaults[to], message, kind)
 
-    def _tell_all(self, message: tuple[Any, ...], kind: Kind) -> None:
+    def _tell_all(self, message: SharesFailure, kind: Kind) -> None:
         for node in self._nodes:
             self._tell(node, message, kind)
 

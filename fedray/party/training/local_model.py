@@ -23,7 +23,7 @@ from fedray.errors import DataError, EncodingError, PlanError
 from fedray.metrics import Metric, from_words, to_words, word_names
 from fedray.party.context import PartyContext, Reply
 from fedray.party.door.egress import Kind
-from fedray.party.records import Answer
+from fedray.party.records import Answer, ModelMessage, ModelRequest
 from fedray.party.rounds.contributor import Contributor
 from fedray.party.training.orders import EvaluateOrder, settings
 from fedray.party.training.sampling import cut
@@ -121,12 +121,12 @@ class LocalModel(Contributor):
         """
         self._adopt(np.array(self._backend.weights()))
         self.ask_server(
-            "publish the model", ("model", self._global), Kind.INITIAL if self._as_built else Kind.AGGREGATE
+            "publish the model", ModelMessage(self._global), Kind.INITIAL if self._as_built else Kind.AGGREGATE
         )
 
     def pull(self) -> None:
         """Takes the server's model as this party's own."""
-        answer: Answer = self.ask_server("pull the model", ("pull",), Kind.SHAPE)
+        answer: Answer = self.ask_server("pull the model", ModelRequest(), Kind.SHAPE)
         if answer.values is None:
             raise PlanError(f"server {self.server!r} has no model yet; publish it first")
         self._as_built = self._as_built and np.array_equal(answer.values, self._backend.weights())
