@@ -29,6 +29,7 @@ from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto.keys import Roster, generate_identity, public_bytes
 from fedray.protocol.messages import Confirm, Hello, Masked, dec, dec_list, enc, enc_list
 from fedray.protocol.recovery import propose
+from fedray.protocol.recovery.evidence import TwoInputs
 from fedray.protocol.recovery.key_messages import Ack, Dealt, Keys, Sharing
 from fedray.protocol.recovery.round_messages import (
     Closed,
@@ -130,6 +131,7 @@ def targets() -> dict[str, Target]:
         "ack": of(Ack, Ack(HASH, 1, HASH, 2, SIGNATURE)),
         "survivors": of(Survivors, survivors),
         "survive": of(Survive, Survive(survivors.statement, 1, SIGNATURE)),
+        "two inputs": of(TwoInputs, TwoInputs(survivors.statement, SIGNATURE, agreement.statement, SIGNATURE)),
         "quorum": of(Quorum, Quorum(survivors, (0, 1, 3), (SIGNATURE,) * 3)),
         "unmask": of(Unmask, Unmask(HASH, 3, 1, (0, 1, 3), bytes((0, 1, 0)), (SHARE,) * 3)),
         "closed": of(Closed, Closed(HASH, 3, 1, SIGNATURE)),

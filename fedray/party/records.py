@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.errors import ProtocolError
-from fedray.protocol.scheme import Manifest, View
+from fedray.protocol.scheme import Fault, Manifest, View
 from fedray.types import Failure, Key, Message, PartyName, Round
 
 
@@ -99,12 +99,14 @@ class Progress:
         missing: Every party that was missing from one of them.
         error: Why the segment has ended early, or empty.
         away: Parties that nobody waits for at present: gone, or too late in the last round.
+        faults: What parties did wrong since the service was made; it only grows.
     """
 
     done: int
     missing: tuple[Missing, ...] = ()
     error: str = ""
     away: frozenset[PartyName] = frozenset()
+    faults: tuple[Fault, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

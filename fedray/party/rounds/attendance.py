@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attendance: who of a session's parties is gone, who is late, and who was missing from which round, and why.
+"""Attendance: who of a session's parties is gone, late or was missing from a round, and why, and who did wrong.
 
 Knows no protocol and no clock; whoever notices an absence says what it was.
 """
@@ -9,7 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from fedray.party.records import Missing
+from fedray.protocol.scheme import Fault
 from fedray.types import PartyName, Round
+
+MOST_FAULTS = 64
+"""So many faults are kept: whoever sends wrong messages without end fills no memory."""
 
 
 class Attendance:
@@ -22,6 +26,7 @@ class Attendance:
         gone: Who will not come back in this session, and why.
         late: Who missed its last deadline and has not been heard since, and why.
         missing: Every absence from a round of the segment under way.
+        faults: What parties did wrong, `MOST_FAULTS` of them at most.
     """
 
     def __init__(self, timeout: float) -> None:
@@ -29,6 +34,7 @@ class Attendance:
         self.gone: dict[PartyName, str] = {}
         self.late: dict[PartyName, str] = {}
         self.missing: list[Missing] = []
+        self.faults: list[Fault] = []
 
     @property
     def away(self) -> frozenset[PartyName]:
@@ -57,6 +63,11 @@ class Attendance:
         noted = {one.party for one in self.missing if one.number == number}
         for party in sorted(set(parties) - noted):
             self.missing.append(Missing(number, party, self.why(party, reason), abandoned))
+
+    def accuse(self, faults: Collection[Fault]) -> None:
+        """Keeps what parties did wrong, the same thing once."""
+        self.faults += [fault for fault in dict.fromkeys(faults) if fault not in self.faults]
+        del self.faults[MOST_FAULTS:]
 
     def why(self, party: PartyName, otherwise: str) -> str:
         """Returns the reason for a party's absence, or `otherwise` where none is known."""

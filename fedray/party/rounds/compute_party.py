@@ -121,9 +121,17 @@ class ComputeParty:
         self._room.note(lambda now: self._rounds.abort(reason, now))
 
     def watch(self) -> Reply:
-        """Returns after a second, or when asked again: as long as it does, this party lives. Deadlines are kept."""
+        """Returns after a second, or when asked again: as long as it does, this party lives. Deadlines are kept.
+
+        Returns:
+            What parties did wrong so far: a tuple of `Fault`.
+        """
         self._room.deliver(lambda ticket, now: self._rounds.watch(ticket, WATCH_SECONDS, now))
-        return Reply(Kind.SHAPE, None)
+        return self.faults()
+
+    def faults(self) -> Reply:
+        """Returns what parties did wrong so far, at once."""
+        return Reply(Kind.AGGREGATE, self._room.note(lambda _: self._rounds.faults))
 
     # Messages of owners and of peers.
 

@@ -17,7 +17,8 @@ from typing import Any
 from fedray.errors import FedRayError, ProtocolError
 from fedray.party.records import Answer, Expect, RoundOutcome
 from fedray.party.rounds.attendance import Attendance
-from fedray.party.rounds.barrier import Barrier, Closing, Gate, Ticket
+from fedray.party.rounds.barrier import Barrier, Closing, Gate, Stand, Ticket
+from fedray.protocol.scheme import Fault
 from fedray.protocol.sharing import ShareAdder
 from fedray.types import Message, PartyName, Round
 
@@ -67,6 +68,7 @@ class ComputeRounds:
         self.barrier = Barrier(self._attendance)
         self._roles: ComputeRoles | None = None
         self._proposed: dict[Round, tuple[PartyName, ...]] = {}
+        self._announced: list[range] = []
         self._unanswered: set[Round] = set()
         self._watch: Ticket = 0
         self._error = ""
@@ -86,6 +88,7 @@ class ComputeRounds:
         if order.report is not None:
             spans.append((range(end, end + spare), order.report.words))
         self.roles.adder.expect(*spans)
+        self._announced = [numbers for numbers, _ in spans]
         self._clear("the segment has ended", now)
         self._attendance.begin_segment(order.absent)
 
@@ -115,7 +118,12 @@ class ComputeRounds:
             ProtocolError: As in `ShareAdder.add`; or the segment has ended.
         """
         self._check_open()
-        self.roles.adder.add(owner, body)
+        try:
+            self.roles.adder.add(owner, body)
+        except FedRayError as error:
+            if self._expects(number):  # else it is late, or early
+                self._accuse(number, owner, error)
+            raise
         self._arrive(number, owner, now, ticket)
 
     def await_outcome(self, ticket: Ticket, owner: PartyName, number: Round) -> None:
@@ -136,6 +144,7 @@ class ComputeRounds:
         try:
             members = self.roles.adder.hear(peer, body)
         except ProtocolError as error:
+            self._accuse(number, peer, error)
             self._tell_all(str(error))
             self.abort(str(error), now)
             raise
@@ -153,6 +162,11 @@ class ComputeRounds:
         gate = _gate(number, "sum")
         if self.barrier.stand(gate) is not None:
             self.barrier.arrive(gate, "the server", answer, now)
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """What parties did wrong since this was made."""
+        return tuple(self._attendance.faults)
 
     # For the exchanges below.
 
@@ -224,6 +238,16 @@ class ComputeRounds:
             self._unanswered.add(number)
             self.barrier.announce(_Shares(self, number))
         self.barrier.arrive(_gate(number), sender, None, now, ticket)
+
+    def _expects(self, number: Round) -> bool:
+        """Returns whether shares of a round may come now: it is announced, not settled, and no other is under way."""
+        announced = any(number in numbers for numbers in self._announced)
+        unsettled = self.barrier.stand(_gate(number)) in (None, Stand.ANNOUNCED, Stand.GATHERING)
+        return announced and unsettled and self._unanswered <= {number}
+
+    def _accuse(self, number: Round, party: PartyName, error: FedRayError) -> None:
+        what = str(error).removeprefix(f"{self._name}: ").removeprefix(f"{party}: ")
+        self._attendance.accuse([Fault(number, party, what)])
 
     def _clear(self, reason: str, now: float) -> None:
         self.barrier.end("round", self._error or reason, now)

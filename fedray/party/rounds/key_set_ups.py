@@ -62,6 +62,11 @@ class KeySetUps:
         self._barrier.end("keys", self._ended, now)
         self._barrier.forget("keys")
 
+    def owes(self, sender: PartyName, batch: int) -> bool:
+        """Returns whether a party's message of the set-up of a batch is awaited."""
+        coordinator = self._coordinator
+        return isinstance(coordinator, BatchCoordinator) and sender in coordinator.awaited(batch)
+
     def gone(self, awaited: frozenset[PartyName]) -> frozenset[PartyName]:
         """Returns who of the awaited will not answer any more."""
         return awaited & self._barrier.attendance.gone.keys()

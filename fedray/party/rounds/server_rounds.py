@@ -19,7 +19,7 @@ from fedray.party.rounds.barrier import Barrier, Closing, Gate, Ticket
 from fedray.party.rounds.key_set_ups import KeySetUps
 from fedray.protocol.config import Config
 from fedray.protocol.crypto.keys import Roster
-from fedray.protocol.scheme import Collector, Opened, View
+from fedray.protocol.scheme import Collector, Fault, FaultFinder, Opened, View
 from fedray.protocol.schemes import SCHEMES, Coordinator
 from fedray.types import Message, PartyName, Round
 
@@ -111,7 +111,13 @@ class ServerRounds:
 
     def progress(self) -> Progress:
         """Returns how far the segment is."""
-        return Progress(self.done, tuple(self._attendance.missing), self._error, self._attendance.away)
+        return Progress(
+            self.done,
+            tuple(self._attendance.missing),
+            self._error,
+            self._attendance.away,
+            tuple(self._attendance.faults),
+        )
 
     def watch(self, ticket: Ticket, seen: int, seconds: float, now: float) -> None:
         """Answers with the progress after some seconds, or when the segment's last round is over or it was given up.
@@ -177,7 +183,14 @@ class ServerRounds:
         if session != self._session or self._set_ups is None:
             self.barrier.tell(ticket, Answer("left", reason=NEW_SESSION))
         else:
-            self._set_ups.take(ticket, sender, batch, body, now)
+            owed = self._set_ups.owes(sender, batch)
+            try:
+                self._set_ups.take(ticket, sender, batch, body, now)
+            except FedRayError as error:
+                if self._set_ups.owes(sender, batch) or not owed:  # else it was taken, and another's is wrong
+                    what = f"keys of batch {batch}: {str(error).removeprefix(f'{sender}: ')}"
+                    self._attendance.accuse([Fault(self._next, sender, what)])
+                raise
 
     # For the exchanges below.
 
@@ -197,6 +210,13 @@ class ServerRounds:
         """Learns that the first message of an announced round has come and is right."""
         self._round, self._coming, self._next = current, None, current.number + 1
         self.barrier.forget("round", but=current.number)  # the answers of the round before were given, or are stale
+
+    def refused(self, current: _Round, sender: PartyName, error: FedRayError) -> None:
+        """Learns that a party's message to the exchange under way is wrong."""
+        if not isinstance(current.collector, FaultFinder):  # which says more of it
+            what = str(error).removeprefix(f"{sender}: ")
+            self._attendance.accuse([Fault(current.number, sender, what)])
+        self._found(current)
 
     def away(self, current: _Round) -> bool:
         """Returns whether nobody is awaited, or only such as are late and can be done without."""
@@ -219,6 +239,7 @@ class ServerRounds:
             text = str(error) if isinstance(error, FedRayError) else f"{type(error).__name__} at the server: {error}"
             self._error = self._error or text + self._attendance.listed(absent, reason)
             answer = Answer("aborted", reason=self._error)
+        self._found(current)
         current.answers.append(answer)
         then = None if current.over else _Stage(self, current, len(current.answers), self._timeout)
         return Closing(lambda _: answer, then, ends=answer.reason if answer.verdict == "aborted" else "")
@@ -233,6 +254,11 @@ class ServerRounds:
         return Answer("missed", values, answer.metrics, number=resume, stop=answer.stop)
 
     # Inside.
+
+    def _found(self, current: _Round) -> None:
+        """Takes over what a round's collector has found out about parties."""
+        if isinstance(current.collector, FaultFinder):
+            self._attendance.accuse(current.collector.faults)
 
     def _fail(self, reason: str, now: float) -> None:
         self._error = self._error or reason
@@ -354,7 +380,11 @@ class _Stage:
         return "round", self.current.number, self.stage
 
     def take(self, sender: PartyName, message: Message) -> None:
-        self.current.collector.add(sender, message)
+        try:
+            self.current.collector.add(sender, message)
+        except FedRayError as error:
+            self.rounds.refused(self.current, sender, error)
+            raise
         self.current.heard[sender] = self.stage + 1
         if self.stage == 0:
             self.rounds.begun(self.current)
