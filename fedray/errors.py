@@ -61,6 +61,13 @@ class NotFinite(EncodingError):
 class PartyError(FedRayError):
     """Code that ran inside a party raised an exception.
 
+    Args:
+        message: What `str(error)` says: party, function, and the remote traceback where it may be shown.
+        party: As the attribute, and so are the others.
+        function: What was called there.
+        remote_type: Class name of the remote exception.
+        remote_traceback: The traceback as text.
+
     Attributes:
         party: Name of the party.
         function: What was called there.

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from fedray.errors import DataError
 
 COARSE = 1 << 15
-"""Largest counts in one coarse unit of a metric's words; a fine part is at most half of that, well inside a word."""
+"""How many times the largest count one coarse unit is. A fine part is at most half of that, well inside a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,7 @@ class Mean:
 
     def result(self) -> float:
         """Returns the mean; 0.0 over no rows, as Keras does."""
+        # A party without rows in a round reports this; it enters no mean, since its count is 0.
         return self.total / self.count if self.count else 0.0
 
     def __float__(self) -> float:
@@ -175,9 +176,11 @@ def merge(parties: Sequence[Sequence[Metric]]) -> list[Metric]:
         return []
     first = words(parties[0])
     for number, metrics in enumerate(parties[1:], start=1):
+        # By the names of all words: two metrics of one name but other shapes must not be added.
         if words(metrics) != first:
             expected, found = [m.name for m in additive(parties[0])], [m.name for m in additive(metrics)]
             raise DataError(f"metrics of party number {number} do not fit: expected {expected}, found {found}")
+    # Summed first, finished after: the mean of two AUCs is not the AUC of all rows.
     total = np.sum([flatten(metrics) for metrics in parties], axis=0)
     return rebuild(parties[0], total)
 
@@ -195,7 +198,9 @@ def to_words(values: NDArray[np.float64], bound: int) -> NDArray[np.float64]:
         bound: Largest count, a power of two.
     """
     unit = float(bound * COARSE)
+    # Infinity minus infinity gives NaN here; the encoder then refuses it and names the party.
     with np.errstate(invalid="ignore"):
+        # Units are powers of two, so these steps are exact, and fine and coarse add up to the very number.
         coarse = np.rint(values / unit)
         return np.concatenate([values - coarse * unit, coarse])
 

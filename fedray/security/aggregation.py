@@ -22,8 +22,9 @@ from fedray.security.shares import SPUAggregator
 __all__ = ["Aggregator", "PlainAggregator", "RoundShape", "SPUAggregator", "SecureAggregator"]
 
 SHORT_BATCHES = 8
+"""Most local batches of a round that `"auto"` takes for short: training them again costs less than two exchanges."""
 MOST_BATCH = 64
-"""Rounds for which keys are prepared at a time, where rounds survive dropouts."""
+"""Most rounds for which keys are prepared at a time, where rounds survive dropouts."""
 VALUE_BATCH = 8
 """The same for sums of the user's own values, whose number is not known in advance."""
 
@@ -85,6 +86,8 @@ class SecureAggregator(Aggregator):
 
     def _propose(self, roster: Roster, encoding: Encoding, shape: RoundShape | None, demands: Demands) -> Config:
         config = super()._propose(roster, encoding, shape, demands)
+        # With two or three parties nobody can be spared, so there is nothing to recover and the cheaper scheme will
+        # do.
         if self.on_dropout == "abandon" or (self.on_dropout == "auto" and (config.dropouts == 0 or _short(shape))):
             return config
         return propose_recovery(
@@ -94,6 +97,7 @@ class SecureAggregator(Aggregator):
             colluders=demands.colluders,
             n_min=demands.n_min,
             chosen=demands.chosen,
+            # No more keys than rounds to come: preparing them costs messages, and unused ones are thrown away.
             batch=min(VALUE_BATCH if shape is None else shape.rounds, MOST_BATCH, demands.batch),
         )
 

@@ -53,6 +53,7 @@ class Aggregator:
     def __init__(self, server: PYU, participants: Sequence[PYU], *, round_timeout: float = 300.0) -> None:
         if not isinstance(server, PYU):
             raise PlanError(f"server: expected a PYU, found {type(server).__name__}")
+        # A single PYU is not a list, and would fail below in words about iteration.
         if isinstance(participants, PYU) or not all(isinstance(party, PYU) for party in participants):
             raise PlanError(f"participants: expected a list of PYUs, found {participants!r}")
         names = [party.name for party in participants]
@@ -61,6 +62,7 @@ class Aggregator:
         if not isinstance(round_timeout, int | float) or not 0 < round_timeout <= 86_400:
             raise PlanError(f"round_timeout: expected seconds from 0 to 86400, found {round_timeout!r}")
         self.server = server
+        # In roster order, so that two lists of the same parties make the same sessions.
         self.participants = tuple(sorted(participants, key=lambda party: party.name.encode()))
         self.round_timeout = float(round_timeout)
         self._values = ValueSums(self)

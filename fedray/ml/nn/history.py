@@ -84,7 +84,13 @@ class History:
     def record(
         self, epoch: int, logs: Mapping[str, MetricValue], local: Mapping[PartyName, Mapping[str, MetricValue]]
     ) -> None:
-        """Appends one epoch."""
+        """Appends one epoch.
+
+        Args:
+            epoch: Its number, from 0.
+            logs: Metric name -> value over all parties.
+            local: Party -> metric name -> value; empty where parties keep theirs.
+        """
         self.epoch.append(epoch)
         self._append(epoch, self.global_history, logs, "")
         for party, values in local.items():
@@ -98,9 +104,11 @@ class History:
         Raises:
             ImportError: pandas is not installed.
         """
+        # Only here: pandas is an extra, and takes a second to import.
         import pandas as pd
 
         index = pd.Index(self.epoch, name="epoch")
+        # By epoch and not by place, since validation may have run in some epochs only.
         columns = {name: pd.Series(values).reindex(index) for name, values in self._known.items()}
         return pd.DataFrame(columns, index=index)
 
@@ -134,6 +142,8 @@ class Absences:
         news: list[str] = []
         last: dict[PartyName, Round] = {}
         for one in missing:
+            # One record per absence: rounds that follow each other belong together, and a gap between them means that
+            # the party was back.
             goes_on = one.party in self._away and last.get(one.party, one.number - 1) == one.number - 1
             last[one.party] = one.number
             if goes_on:

@@ -41,6 +41,7 @@ def dataset(name: str) -> str:
     """
     if name not in _FILES:
         raise PlanError(f"dataset {name!r}: expected one of {list(_FILES)}")
+    # Asked inside the party, this gives the path on the party's own machine.
     return str(Path(fedray.data.__file__).with_name(_FILES[name]))
 
 
@@ -64,6 +65,7 @@ def load_mnist(
     """
     parties, train_rows, test_rows = _shares(parts)
     for party, train, test in zip(parties, train_rows, test_rows, strict=True):
+        # Told here by the numbers; the first `fit` would only say that an array is empty.
         if not len(train) or not len(test):
             raise DataError(
                 f"party {party.name!r}: expected at least one row of each set, found {len(train)} for training and "
@@ -98,6 +100,7 @@ def _shares(parts: Parts) -> tuple[list[PYU], tuple[range, ...], tuple[range, ..
         raise PlanError(
             f"parts: expected a fraction for each party or (start, end) for each, found {list(parts.values())}"
         )
+    # Rows are those of the training set; as fractions they cut the test set alike.
     bounds = [share_bounds(start, end, _MNIST_ROWS[0]) for start, end in pairs]
     train_rows, test_rows = (tuple(bounded_range(total, pair) for pair in bounds) for total in _MNIST_ROWS)
     return parties, train_rows, test_rows
@@ -110,6 +113,7 @@ def _read_mnist(
     with np.load(dataset("mnist"), allow_pickle=False) as archive:
         arrays = []
         for part, rows in (("train", train), ("test", test)):
+            # Copied out, so that the rest of the set, of which this is a view, can be freed.
             images = archive[f"x_{part}"][rows.start : rows.stop].copy()
             labels = archive[f"y_{part}"][rows.start : rows.stop].copy()
             arrays += [_images(images, normalized_x, is_torch), _labels(labels, categorical_y)]
