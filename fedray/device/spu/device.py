@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from fedray.backends.spu_program import Program
+from fedray.backends.spu.program import Program
 from fedray.device.interfaces import Device, live
 from fedray.device.pyu import PYUObject, check_count, name_of
 from fedray.device.spu.definition import Cluster, read
