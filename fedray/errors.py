@@ -17,6 +17,14 @@
     └── PartyTimeout       a party did not answer in time; it may still be working
 
 Errors cross process borders as `fedray.types.Failure` records, never as pickled exceptions.
+
+Example:
+    >>> sf.PYU("zoe")
+    Traceback (most recent call last):
+    fedray.errors.PlanError: unknown party 'zoe'; this session has 'alice', 'bob', 'charlie'
+    >>> sf.reveal(alice(int)("seven"))
+    Traceback (most recent call last):
+    fedray.errors.PartyError: party 'alice': ValueError in int: invalid literal for int() ...
 """
 
 from __future__ import annotations

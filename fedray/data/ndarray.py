@@ -53,6 +53,14 @@ class FedNdarray(Operators):
     Raises:
         PlanError: No partition, or something else than parties and their objects.
         DeviceMismatch: An object is held by another party than the one it stands for.
+
+    Example:
+        >>> from fedray.data.ndarray import load
+        >>> x = load({alice: np.array([1.0, 2.0, 3.0]), bob: np.array([4.0, 5.0])})
+        >>> (x * 2)[2:].partition_shape()
+        {PYU(name='alice'): (1,), PYU(name='bob'): (2,)}
+        >>> float(x.mean())
+        3.0
     """
 
     def __init__(self, partitions: Mapping[PYU, PYUObject]) -> None:
@@ -301,6 +309,11 @@ def load(
         DataError: A party's file is missing or unreadable, its array empty, no array of numbers, or unlike the other
             parties' in shape or dtype; the message names the party.
         DeviceMismatch: An object is held by another party.
+
+    Example:
+        >>> from fedray.data.ndarray import load
+        >>> load({alice: lambda: np.zeros((2, 3)), bob: np.ones((4, 3))})
+        FedNdarray(shape=(6, 3), dtype=float64, rows={alice: 2, bob: 4})
     """
     options = ReadOptions(key, columns, header, delimiter, None if dtype is None else np.dtype(dtype).name)
     if not isinstance(sources, Mapping) or not sources or not all(isinstance(party, PYU) for party in sources):

@@ -40,6 +40,16 @@ def train_test_split(
     Raises:
         PlanError: Sizes that are impossible, or nothing to split.
         DataError: The arrays' rows do not go together.
+
+    Example:
+        >>> from fedray.data.ndarray import load
+        >>> from fedray.data.split import train_test_split
+        >>> x = load({alice: np.arange(8), bob: np.arange(4)})
+        >>> train, test = train_test_split(x, test_size=0.25)
+        >>> len(train), len(test)
+        (9, 3)
+        >>> test.partition_shape()
+        {PYU(name='alice'): (2,), PYU(name='bob'): (1,)}
     """
     if not arrays:
         raise PlanError("train_test_split: expected at least one FedNdarray, e.g. train_test_split(x, y)")

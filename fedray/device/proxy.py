@@ -131,5 +131,17 @@ def proxy(cls: type[Any]) -> Callable[..., ProxyObject]:
 
     Raises:
         PlanError: `cls` is not a class.
+
+    Example:
+        >>> class Counter:
+        ...     def __init__(self, start):
+        ...         self.count = start
+        ...
+        ...     def increment(self, by=1):
+        ...         self.count += by
+        ...         return self.count
+        >>> counter = sf.proxy(Counter)(10, device=alice)
+        >>> sf.reveal([counter.increment(), counter.increment(by=5)])
+        [11, 16]
     """
     return Proxy(cls)

@@ -29,6 +29,12 @@ class PYU(Device["PYUObject"]):
 
     Raises:
         PlanError: The running session has no party of this name.
+
+    Example:
+        >>> alice = sf.PYU("alice")
+        >>> total = alice(sum)([1, 2, 3])
+        >>> sf.reveal(total)
+        6
     """
 
     name: PartyName
@@ -117,6 +123,13 @@ class PYUObject(Handle):
 
     Raises:
         PlanError: Always: a handle is made by calling a party.
+
+    Example:
+        >>> x = alice(max)(3, 5)
+        >>> x.device
+        PYU(name='alice')
+        >>> sf.reveal(bob(pow)(x.to(bob), 2))
+        25
     """
 
     __slots__ = ("__weakref__", "device", "key", "session")

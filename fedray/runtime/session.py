@@ -274,6 +274,10 @@ def init(
     Raises:
         PlanError: An argument is wrong, a session is running already, the cluster cannot be reached, or a party
             refuses its key folder or another party's key.
+
+    Example:
+        >>> sf.shutdown()
+        >>> sf.init(["alice", "bob", "charlie"], address="inline", seed=7)
     """
     global _current
     if _current is not None:
@@ -292,7 +296,13 @@ def init(
 
 
 def shutdown() -> None:
-    """Ends the running session and every process it started. Harmless when nothing runs."""
+    """Ends the running session and every process it started. Harmless when nothing runs.
+
+    Example:
+        >>> sf.shutdown()
+        >>> sf.shutdown()
+        >>> sf.init(["alice", "bob", "charlie"], address="inline", seed=7)
+    """
     global _current
     session, _current = _current, None
     if session is not None:
@@ -305,6 +315,15 @@ def ledger() -> Ledger:
     Raises:
         NotInitialized: No session is running.
         EgressDenied: A party's policy keeps its ledger to itself.
+
+    Example:
+        >>> sf.reveal(alice(np.ones)(3)).tolist()
+        [1.0, 1.0, 1.0]
+        >>> entry = sf.ledger().pages["alice"].entries[-2]  # the last one is this reading of the ledger
+        >>> entry.to, entry.kind, entry.shape, entry.dtype, entry.nbytes
+        ('driver', 'raw', (3,), 'float64', 24)
+        >>> sf.ledger().verify()
+        []
     """
     return current().ledger()
 

@@ -34,6 +34,11 @@ class PlainAggregator(Aggregator):
 
     The numbers are encoded as in `SecureAggregator`, so both give bit-equal results. What leaves a party is kind `raw`,
     which a session with `egress="strict"` refuses.
+
+    Example:
+        >>> from fedray.security.aggregation import PlainAggregator
+        >>> float(PlainAggregator(charlie, [alice, bob]).sum([alice(float)(1), bob(float)(4)]))
+        5.0
     """
 
     scheme = "plain"
@@ -62,6 +67,12 @@ class SecureAggregator(Aggregator):
 
     Raises:
         PlanError: An argument cannot work; one participant has nobody to hide behind.
+
+    Example:
+        >>> from fedray.security.aggregation import SecureAggregator
+        >>> aggregator = SecureAggregator(charlie, [alice, bob], on_dropout="abandon")
+        >>> int(aggregator.sum([alice(len)("abc"), bob(len)("de")]))
+        5
     """
 
     scheme = "masking"

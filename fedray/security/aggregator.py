@@ -26,6 +26,11 @@ class RoundShape:
         batches: Most local batches of a party in one round.
         share: Largest share of a party's rows that one round uses, 0 to 1.
         rounds: Rounds of the run, with those of validation.
+
+    Example:
+        >>> from fedray.security.aggregation import RoundShape
+        >>> RoundShape(batches=4, share=0.1, rounds=30)
+        RoundShape(batches=4, share=0.1, rounds=30)
     """
 
     batches: int
@@ -44,6 +49,11 @@ class Aggregator:
 
     Raises:
         PlanError: An argument cannot work.
+
+    Example:
+        >>> from fedray.security.aggregation import PlainAggregator
+        >>> PlainAggregator(charlie, [bob, alice])
+        PlainAggregator(server=charlie, participants=[alice, bob])
     """
 
     scheme: SchemeName
@@ -93,6 +103,12 @@ class Aggregator:
             EncodingError: A value is not finite, or beyond `bound`.
             PartyLost: A party's process has ended, and its value with it; nothing was opened.
             ProtocolError: A party was too late; nothing was opened.
+
+        Example:
+            >>> from fedray.security.aggregation import SecureAggregator
+            >>> aggregator = SecureAggregator(charlie, [alice, bob])
+            >>> aggregator.sum([alice(np.array)([1, 2]), bob(np.array)([30, 40])]).tolist()
+            [31, 42]
         """
         return self._values.open(data, None, 1.0, bound)
 
@@ -118,6 +134,12 @@ class Aggregator:
             EncodingError: As in `sum`.
             ProtocolError: All weights are zero, or a party was too late.
             PartyLost: As in `sum`.
+
+        Example:
+            >>> from fedray.security.aggregation import SecureAggregator
+            >>> aggregator = SecureAggregator(charlie, [alice, bob])
+            >>> float(aggregator.average([alice(float)(1), bob(float)(4)], weights=[2, 1]))
+            2.0
         """
         chosen: Sequence[float | PYUObject] = [1] * len(data) if weights is None else weights
         return self._values.open(data, chosen, largest_weight, bound)

@@ -84,6 +84,12 @@ class SPUAggregator:
 
     Raises:
         PlanError: An argument cannot work.
+
+    Example:
+        >>> from fedray.security.aggregation import SPUAggregator
+        >>> aggregator = SPUAggregator(sf.SPU(sf.utils.testing.cluster_def(["alice", "bob"])))
+        >>> aggregator.sum([bob(np.array)([1, 2]), charlie(np.array)([30, 40])]).tolist()
+        [31, 42]
     """
 
     def __init__(self, spu: SPU, *, compress: bool = True, round_timeout: float = 300.0) -> None:

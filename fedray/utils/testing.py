@@ -37,6 +37,13 @@ def cluster_def(parties: Sequence[str], runtime_config: Mapping[str, Any] | None
 
     Raises:
         PlanError: Fewer than two parties, a name twice, or something that is not a name.
+
+    Example:
+        >>> definition = sf.utils.testing.cluster_def(["alice", "bob"], {"field": "FM64"})
+        >>> [node["party"] for node in definition["nodes"]]
+        ['alice', 'bob']
+        >>> definition["runtime_config"]
+        {'protocol': 'SEMI2K', 'field': 'FM64', 'fxp_fraction_bits': 18}
     """
     if isinstance(parties, str) or any(not isinstance(party, str) or not party for party in parties):
         raise PlanError(f"parties={parties!r}: expected a list of party names, e.g. ['alice', 'bob']")

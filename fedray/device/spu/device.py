@@ -40,6 +40,13 @@ class SPU(Device[SPUObject]):
     Raises:
         PlanError: The definition is not of this form, its protocol does not fit the number of parties, or it names a
             party that the session does not have.
+
+    Example:
+        >>> spu = sf.SPU(sf.utils.testing.cluster_def(["alice", "bob"]))
+        >>> a = alice(np.array)([1.0, 2.0]).to(spu)
+        >>> b = bob(np.array)([3.0, 4.0]).to(spu)
+        >>> sf.reveal(2 * a + b).round(3).tolist()
+        [5.0, 8.0]
     """
 
     def __init__(

@@ -68,6 +68,14 @@ class SPUObject(Handle):
 
     Raises:
         PlanError: Always: a handle is made by sharing a value.
+
+    Example:
+        >>> spu = sf.SPU(sf.utils.testing.cluster_def(["alice", "bob"]))
+        >>> x = charlie(np.array)([[1, 2], [3, 4]]).to(spu)
+        >>> x.shape
+        (2, 2)
+        >>> sf.reveal(x.sum(axis=0).to(charlie)).tolist()
+        [4, 6]
     """
 
     __slots__ = ("__weakref__", "_described", "device", "key", "owner", "session")

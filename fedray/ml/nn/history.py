@@ -32,6 +32,12 @@ class Dropout:
         abandoned: Whether that round's work was lost; otherwise it was opened without the party.
         rounds: How many rounds were abandoned because of it or opened without it, until it took part again or a new
             session began without it.
+
+    Example:
+        >>> from fedray.ml.nn import Dropout
+        >>> one = Dropout(epoch=0, round=3, party="bob", reason="its process has ended", abandoned=True)
+        >>> f"{one.party} missed {one.rounds} round"
+        'bob missed 1 round'
     """
 
     epoch: int
@@ -54,6 +60,15 @@ class History:
         local_history: Party -> metric name -> one float per epoch; empty where `local_metrics=False`.
         dropouts: Who dropped out of which round, one record each time.
         notices: What is to be known about the protection of these rounds, e.g. what two parties learn of each other.
+
+    Example:
+        >>> from fedray.ml.nn import History
+        >>> history = History()
+        >>> history.record(0, {"loss": 0.5}, {"alice": {"loss": 0.4}, "bob": {"loss": 0.6}})
+        >>> history.history
+        {'loss': [0.5]}
+        >>> history.local_history["bob"]
+        {'loss': [0.6]}
     """
 
     params: dict[str, Any] = field(default_factory=dict)

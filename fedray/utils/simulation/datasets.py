@@ -38,6 +38,12 @@ def dataset(name: str) -> str:
 
     Raises:
         PlanError: There is no such data set.
+
+    Example:
+        >>> from fedray.utils.simulation.datasets import dataset
+        >>> with np.load(dataset("mnist")) as archive:
+        ...     archive["x_test"].shape
+        (10000, 28, 28)
     """
     if name not in _FILES:
         raise PlanError(f"dataset {name!r}: expected one of {list(_FILES)}")
@@ -62,6 +68,14 @@ def load_mnist(
     Raises:
         PlanError: `parts` is of another kind, names a party twice, or a share is impossible.
         DataError: A share holds no row of one of the sets.
+
+    Example:
+        >>> from fedray.utils.simulation.datasets import load_mnist
+        >>> (x_train, y_train), (x_test, y_test) = load_mnist({alice: (0, 600), bob: (600, 1800)})
+        >>> x_train
+        FedNdarray(shape=(1800, 28, 28), dtype=float32, rows={alice: 600, bob: 1200})
+        >>> len(x_test)
+        300
     """
     parties, train_rows, test_rows = _shares(parts)
     for party, train, test in zip(parties, train_rows, test_rows, strict=True):
