@@ -225,7 +225,7 @@ def merge(parties: Sequence[Sequence[Metric]]) -> list[Metric]:
 
 
 def word_names(metrics: Sequence[str]) -> tuple[str, ...]:
-    """Returns the names of the words of so named numbers: the fine parts, then the coarse ones.
+    """Returns the names of the words in which named numbers travel: their fine parts, then their coarse ones.
 
     Example:
         >>> from fedray.metrics import word_names

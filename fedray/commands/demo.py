@@ -205,7 +205,7 @@ def mnist_test() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 
 
 def _shortened(array: FedNdarray, settings: Settings) -> FedNdarray:
-    # The shares are whole as they are; a further call would copy every image.
+    # All images are wanted, so there is nothing to cut off.
     if settings.train_samples == TRAIN_IMAGES:
         return array
     return FedNdarray({party: party(head)(part, settings.rows[party.name]) for party, part in array.partitions.items()})

@@ -103,7 +103,7 @@ def as_json(result: Result) -> dict[str, Any]:
 
 
 def check_plot(path: Path) -> None:
-    """Returns if a picture can be written there, so that nobody trains for minutes and then finds out.
+    """Checks that a picture can be written there, before anybody trains for minutes and then finds out.
 
     Raises:
         PlanError: There is no such folder, or the name ends otherwise.

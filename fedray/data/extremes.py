@@ -31,7 +31,7 @@ class Extremes:
         self._party = context.name
 
     def find(self, array: NDArray[Any], name: Literal["min", "max"], axes: tuple[int, ...] | None) -> Reply:
-        """Returns the extreme over `axes`, the rows among them.
+        """Returns the smallest or largest values over `axes`, the rows among them.
 
         Args:
             array: The party's array.

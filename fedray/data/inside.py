@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What runs inside a party when arrays spread over parties are computed with.
+"""What runs inside a party when a `FedNdarray` is computed with.
 
 Plain NumPy on the party's own array. Errors name the party and give shapes and dtypes, never values. Knows no device.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the parties' arrays fit together: the one place that words these complaints.
+"""Checks whether the parties' arrays fit together. All errors about that are worded here.
 
 Sees shapes and dtypes only. Knows no device and no array.
 """
@@ -84,7 +84,7 @@ def require_rows(parts: Mapping[PartyName, ArrayPart]) -> None:
 
 
 def require_same_rows(name: str, parts: Mapping[PartyName, ArrayPart], model: Mapping[PartyName, ArrayPart]) -> None:
-    """Checks that an array can go along with the first one, row by row at every party.
+    """Checks that an array has as many rows at every party as the first one.
 
     Args:
         name: What to call the array, e.g. `"array 2"`.

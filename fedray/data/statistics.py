@@ -42,7 +42,7 @@ _default_maker: Callable[[PYU, tuple[PYU, ...]], IntegerSums] | None = None
 
 
 def use_by_default(maker: SummingMaker) -> None:
-    """Says how to make the aggregator of a statistic that is given none.
+    """Sets how a statistic that is given no aggregator gets one.
 
     Aggregators stand above this package, so the package that gathers both hands the default down.
 

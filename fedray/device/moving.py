@@ -15,7 +15,7 @@ from fedray.types import Key, Ref
 
 
 def to(device: Device[Any], data: Any) -> Any:
-    """Returns a handle on `data` at a device.
+    """Moves data to a device and returns a handle on it there.
 
     Args:
         device: Where to.
@@ -39,7 +39,7 @@ def to(device: Device[Any], data: Any) -> Any:
 
 
 def reveal(data: Any) -> Any:
-    """Returns the values of handles to the driver, as egress kind `raw`.
+    """Returns the values that handles stand for; each leaves its party for the driver, as egress kind `raw`.
 
     A value that an SPU holds leaves every compute party as its share, and all of them have to let it pass.
 
@@ -68,7 +68,7 @@ def reveal(data: Any) -> Any:
 
 
 def wait(data: Any, timeout: float | None = None) -> None:
-    """Returns when the values of all handles have been made.
+    """Waits until the values of all handles have been made; moves none of them.
 
     Args:
         data: A handle, or lists, tuples and dicts that hold handles.
@@ -92,7 +92,9 @@ def wait(data: Any, timeout: float | None = None) -> None:
 
 
 def describe(held: Iterable[PYUObject]) -> list[tuple[tuple[int, ...] | int | None, str]]:
-    """Returns (shape, dtype) of arrays, (length or None, name of the type) of other values, as egress kind `shape`.
+    """Returns what parties say of their values, as egress kind `shape`.
+
+    That is (shape, dtype) for an array, and (length or None, name of its type) for any other value.
 
     Raises:
         PartyError: The code that should have made a value raised.

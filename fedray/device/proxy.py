@@ -101,7 +101,7 @@ class ProxyMethod:
         self._num_returns = num_returns
 
     def options(self, *, num_returns: int) -> ProxyMethod:
-        """Returns the method with another number of results.
+        """Returns the same method, but its calls return `num_returns` handles.
 
         Raises:
             PlanError: The number is not positive.
@@ -127,7 +127,7 @@ class ProxyMethod:
 
 
 def proxy(cls: type[Any]) -> Callable[..., ProxyObject]:
-    """Returns a class whose instances live in a party; also a decorator.
+    """Returns what stands for a class at the driver: calling it builds the object inside a party. Also a decorator.
 
     Raises:
         PlanError: `cls` is not a class.

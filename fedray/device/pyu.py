@@ -220,7 +220,7 @@ def handle(session: Session, device: PYU) -> PYUObject:
 
 
 def issue(device: PYU, count: int, name: str, method: str, *args: Any) -> Any:
-    """Issues a command that stores `count` results; returns one handle, or a tuple of them.
+    """Calls a party for `count` results that it keeps; returns one handle, or a tuple of them, at once.
 
     Args:
         device: The party.
@@ -268,7 +268,7 @@ def name_of(function: Callable[..., Any]) -> str:
 
 
 def check_count(num_returns: int) -> None:
-    """Checks a number of results.
+    """Checks that a number of results is a positive integer.
 
     Raises:
         PlanError: It is not a positive integer.

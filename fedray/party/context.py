@@ -139,5 +139,5 @@ class PartyContext:
         self._table.drop(keys)
 
     def arrives(self, key: Key, seconds: float) -> bool:
-        """Returns whether an object is there, after waiting for it for so long."""
+        """Waits at most `seconds` for an object; returns whether it is there."""
         return self._table.arrives(key, seconds)

@@ -18,7 +18,7 @@ _PLUMBING = ("fedray.party.party",)  # modules whose frames say nothing about wh
 
 
 class Failed(Exception):  # noqa: N818 (not an error of its own: it carries one)
-    """Raised inside a party where a value is used whose making failed; carries the first failure."""
+    """Raised where a party uses a value whose making has failed; carries the first failure."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message)

@@ -113,7 +113,7 @@ def _fields(value: Value) -> Collection[Any]:
 
 
 def _weigh(value: Value) -> int:
-    """Returns about how many bytes a value takes; of messages without pickling them only for that."""
+    """Returns about how many bytes a value takes. Messages are not pickled just to find out."""
     if isinstance(value, np.ndarray) and not value.dtype.hasobject:
         return _FRAME_BYTES + int(value.nbytes)
     if isinstance(value, bytes | str):

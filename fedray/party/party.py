@@ -243,7 +243,7 @@ class Party:
         return Outgoing((length, type(value).__name__), DRIVER, Kind.SHAPE)
 
     def settle(self, keys: Sequence[Key]) -> None:
-        """Acknowledges that all objects are there, or fails with the first failure among them."""
+        """Returns if all objects are there, and fails with the first failure among them otherwise."""
         for key in keys:
             self._table.get(key)
 
@@ -298,7 +298,7 @@ class Party:
         return _reply(_public(self._table.await_get(key), method)(*self._open(payload)), DRIVER)
 
     def watch(self, key: Key, payload: Parcel) -> Outgoing | None:
-        """Waits for news from a service; payload: args."""
+        """Asks a service for news and waits until there is some; payload: args."""
         return _reply(self._table.await_get(key).watch(*self._open(payload)), DRIVER)
 
     def _open(self, payload: Parcel) -> Any:

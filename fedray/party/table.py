@@ -28,7 +28,7 @@ class Slot:
 
 
 class ObjectTable:
-    """Key -> value, or the failure of the call that should have made it."""
+    """What a party holds: key -> value, or the failure of the call that should have made it."""
 
     def __init__(self, party: PartyName) -> None:
         self._party = party
@@ -74,7 +74,7 @@ class ObjectTable:
         return self.get(key)
 
     def arrives(self, key: Key, seconds: float) -> bool:
-        """Returns whether there is an object or a failure under a key, after waiting for it for so long."""
+        """Waits at most `seconds` for an object or a failure under a key; returns whether it is there."""
         with self._changed:
             return self._changed.wait_for(lambda: key in self._objects, seconds)
 

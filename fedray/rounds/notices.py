@@ -22,7 +22,7 @@ def notices_of(config: Config | None) -> tuple[str, ...]:
 
 
 def unsaid(session: Session, config: Config | None) -> tuple[str, ...]:
-    """Returns what is to be told and has not been in this session; whoever asks tells it."""
+    """Returns what has not been told yet in this session. It counts as told from here on: the caller tells it."""
     known = _told.setdefault(session, set())
     fresh = tuple(text for text in notices_of(config) if text not in known)
     # Once a session: a warning at every sum would soon be read by nobody.
@@ -31,6 +31,6 @@ def unsaid(session: Session, config: Config | None) -> tuple[str, ...]:
 
 
 def log_unsaid(session: Session, config: Config | None) -> None:
-    """Tells it as a warning of the `fedray` logger."""
+    """Warns of what has not been told yet, by the `fedray` logger."""
     for text in unsaid(session, config):
         _log.warning(text)

@@ -189,7 +189,7 @@ class SumSession:
 
     @contextmanager
     def _server_named(self) -> Iterator[None]:
-        """Says of a lost party that it is the server, and what that means."""
+        """Words the loss of the server: without it nothing more can be opened."""
         try:
             yield
         except PartyLost as error:

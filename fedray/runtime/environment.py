@@ -48,7 +48,7 @@ class Environment:
 
 
 def authentication() -> dict[str, str]:
-    """Returns what makes a new cluster ask for a token of our own, unless the user has decided about tokens.
+    """Returns the variables that make a new cluster ask for a token, unless the user has decided about tokens.
 
     Otherwise Ray prints a warning and writes a token into the user's home.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every party in this process, for tests, debugging and doctests. Knows no Ray.
+"""InlineTransport: every party in this process, for tests, examples and debugging. Knows no Ray.
 
 Same semantics as the cluster: arguments and answers are pickled and copied, commands of a party run one after another
 on a thread of their own, messages beside them, and arrays in messages arrive read-only.
@@ -106,7 +106,7 @@ class InlineTransport:
 
 
 class _Side:
-    """The transport as one party sees it; a lost party reaches nobody."""
+    """The transport as one party sees it. A party that has ended reaches nobody."""
 
     def __init__(self, transport: InlineTransport, party: PartyName) -> None:
         self._transport = transport

@@ -38,7 +38,7 @@ def threads_by_default(config: PartyConfig) -> int:
 
 
 def custom(parties: Mapping[PartyName, PartyConfig]) -> dict[str, float]:
-    """Returns the sum of what parties ask for by names of their own: a local cluster offers it."""
+    """Returns what parties ask for by names that Ray does not know, all together: a local cluster offers it."""
     total: dict[str, float] = {}
     for config in parties.values():
         for kind, amount in (config.resources or {}).items():
@@ -80,10 +80,10 @@ def _hosts(nodes: Sequence[Resources], kinds: Resources) -> str:
 
 
 def knock(address: str) -> None:
-    """Knocks at a cluster's address; `"auto"` stands for the one in RAY_ADDRESS.
+    """Checks that somebody listens at a cluster's address; `"auto"` stands for the one in RAY_ADDRESS.
 
     Raises:
-        OSError: Nobody opens.
+        OSError: Nobody does.
     """
     # As Ray reads it; without the variable "auto" means a cluster on this machine, which has no port to knock at.
     named = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address

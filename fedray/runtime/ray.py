@@ -191,7 +191,7 @@ class LocalCluster:
         self._sigterm: Any = None
 
     def start(self, resources: Mapping[str, float], threads: int, show_output: bool) -> None:
-        """Starts it, with a few tries: on a busy machine Ray gives up on itself.
+        """Starts it. Takes several tries, since Ray gives up by itself on a busy machine.
 
         Args:
             resources: What the machine is to offer besides its CPUs and GPUs, e.g. `{"alice": 1}`.
@@ -298,7 +298,7 @@ class RayTransport(RayCalls):
             _take(RayRef(name, "connect", ref), _START_SECONDS)
 
     def _start_parties(self, parties: Mapping[PartyName, PartyConfig]) -> dict[PartyName, Whereabouts]:
-        """Starts the actors, with a few tries: on a busy host Ray now and then forgets about a process it starts."""
+        """Starts the actors. Takes several tries, since Ray can forget a process that it starts on a busy host."""
         starting, places = dict(parties), dict[PartyName, Whereabouts]()
         for left in reversed(range(_START_TRIES)):
             self._actors.update({name: self._actor(config) for name, config in starting.items()})
@@ -367,7 +367,7 @@ class RayTransport(RayCalls):
 
 
 def _placed(party: PartyName, ready: Any, deadline: float) -> Whereabouts | None:
-    """Returns where a party has started, or None if it has not until now."""
+    """Returns where a party has started, or None if it has not by the deadline."""
     try:
         place: Whereabouts = ray.get(ready, timeout=max(0.0, deadline - time.monotonic()))
     except ray.exceptions.GetTimeoutError:

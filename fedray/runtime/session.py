@@ -29,7 +29,7 @@ class Session:
     """One run of `init` to `shutdown`.
 
     Attributes:
-        id: Unlike that of any other session.
+        id: Drawn at random, so that no two sessions have the same.
         parties: Names, in the order given.
         transport: How calls travel.
         seed: The run's seed.
@@ -100,7 +100,7 @@ class Session:
         return self.transport.call(party, method, label or self.statement(method), *args)
 
     def check(self, party: PartyName) -> None:
-        """Returns if the session runs and has this party.
+        """Checks that the session runs and has this party.
 
         Raises:
             NotInitialized: The session has ended.

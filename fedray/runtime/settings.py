@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks the arguments of `init` and makes them what each party is told. Pure, but for drawing a seed."""
+"""Checks the arguments of `init` and turns them into what each party is told. Pure, but for drawing a seed."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Messages and answers between parties as bytes and back. What is read is data only: no bytes make it run code.
+"""Messages and answers between parties as bytes and back. Only data is read: no bytes can make this run code.
 
 Knows the kinds of values that parties send each other. Does not know who sends them, nor how the bytes travel.
 

@@ -114,5 +114,5 @@ class SecureAggregator(Aggregator):
 
 
 def _short(shape: RoundShape | None) -> bool:
-    """Returns whether little is lost when a round is abandoned, and other rows are there to go on with."""
+    """Returns whether an abandoned round costs little: few batches, and at least as many rows again to go on with."""
     return shape is not None and shape.batches <= SHORT_BATCHES and shape.share <= 0.5

@@ -100,7 +100,7 @@ class Cluster:
 
 
 def read(cluster_def: Any, link_desc: Mapping[str, int] | None, bound: float | None) -> Cluster:
-    """Returns a checked definition.
+    """Reads the definition of an SPU and checks it.
 
     Args:
         cluster_def: As in `SPU`.

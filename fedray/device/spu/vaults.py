@@ -55,7 +55,7 @@ class Vaults:
         session.get([self.ask(party, "start", "spu", confirms, self.keys) for party in names])
 
     def prepare(self) -> None:
-        """Makes the compute parties ready for programs.
+        """Lets the compute parties load what runs programs; does so once.
 
         Raises:
             PlanError: The extra is not installed at one of them.

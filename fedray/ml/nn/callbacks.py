@@ -155,7 +155,7 @@ class CallbackList:
         self.wants_rounds = any(_wants_rounds(callback) for callback in callbacks)
 
     def prepare(self, params: Mapping[str, Any], directions: Mapping[str, str]) -> None:
-        """Shows the callbacks the run.
+        """Tells the callbacks about the run that begins.
 
         Args:
             params: What they see as `self.params`.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sizes in, rounds out: what `fit` and `evaluate` are going to do, settled before any work starts. Pure.
+"""The plan of `fit` and `evaluate`: from the parties' numbers of rows to rounds, before any work starts. Pure.
 
 A **step** is one share of rows at every party, a **round** is `aggregate_freq` steps and one private sum, a **segment**
 is a run of rounds after which the driver has something to do. No round is planned in which fewer than two parties hold

@@ -149,7 +149,7 @@ class Egress:
             # Refused attempts are entries, too: they tell a party's operator what was tried.
             self._write(leaving, allowed=False)
             raise
-        # Before the value is on its way: a crash in between leaves an entry too many, never a value without one.
+        # Written before the value is on its way: nothing leaves without an entry.
         self._write(leaving, allowed=True)
 
     def _write(self, leaving: Leaving, *, allowed: bool) -> None:

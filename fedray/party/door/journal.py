@@ -122,7 +122,7 @@ def chain(party: PartyName, entries: Iterable[Entry]) -> bytes:
 
 
 def statement(party: PartyName, roster: Mapping[PartyName, bytes], count: int, head: bytes) -> bytes:
-    """Returns the bytes that a party signs.
+    """Returns the bytes that a party signs: what it says of its own ledger.
 
     Args:
         party: Who signs.
@@ -143,7 +143,7 @@ def statement(party: PartyName, roster: Mapping[PartyName, bytes], count: int, h
 
 
 def check_page(page: LedgerPage, roster: Mapping[PartyName, bytes]) -> str | None:
-    """Returns what is wrong with a page, or None."""
+    """Returns what is wrong with a page, or None if it is as its party signed it."""
     key = roster.get(page.party)
     if key is None:
         return f"{page.party}: not in the roster"

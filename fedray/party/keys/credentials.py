@@ -36,7 +36,7 @@ per party. The driver cannot name another one then."""
 
 
 class Credentials(Guarded):
-    """What makes a party the one it is.
+    """A party's own identity, roster, policy and memory.
 
     Args:
         identity: Its Ed25519 key.

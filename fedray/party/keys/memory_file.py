@@ -132,7 +132,7 @@ class MemoryFile:
 
 
 def _settle(folder: Path) -> None:
-    """Makes sure that a file just made is still there after the power failed."""
+    """Puts the name of a new file on the disk, so that it is still there after a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
