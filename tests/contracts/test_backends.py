@@ -258,6 +258,8 @@ def test_weights_of_rows_scale_the_loss_of_each(case):
     weighted, *_ = backend.gradient(part, batches(60))
     expected, *_ = backend.gradient(alone, batches(20))
     np.testing.assert_allclose(weighted, expected * 20 / 60, rtol=1e-4, atol=1e-6)
+    loss, expected_loss = (float(backend.evaluate(data, in_order(data.rows, 60))[0]) for data in (part, alone))
+    assert loss == pytest.approx(expected_loss * 20 / 60, rel=1e-5)
 
 
 @pytest.mark.parametrize(

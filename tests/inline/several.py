@@ -5,7 +5,7 @@ import numpy as np
 from inline.keras_models import CLASS, RNG, X
 
 AGE = RNG.normal(size=(60, 1)).astype(np.float32)
-SIZE = (X.sum(axis=1, keepdims=True) + AGE).astype(np.float32)
+HEIGHT = (X.sum(axis=1, keepdims=True) + AGE).astype(np.float32)
 HEAVY = np.linspace(0, 2, 60)
 LIGHT = np.linspace(1, 0.5, 60)
 
@@ -30,19 +30,19 @@ def two_inputs():
 
 
 def two_by_two(form=list, run_eagerly=False, **compile_arguments):
-    """image, age -> class and size, in a list or a dict."""
+    """image, age -> class and height, in a list or a dict."""
 
     def builder():
         import keras
 
         inputs, shared = shared_layer()
         kind = keras.layers.Dense(3, activation="softmax", name="kind")(shared)
-        size = keras.layers.Dense(1, name="size")(shared)
-        model = keras.Model(inputs, [kind, size] if form is list else {"kind": kind, "size": size})
-        losses = {"kind": "sparse_categorical_crossentropy", "size": "mse"}
-        scores = {"kind": ["accuracy"], "size": ["mae", keras.metrics.RootMeanSquaredError(name="rmse")]}
+        height = keras.layers.Dense(1, name="height")(shared)
+        model = keras.Model(inputs, [kind, height] if form is list else {"kind": kind, "height": height})
+        losses = {"kind": "sparse_categorical_crossentropy", "height": "mse"}
+        scores = {"kind": ["accuracy"], "height": ["mae", keras.metrics.RootMeanSquaredError(name="rmse")]}
         by_list = {"loss": list(losses.values()), "loss_weights": [1.0, 0.25], "metrics": list(scores.values())}
-        by_name = {"loss": losses, "loss_weights": {"kind": 1.0, "size": 0.25}, "metrics": scores}
+        by_name = {"loss": losses, "loss_weights": {"kind": 1.0, "height": 0.25}, "metrics": scores}
         settings = (by_list if form is list else by_name) | compile_arguments
         model.compile(optimizer=keras.optimizers.SGD(0.2), run_eagerly=run_eagerly, **settings)
         return model
@@ -68,8 +68,13 @@ def wide_and_deep():
 
 
 FORMS = {
-    "lists": (list, [X, AGE], [CLASS, SIZE], [HEAVY, LIGHT]),
-    "dicts": (dict, {"image": X, "age": AGE}, {"kind": CLASS, "size": SIZE}, {"kind": HEAVY, "size": LIGHT}),
-    "names of lists": (list, {"image": X, "age": AGE}, {"kind": CLASS, "size": SIZE}, {"size": LIGHT, "kind": HEAVY}),
+    "lists": (list, [X, AGE], [CLASS, HEIGHT], [HEAVY, LIGHT]),
+    "dicts": (dict, {"image": X, "age": AGE}, {"kind": CLASS, "height": HEIGHT}, {"kind": HEAVY, "height": LIGHT}),
+    "names of lists": (
+        list,
+        {"image": X, "age": AGE},
+        {"kind": CLASS, "height": HEIGHT},
+        {"height": LIGHT, "kind": HEAVY},
+    ),
 }
 """How the outputs are made, then x, y and sample_weight."""

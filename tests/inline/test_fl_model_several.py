@@ -1,20 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """FLModel on models with several inputs and outputs: the pooled Keras run, whatever the form of rows and labels."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from inline.federated import world
 from inline.keras_models import CLASS, X
-from inline.several import AGE, FORMS, HEAVY, LIGHT, SIZE, two_by_two, two_inputs, wide_and_deep
+from inline.several import AGE, FORMS, HEAVY, HEIGHT, LIGHT, two_by_two, two_inputs, wide_and_deep
 
 import fedray as sf
 from fedray.data.ndarray import load
 from fedray.errors import DataError, PlanError
+from fedray.ml.nn import FLModel
 from fedray.ml.nn.numpy import LinearRegression
 from fedray.strategies import STRATEGIES
 from fedray.tree import Tree
 
 ROWS = (13, 27, 20)
+PARTS = {"a": slice(0, 40), "b": slice(40, 60)}
+README = Path(__file__).parents[2] / "README.md"
 
 
 @pytest.fixture
@@ -29,7 +35,7 @@ def spread(fed, nest):
 
 def in_keras(outputs, nest):
     """Keras itself cannot find weights by name where outputs are a list."""
-    return [nest["kind"], nest["size"]] if outputs is list and isinstance(nest, dict) else nest
+    return [nest["kind"], nest["height"]] if outputs is list and isinstance(nest, dict) else nest
 
 
 def weights_of(model):
@@ -118,12 +124,27 @@ def test_two_inputs_and_one_output_with_weights_of_classes(fed):
 
 
 def test_a_model_that_learns_its_shapes_from_a_dict_of_inputs(fed):
-    x, y = {"image": X, "age": AGE}, SIZE
+    x, y = {"image": X, "age": AGE}, HEIGHT
     model = fed.model(wide_and_deep)
     history = model.fit(spread(fed, x), fed.spread(y), batch_size=8, epochs=3, verbose=0)
     assert history.history["loss"][-1] < history.history["loss"][0]
     predictions = np.concatenate(list(sf.reveal(model.predict(spread(fed, x))).values()))
     np.testing.assert_allclose(predictions, model.global_model().predict(x, verbose=0), rtol=1e-5, atol=1e-6)
+
+
+def test_the_example_in_the_readme(fed):
+    (example,) = re.findall(r"^```py\n(.*?)^```$", README.read_text(), flags=re.MULTILINE | re.DOTALL)
+    given = {"image": X, "age": AGE, "kind": CLASS, "height": HEIGHT}
+    alice, bob = fed.devices[:2]
+    names = {"load": load, "FLModel": FLModel, "server": fed.server, "alice": alice, "bob": bob}
+    names |= {f"{name}_{party}": array[part] for name, array in given.items() for party, part in PARTS.items()}
+    names["two_heads"] = two_by_two(dict, run_eagerly=True)
+    exec(example, names)
+    logs = names["history"].history
+    assert {"loss", "kind_loss", "height_loss", "kind_accuracy"} <= set(logs)
+    assert logs["loss"][1] < logs["loss"][0]
+    assert sorted(sf.reveal(names["predictions"])[alice]) == ["height", "kind"]
+    assert names["overall"][0].name == "loss"
 
 
 def test_the_numpy_backend_lays_several_inputs_side_by_side(fed):
@@ -139,8 +160,8 @@ def test_the_numpy_backend_lays_several_inputs_side_by_side(fed):
 
 def test_what_does_not_fit_is_said_by_its_name_before_anything_starts(fed):
     model = fed.model(two_by_two())
-    image, age, kind, size = (fed.spread(array) for array in (X, AGE, CLASS, SIZE))
-    x, y = {"image": image, "age": age}, [kind, size]
+    image, age, kind, height = (fed.spread(array) for array in (X, AGE, CLASS, HEIGHT))
+    x, y = {"image": image, "age": age}, [kind, height]
     bob = fed.devices[1]
     fewer = load({device: AGE[:13] if device == bob else age.partitions[device] for device in fed.devices})
     cases = [
@@ -153,7 +174,7 @@ def test_what_does_not_fit_is_said_by_its_name_before_anything_starts(fed):
             r"party 'bob': x\['age'\] has 13 rows but x\['image'\] has 27",
         ),
         (
-            {"y": [kind, load({bob: SIZE})]},
+            {"y": [kind, load({bob: HEIGHT})]},
             PlanError,
             r"y\[1\]: expected one part at each of \['alice', 'bob', 'carol'\]",
         ),
@@ -161,13 +182,17 @@ def test_what_does_not_fit_is_said_by_its_name_before_anything_starts(fed):
         ({"y": [kind]}, DataError, r"party '.*': y: model '.*' expects y\[0\], y\[1\] .*, found y\[0\]"),
         ({"sample_weight": [None, age]}, DataError, r"sample_weight\[1\]: expected one number per row, found shape"),
         ({"class_weight": {0: 2.0}}, PlanError, "party '.*': class_weight: works for a model with one output only"),
-        ({"validation_data": (x, [kind, SIZE])}, PlanError, r"validation y\[1\]: expected a FedNdarray, found ndarray"),
+        (
+            {"validation_data": (x, [kind, HEIGHT])},
+            PlanError,
+            r"validation y\[1\]: expected a FedNdarray, found ndarray",
+        ),
     ]
     for changed, error, message in cases:
         with pytest.raises(error, match=message):
             model.fit(**({"x": x, "y": y, "verbose": 0} | changed))
     with pytest.raises(
-        PlanError, match=r"x\['age'\]: expected parts at .*, as the other inputs, found parts at \['bob'\]"
+        PlanError, match=r"x\['image'\]: expected parts at \['bob'\], as the other inputs, found parts at \['alice', "
     ):
         model.predict({"image": image, "age": load({bob: AGE})})
     weights = [fed.spread(HEAVY), None]
