@@ -25,6 +25,13 @@ def to(device: Device[Any], data: Any) -> Any:
     Raises:
         PlanError: `device` is neither a party nor an SPU, or a value cannot be pickled or shared.
         NotInitialized: A handle's session has ended.
+
+    Example:
+        >>> there = sf.to(bob, alice(max)(1, 2))
+        >>> there.device
+        PYU(name='bob')
+        >>> sf.reveal(sf.to(alice, {"x": there, "y": 5}))
+        {'x': 2, 'y': 5}
     """
     if not isinstance(device, Device):
         raise PlanError(f"to: expected a PYU or an SPU first, then the data, found {type(device).__name__}")
@@ -45,6 +52,10 @@ def reveal(data: Any) -> Any:
         PartyLost: A party has ended.
         ProtocolError: Shares do not belong together.
         NotInitialized: A handle's session has ended.
+
+    Example:
+        >>> sf.reveal({"a": alice(max)(1, 2), "b": [bob(min)(1, 2), "kept"]})
+        {'a': 2, 'b': [1, 'kept']}
     """
     # By key: a value that is named twice leaves its party once. All are asked before the first answer is awaited.
     held = {one.key: one for one in _handles(data)}
@@ -68,6 +79,9 @@ def wait(data: Any, timeout: float | None = None) -> None:
         PartyLost: A party has ended.
         PartyTimeout: `timeout` seconds passed.
         NotInitialized: A handle's session has ended.
+
+    Example:
+        >>> sf.wait([alice(max)(1, 2), bob(max)(3, 4)], timeout=60)
     """
     by_kind: dict[type[Handle], list[Handle]] = {}
     for held in _handles(data):

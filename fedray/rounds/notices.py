@@ -11,6 +11,7 @@ from fedray.protocol.policy import notice
 from fedray.runtime.session import Session
 
 _log = logging.getLogger("fedray")
+# Weak, so that a session that has ended is not kept alive by what it was told.
 _told: WeakKeyDictionary[Session, set[str]] = WeakKeyDictionary()
 
 
@@ -24,6 +25,7 @@ def unsaid(session: Session, config: Config | None) -> tuple[str, ...]:
     """Returns what is to be told and has not been in this session; whoever asks tells it."""
     known = _told.setdefault(session, set())
     fresh = tuple(text for text in notices_of(config) if text not in known)
+    # Once a session: a warning at every sum would soon be read by nobody.
     known.update(fresh)
     return fresh
 

@@ -81,15 +81,20 @@ class SumSession:
             PartyLost: A party's process has ended.
             PartyTimeout: A party does not answer.
         """
+        # None until all has gone well: a session that was half opened must not be taken for an open one.
         self.config, self.parties = None, tuple(self._services) if parties is None else tuple(parties)
         self._sessions += 1
         number, patience = self._sessions, max(config.set_up_timeout / 1000, self._timeout)
         members = self.compute | {party: self._services[party] for party in self.parties}
+        # By the bytes of their names, which is how every party numbers the roster it signs.
         members = dict(sorted(members.items(), key=lambda item: item[0].encode()))
         names, proposed = list(members), config.encode()
+        # Three steps, each complete before the next. The driver carries the messages, but every party checks the
+        # others' signatures in them, so it can change none.
         hellos = self._ask(members, "hello", proposed, names, self.compute, seconds=patience)
         confirms = self._ask(members, "confirm", hellos, seconds=patience)
         self._ask(members, "start", confirms, number, seconds=patience)
+        # The server comes last: when it has begun, everybody is ready for the first round.
         self._ask(self.compute, "begin", number, proposed, names, self.compute, seconds=patience)
         begun = (number, proposed, names, hellos, confirms)
         with self._server_named():
@@ -98,6 +103,7 @@ class SumSession:
 
     def busy(self) -> frozenset[PartyName]:
         """Returns who is still at a segment that the others have finished; no other call reaches them meanwhile."""
+        # Zero seconds: this only looks.
         done = self.session.wait(list(self._busy.values()), timeout=0.0) if self._busy else []
         self._busy = {party: ref for party, ref in self._busy.items() if ref not in done}
         return frozenset(self._busy)
@@ -137,9 +143,12 @@ class SumSession:
             report: The words of a further round of metrics alone, which follows where the last one is abandoned.
         """
         first = self._next
+        # The server would otherwise wait for those that are known to be gone.
         absent = tuple(party for party in self.members if party not in self.parties)
         order = Expect(first, count, manifest, "train" if train else "sum", report, absent)
         told = [self.session.tell(self.server, self.round_server, "expect", order)]
+        # Numbers for the rounds of metrics: each may be abandoned for one party more, and is then held again under the
+        # next number. No number is used twice.
         spare = len(self.members)
         told += [self.session.tell(party, key, "expect", order, spare) for party, key in self.compute.items()]
         with self._server_named():
@@ -168,11 +177,12 @@ class SumSession:
             with self._server_named():
                 outcome = watch.run()
         except BaseException:
-            self.config = None
+            self.config = None  # the parties may be in different rounds: the next run opens a new session
             away = {one.party for one in watch.missing} | watch.dead | watch.busy.keys()
             self.parties = tuple(party for party in self.parties if party not in away)
             raise
         finally:
+            # Also after an error: their calls go on, and the next command would queue behind them.
             self._busy |= watch.busy
         self.parties = tuple(party for party in self.parties if party in outcome.reports)
         return outcome

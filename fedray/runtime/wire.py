@@ -28,8 +28,10 @@ WirePart: TypeAlias = bytes | memoryview
 """Bytes of one part; the memory of an array is not copied."""
 
 MOST_PARTS = 1 << 10
-"""Most parts of one value."""
+"""Most parts of one value. No message of the protocols comes near it; it keeps a stranger's list of sizes short."""
 
+# By name from this table only. A pickle would name any class of any module, and running its code is how pickles are
+# abused.
 _RECORDS: dict[str, Any] = {record.__name__: record for record in (Answer, Failure, RoundOutcome, View)}
 _NUMBERS = "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64"
 _DTYPES = {np.dtype(name).str: np.dtype(name) for name in _NUMBERS.split()}  # NumPy would read a dtype as an expression
@@ -61,6 +63,8 @@ def read(parts: Sequence[WirePart]) -> Any:
     try:
         text = bytes(parts[0])
         value = _value(json.loads(text.decode()), parts[1:])
+        # Written again and compared, so that every value has one form only. A message that could be written in two
+        # ways could carry something past its reader.
         again = write(value)
     except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
         raise EncodingError(f"a message between parties cannot be read: {error}") from None
@@ -70,6 +74,7 @@ def read(parts: Sequence[WirePart]) -> Any:
 
 
 def _form(value: Any, buffers: list[WirePart]) -> Any:
+    # `type(...)`, not `isinstance`: a subclass, such as an enum or a named tuple, would come back as something else.
     if value is None or type(value) in (bool, int, float, str):
         return value
     if type(value) in (list, tuple):
@@ -79,6 +84,7 @@ def _form(value: Any, buffers: list[WirePart]) -> Any:
         return {"bytes": len(buffers) - 1}
     if isinstance(value, np.ndarray | np.generic) and value.dtype.str in _DTYPES:
         buffers.append(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
+        # np.float64(1) and an array of shape () are not the same to the code that gets them.
         kind = "array" if isinstance(value, np.ndarray) else "scalar"
         return {kind: len(buffers) - 1, "dtype": value.dtype.str, "shape": value.shape}
     name = type(value).__name__
@@ -107,8 +113,10 @@ def _value(form: Any, buffers: Sequence[WirePart]) -> Any:
 
 
 def _array(part: WirePart, dtype: np.dtype[Any], shape: list[int]) -> NDArray[Any]:
+    # Checked first, since NumPy takes -1 in a shape for "whatever is left".
     if math.prod(shape) * dtype.itemsize != len(part):
-        raise EncodingError(f"{len(part)} bytes are no {dtype} of shape {shape}")
+        raise EncodingError(f"{len(part)} bytes are not an array of {dtype} of shape {shape}")
     array = np.frombuffer(part, dtype).reshape(shape)
+    # As on the other ways that messages take: what runs on one transport must not fail on another.
     array.flags.writeable = False
     return array

@@ -53,6 +53,22 @@ class FLModel:
         NotInitialized: No session is running.
         PlanError: An argument cannot work; the message names it.
         PartyError: `model` failed inside a party.
+
+    Example:
+        >>> from fedray.data.ndarray import load
+        >>> from fedray.ml.nn import FLModel
+        >>> from fedray.ml.nn.numpy import LinearRegression
+        >>> def build():
+        ...     return LinearRegression(features=1, learning_rate=0.1)
+        >>> x = load({alice: np.array([[0.0], [1.0]]), bob: np.array([[2.0], [3.0]])})
+        >>> y = 2 * x + 1
+        >>> model = FLModel(server=charlie, device_list=[alice, bob], model=build, backend="numpy")
+        >>> history = model.fit(x, y, epochs=60, verbose=0)
+        >>> history.history["loss"][-1] < 0.01
+        True
+        >>> metrics, of_each_party = model.evaluate(x, y, verbose=0)
+        >>> [metric.name for metric in metrics]
+        ['loss', 'mae']
     """
 
     def __init__(
