@@ -63,7 +63,7 @@ WHOLE = Size({}, 235, {"alice": "50419213", "bob": "37396441"}, {"30,000", "6,70
     scope="module", params=[pytest.param(TENTH, id="tenth"), pytest.param(WHOLE, id="whole", marks=pytest.mark.slow)]
 )
 def size(request: pytest.FixtureRequest) -> Size:
-    """Returns a tenth of the images; the reference program, which is in the tutorial, is run on all of them elsewhere."""
+    """Returns how many images: a tenth; the reference program, which the tutorial holds, runs on all of them anyway."""
     return request.param
 
 

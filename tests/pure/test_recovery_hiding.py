@@ -22,7 +22,6 @@ def symbols(monkeypatch: pytest.MonkeyPatch) -> Symbols:
     return symbolic(monkeypatch)
 
 
-
 def marked(*setting: int) -> object:
     """Returns a parameter set; five parties take longer than all the others together."""
     return pytest.param(*setting, marks=[pytest.mark.slow] * (setting[0] > 4))
