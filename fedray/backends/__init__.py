@@ -1,18 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One framework's models behind one flat vector: a backend per file, imported only inside a party."""
+"""Backends: one framework's models behind one flat vector, a folder per framework, and the table that names them.
+
+What the driver has to know of a framework stands in the table, so that it need not import it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
 from numpy.typing import NDArray
 
-from fedray.backends.backend import Backend
+from fedray.backends.backend import Backend, FileKind
+from fedray.tree import Tree
 
-BACKENDS = {"tensorflow": "fedray.backends.keras"}
-"""Name in `FLModel(backend=...)` -> the module that holds `make` and `build_at_driver`."""
+
+@dataclass(frozen=True, slots=True)
+class Framework:
+    """What is known of a framework without importing it.
+
+    Attributes:
+        module: The module that holds `make` and `build_at_driver`.
+        suffixes: How the names of its files end, by what is in them.
+        method: A method that its models have, by which a model is told from the function that builds one.
+    """
+
+    module: str
+    suffixes: Mapping[FileKind, str]
+    method: str
+
+
+BACKENDS: Mapping[str, Framework] = {
+    "tensorflow": Framework(
+        "fedray.backends.keras.model", {"model": ".keras", "weights": ".weights.h5"}, method="get_weights"
+    ),
+    "numpy": Framework("fedray.backends.numpy.model", {"model": ".npz", "weights": ".npz"}, method="outputs_of"),
+}
+"""Name in `FLModel(backend=...)` -> the framework."""
 
 
 def make_backend(name: str, builder: Callable[[], Any], seed: int, noise_seed: int, threads: int) -> Backend:
@@ -28,15 +54,12 @@ def make_backend(name: str, builder: Callable[[], Any], seed: int, noise_seed: i
     Raises:
         PlanError: The builder's model cannot be trained here.
     """
-    backend: Backend = import_module(BACKENDS[name]).make(builder, seed, noise_seed, threads)
+    backend: Backend = import_module(BACKENDS[name].module).make(builder, seed, noise_seed, threads)
     return backend
 
 
 def build_at_driver(
-    name: str,
-    builder: Callable[[], Any],
-    weights: Sequence[NDArray[Any]],
-    row_shape: tuple[int, ...] | None = None,
+    name: str, builder: Callable[[], Any], weights: Sequence[NDArray[Any]], rows: Tree | None = None
 ) -> Any:
     """Returns a stock model of the framework in this process, with these weights.
 
@@ -44,6 +67,6 @@ def build_at_driver(
         name: A key of `BACKENDS`.
         builder: Returns a compiled model.
         weights: In the framework's own order.
-        row_shape: Shape of one row, where the model learns it from the data.
+        rows: A row of each input, whatever its numbers, where the model learns its shape from the data.
     """
-    return import_module(BACKENDS[name]).build_at_driver(builder, weights, row_shape)
+    return import_module(BACKENDS[name].module).build_at_driver(builder, weights, rows)

@@ -1,77 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Backend: one framework's model behind one flat vector. Knows no strategy, no protocol and no other party."""
+"""Backend: one framework's model in one party, in four small interfaces. Knows no protocol and no party.
+
+`fedray/backends/numpy/` is the shortest implementation, and shows what each of them asks for.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedray.backends.spec import ParamSpec
 from fedray.metrics import Metric
 from fedray.strategies.strategy import Hook, State, Strategy
+from fedray.tree import Tree
 from fedray.types import Vector
 
 Snapshot: TypeAlias = Mapping[str, Any]
 """All local state of a model but the weights, at one moment."""
 
-
-@dataclass(frozen=True, slots=True)
-class ParamSpec:
-    """Names, shapes and dtypes of a model's parameters, trainable ones first, and their places in the flat vector.
-
-    Attributes:
-        names: One per tensor, unique, e.g. `"conv2d/kernel"`.
-        shapes: Their shapes.
-        dtypes: Their dtypes as strings; floating point only.
-        trainable: How many words of the flat vector, from its start, belong to trainable tensors.
-    """
-
-    names: tuple[str, ...]
-    shapes: tuple[tuple[int, ...], ...]
-    dtypes: tuple[str, ...]
-    trainable: int
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """Number of words of each tensor."""
-        return tuple(int(np.prod(shape, dtype=np.int64)) for shape in self.shapes)
-
-    @property
-    def size(self) -> int:
-        """Length of the flat vector."""
-        return sum(self.sizes)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the flat vector: float64 if any tensor is, else float32."""
-        return np.dtype("float64" if "float64" in self.dtypes else "float32")
-
-    def pack(self, tensors: Sequence[NDArray[Any]]) -> Vector:
-        """Returns the tensors end to end, in the vector's dtype.
-
-        Raises:
-            DataError: A tensor's shape differs from the spec.
-        """
-        from fedray.errors import DataError
-
-        for name, shape, tensor in zip(self.names, self.shapes, tensors, strict=True):
-            if tuple(tensor.shape) != shape:
-                raise DataError(f"tensor {name!r}: expected shape {shape}, found {tuple(tensor.shape)}")
-        flat: Vector = np.concatenate([np.ravel(t).astype(self.dtype) for t in tensors] or [np.empty(0, self.dtype)])
-        return flat
-
-    def unpack(self, values: Vector) -> list[NDArray[Any]]:
-        """Returns views (or casts) of the flat vector, one per tensor, in its shape and dtype."""
-        ends = np.cumsum(self.sizes)[:-1]
-        parts = np.split(values, ends) if self.names else []
-        return [p.reshape(s).astype(d, copy=False) for p, s, d in zip(parts, self.shapes, self.dtypes, strict=True)]
-
-    def tensor_at(self, index: int) -> str:
-        """Returns the name of the tensor that holds word `index`."""
-        return self.names[int(np.searchsorted(np.cumsum(self.sizes), index, side="right"))]
+FileKind: TypeAlias = Literal["model", "weights"]
+"""A whole model, or its weights alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,39 +51,65 @@ class Batch:
 
 
 class Data(Protocol):
-    """A party's arrays as one framework holds them; made by `Backend.bind`, of use to that backend alone."""
+    """A party's arrays as one framework holds them; made by `Steps.bind`, of use to that backend alone."""
 
     @property
     def rows(self) -> int:
         """Number of rows."""
 
 
-class Backend(Protocol):
-    """A compiled model in one party. Training metrics accumulate in the model until `take_metrics`.
+class Weights(Protocol):
+    """The flat vector: what is averaged, end to end.
 
-    A model that learns its shape from the data has no `spec` before its first `bind`.
+    A model that learns its shape from the data has none before its first `bind`; all of this then raises PlanError.
     """
 
     @property
     def spec(self) -> ParamSpec:
-        """What the words of the flat vector are.
+        """What the words of the flat vector are."""
+
+    def weights(self) -> Vector:
+        """Returns the flat vector."""
+
+    def set_weights(self, values: Vector) -> None:
+        """Sets every parameter from the flat vector.
 
         Raises:
-            PlanError: The model is not built, and no data has been bound yet.
+            DataError: It is longer or shorter than the model's.
         """
+
+    def fingerprint(self) -> bytes:
+        """Returns SHA-256 over architecture, optimizer, loss and metrics: equal where the same model is trained."""
+
+    def facts(self) -> ModelFacts:
+        """Returns names and shapes of tensors and metrics.
+
+        Raises:
+            PlanError: No data has been bound yet, and the model needs it.
+        """
+
+
+class Steps(Protocol):
+    """What a model does with rows. Training metrics accumulate in it until `take_metrics`."""
 
     def bind(
         self,
-        x: NDArray[Any],
-        y: NDArray[Any] | None = None,
-        sample_weight: NDArray[Any] | None = None,
+        x: Tree,
+        y: Tree | None = None,
+        sample_weight: Tree | None = None,
         class_weight: Mapping[int, float] | None = None,
     ) -> Data:
         """Takes arrays over, builds the model where it has waited for them, and checks that they fit it.
 
+        Args:
+            x: One array, or several inputs as the model names or orders them; rows on the first axis of each.
+            y: Labels, of one output or of several; None where rows are only predicted.
+            sample_weight: One number per row, for all outputs, or a tree like `y` with an array or None per output.
+            class_weight: Class number -> weight of its rows; for one output only, and not beside `sample_weight`.
+
         Raises:
             DataError: The arrays do not fit each other, the model or its loss.
-            PlanError: The model does something that is not supported, e.g. has several outputs.
+            PlanError: The arguments ask for something that the model cannot do.
         """
 
     def check_strategy(self, strategy: Strategy) -> None:
@@ -140,12 +118,6 @@ class Backend(Protocol):
         Raises:
             PlanError: The strategy works on gradients, and the model takes its steps by itself.
         """
-
-    def weights(self) -> Vector:
-        """Returns the flat vector."""
-
-    def set_weights(self, values: Vector) -> None:
-        """Sets every parameter from the flat vector."""
 
     def train(
         self, start: Vector, data: Data, batches: Sequence[Batch], hook: Hook | None = None, state: State | None = None
@@ -173,17 +145,8 @@ class Backend(Protocol):
     def finish(self, metrics: Sequence[Metric]) -> list[Metric]:
         """Returns metrics whose states are sums over parties with their values computed."""
 
-    def predict(self, data: Data, batches: Sequence[Batch]) -> NDArray[Any]:
-        """Returns the model's outputs, row by row."""
-
-    def snapshot(self) -> Snapshot:
-        """Returns all local state but the weights: optimizer, metrics, random generators."""
-
-    def restore(self, snapshot: Snapshot) -> None:
-        """Puts back what `snapshot` returned."""
-
-    def fingerprint(self) -> bytes:
-        """Returns SHA-256 over architecture, optimizer, loss and metrics: equal where the same model is trained."""
+    def predict(self, data: Data, batches: Sequence[Batch]) -> Tree:
+        """Returns the model's outputs, row by row: one array, or a tree of one per output."""
 
     def learning_rate(self) -> float:
         """Returns the optimizer's current learning rate."""
@@ -195,15 +158,35 @@ class Backend(Protocol):
             PlanError: The optimizer follows a schedule of its own.
         """
 
-    def facts(self) -> ModelFacts:
-        """Returns names and shapes of tensors and metrics.
+
+class LocalState(Protocol):
+    """What stays with the party beside the weights, so that a round can be taken back whole."""
+
+    def snapshot(self) -> Snapshot:
+        """Returns all local state but the weights: optimizer, metrics, random generators."""
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Puts back what `snapshot` returned."""
+
+
+class ModelFile(Protocol):
+    """A model as its framework's users know it: files, and arrays in the framework's own order.
+
+    What the files are called is in the table of `fedray.backends`, where the driver reads it without the framework.
+    """
+
+    def export_model(self, kind: FileKind = "model") -> bytes:
+        """Returns the content of a file. Nothing in it depends on this party's rows but through the weights."""
+
+    def import_model(self, content: bytes) -> None:
+        """Takes the weights from a file of kind `"model"`; runs none of its code, leaves local state as it is.
 
         Raises:
-            PlanError: No data has been bound yet.
+            DataError: The file does not fit the model; its weights are as before.
         """
 
     def arrays(self) -> list[NDArray[Any]]:
-        """Returns the weights in the framework's own order."""
+        """Returns the weights in the framework's own order; none where the model is not built yet."""
 
     def set_arrays(self, values: Sequence[NDArray[Any]]) -> None:
         """Sets the weights from arrays in the framework's own order.
@@ -212,12 +195,6 @@ class Backend(Protocol):
             DataError: Their number or a shape is not the model's.
         """
 
-    def export_model(self, weights_only: bool = False) -> bytes:
-        """Returns the compiled model, or its weights alone, in the framework's own file format."""
 
-    def import_model(self, content: bytes) -> None:
-        """Takes the weights from such a file; optimizer and other local state stay as they are.
-
-        Raises:
-            DataError: The file does not fit the model.
-        """
+class Backend(Weights, Steps, LocalState, ModelFile, Protocol):
+    """A model in one party: all four."""

@@ -115,7 +115,8 @@ def check_plot(path: Path) -> None:
         import matplotlib  # noqa: F401
     except ImportError as error:
         raise FedRayError(
-            "--plot needs matplotlib, which comes with the extra 'notebooks': pip install -e '.[notebooks]'"
+            "--plot needs matplotlib, which comes with the extra 'notebooks': "
+            "pip install -c constraints.txt -e '.[notebooks]'"
         ) from error
 
 

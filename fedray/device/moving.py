@@ -6,16 +6,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from fedray.device.pyu import PYU, PYUObject, live
-from fedray.device.spu.device import SPU
-from fedray.device.spu.handle import SPUObject, ask_settled, ask_shares, opened
+from fedray.device.interfaces import Device, Handle, live
+from fedray.device.pyu import PYUObject
 from fedray.errors import PlanError
 from fedray.party.table import replace
-from fedray.runtime.session import Session, current
-from fedray.types import Ref
+from fedray.runtime.session import current
+from fedray.types import Key, Ref
 
 
-def to(device: PYU | SPU, data: Any) -> Any:
+def to(device: Device[Any], data: Any) -> Any:
     """Returns a handle on `data` at a device.
 
     Args:
@@ -27,14 +26,9 @@ def to(device: PYU | SPU, data: Any) -> Any:
         PlanError: `device` is neither a party nor an SPU, or a value cannot be pickled or shared.
         NotInitialized: A handle's session has ended.
     """
-    if isinstance(device, SPU):
-        return _shared(device, data)
-    if not isinstance(device, PYU):
+    if not isinstance(device, Device):
         raise PlanError(f"to: expected a PYU or an SPU first, then the data, found {type(device).__name__}")
-    if isinstance(data, PYUObject | SPUObject):
-        return data.to(device)
-    moved = replace(replace(data, SPUObject, lambda held: held.to(device)), PYUObject, lambda held: held.to(device))
-    return device(_same)(moved)
+    return device.place(data)
 
 
 def reveal(data: Any) -> Any:
@@ -52,22 +46,14 @@ def reveal(data: Any) -> Any:
         ProtocolError: Shares do not belong together.
         NotInitialized: A handle's session has ended.
     """
-    held, shared = _handles(data, PYUObject), _handles(data, SPUObject)
-    asked: dict[str, list[Ref]] = {}
-    for h in held:
-        if h.key not in asked:
-            session = live(h)
-            label = session.statement("reveal")
-            asked[h.key] = [session.call(h.device.name, "export", h.key, "driver", label=label)]
-    for s in shared:
-        if s.key not in asked:
-            asked[s.key] = ask_shares(s)
+    # By key: a value that is named twice leaves its party once. All are asked before the first answer is awaited.
+    held = {one.key: one for one in _handles(data)}
+    asked: dict[Key, list[Ref]] = {key: one.ask_value() for key, one in held.items()}
     if not asked:
         return data
     answers = iter(current().get([ref for refs in asked.values() for ref in refs]))
-    found = {key: [next(answers) for _ in refs] for key, refs in asked.items()}
-    values = {h.key: found[h.key][0] for h in held} | {s.key: opened(s, found[s.key]) for s in shared}
-    return replace(replace(data, PYUObject, lambda h: values[h.key]), SPUObject, lambda s: values[s.key])
+    values = {key: held[key].opened([next(answers) for _ in refs]) for key, refs in asked.items()}
+    return replace(data, Handle, lambda one: values[one.key])
 
 
 def wait(data: Any, timeout: float | None = None) -> None:
@@ -83,11 +69,10 @@ def wait(data: Any, timeout: float | None = None) -> None:
         PartyTimeout: `timeout` seconds passed.
         NotInitialized: A handle's session has ended.
     """
-    keys: dict[tuple[Session, str], list[str]] = {}
-    for h in _handles(data, PYUObject):
-        keys.setdefault((live(h), h.device.name), []).append(h.key)
-    refs = [s.call(party, "settle", wanted, label=s.statement("wait")) for (s, party), wanted in keys.items()]
-    refs += [ref for held in _handles(data, SPUObject) for ref in ask_settled(held)]
+    by_kind: dict[type[Handle], list[Handle]] = {}
+    for held in _handles(data):
+        by_kind.setdefault(type(held), []).append(held)
+    refs = [ref for kind, handles in by_kind.items() for ref in kind.ask_settled(handles)]
     if refs:
         current().get(refs, timeout)
 
@@ -107,20 +92,7 @@ def describe(held: Iterable[PYUObject]) -> list[tuple[tuple[int, ...] | int | No
     return current().get(refs) if refs else []
 
 
-def _shared(spu: SPU, data: Any) -> Any:
-    if not _handles(data, PYUObject):
-        raise PlanError(
-            f"to: an SPU takes values that parties hold, found {type(data).__name__}; the driver's own value goes to a "
-            "party first: sf.to(alice, x).to(spu)"
-        )
-    return replace(data, PYUObject, spu.receive)
-
-
-def _handles(data: Any, kind: type[Any]) -> list[Any]:
-    found: list[Any] = []
-    replace(data, kind, found.append)
+def _handles(data: Any) -> list[Handle]:
+    found: list[Handle] = []
+    replace(data, Handle, found.append)
     return found
-
-
-def _same(value: Any) -> Any:
-    return value

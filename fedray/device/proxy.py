@@ -7,7 +7,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from fedray.device.pyu import PYU, PYUObject, check_count, handle, issue, live, name_of, parcel
+from fedray.device.interfaces import live
+from fedray.device.pyu import PYU, PYUObject, check_count, handle, issue, name_of, parcel
 from fedray.errors import PlanError
 from fedray.runtime.session import current
 

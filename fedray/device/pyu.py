@@ -6,22 +6,22 @@ The driver holds names, not data: a `PYUObject` knows where its value is and und
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn, Protocol, TypeVar, final, overload, runtime_checkable
+from typing import Any, NoReturn, TypeVar, final
 
-from fedray.errors import DeviceMismatch, NotInitialized, PlanError
+from fedray.device.interfaces import Device, Handle, live
+from fedray.errors import DeviceMismatch, PlanError
 from fedray.party.parcel import Parcel, pack
 from fedray.party.table import Slot, replace
 from fedray.runtime.session import Session, current, running
-from fedray.types import Key, PartyName
+from fedray.types import Key, PartyName, Ref
 
-R = TypeVar("R")
-R_co = TypeVar("R_co", covariant=True)
+H = TypeVar("H", bound=Handle)
 
 
 @dataclass(frozen=True, slots=True)
-class PYU:
+class PYU(Device["PYUObject"]):
     """A party: `alice = PYU("alice")`, and `alice(function)(x, y)` runs a function there.
 
     Attributes:
@@ -67,17 +67,43 @@ class PYU:
 
         return call_there
 
+    def place(self, data: Any) -> PYUObject:
+        """Returns a handle on data in this party.
 
-@runtime_checkable
-class Receiver(Protocol[R_co]):
-    """A device of several parties, which takes a value in its own way."""
+        Args:
+            data: A handle, a value of the driver's, or lists, tuples and dicts of both.
 
-    def receive(self, held: PYUObject) -> R_co:
-        """Returns a handle on a party's value at this device."""
+        Raises:
+            NotInitialized: A handle's session has ended.
+            PlanError: A value cannot be pickled.
+        """
+        if isinstance(data, Handle):
+            placed: PYUObject = data.to(self)
+        else:
+            # A call that returns its argument: it puts the values in the places of their handles and stores the whole.
+            placed = self(_same)(replace(data, Handle, lambda held: held.to(self)))
+        return placed
+
+    def receive(self, held: PYUObject) -> PYUObject:
+        """Copies a value of another party to this one, as egress kind `raw`, and returns a handle at once.
+
+        Raises:
+            NotInitialized: The handle's session has ended.
+            PlanError: This party is not one of the session.
+        """
+        session = live(held)
+        session.check(self.name)
+        if held.device == self:
+            return held
+        label = session.statement(f"to {self.name}")
+        ref = session.call(held.device.name, "export", held.key, self.name, label=label)
+        moved = handle(session, self)
+        session.call(self.name, "adopt", moved.key, [ref], label=label)
+        return moved
 
 
 @final
-class PYUObject:
+class PYUObject(Handle):
     """The name of a value that a party holds. Made by calling a party; dropping the last handle releases the value.
 
     Attributes:
@@ -95,13 +121,7 @@ class PYUObject:
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002 (whatever is passed, it is refused)
         raise PlanError("PYUObject: a handle is made by calling a party, e.g. alice(np.load)('x.npy'), not by hand")
 
-    @overload
-    def to(self, device: PYU) -> PYUObject: ...
-
-    @overload
-    def to(self, device: Receiver[R]) -> R: ...
-
-    def to(self, device: PYU | Receiver[Any]) -> Any:
+    def to(self, device: Device[H]) -> H:
         """Moves a copy of the value to another device and returns a handle on it at once.
 
         To a party it goes as egress kind `raw`; to an SPU in shares, which their owner makes, as kind `share`.
@@ -110,19 +130,35 @@ class PYUObject:
             NotInitialized: The handle's session has ended.
             PlanError: `device` is not a party of the session, nor an SPU.
         """
-        if isinstance(device, Receiver):
-            return device.receive(self)
-        if not isinstance(device, PYU):
+        if not isinstance(device, Device):
             raise PlanError(f"to: expected a PYU or an SPU, found {device!r}")
+        return device.receive(self)
+
+    def ask_value(self) -> list[Ref]:
+        """Asks the party for the value, as egress kind `raw`; see `fedray.reveal`.
+
+        Raises:
+            NotInitialized: The handle's session has ended.
+        """
         session = live(self)
-        session.check(device.name)
-        if device == self.device:
-            return self
-        label = session.statement(f"to {device.name}")
-        ref = session.call(self.device.name, "export", self.key, device.name, label=label)
-        moved = handle(session, device)
-        session.call(device.name, "adopt", moved.key, [ref], label=label)
-        return moved
+        return [session.call(self.device.name, "export", self.key, "driver", label=session.statement("reveal"))]
+
+    def opened(self, answers: Sequence[Any]) -> Any:
+        """Returns the value, which is the one answer to `ask_value`."""
+        (value,) = answers
+        return value
+
+    @classmethod
+    def ask_settled(cls, handles: Sequence[PYUObject]) -> list[Ref]:
+        """Asks each party once to say when its values among these are there.
+
+        Raises:
+            NotInitialized: A handle's session has ended.
+        """
+        keys: dict[tuple[Session, PartyName], list[Key]] = {}
+        for held in handles:
+            keys.setdefault((live(held), held.device.name), []).append(held.key)
+        return [s.call(party, "settle", wanted, label=s.statement("wait")) for (s, party), wanted in keys.items()]
 
     def slot(self) -> Slot:
         """Returns what stands for the value in the arguments of a call to its party."""
@@ -156,17 +192,6 @@ def handle(session: Session, device: PYU) -> PYUObject:
     made = object.__new__(PYUObject)
     made.device, made.key, made.session = device, session.new_key(), session
     return made
-
-
-def live(held: PYUObject) -> Session:
-    """Returns the session of a handle.
-
-    Raises:
-        NotInitialized: It has ended.
-    """
-    if not held.session.open:
-        raise NotInitialized(f"{held!r} belongs to a session that has ended; make it again after sf.init(...)")
-    return held.session
 
 
 def issue(device: PYU, count: int, name: str, method: str, *args: Any) -> Any:
@@ -211,3 +236,7 @@ def check_count(num_returns: int) -> None:
     """
     if isinstance(num_returns, bool) or not isinstance(num_returns, int) or num_returns < 1:
         raise PlanError(f"num_returns: expected a positive integer, found {num_returns!r}")
+
+
+def _same(value: Any) -> Any:
+    return value

@@ -13,11 +13,11 @@ from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from typing import Any
 
-import cloudpickle
 import numpy as np
 from numpy.typing import NDArray
 
 from fedray.errors import PlanError
+from fedray.party.code_source import Pickler
 from fedray.types import Value
 
 _FRAME_BYTES = 8  # about what a pickle adds to each part of a value
@@ -56,7 +56,7 @@ def pack(value: Value) -> Parcel:
     buffers: list[pickle.PickleBuffer] = []
     stream = io.BytesIO()
     try:
-        cloudpickle.Pickler(stream, protocol=5, buffer_callback=buffers.append).dump(value)
+        Pickler(stream, buffers).dump(value)
     except PlanError:
         raise
     except Exception as error:

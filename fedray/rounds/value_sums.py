@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from fedray.device import PYU, PYUObject
-from fedray.device.pyu import live
+from fedray.device.interfaces import live
 from fedray.errors import DataError, PartyLost, PlanError, ProtocolError
 from fedray.party.records import Missing
 from fedray.party.rounds import tree

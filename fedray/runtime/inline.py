@@ -18,9 +18,8 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any, cast
 
-import cloudpickle
-
 from fedray.errors import PartyLost, PlanError
+from fedray.party.code_source import Pickler
 from fedray.party.party import LANES, Lane, Party, lane_widths
 from fedray.runtime.gather import gather, opened
 from fedray.types import Failure, PartyConfig, PartyName, Ref
@@ -218,9 +217,9 @@ class _Box:
         return _Unpickler(self).load()
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle is untyped
+class _Pickler(Pickler):
     def __init__(self, stream: io.BytesIO, buffers: list[pickle.PickleBuffer]) -> None:
-        super().__init__(stream, protocol=5, buffer_callback=buffers.append)
+        super().__init__(stream, buffers)
         self.refs: list[InlineRef] = []
 
     def persistent_id(self, value: Any) -> int | None:

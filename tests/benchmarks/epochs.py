@@ -29,7 +29,7 @@ from floors import Floors
 from tutorial import BATCH, conv_model, rows
 
 import fedray as sf
-from fedray.backends.quiet import quiet
+from fedray.backends.keras.quiet import quiet
 from fedray.data.ndarray import load
 from fedray.ml.nn import FLModel
 from fedray.party.door.egress import DRIVER

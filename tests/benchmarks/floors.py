@@ -26,10 +26,11 @@ def _worker(part: int, parts: int, samples: int, memory: str, barrier: Barrier, 
     from fedray.backends import make_backend
     from fedray.backends.backend import Batch
     from fedray.party.training.sampling import Sampling
+    from fedray.tree import Tree
 
     backend: Any = make_backend("tensorflow", conv_model, 1, part, 1)
     x, y = rows(part, parts, samples)
-    data = backend.bind(x, y)
+    data = backend.bind(Tree(x, "x"), Tree(y, "y"))
     sampling = Sampling(1, -(-len(x) // BATCH), BATCH)
     weights = np.array(backend.weights())
     shared = SharedMemory(memory)

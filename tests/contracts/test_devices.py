@@ -109,8 +109,14 @@ def test_moving_copies(alice, bob):
 
 
 def test_moving_to_what_is_no_party_is_refused(alice):
+    class Shelf:
+        def place(self, data):
+            return data
+
+        receive = place
+
     x = alice(abs)(-1)
-    for wrong in ("bob", None, 3):
+    for wrong in ("bob", None, 3, sf.PYU, Shelf()):
         with pytest.raises(PlanError, match="expected a PYU"):
             x.to(wrong)
         with pytest.raises(PlanError, match="expected a PYU"):

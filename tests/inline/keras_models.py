@@ -6,7 +6,8 @@ from itertools import pairwise
 import numpy as np
 
 from fedray.backends.backend import Batch
-from fedray.backends.keras import KerasBackend
+from fedray.backends.keras.model import KerasBackend
+from fedray.tree import Tree
 
 RNG = np.random.default_rng(7)
 X = RNG.normal(size=(60, 4)).astype(np.float32)
@@ -73,7 +74,14 @@ def batches(*sizes):
 def ready(builder, x=X, y=Y, seed=1, **arguments):
     """Returns a backend and its bound data."""
     backend = KerasBackend(builder, seed=seed, **arguments)
-    return backend, backend.bind(x, y)
+    return backend, bind(backend, x, y)
+
+
+def bind(backend, x, y=None, sample_weight=None, class_weight=None):
+    """Binds arrays, alone or nested."""
+    given = {"x": x, "y": y, "sample_weight": sample_weight}
+    trees = [None if nest is None else Tree(nest, name) for name, nest in given.items()]
+    return backend.bind(*trees, class_weight)
 
 
 def stock(backend, builder, values):

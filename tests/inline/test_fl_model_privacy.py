@@ -14,7 +14,7 @@ from inline.federated import by_hand, softmax, weights_of, world
 from inline.keras_models import X, Y
 
 import fedray as sf
-from fedray.backends.keras import KerasBackend
+from fedray.backends.keras.model import KerasBackend
 from fedray.party.door.egress import Egress, Kind
 from fedray.party.rounds.server import RoundServer
 from fedray.runtime import inline

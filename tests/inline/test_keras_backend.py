@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from inline.keras_models import CLASS, X, Y, batches, dense, noisy, one_matrix, ready, stock
+from inline.keras_models import CLASS, X, Y, batches, bind, dense, noisy, one_matrix, ready, stock
 
-from fedray.backends.keras import KerasBackend
+from fedray.backends.keras.model import KerasBackend
 from fedray.errors import PlanError
 from fedray.party.training.sampling import in_order
 from fedray.strategies import make_strategy
@@ -49,7 +49,7 @@ def test_the_optimizer_keeps_its_state_over_rounds():
 def test_weights_of_rows_and_classes_are_those_of_keras(weights):
     value = {0: 0.5, 2: 3.0} if weights == "class_weight" else np.linspace(0, 2, 60)
     backend = KerasBackend(dense(), seed=1)
-    data = backend.bind(X, Y, **{weights: value})
+    data = bind(backend, X, Y, **{weights: value})
     start = backend.weights()
     trained, *_ = backend.train(start, data, in_order(60, 16))
     expected, history = keras_fit(backend, dense(), start, 16, **{weights: value})
@@ -58,8 +58,8 @@ def test_weights_of_rows_and_classes_are_those_of_keras(weights):
 
 
 def test_class_weights_read_class_numbers_and_one_hot_labels_alike():
-    one_hot = KerasBackend(dense(), seed=1).bind(X, Y, class_weight={1: 5.0})
-    numbers = KerasBackend(dense(loss="sparse_categorical_crossentropy"), seed=1).bind(X, CLASS, class_weight={1: 5.0})
+    one_hot = bind(KerasBackend(dense(), seed=1), X, Y, class_weight={1: 5.0})
+    numbers = bind(KerasBackend(dense(loss="sparse_categorical_crossentropy"), seed=1), X, CLASS, class_weight={1: 5.0})
     expected = np.where(CLASS == 1, 5.0, 1.0).tolist()
     assert one_hot.tensors[2].numpy().tolist() == numbers.tensors[2].numpy().tolist() == expected
 
@@ -140,9 +140,9 @@ def test_mixed_precision_averages_the_full_precision_weights(policy):
 
     backend, data = ready(builder)
     trained, *_ = backend.train(backend.weights(), data, batches(30, 30))
-    assert set(backend.spec.dtypes) == {"float32"}
+    assert {param.dtype for param in backend.spec.params} == {"float32"}
     assert np.isfinite(trained).all()
-    assert backend.predict(data, batches(60)).shape == (60, 3)
+    assert backend.predict(data, batches(60)).nest.shape == (60, 3)
 
 
 def test_a_recurrent_model_over_sequences_of_two_lengths():
@@ -155,7 +155,7 @@ def test_a_recurrent_model_over_sequences_of_two_lengths():
         return model
 
     backend, data = ready(builder, x=X.reshape(60, 2, 2))
-    longer = backend.bind(X.reshape(30, 4, 2), Y[:30])
+    longer = bind(backend, X.reshape(30, 4, 2), Y[:30])
     flat, *_ = backend.train(backend.weights(), data, batches(20, 40))
     _, rows, _ = backend.train(flat, longer, batches(30))
     assert rows == 30
@@ -193,10 +193,10 @@ def test_graphs_stay_prepared_when_more_rows_of_the_same_form_are_bound(monkeypa
         raise AssertionError("TensorFlow drops every prepared graph when it is seeded")
 
     monkeypatch.setattr(backend._keras.utils, "set_random_seed", seeding)
-    more = backend.bind(X[:30], Y[:30])
+    more = bind(backend, X[:30], Y[:30])
     assert backend.train(backend.weights(), more, batches(20))[1] == 20
     with pytest.raises(AssertionError, match="seeded"):
-        backend.bind(X.astype(np.int32), Y)
+        bind(backend, X.astype(np.int32), Y)
 
 
 def states(snapshot):
@@ -229,10 +229,10 @@ def test_a_round_without_rows_gives_back_what_it_got():
 
 def test_a_party_without_rows_takes_part():
     backend = KerasBackend(noisy, seed=1)
-    data = backend.bind(X[:0], Y[:0])
+    data = bind(backend, X[:0], Y[:0])
     assert data.rows == 0
     assert backend.evaluate(data, [])[0].count == 0
-    assert backend.predict(data, []).shape == (0, 3)
+    assert backend.predict(data, []).nest.shape == (0, 3)
 
 
 @pytest.mark.parametrize("builder", [one_matrix, noisy])
@@ -273,7 +273,7 @@ def test_batches_of_any_size_and_number_share_one_trace():
     backend.evaluate(data, batches(10))
     backend.predict(data, batches(10))
     backend.gradient(data, batches(10))
-    other = backend.bind(X[:33], Y[:33])
+    other = bind(backend, X[:33], Y[:33])
     before = len(traced)
     for sizes in ((7,), (3, 9), (1, 2, 3), (33,)):
         backend.train(flat, other, batches(*sizes))
@@ -299,7 +299,7 @@ def test_evaluate_is_that_of_keras_and_leaves_training_metrics_alone():
 def test_predict_is_that_of_keras():
     backend, data = ready(dense())
     reference = stock(backend, dense(), backend.weights())
-    predicted = backend.predict(data, in_order(60, 16))
+    predicted = backend.predict(data, in_order(60, 16)).nest
     assert predicted.shape == (60, 3)
     np.testing.assert_allclose(predicted, reference.predict(X, verbose=0), rtol=1e-5)
 
@@ -315,7 +315,7 @@ def test_a_model_that_waits_for_data_is_built_from_it():
     backend = KerasBackend(builder, seed=1)
     with pytest.raises(PlanError, match="learns its shape from the data; bind data first"):
         backend.weights()
-    data = backend.bind(X, Y)
+    data = bind(backend, X, Y)
     assert backend.weights().tolist() == ready(builder)[0].weights().tolist()
     trained, *_ = backend.train(backend.weights(), data, batches(30))
     assert trained.shape == (backend.spec.size,)

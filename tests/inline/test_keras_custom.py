@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from inline.keras_models import batches, ready
 
-from fedray.backends.keras import KerasBackend
+from fedray.backends.keras.model import KerasBackend
 from fedray.errors import PlanError
 from fedray.party.training.sampling import in_order
 from fedray.strategies import make_strategy

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What makes a Keras model the same one: fingerprint, files, learning rate, another process."""
 
+import linecache
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from inline.keras_models import X, batches, dense, noisy, one_matrix, ready
 
-from fedray.backends.keras import KerasBackend
+from fedray.backends.keras.model import KerasBackend
 from fedray.errors import DataError, PlanError
 
 
@@ -44,7 +45,7 @@ def test_a_saved_model_is_a_stock_keras_model_without_this_partys_gradients(tmp_
     path = tmp_path / "model.keras"
     path.write_bytes(backend.export_model())
     stock = keras.models.load_model(path)
-    np.testing.assert_allclose(stock.predict(X, verbose=0), backend.predict(data, batches(60)), rtol=1e-5)
+    np.testing.assert_allclose(stock.predict(X, verbose=0), backend.predict(data, batches(60)).nest, rtol=1e-5)
     moments = [v for v in stock.optimizer.variables if v.name not in ("iteration", "learning_rate")]
     assert moments
     assert not any(np.any(moment.numpy()) for moment in moments), "Adam's moments are means of one party's gradients"
@@ -59,7 +60,7 @@ def test_saving_and_loading_leave_the_optimizer_alone():
     flat = plain.train(plain.weights(), data, batches(30))[0]
     saving.train(saving.weights(), same, batches(30))
     saving.export_model()
-    saving.export_model(weights_only=True)
+    saving.export_model("weights")
     saving.import_model(content)
     assert saving.weights().tolist() == trained.weights().tolist()
     assert saving.train(flat, same, batches(30))[0].tolist() == plain.train(flat, data, batches(30))[0].tolist()
@@ -83,6 +84,39 @@ def test_the_fingerprint_tells_models_apart():
         one_matrix,
     ]
     assert len({ready(builder)[0].fingerprint() for builder in builders}) == len(builders)
+
+
+LAMBDAS = """
+def builder():
+    import keras
+    layers = [keras.Input((4,)), keras.layers.Lambda(lambda x: {0} * x), keras.layers.Dense(3, activation=lambda x: x)]
+    model = keras.Sequential(layers)
+    model.compile(loss=lambda y, p: keras.ops.mean(y - {1} * p, axis=-1), optimizer="sgd")
+    return model
+"""
+
+
+def with_lambdas(scale, weight, name, known=True):
+    text = LAMBDAS.format(scale, weight)
+    if known:
+        linecache.cache[name] = len(text), None, text.splitlines(keepends=True), name
+    names = {}
+    exec(compile(text, name, "exec"), names)
+    return names["builder"]
+
+
+def test_the_fingerprint_knows_lambdas_by_what_they_compute():
+    first, other = "/nowhere/lambdas.py", "/nowhere/others.py"
+    same, moved, changed, weighted = (
+        KerasBackend(with_lambdas(*arguments), seed=1).fingerprint()
+        for arguments in ((2, 3, first), (2, 3, other), (4, 3, first), (2, 5, other))
+    )
+    assert same == moved
+    assert len({same, changed, weighted}) == 3
+
+
+def test_a_model_with_lambdas_whose_source_is_nowhere_is_built():
+    assert KerasBackend(with_lambdas(2, 3, "<stdin>", known=False), seed=1).fingerprint()
 
 
 SCRIPT = """

@@ -5,9 +5,9 @@ import inspect
 
 import numpy as np
 import pytest
-from inline.keras_models import CLASS, X, Y, batches, binary, dense, ready
+from inline.keras_models import CLASS, X, Y, batches, binary, bind, dense, ready
 
-from fedray.backends.keras import KerasBackend
+from fedray.backends.keras.model import KerasBackend
 from fedray.errors import DataError, PlanError
 from fedray.metrics import Mean, Tally, flatten, merge, rebuild
 from fedray.party.training.sampling import in_order
@@ -21,7 +21,7 @@ def apart_and_together(builder, x=X, y=Y, parts=PARTS):
     backend, data = ready(builder, x=x, y=y)
     local = []
     for part in parts:
-        bound = backend.bind(x[part], y[part])
+        bound = bind(backend, x[part], y[part])
         local.append(backend.evaluate(bound, in_order(bound.rows, 8)))
     return backend.finish(merge(local)), backend.evaluate(data, in_order(len(x), 8)), local
 
@@ -204,4 +204,4 @@ def test_a_metric_that_returns_a_dict_is_refused_by_name():
         return model
 
     with pytest.raises(PlanError, match="metric 'several' returns a dict"):
-        KerasBackend(builder, seed=1).bind(X, Y)
+        bind(KerasBackend(builder, seed=1), X, Y)

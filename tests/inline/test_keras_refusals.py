@@ -3,9 +3,9 @@
 
 import numpy as np
 import pytest
-from inline.keras_models import CLASS, X, Y, batches, binary, dense, ready
+from inline.keras_models import CLASS, X, Y, batches, binary, bind, dense, ready
 
-from fedray.backends.keras import KerasBackend
+from fedray.backends.keras.model import KerasBackend
 from fedray.errors import DataError, PlanError
 
 WIDE = np.zeros((60, 5), np.float32)
@@ -29,7 +29,7 @@ def two_outputs():
 def two_inputs():
     import keras
 
-    inputs = [keras.Input((4,)), keras.Input((4,))]
+    inputs = [keras.Input((4,), name="left"), keras.Input((4,), name="right")]
     model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Add()(inputs)))
     model.compile(loss="mse", optimizer="sgd")
     return model
@@ -57,13 +57,30 @@ def no_weights():
         (not_compiled, "expected a compiled model; call model.compile"),
         (averaged, "use_ema=True is not supported"),
         (no_weights, "expected at least one weight to train, found none"),
-        (two_inputs, "has several inputs, which is not supported"),
-        (two_outputs, "has several outputs, which is not supported"),
     ],
 )
 def test_models_that_cannot_be_trained(builder, message):
     with pytest.raises(PlanError, match=message):
-        KerasBackend(builder, seed=1).bind(X, Y)
+        bind(KerasBackend(builder, seed=1), X, Y)
+
+
+@pytest.mark.parametrize(
+    ("builder", "x", "y", "message"),
+    [
+        (two_inputs, X, Y, r"x: model '.*' expects x\[0\], x\[1\] \(or a dict with the keys left, right\), found x$"),
+        (two_inputs, {"left": X}, Y, r"x: .* the keys left, right\), found x\['left'\]$"),
+        (two_inputs, [X, X, X], Y, r"x: .* found x\[0\], x\[1\], x\[2\]$"),
+        (two_inputs, [X, WIDE], Y, r"x\[1\]: model '.*' expects rows of shape \(4,\), found \(5,\)"),
+        (two_inputs, {"left": WIDE, "right": X}, Y, r"x\['left'\]: model '.*' expects rows of shape \(4,\)"),
+        (two_inputs, [X, X[:9]], Y, r"found rows of x\[0\]: 60, x\[1\]: 9, y: 60"),
+        (two_outputs, X, Y, r"y: model '.*' expects y\[0\], y\[1\] \(or a dict with the keys .*\), found y$"),
+        (two_outputs, X, {"a": Y, "b": Y}, r"y: .* found y\['a'\], y\['b'\]$"),
+        (two_outputs, X, [Y, Y], r"y\[1\]: the loss 'mean_squared_error' expects rows of shape \(1,\), found \(3,\)"),
+    ],
+)
+def test_inputs_and_outputs_that_the_model_does_not_have(builder, x, y, message):
+    with pytest.raises(DataError, match=message):
+        bind(KerasBackend(builder, seed=1), x, y)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +97,7 @@ def test_models_that_cannot_be_trained(builder, message):
 def test_labels_that_do_not_fit_the_loss(loss, y, message):
     backend = KerasBackend(dense(loss=loss), seed=1)
     with pytest.raises(DataError, match=message):
-        backend.bind(X, y)
+        bind(backend, X, y)
 
 
 def test_labels_with_and_without_a_last_axis_of_one_are_the_same():
@@ -98,7 +115,7 @@ def test_a_loss_object_is_checked_like_its_name():
         return dense(loss=keras.losses.CategoricalCrossentropy(label_smoothing=0.1))()
 
     with pytest.raises(DataError, match="the loss 'categorical_crossentropy' expects rows"):
-        KerasBackend(builder, seed=1).bind(X, CLASS)
+        bind(KerasBackend(builder, seed=1), X, CLASS)
 
 
 def test_a_class_to_ignore_is_allowed():
@@ -131,8 +148,8 @@ def test_a_loss_function_of_the_users_own_takes_what_it_likes():
         ({"x": X.astype(object), "y": Y}, "x: expected rows of numbers, found shape"),
         ({"x": X, "y": 3.0}, r"y: expected rows of numbers, found shape \(\)"),
         ({"x": X, "class_weight": {0: 1.0}}, "class_weight: expected one class per row in y, found None"),
-        ({"x": [X, X], "y": Y}, "x: models with several inputs or outputs are not supported"),
-        ({"x": {"a": X}, "y": Y}, "x: models with several inputs or outputs are not supported"),
+        ({"x": [X, X], "y": Y}, r"x: model 'sequential' expects x, found x\[0\], x\[1\]"),
+        ({"x": X, "y": [Y, Y]}, r"y: model 'sequential' expects y, found y\[0\], y\[1\]"),
         ({"x": X, "y": Y, "class_weight": {0: -1.0}}, "class_weight: expected class number -> weight of 0 or more"),
         ({"x": X, "y": Y, "class_weight": {"cat": 1.0}}, "class_weight: expected class number"),
         ({"x": X, "y": Y, "class_weight": {0: 1}, "sample_weight": np.ones(60)}, "expected one of the two, found both"),
@@ -140,7 +157,7 @@ def test_a_loss_function_of_the_users_own_takes_what_it_likes():
 )
 def test_data_that_does_not_fit(arguments, message):
     with pytest.raises((DataError, PlanError), match=message):
-        KerasBackend(dense(), seed=1).bind(**arguments)
+        bind(KerasBackend(dense(), seed=1), **arguments)
 
 
 def test_images_without_their_channel_axis_fit():
@@ -154,14 +171,14 @@ def test_images_without_their_channel_axis_fit():
     backend, data = ready(builder, x=X.reshape(60, 2, 2))
     assert backend.train(backend.weights(), data, batches(60))[1] == 60
     with pytest.raises(DataError, match=r"expects rows of shape \(2, 2, 1\), found \(4,\)"):
-        backend.bind(X, Y)
+        bind(backend, X, Y)
 
 
 def test_data_without_labels_can_be_predicted_but_not_trained_on():
     backend = KerasBackend(dense(), seed=1)
-    data = backend.bind(X)
-    assert backend.predict(data, batches(60)).shape == (60, 3)
-    backend.bind(X, Y)
+    data = bind(backend, X)
+    assert backend.predict(data, batches(60)).nest.shape == (60, 3)
+    bind(backend, X, Y)
     for action in (lambda: backend.train(backend.weights(), data, batches(60)), lambda: backend.evaluate(data, [])):
         with pytest.raises(DataError, match="is trained and evaluated on labels, found none"):
             action()

@@ -6,7 +6,7 @@ import pytest
 from inline.federated import world
 from inline.keras_models import noisy
 
-from fedray.backends.keras import KerasBackend
+from fedray.backends.keras.model import KerasBackend
 from fedray.party.records import Answer
 from fedray.party.rounds.contributor import Contributor
 from fedray.party.training.trainer import Trainer

@@ -13,8 +13,8 @@ import pytest
 import fedray
 
 PACKAGE = Path(fedray.__file__).parent
-ORDER = ["errors", "types", "metrics", "protocol", "strategies", "backends", "party", "runtime", "device", "data"]
-ORDER += ["rounds", "security", "ml", "utils", "commands", "__main__"]
+ORDER = ["errors", "types", "tree", "metrics", "protocol", "strategies", "backends", "party", "runtime", "device"]
+ORDER += ["data", "rounds", "security", "ml", "utils", "commands", "__main__"]
 """A part may import itself and those before it."""
 
 FRAMEWORKS = ("tensorflow", "keras", "torch", "jax")

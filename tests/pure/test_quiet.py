@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from fedray.backends.quiet import quiet
+from fedray.backends.keras.quiet import quiet
 
 CHATTER = b"""\
 2025-11-22 21:58:24.133489: I tensorflow/core/util/port.cc:153] oneDNN custom operations are on.

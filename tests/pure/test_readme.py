@@ -34,7 +34,7 @@ def test_two_commands_and_each_is_one_line() -> None:
     assert run.endswith("fedray demo")
     assert test.endswith("pytest")
     for command in (run, test):
-        assert command.startswith("python3 -m venv .venv && .venv/bin/pip install -q -e ")
+        assert command.startswith("python3 -m venv .venv && .venv/bin/pip install -q -c constraints.txt -e ")
 
 
 def test_ci_runs_exactly_the_test_command() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from fedray.backends.spu_program import RuntimeSettings
+from fedray.backends.spu.program import RuntimeSettings
 from fedray.errors import PlanError
 from fedray.protocol.spu.form import Layout
 from fedray.types import PartyName

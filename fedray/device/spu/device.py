@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from fedray.backends.spu_program import Program
-from fedray.device.pyu import PYUObject, check_count, live, name_of
+from fedray.backends.spu.program import Program
+from fedray.device.interfaces import Device, live
+from fedray.device.pyu import PYUObject, check_count, name_of
 from fedray.device.spu.definition import Cluster, read
-from fedray.device.spu.handle import SPUObject, live_session, make_handle
+from fedray.device.spu.handle import SPUObject, make_handle
 from fedray.device.spu.vaults import Vaults
 from fedray.errors import DeviceMismatch, NotInitialized, PlanError
 from fedray.party.spu.vault import Shared
@@ -22,7 +23,7 @@ from fedray.runtime.session import Session, current, running
 from fedray.types import PartyName
 
 
-class SPU:
+class SPU(Device[SPUObject]):
     """Several parties that compute on shares of values none of them sees.
 
     `x.to(spu)` shares a value, `spu(function)(a, b)` runs a JAX function on shared values (with the extra
@@ -65,6 +66,25 @@ class SPU:
 
     def __repr__(self) -> str:
         return f"SPU({', '.join(self.parties)})"
+
+    def place(self, data: Any) -> Any:
+        """Shares every party's value among data, and returns the handles in their places.
+
+        Args:
+            data: A handle on a party's value, or lists, tuples and dicts that hold some.
+
+        Raises:
+            PlanError: There is no party's value in it.
+            NotInitialized: A handle's session has ended.
+        """
+        held: list[PYUObject] = []
+        replace(data, PYUObject, held.append)
+        if not held:
+            raise PlanError(
+                f"to: an SPU takes values that parties hold, found {type(data).__name__}; the driver's own value goes "
+                "to a party first: sf.to(alice, x).to(spu)"
+            )
+        return replace(data, PYUObject, self.receive)
 
     def receive(self, held: PYUObject) -> SPUObject:
         """Shares a party's value among the compute parties, as egress kind `share`, and returns a handle at once.
@@ -136,7 +156,7 @@ class SPU:
             DeviceMismatch: Another SPU holds it.
             NotInitialized: Its session has ended.
         """
-        live_session(held)
+        live(held)
         if held.device is not self:
             raise DeviceMismatch(
                 f"{name} runs at {self!r}, but an argument is held by {held.device!r} (another SPU object); share it "
@@ -146,7 +166,7 @@ class SPU:
 
     def apply(self, operation: str, args: Sequence[Any], values: Sequence[SPUObject]) -> SPUObject:
         """Lets every compute party apply one of `fedray.party.spu.vault.OPERATIONS` to its shares."""
-        session = live_session(values[0])
+        session = live(values[0])
         inputs = [self.shared(value, operation) for value in values]
         made = make_handle(self, session)
         self.vaults(session).ask_nodes("apply", operation, made.key, operation, list(args), inputs)

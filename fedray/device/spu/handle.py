@@ -4,27 +4,51 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, final
+from typing import Any, NoReturn, Protocol, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedray.device.interfaces import Handle, live
 from fedray.device.pyu import PYU, PYUObject, issue
-from fedray.errors import DeviceMismatch, NotInitialized, PlanError
+from fedray.device.spu.definition import Cluster
+from fedray.device.spu.vaults import Vaults
+from fedray.errors import DeviceMismatch, PlanError
 from fedray.party.parcel import pack
-from fedray.party.spu.vault import Vault
+from fedray.party.spu.vault import Shared, Vault
 from fedray.party.table import Slot
 from fedray.protocol.spu.form import Form
 from fedray.protocol.spu.secret import Secret, combine
 from fedray.runtime.session import Session
 from fedray.types import Key, PartyName, Ref
 
-if TYPE_CHECKING:  # an SPU makes these, and is what they are held by
-    from fedray.device.spu.device import SPU
+
+class ShareHolder(Protocol):
+    """What a handle needs of the SPU that holds its shares.
+
+    The SPU's file makes handles and so imports this one. Stating its side here keeps the two from importing each other.
+    """
+
+    @property
+    def cluster(self) -> Cluster:
+        """The SPU's definition."""
+
+    @property
+    def parties(self) -> tuple[PartyName, ...]:
+        """Names of the compute parties."""
+
+    def vaults(self, session: Session) -> Vaults:
+        """Returns the SPU's vaults in a session."""
+
+    def shared(self, held: SPUObject, name: str) -> Shared:
+        """Returns what stands for a value in the arguments of the call `name`."""
+
+    def apply(self, operation: str, args: Sequence[Any], values: Sequence[SPUObject]) -> SPUObject:
+        """Lets every compute party apply an operation to its shares."""
 
 
 @final
-class SPUObject:
+class SPUObject(Handle):
     """The name of a value that an SPU holds in shares. Made by `x.to(spu)` and by what is done to such values.
 
     Sums, differences and products with public numbers, sums and means along axes need no message among the compute
@@ -40,7 +64,7 @@ class SPUObject:
     __slots__ = ("__weakref__", "_described", "device", "key", "owner", "session")
     __array_ufunc__ = None  # NumPy leaves `array + shared` to this class
 
-    device: SPU
+    device: ShareHolder
     key: Key
     session: Session
     owner: PartyName | None
@@ -68,13 +92,44 @@ class SPUObject:
         """
         if not isinstance(device, PYU):
             raise PlanError(f"to: expected a PYU, found {type(device).__name__}")
-        session = live_session(self)
+        session = live(self)
         session.check(device.name)
         vaults, ticket = self.device.vaults(session), session.new_key()
         vaults.ask_nodes("give", f"to {device.name}", self.device.shared(self, "to"), device.name, ticket)
         payload = pack((_collect, (Slot(vaults.keys[device.name]), ticket), {}))
         opened: PYUObject = issue(device, 1, "open", "run", payload)
         return opened
+
+    def ask_value(self) -> list[Ref]:
+        """Asks every compute party for its shares, as egress kind `raw`; see `fedray.reveal`.
+
+        Raises:
+            NotInitialized: The handle's session has ended.
+        """
+        vaults = self.device.vaults(live(self))
+        return vaults.ask_nodes("reveal", "reveal", self.device.shared(self, "reveal"))
+
+    def opened(self, answers: Sequence[tuple[bytes, NDArray[Any]]]) -> Any:
+        """Returns the value, from the form and the shares that each compute party answered.
+
+        Raises:
+            ProtocolError: The shares do not belong together.
+        """
+        secrets = [Secret(Form.decode(form), shares) for form, shares in answers]
+        return combine(self.device.cluster.layout, secrets)
+
+    @classmethod
+    def ask_settled(cls, handles: Sequence[SPUObject]) -> list[Ref]:
+        """Asks every compute party to say when its shares of each value are there.
+
+        Raises:
+            NotInitialized: A handle's session has ended.
+        """
+        refs: list[Ref] = []
+        for held in handles:
+            vaults = held.device.vaults(live(held))
+            refs += vaults.ask_nodes("settle", "wait", held.device.shared(held, "wait"))
+        return refs
 
     def sum(self, axis: int | tuple[int, ...] | None = None) -> SPUObject:
         """Returns the sum over axes, None for all."""
@@ -123,7 +178,7 @@ class SPUObject:
 
     def _describe(self) -> tuple[tuple[int, ...], str]:
         if self._described is None:
-            session = live_session(self)
+            session = live(self)
             vaults, first = self.device.vaults(session), self.device.parties[0]
             shared = self.device.shared(self, "describe")
             (self._described,) = session.get([vaults.ask(first, "describe", "describe", shared)])
@@ -153,41 +208,12 @@ class SPUObject:
                 session.release(party, self.key)
 
 
-def ask_shares(held: SPUObject) -> list[Ref]:
-    """Asks every compute party for its shares of a value, as egress kind `raw`."""
-    vaults = held.device.vaults(live_session(held))
-    return vaults.ask_nodes("reveal", "reveal", held.device.shared(held, "reveal"))
-
-
-def opened(held: SPUObject, answers: Sequence[tuple[bytes, NDArray[Any]]]) -> Any:
-    """Returns the value, from what the compute parties answered to `ask_shares`."""
-    secrets = [Secret(Form.decode(form), shares) for form, shares in answers]
-    return combine(held.device.cluster.layout, secrets)
-
-
-def ask_settled(held: SPUObject) -> list[Ref]:
-    """Asks every compute party to say when its shares are there."""
-    vaults = held.device.vaults(live_session(held))
-    return vaults.ask_nodes("settle", "wait", held.device.shared(held, "wait"))
-
-
-def make_handle(spu: SPU, session: Session, owner: PartyName | None = None) -> SPUObject:
+def make_handle(spu: ShareHolder, session: Session, owner: PartyName | None = None) -> SPUObject:
     """Returns a handle under a new key."""
     made = object.__new__(SPUObject)
     made.device, made.key, made.session, made.owner = spu, session.new_key(), session, owner
     made._described = None
     return made
-
-
-def live_session(held: SPUObject) -> Session:
-    """Returns the session of a handle.
-
-    Raises:
-        NotInitialized: It has ended.
-    """
-    if not held.session.open:
-        raise NotInitialized(f"{held!r} belongs to a session that has ended; make it again after sf.init(...)")
-    return held.session
 
 
 def _collect(vault: Vault, ticket: Key) -> Any:

@@ -101,12 +101,12 @@ class ModelProxy:
         self._access.set_weights(weights)
 
     def save(self, filepath: str, overwrite: bool = True) -> None:
-        """Saves the global model as a stock Keras file at the driver."""
+        """Saves the global model as a stock file of its framework at the driver."""
         self._check_overwrite(overwrite)
         self._access.save(filepath)
 
     def save_weights(self, filepath: str, overwrite: bool = True) -> None:
-        """Saves the global weights as a stock Keras `.weights.h5` file at the driver."""
+        """Saves the global weights alone as a stock file of their framework at the driver."""
         self._check_overwrite(overwrite)
         self._access.save_weights(filepath)
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fedray.backends.backend import ModelFacts
+from fedray.backends.backend import FileKind, ModelFacts
 from fedray.device import PYU, PYUObject
 from fedray.device.pyu import issue, parcel
 from fedray.errors import PartyLost, PlanError, ProtocolError
@@ -32,6 +32,7 @@ from fedray.rounds.supervision import SegmentOutcome
 from fedray.runtime.session import Session
 from fedray.security.aggregation import Aggregator, RoundShape
 from fedray.strategies import Strategy
+from fedray.tree import Tree
 from fedray.types import Key, PartyName, Ref
 
 DataPurpose: TypeAlias = Literal["train", "evaluate"]
@@ -56,7 +57,7 @@ class Federation:
 
     Attributes:
         strategy: Name and parameters.
-        row_shape: Shape of one row of what was bound last; None before that.
+        row: One row of zeros, like the rows that were bound last; None before that.
 
     Raises:
         PartyError: The builder failed in a party.
@@ -103,7 +104,7 @@ class Federation:
         self._evaluated = 0
         allowed = min(session.policies[party].rounds.get("evaluate", 0) for party in self._trainers)
         self._evaluations = max(allowed - SPARE_EVALUATIONS, 1)
-        self.row_shape: tuple[int, ...] | None = None
+        self.row: Tree | None = None
         self._sums.ask_all("ready")
 
     def bind(self, purpose: DataPurpose, source: Source, class_weight: Mapping[int, float] | None = None) -> ModelFacts:
@@ -116,7 +117,7 @@ class Federation:
             PartyTimeout: A party is still at an earlier segment.
         """
         weights = dict(class_weight) if class_weight else None
-        self.row_shape = tuple(source.x.shape[1:])
+        self.row = Tree(np.zeros((1, *source.x.shape[1:]), np.float32), "x")
         self._sums.await_busy()
         refs = [self._ask(d, "bind", purpose, *_slots(source, d), weights) for d in self._devices]
         try:
@@ -235,9 +236,9 @@ class Federation:
         """
         self._replace("set_arrays", [np.asarray(array) for array in arrays])
 
-    def export_model(self, weights_only: bool) -> bytes:
+    def export_model(self, kind: FileKind) -> bytes:
         """Returns the global model as a stock file of its framework, made in the first party."""
-        content: bytes = self._first("export_model", weights_only)
+        content: bytes = self._first("export_model", kind)
         return content
 
     def import_model(self, content: bytes) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fedray.backends import BACKENDS, build_at_driver
+from fedray.backends.backend import FileKind
 from fedray.data.ndarray import FedNdarray
 from fedray.device import PYU, PYUObject
 from fedray.errors import PlanError
@@ -45,7 +46,7 @@ class FLModel:
         strategy: `"fed_avg_w"` averages weights, `"fed_avg_g"` gradients, `"fed_avg_u"` updates; `"fed_prox"` averages
             weights that are pulled towards the global ones by `mu`.
         strategy_parameters: Its settings, e.g. `{"mu": 0.1}`.
-        backend: `"tensorflow"`.
+        backend: `"tensorflow"`, for Keras models, or `"numpy"`, for those of `fedray.ml.nn.numpy`.
         random_seed: Seed of all that is random; None takes the session's, or that of a first `fit(random_seed=...)`.
         local_metrics: Whether each party's own metrics and losses come to the driver, as egress kind `metrics`.
 
@@ -70,14 +71,14 @@ class FLModel:
     ) -> None:
         session = current()
         self._devices = _checked_devices(device_list)
-        if not callable(model) or hasattr(model, "get_weights"):
+        if backend not in BACKENDS:
+            raise PlanError(f"backend: expected one of {', '.join(BACKENDS)}; found {backend!r}")
+        if not callable(model) or hasattr(model, BACKENDS[backend].method):
             found = type(model).__name__
             raise PlanError(
                 f"model: expected a function that returns a compiled model, found {found}; every party calls it and "
                 "builds a model of its own"
             )
-        if backend not in BACKENDS:
-            raise PlanError(f"backend: expected one of {', '.join(BACKENDS)}; found {backend!r}")
         made = make_strategy(strategy, strategy_parameters)
         self._aggregator = _checked_aggregator(server, self._devices, aggregator)
         self._seed = session.seed if random_seed is None else whole("random_seed", random_seed, least=0)
@@ -235,15 +236,18 @@ class FLModel:
         return {device: self._federation.predict(device, part, rows) for device, part in x.partitions.items()}
 
     def save(self, path: str | Path) -> None:
-        """Saves the global model at the driver as a stock Keras file (`.keras`).
+        """Saves the global model at the driver as a stock file of its framework: `.keras`, or `.npz` of NumPy's.
+
+        Args:
+            path: Where to; its ending is the framework's.
 
         Raises:
             PlanError: The path ends otherwise.
         """
-        self._write(Path(path), ".keras", weights_only=False)
+        self._write(Path(path), "model")
 
     def load(self, path: str | Path) -> None:
-        """Replaces the weights, everywhere, by those in a `.keras` file at the driver.
+        """Replaces the weights, everywhere, by those in a file that `save` wrote.
 
         Raises:
             PlanError: There is no such file.
@@ -256,7 +260,7 @@ class FLModel:
         self._federation.import_model(file.read_bytes())
 
     def global_model(self) -> Any:
-        """Returns the global model as a stock Keras model in this process (imports Keras).
+        """Returns the global model as a stock model in this process, which imports its framework.
 
         Raises:
             PlanError: The model learns its shape from the data, and has not seen any.
@@ -265,20 +269,21 @@ class FLModel:
         arrays = self._federation.arrays()
         if not arrays:
             raise PlanError("global_model: the model learns its shape from the data; call fit or evaluate first")
-        return build_at_driver(self._backend, self._builder, arrays, self._federation.row_shape)
+        return build_at_driver(self._backend, self._builder, arrays, self._federation.row)
 
     def _say_notices(self, verbose: int) -> None:
         if verbose:
             for text in self._federation.unsaid():
                 print(f"note: {text}", flush=True)
 
-    def _write(self, path: Path, suffix: str, *, weights_only: bool) -> None:
+    def _write(self, path: Path, kind: FileKind) -> None:
+        suffix = BACKENDS[self._backend].suffixes[kind]
         if not path.name.endswith(suffix):
             raise PlanError(f"path: expected a name that ends in {suffix}, found {str(path)!r}")
         if not path.parent.is_dir():
             raise PlanError(f"path: folder {str(path.parent)!r} does not exist; make it first")
         self._seed_is_open = False
-        path.write_bytes(self._federation.export_model(weights_only))
+        path.write_bytes(self._federation.export_model(kind))
 
     @property
     def _alone(self) -> bool:
@@ -312,7 +317,7 @@ class FLModel:
             get_weights=federation.arrays,
             set_weights=federation.set_arrays,
             save=self.save,
-            save_weights=lambda path: self._write(Path(path), ".weights.h5", weights_only=True),
+            save_weights=lambda path: self._write(Path(path), "weights"),
             get_learning_rate=lambda: federation.learning_rate() if rate.value is None else rate.value,
             set_learning_rate=set_rate,
         )

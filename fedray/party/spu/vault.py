@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from fedray.backends.spu_program import Program, RuntimeSettings
-from fedray.backends.spu_runtime import SpuRuntime
+from fedray.backends.spu.program import Program, RuntimeSettings
+from fedray.backends.spu.runtime import SpuRuntime
 from fedray.errors import PlanError, ProtocolError
 from fedray.party.context import PartyContext, Reply
 from fedray.party.door.egress import Kind

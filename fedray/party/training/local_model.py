@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fedray import metrics
 from fedray.backends import make_backend
-from fedray.backends.backend import Data, ModelFacts
+from fedray.backends.backend import Data, FileKind, ModelFacts
 from fedray.errors import DataError, EncodingError, PlanError
 from fedray.metrics import Metric, from_words, to_words, word_names
 from fedray.party.context import PartyContext, Reply
@@ -28,6 +28,7 @@ from fedray.party.rounds.contributor import Contributor
 from fedray.party.training.orders import EvaluateOrder, settings
 from fedray.party.training.sampling import cut
 from fedray.protocol.scheme import Contribution, Manifest, RoundContext
+from fedray.tree import Tree
 from fedray.types import Key, PartyName, Value, Vector
 
 
@@ -90,6 +91,13 @@ class LocalModel(Contributor):
     ) -> Reply:
         """Takes the arrays that the next segments of a purpose run over; builds a model that waited for their shape.
 
+        Args:
+            purpose: `"train"` or `"evaluate"`.
+            x: An array, or lists, tuples and dicts of arrays.
+            y: The same of labels.
+            sample_weight: One number per row, or as `y`.
+            class_weight: Class number -> weight.
+
         Returns:
             `ModelFacts`, in which nothing depends on the numbers in the arrays.
 
@@ -97,7 +105,8 @@ class LocalModel(Contributor):
             DataError: Rows, labels or weights do not fit each other or the model.
         """
         with self._named():
-            self._data[purpose] = self._backend.bind(x, y, sample_weight, class_weight)
+            weight = None if sample_weight is None else Tree(sample_weight, "sample_weight")
+            self._data[purpose] = self._backend.bind(Tree(x, "x"), Tree(y, "y"), weight, class_weight)
         self._class_weight[purpose] = dict(class_weight or {})
         self._facts = self._backend.facts()
         return Reply(Kind.SHAPE, self._facts)
@@ -121,9 +130,9 @@ class LocalModel(Contributor):
         self._as_built = self._as_built and np.array_equal(answer.values, self._backend.weights())
         self._adopt(np.array(answer.values))
 
-    def export_model(self, weights_only: bool) -> Reply:
+    def export_model(self, kind: FileKind) -> Reply:
         """Returns the global model, or its weights alone, as the bytes of a stock file of its framework."""
-        return Reply(Kind.AGGREGATE, self._backend.export_model(weights_only))
+        return Reply(Kind.AGGREGATE, self._backend.export_model(kind))
 
     def import_model(self, content: bytes) -> None:
         """Replaces the weights by those in a saved model.
@@ -169,11 +178,11 @@ class LocalModel(Contributor):
         done = int(answer.verdict in ("opened", "missed"))
         return self._report(local, sums, done, answer.reason if answer.verdict == "renew" else "")
 
-    def predict(self, x: Value, batch_size: int) -> NDArray[Any]:
-        """Returns the model's outputs for this party's rows; they stay in the party."""
+    def predict(self, x: Value, batch_size: int) -> Value:
+        """Returns the model's outputs for this party's rows, nested as the model has them; they stay in the party."""
         with self._named():
-            data = self._backend.bind(x)
-            return self._backend.predict(data, cut(np.arange(data.rows, dtype=np.int64), batch_size))
+            data = self._backend.bind(Tree(x, "x"))
+            return self._backend.predict(data, cut(np.arange(data.rows, dtype=np.int64), batch_size)).nest
 
     def _exchange(self, call: str, context: RoundContext, contribution: Contribution) -> Answer:
         """Exchanges, and says of numbers that cannot be summed whose they are and what to do."""

@@ -251,8 +251,8 @@ class Trainer(LocalModel):
 
 def train_manifest(facts: ModelFacts, metric_bound: int) -> Manifest:
     """Returns what the words of a training round mean."""
-    tensors = zip(facts.spec.names, facts.spec.shapes, facts.spec.dtypes, strict=True)
-    return Manifest(tuple(Tensor(*tensor) for tensor in tensors), word_names(facts.train_words), metric_bound)
+    tensors = tuple(Tensor(param.name, param.shape, param.dtype) for param in facts.spec.params)
+    return Manifest(tensors, word_names(facts.train_words), metric_bound)
 
 
 def report_manifest(facts: ModelFacts, metric_bound: int) -> Manifest:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedray.backends.spu_program import (
+from fedray.backends.spu.program import (
     LINK_DEFAULTS,
     Program,
     RuntimeSettings,

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """FlatVariables: a Keras model's averaged variables as one flat tensor, inside a traced function.
 
-Works on the modules and variables it is handed; imports no framework, so that `fedray/backends/keras.py` stays the one
-file that does. Knows no data and no step.
+Works on the modules and variables it is handed; imports no framework. Knows no data and no step.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
-from fedray.backends.backend import ParamSpec
+from fedray.backends.spec import Param, ParamSpec
 from fedray.errors import PlanError
 
 
@@ -35,12 +35,13 @@ class FlatVariables:
         self.trainable = trainable
         if not self.variables:
             raise PlanError("model: expected at least one weight to train, found none")
-        shapes = tuple(tuple(int(n) for n in v.shape) for v in self.variables)
+        names = _unique([_short(v.path, model.name) for v in self.variables])
+        places = [(tuple(int(n) for n in v.shape), str(v.dtype)) for v in self.variables]
         self.spec = ParamSpec(
-            names=_unique([_short(v.path, model.name) for v in self.variables]),
-            shapes=shapes,
-            dtypes=tuple(str(v.dtype) for v in self.variables),
-            trainable=sum(ParamSpec((), shapes[: len(trainable)], (), 0).sizes),
+            tuple(
+                Param(name, shape, dtype, trainable=place < len(trainable))
+                for place, (name, (shape, dtype)) in enumerate(zip(names, places, strict=True))
+            )
         )
         self.size = self.spec.size
         self.dtype = tf.as_dtype(self.spec.dtype)
@@ -87,7 +88,7 @@ class FlatVariables:
         if not like:
             return []
         tf = self._tf
-        parts = tf.split(flat, ParamSpec((), tuple(tuple(v.shape) for v in like), (), 0).sizes)
+        parts = tf.split(flat, [math.prod(v.shape) for v in like])
         return [tf.cast(tf.reshape(part, v.shape), v.dtype) for part, v in zip(parts, like, strict=True)]
 
 

@@ -12,45 +12,30 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedray.backends import keras_checks as checks
-from fedray.backends import keras_files as files
-from fedray.backends.backend import Batch, Data, ModelFacts, ParamSpec, Snapshot
-from fedray.backends.keras_fitted import Fitted, fit
-from fedray.backends.keras_flat import FlatVariables
-from fedray.backends.keras_graph import Steps
-from fedray.backends.keras_state import BUILDING, LocalState, generators_kept, seeded
-from fedray.backends.keras_traces import Traces
-from fedray.backends.quiet import quiet
+from fedray.backends.backend import Batch, Data, FileKind, ModelFacts, Snapshot
+from fedray.backends.keras import checks, files, shapes
+from fedray.backends.keras.data import KerasData, to_tensors
+from fedray.backends.keras.fitted import Fitted, fit
+from fedray.backends.keras.flat import FlatVariables
+from fedray.backends.keras.graph import Graphs
+from fedray.backends.keras.quiet import quiet
+from fedray.backends.keras.state import BUILDING, KerasState, generators_kept, seeded
+from fedray.backends.keras.traces import Traces
+from fedray.backends.rows import as_arrays, row_weights
+from fedray.backends.spec import ParamSpec
 from fedray.errors import DataError, PlanError
 from fedray.metrics import Metric
 from fedray.strategies.strategy import Hook, State, Strategy
+from fedray.tree import Tree, common_rows
 from fedray.types import Vector
 
 _LOG = logging.getLogger("fedray.backends")
-
-
-@dataclass(frozen=True, slots=True)
-class KerasData:
-    """A party's arrays as tensors.
-
-    Attributes:
-        tensors: x, or (x, y), or (x, y, sample_weight); rows on the first axis.
-        rows: Number of rows.
-        specs: Shapes and dtypes of the tensors, row axis open: data sets with the same specs share their graphs.
-        kind: The specs in words, a key that is quick to compare.
-    """
-
-    tensors: tuple[Any, ...]
-    rows: int
-    specs: tuple[Any, ...]
-    kind: str
 
 
 class KerasBackend:
@@ -72,7 +57,7 @@ class KerasBackend:
         self._noise_seed = noise_seed
         self._flat: FlatVariables | None = None
         self._fitted: Fitted | None = None
-        self._outputs: dict[Any, NDArray[Any]] = {}  # what the model returns for no rows, by their form
+        self._outputs: dict[Any, Tree] = {}  # what the model returns for no rows, by their form
         self._log_sums = np.zeros(0)
         self._log_rows = 0
         self._fingerprint = b""
@@ -88,29 +73,28 @@ class KerasBackend:
 
     def bind(
         self,
-        x: NDArray[Any],
-        y: NDArray[Any] | None = None,
-        sample_weight: NDArray[Any] | None = None,
+        x: Tree,
+        y: Tree | None = None,
+        sample_weight: Tree | None = None,
         class_weight: Mapping[int, float] | None = None,
     ) -> KerasData:
         """Takes arrays over as tensors, builds the model where it has waited for them, and checks that they fit it."""
         floatx = self._keras.config.floatx()
-        x = checks.as_array("x", x, floatx)
-        y = None if y is None else checks.as_array("y", y, floatx)
-        if class_weight:
-            if sample_weight is not None:
-                raise PlanError("sample_weight and class_weight: expected one of the two, found both")
-            sample_weight = checks.class_weights(class_weight, y, floatx)
-        if sample_weight is not None:
-            if y is None:
-                raise DataError("sample_weight: expected labels y beside it, found none")
-            sample_weight = checks.as_array("sample_weight", sample_weight, floatx).astype(floatx, copy=False)
-        rows = checks.check_lengths({"x": x, "y": y, "sample_weight": sample_weight})
-        checks.check_input(self._model, x)
-        self._try_on(x, y, sample_weight)
-        tensors = tuple(self._tf.convert_to_tensor(array) for array in (x, y, sample_weight) if array is not None)
-        specs = tuple(self._tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype) for tensor in tensors)
-        return KerasData(tensors, rows, specs, repr(specs))
+        x = as_arrays(x, floatx)
+        shapes.check_inputs(self._model, x)
+        outputs = self._outputs_for(x)
+        if y is not None:
+            y = as_arrays(y, floatx)
+            y = shapes.like_outputs(self._model, y, outputs) if self._needs_labels else y
+        if sample_weight is not None and self._needs_labels and sample_weight.nested:
+            sample_weight = shapes.like_outputs(self._model, sample_weight, outputs)
+        weight = row_weights(y, sample_weight, class_weight, floatx)
+        trees = tuple(tree for tree in (x, y, weight) if tree is not None)
+        rows = common_rows(trees)
+        if y is not None and self._needs_labels:
+            shapes.check_labels(self._keras, shapes.losses_of(self._model, outputs), y, outputs)
+        self._try_on(trees)
+        return to_tensors(self._tf, trees, rows)
 
     def check_strategy(self, strategy: Strategy) -> None:
         """Refuses a strategy that works on gradients where the model takes its steps by itself."""
@@ -189,15 +173,17 @@ class KerasBackend:
         """Returns metrics whose states are sums over parties with their values computed by the stock metric."""
         return self._ready().metrics.finish(metrics)
 
-    def predict(self, data: Data, batches: Sequence[Batch]) -> NDArray[Any]:
+    def predict(self, data: Data, batches: Sequence[Batch]) -> Tree:
         """Returns the model's outputs, row by row."""
         bound = _bound(data)
         specs = (bound.specs[:1], self._rows_spec)
         function = self._traces.get(("predict", repr(specs)), self._predictor.predict, *specs)
-        parts = [
-            function(bound.tensors[:1], self._tf.constant(batch.rows, self._tf.int64)).numpy() for batch in batches
-        ]
-        return np.concatenate([self._output, *parts])
+        parts = [self._outputs[_form(bound.specs[0])]]
+        for batch in batches:
+            found = function(bound.tensors[:1], self._tf.constant(batch.rows, self._tf.int64))
+            parts.append(Tree(found).map(lambda tensor: tensor.numpy()))
+        leaves = zip(*(part.leaves() for part in parts), strict=True)
+        return parts[-1].rebuild([np.concatenate(leaf) for leaf in leaves])
 
     def snapshot(self) -> Snapshot:
         """Returns all local state but the weights; tensors that share memory with the variables until those change."""
@@ -234,9 +220,9 @@ class KerasBackend:
             fitted.metrics.directions,
         )
 
-    def export_model(self, weights_only: bool = False) -> bytes:
+    def export_model(self, kind: FileKind = "model") -> bytes:
         """Returns the compiled model as the content of a `.keras` file, or its weights as that of a `.weights.h5`."""
-        return files.export_model(self._model, weights_only)
+        return files.export_model(self._model, weights_only=kind == "weights")
 
     def import_model(self, content: bytes) -> None:
         """Takes the weights from the content of a `.keras` file; runs none of its code."""
@@ -274,31 +260,30 @@ class KerasBackend:
         """Fixes the flat vector and builds the optimizer, once the model is built."""
         self._flat = FlatVariables(self._tf, self._model)
         self._model.optimizer.build(self._model.trainable_variables)
-        self._local = LocalState(self._tf, [v.value for v in self._flat.variables], self._noise_seed)
+        self._local = KerasState(self._tf, [v.value for v in self._flat.variables], self._noise_seed)
         self._local.adopt(v.value for v in (*self._model.variables, *self._model.optimizer.variables))
         self._traces = Traces(self._tf, self._model, self._local, self._seeded)
-        self._predictor = Steps(self._tf, self._model, self._flat, (), ())
+        self._predictor = Graphs(self._tf, self._model, self._flat, (), ())
 
-    def _try_on(self, x: NDArray[Any], y: NDArray[Any] | None, sample_weight: NDArray[Any] | None) -> None:
-        """Passes two rows through model and loss: builds what is unbuilt, and finds what does not fit.
+    def _outputs_for(self, x: Tree) -> Tree:
+        """Returns what the model gives for rows of this form, without the rows; builds the flat vector where need be.
 
-        Rows of a form that has passed are not passed again: seeding would have TensorFlow prepare every graph anew.
+        A form that has passed is not passed again: seeding would have TensorFlow prepare every graph anew.
         """
-        two = [None if a is None else np.resize(a[:2], (2, *a.shape[1:])) for a in (x, y, sample_weight)]
-        tensors = [None if a is None else self._tf.convert_to_tensor(a) for a in two]
-        form = x.dtype, x.shape[1:]
+        form = _form(x.map(lambda array: self._tf.TensorSpec([None, *array.shape[1:]], array.dtype)).nest)
         if form not in self._outputs:
-            output = self._seeded(lambda: self._model(tensors[0]))
-            if not self._tf.is_tensor(output):
-                raise PlanError(f"model {self._model.name!r} has several outputs, which is not supported")
-            self._outputs[form] = output.numpy()[:0]
-        self._output = self._outputs[form]
-        if y is not None and self._needs_labels:
-            checks.check_labels(self._keras, self._model, y, self._output.shape)
+            tensors = _two_rows(self._tf, x)
+            output = Tree(self._seeded(lambda: self._model(tensors)), "output")
+            self._outputs[form] = output.map(lambda tensor: tensor.numpy()[:0])
         if self._flat is None:
             self._seeded(self._take_variables)
-        if self._fitted is None and (y is not None or not self._needs_labels):
+        return self._outputs[form]
+
+    def _try_on(self, trees: Sequence[Tree]) -> None:
+        """Passes two rows through the loss once: finds what does not fit, and builds what is unbuilt."""
+        if self._fitted is None and (len(trees) > 1 or not self._needs_labels):
             flat = self._variables()
+            tensors = tuple(_two_rows(self._tf, tree) for tree in trees)
             self._fitted = self._seeded(lambda: fit(self._tf, self._keras, self._model, flat, tensors))
             self._local.adopt(v.value for v in self._ready().metrics.variables)
             self._log_sums = np.zeros(len(self._ready().trained.logs))
@@ -368,6 +353,16 @@ def _bound(data: Data) -> KerasData:
     return data
 
 
+def _two_rows(tf: Any, tree: Tree) -> Any:
+    """Returns the first two rows as nested tensors; rows are repeated where there are fewer."""
+    return tree.map(lambda array: tf.convert_to_tensor(np.resize(array[:2], (2, *array.shape[1:])))).nest
+
+
+def _form(specs: Any) -> str:
+    """Returns the form of x in words, a key that is quick to compare."""
+    return repr(specs)
+
+
 def _view(tensor: Any) -> Vector:
     """Returns a tensor's memory as a read-only array; a copy would be the round's largest."""
     return np.asarray(memoryview(tensor))
@@ -385,13 +380,11 @@ def make(builder: Callable[[], Any], seed: int, noise_seed: int, threads: int) -
     return KerasBackend(builder, seed=seed, noise_seed=noise_seed, threads=threads)
 
 
-def build_at_driver(
-    builder: Callable[[], Any], weights: Sequence[NDArray[Any]], row_shape: tuple[int, ...] | None = None
-) -> Any:
+def build_at_driver(builder: Callable[[], Any], weights: Sequence[NDArray[Any]], rows: Tree | None = None) -> Any:
     """Returns a model of the builder with these weights; see `fedray.backends.build_at_driver`."""
     with contextlib.nullcontext() if "tensorflow" in sys.modules else quiet():
         model = builder()
-        if not model.built and row_shape is not None:
-            model(np.zeros((1, *row_shape), np.float32))
+        if not model.built and rows is not None:
+            model(rows.nest)
     model.set_weights(list(weights))
     return model

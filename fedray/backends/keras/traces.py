@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from fedray.backends.keras_state import LocalState
+from fedray.backends.keras.state import KerasState
 
 Function: TypeAlias = Callable[..., Any]
 
@@ -21,7 +21,7 @@ class Traces:
         seeded: Runs work under the model's seed.
     """
 
-    def __init__(self, tf: Any, model: Any, local: LocalState, seeded: Callable[[Callable[[], Any]], Any]) -> None:
+    def __init__(self, tf: Any, model: Any, local: KerasState, seeded: Callable[[Callable[[], Any]], Any]) -> None:
         self._tf, self._model, self._local, self._seeded = tf, model, local, seeded
         self._traced: dict[Any, Function] = {}
 

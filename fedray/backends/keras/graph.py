@@ -14,13 +14,13 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from fedray.backends.keras_flat import FlatVariables
+from fedray.backends.keras.flat import FlatVariables
 from fedray.strategies.strategy import Hook
 
 Tensors = tuple[Any, ...]
 
 
-class Steps:
+class Graphs:
     """Builds the functions to be traced for one model.
 
     Args:
@@ -87,7 +87,7 @@ class Steps:
 
     def predict(self, data: Tensors, rows: Any) -> Any:
         """Keras's own predict_step on one batch, of x alone."""
-        return self._model.predict_step(self._tf.gather(data[0], rows))
+        return self._model.predict_step(pack(self._gathered(data, rows)))
 
     def forward(self, x: Any, training: bool) -> Any:
         """Calls the model as Keras's train_step and test_step do."""
@@ -107,9 +107,14 @@ class Steps:
             loss = self.loss(x, y, y_pred, sample_weight, training=True)
         tracker = next((metric for metric in model.metrics if metric.name == "loss"), None)
         if tracker is not None:
-            tracker.update_state(loss, sample_weight=tf.shape(x)[0])
+            tracker.update_state(loss, sample_weight=tf.shape(tf.nest.flatten(x)[0])[0])
         model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
         return self._flat.join_gradients(tape.gradient(loss, self._flat.trainable))
+
+    def _gathered(self, data: Tensors, rows: Any) -> Tensors:
+        """Returns these rows of every tensor, in the order of `rows`."""
+        picked: Tensors = self._tf.nest.map_structure(lambda tensor: self._tf.gather(tensor, rows), data)
+        return picked
 
     def _apply(self, gradient: Any) -> None:
         self._model.optimizer.apply(self._flat.split_gradient(gradient), self._flat.trainable)
@@ -137,8 +142,7 @@ class Steps:
         def body(number: Any, start: Any, *carried: Any) -> Tensors:
             stop = ends[number]
             picked = rows[start:stop]
-            batch = tuple(tf.gather(tensor, picked) for tensor in data)
-            return (number + 1, stop, *step(batch, stop - start, *carried))
+            return (number + 1, stop, *step(self._gathered(data, picked), stop - start, *carried))
 
         first = (tf.constant(0), tf.constant(0, tf.int64), *carried)
         done = tf.while_loop(lambda number, *_: number < tf.size(ends), body, first, parallel_iterations=1)
@@ -146,8 +150,8 @@ class Steps:
 
 
 def pack(batch: Tensors) -> Any:
-    """Returns what Keras's fit hands to train_step: x alone, (x, y), or (x, y, sample_weight)."""
-    return batch if len(batch) > 1 else batch[0]
+    """Returns what Keras's fit hands to train_step: x, or (x,) where x is a list, (x, y), or (x, y, sample_weight)."""
+    return batch if len(batch) > 1 or isinstance(batch[0], list | tuple) else batch[0]
 
 
 def flat_logs(logs: Any) -> dict[str, Any]:

@@ -6,17 +6,16 @@ Works on the modules and the model it is handed; imports no framework.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedray.backends import keras_checks as checks
-from fedray.backends.keras_flat import FlatVariables
-from fedray.backends.keras_graph import Steps, flat_logs, pack
-from fedray.backends.keras_metrics import KerasMetrics
+from fedray.backends.keras import checks
+from fedray.backends.keras.flat import FlatVariables
+from fedray.backends.keras.graph import Graphs, flat_logs, pack
+from fedray.backends.keras.metrics import KerasMetrics, count_rows
 from fedray.metrics import Mean, Metric, words
 
 
@@ -57,12 +56,12 @@ class Fitted:
     """
 
     metrics: KerasMetrics
-    steps: Steps
+    steps: Graphs
     trained: Reported
     tested: Reported
 
 
-def fit(tf: Any, keras: Any, model: Any, flat: FlatVariables, tensors: Sequence[Any]) -> Fitted:
+def fit(tf: Any, keras: Any, model: Any, flat: FlatVariables, tensors: tuple[Any, ...]) -> Fitted:
     """Builds loss and metrics on a few rows, and finds out what the steps report.
 
     Args:
@@ -70,19 +69,19 @@ def fit(tf: Any, keras: Any, model: Any, flat: FlatVariables, tensors: Sequence[
         keras: The keras module.
         model: A built, compiled model.
         flat: Its variables.
-        tensors: x, y and sample_weight of a few rows; None for what there is not.
+        tensors: x, or x and y, or x, y and sample_weight of a few rows.
     """
-    x, y, sample_weight = tensors
-    if y is not None:
+    if len(tensors) > 1:
+        x, y, sample_weight = (*tensors, None)[:3]
         output = model(x)
         if model.loss is not None:
-            Steps(tf, model, flat, (), ()).loss(x, y, output, sample_weight, training=False)
+            Graphs(tf, model, flat, (), ()).loss(x, y, output, sample_weight, training=False)
+            count_rows(tf, model)
         model.compute_metrics(x, y, output, sample_weight=sample_weight)
     metrics = KerasMetrics(keras, model)
     metrics.reset()
-    batch = tuple(tensor for tensor in tensors if tensor is not None)
-    trained, tested = (_reported(tf, keras, model, step, batch, metrics) for step in ("train_step", "test_step"))
-    return Fitted(metrics, Steps(tf, model, flat, trained.logs, tested.logs), trained, tested)
+    trained, tested = (_reported(tf, keras, model, step, tensors, metrics) for step in ("train_step", "test_step"))
+    return Fitted(metrics, Graphs(tf, model, flat, trained.logs, tested.logs), trained, tested)
 
 
 def _reported(tf: Any, keras: Any, model: Any, step: str, batch: tuple[Any, ...], metrics: KerasMetrics) -> Reported:

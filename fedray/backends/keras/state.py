@@ -53,7 +53,7 @@ def word(seed: int, purpose: str) -> int:
     return int.from_bytes(hashlib.sha256(f"fedray keras {seed} {purpose}".encode()).digest()[:4], "big")
 
 
-class LocalState:
+class KerasState:
     """Every variable that a step changes and that is not averaged: optimizer, metrics, counters, seed generators.
 
     Args:

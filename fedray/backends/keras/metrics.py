@@ -7,7 +7,7 @@ Nothing is computed anew: state variables are read, summed elsewhere, and put ba
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,10 +39,8 @@ class KerasMetrics:
     def __init__(self, keras: Any, model: Any) -> None:
         self._metrics: dict[str, Any] = {}
         for metric in model.metrics:
-            # Keras keeps the compiled metrics in one container.
-            members = metric.metrics if type(metric).__name__ == "CompileMetrics" else [metric]
-            for member in members:
-                self._metrics[_free_name(member.name, self._metrics)] = member
+            for name, member in _members(metric):
+                self._metrics[_free_name(name, self._metrics)] = member
         self._additive = {name: _is_additive(keras, metric) for name, metric in self._metrics.items()}
         self._mean = {
             name: self._additive[name]
@@ -137,6 +135,52 @@ def _is_additive(keras: Any, metric: Any) -> bool:
     if not _is_stock(keras, metric):
         return getattr(metric, "additive", False) is True
     return isinstance(metric, keras.metrics.Mean) or type(metric).__name__ in ADDITIVE
+
+
+def _members(metric: Any) -> list[tuple[str, Any]]:
+    """Returns (name in the history, metric) of one of a model's metrics, or of the container of those it compiled.
+
+    The container alone knows which output a metric belongs to, and puts its name before the metric's.
+    """
+    if type(metric).__name__ != "CompileMetrics":
+        return [(metric.name, metric)]
+    members = metric.metrics
+    names = list(metric.result()) if members else []
+    return list(zip(names, members, strict=True))
+
+
+def count_rows(tf: Any, model: Any) -> None:
+    """Lets the losses of a model's single outputs count rows.
+
+    Keras counts each batch once where its number of rows is not part of the graph, so that a small last batch weighs as
+    much as the others and the sums of several parties are no mean over rows.
+
+    Args:
+        tf: The tensorflow module.
+        model: A compiled model whose loss is built.
+    """
+    compiled = model._compile_loss
+    if compiled is None or not compiled.metrics:
+        return
+    for place, tracker in enumerate(compiled.metrics):
+        one = compiled._flat_losses[place]
+        loss, update = _counted(tf, one.loss, tracker.update_state)
+        compiled._flat_losses[place] = one._replace(loss=loss)
+        tracker.update_state = update
+
+
+def _counted(tf: Any, loss: Callable[..., Any], update: Callable[..., Any]) -> tuple[Callable[..., Any], ...]:
+    """Returns a loss that notes how many rows it is given, and an update of its tracker that weighs with them."""
+    rows: list[Any] = []
+
+    def noted(y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        rows[:] = [tf.shape(tf.nest.flatten(y_pred)[0])[0]]
+        return loss(y_true, y_pred, sample_weight)
+
+    def weighed(value: Any, sample_weight: Any = None) -> Any:  # noqa: ARG001 (what Keras passes is the batch's length)
+        return update(value, sample_weight=rows[0])
+
+    return noted, weighed
 
 
 def _free_name(name: str, taken: dict[str, Any]) -> str:

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a Keras model must be, said before any training starts.
+
+Works on the objects it is handed; imports no framework.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from fedray.backends.keras.lambdas import without_places
+from fedray.errors import PlanError
+
+
+def check_model(keras: Any, model: Any) -> None:
+    """Refuses what cannot be trained here.
+
+    Raises:
+        PlanError: Not a compiled Keras model, or it replaces parts of Keras's training that are not used here.
+    """
+    if not isinstance(model, keras.Model):
+        kind = type(model).__name__
+        raise PlanError(f"model: expected the builder to return a compiled keras.Model, found {kind}")
+    if not model.compiled:
+        raise PlanError(f"model {model.name!r}: expected a compiled model; call model.compile(...) in the builder")
+    for method in ("make_train_function", "make_test_function", "make_predict_function"):
+        if is_custom(keras, model, method):
+            raise PlanError(f"model {model.name!r} overrides {method}, which is not used here; override train_step")
+    if getattr(model.optimizer, "use_ema", False):
+        raise PlanError(f"model {model.name!r}: an optimizer with use_ema=True is not supported; leave use_ema out")
+
+
+def check_own_step(keras: Any, model: Any, why: str) -> None:
+    """Refuses models whose step cannot be replaced by one with a gradient in reach.
+
+    Args:
+        keras: The keras module.
+        model: A compiled model.
+        why: Who needs the gradient, for the message.
+
+    Raises:
+        PlanError: The model has a train_step of its own, or scales its loss.
+    """
+    if is_custom(keras, model, "train_step"):
+        raise PlanError(f"model {model.name!r} has a custom train_step, which {why} cannot be combined with")
+    if isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer):
+        raise PlanError(f"model {model.name!r} uses a LossScaleOptimizer, which {why} cannot be combined with")
+
+
+def is_custom(keras: Any, model: Any, method: str) -> bool:
+    """Returns whether the model replaces a method of `keras.Model`."""
+    return getattr(getattr(model, method), "__func__", None) is not getattr(keras.Model, method)
+
+
+def model_fingerprint(keras: Any, model: Any, spec: object) -> bytes:
+    """Returns SHA-256 over the model's architecture, optimizer, loss and metrics."""
+    parts = {"class": type(model).__qualname__, "spec": repr(spec), "model": _config(keras, model)}
+    for name in ("optimizer", "loss", "loss_weights", "metrics", "weighted_metrics"):
+        source = model._compile_config.config if getattr(model, "_compile_config", None) else {}
+        parts[name] = _config(keras, model.optimizer if name == "optimizer" else source.get(name))
+    text = json.dumps(parts, sort_keys=True, default=lambda value: type(value).__qualname__)
+    return hashlib.sha256(text.encode()).digest()
+
+
+def _config(keras: Any, value: Any) -> Any:
+    try:
+        return without_places(keras.saving.serialize_keras_object(value))
+    except (NotImplementedError, TypeError, ValueError):  # A class without get_config: its weights' names must do.
+        return type(value).__qualname__
+    except OSError:  # Keras wants to show the source of a lambda; that of one typed at a prompt is nowhere.
+        return type(value).__qualname__

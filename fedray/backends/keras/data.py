@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""KerasData: a party's arrays as tensors. Works on the modules it is handed; imports no framework."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fedray.tree import Tree
+
+
+@dataclass(frozen=True, slots=True)
+class KerasData:
+    """A party's arrays as tensors.
+
+    Attributes:
+        tensors: x, or (x, y), or (x, y, sample_weight), each as nested as the user's; rows on the first axes.
+        rows: Number of rows.
+        specs: Shapes and dtypes of the tensors, row axis open: data sets with the same specs share their graphs.
+        kind: The specs in words, a key that is quick to compare.
+    """
+
+    tensors: tuple[Any, ...]
+    rows: int
+    specs: tuple[Any, ...]
+    kind: str
+
+
+def to_tensors(tf: Any, trees: tuple[Tree, ...], rows: int) -> KerasData:
+    """Returns trees of arrays as trees of tensors.
+
+    Args:
+        tf: The tensorflow module.
+        trees: x, or x and y, or x, y and sample_weight.
+        rows: What their leaves have in common.
+    """
+    tensors = tuple(tree.map(tf.convert_to_tensor).nest for tree in trees)
+    specs = tuple(Tree(nest).map(lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype)).nest for nest in tensors)
+    return KerasData(tensors, rows, specs, repr(specs))

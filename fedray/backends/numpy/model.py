@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: Apache-2.0
+"""NumpyBackend: a linear model in one party, trained by plain SGD. The whole of `Backend` in one short file.
+
+Two runs with one seed are equal to the last bit on one machine. Knows no protocol and no other party.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedray.backends.backend import Batch, Data, FileKind, ModelFacts, Snapshot
+from fedray.backends.numpy.regression import LinearRegression, Regression, SoftmaxRegression
+from fedray.backends.rows import as_arrays, row_weights
+from fedray.backends.spec import Param, ParamSpec
+from fedray.errors import DataError, PlanError
+from fedray.metrics import Mean, Metric, words
+from fedray.strategies.strategy import Hook, State, Strategy
+from fedray.tree import Tree, common_rows
+from fedray.types import Vector
+
+
+@dataclass(frozen=True, slots=True)
+class NumpyData:
+    """A party's rows.
+
+    Attributes:
+        x: [rows, features], the inputs side by side.
+        y: Labels as the regression takes them, or None.
+        weight: One per row, or None.
+        rows: Number of rows.
+    """
+
+    x: NDArray[Any]
+    y: NDArray[Any] | None
+    weight: NDArray[Any] | None
+    rows: int
+
+
+class NumpyBackend:
+    """One linear model behind one flat vector; see `fedray.backends.backend.Backend`.
+
+    Args:
+        regression: What the builder returned.
+        seed: Seed of the initial kernel; the bias starts at zero.
+
+    Raises:
+        PlanError: The builder returned something else.
+    """
+
+    def __init__(self, regression: Regression, seed: int) -> None:
+        if not isinstance(regression, LinearRegression | SoftmaxRegression):
+            found = type(regression).__name__
+            raise PlanError(
+                f"model: expected the builder to return a LinearRegression or a SoftmaxRegression, found {found}"
+            )
+        self._regression: Regression = regression
+        shape = (regression.features, regression.outputs)
+        params = (Param("kernel", shape, regression.dtype, True), Param("bias", shape[1:], regression.dtype, True))
+        self._spec = ParamSpec(params)
+        # The variance at which scores of standardised rows start near one, whatever the number of features.
+        kernel = np.random.default_rng(seed).normal(0, regression.features**-0.5, shape)
+        self._flat = self._spec.pack([kernel, np.zeros(regression.outputs)])
+        self._velocity = np.zeros_like(self._flat)
+        self._rate = regression.learning_rate
+        self._names = ("loss", *regression.measures)
+        self._sums, self._rows = np.zeros(len(self._names)), 0
+
+    # Weights
+
+    @property
+    def spec(self) -> ParamSpec:
+        """Kernel and bias, both trainable."""
+        return self._spec
+
+    def weights(self) -> Vector:
+        """Returns a copy of the flat vector."""
+        return self._flat.copy()
+
+    def set_weights(self, values: Vector) -> None:
+        """Sets kernel and bias from the flat vector."""
+        if values.shape != self._flat.shape:
+            raise DataError(f"weights: expected {self._flat.size} words, found shape {values.shape}")
+        self._flat = np.array(values, self._flat.dtype)
+
+    def fingerprint(self) -> bytes:
+        """Returns SHA-256 over the regression and its settings."""
+        return hashlib.sha256(repr(self._regression).encode()).digest()
+
+    def facts(self) -> ModelFacts:
+        """Returns names and shapes of tensors and metrics; training and evaluation have the same."""
+        names = words(self._means(self._sums, 0))
+        directions = {name: "max" if name == "accuracy" else "min" for name in self._names}
+        return ModelFacts(self._spec, names, names, directions)
+
+    # Steps
+
+    def bind(
+        self,
+        x: Tree,
+        y: Tree | None = None,
+        sample_weight: Tree | None = None,
+        class_weight: Mapping[int, float] | None = None,
+    ) -> NumpyData:
+        """Lays the inputs side by side and checks the labels."""
+        x, dtype = as_arrays(x, self._regression.dtype), self._regression.dtype
+        y = None if y is None else as_arrays(y, dtype)
+        if y is not None and y.nested:
+            raise DataError(f"y: the model has one output; expected one array, found {', '.join(y.names())}")
+        if class_weight and not isinstance(self._regression, SoftmaxRegression):
+            raise PlanError(
+                "class_weight: expected a SoftmaxRegression, whose labels are classes; pass sample_weight instead"
+            )
+        weight = row_weights(y, sample_weight, class_weight, dtype)
+        rows = common_rows([tree for tree in (x, y, weight) if tree is not None])
+        flat = [leaf.reshape(rows, int(np.prod(leaf.shape[1:]))) for leaf in x.leaves()]
+        side_by_side = np.concatenate(flat, axis=1)
+        if side_by_side.shape[1] != self._regression.features or side_by_side.dtype.kind not in "biuf":
+            raise DataError(
+                f"x: the model expects {self._regression.features} numbers per row, found {side_by_side.shape[1]} of "
+                f"{side_by_side.dtype}"
+            )
+        labels = None if y is None else self._regression.labels(y.nest)
+        return NumpyData(side_by_side.astype(dtype), labels, None if weight is None else weight.nest, rows)
+
+    def check_strategy(self, strategy: Strategy) -> None:
+        """Refuses none: gradients are at hand."""
+
+    def train(
+        self, start: Vector, data: Data, batches: Sequence[Batch], hook: Hook | None = None, state: State | None = None
+    ) -> tuple[Vector, int, Snapshot]:
+        """Sets the weights to `start` and takes one step of SGD per batch."""
+        self.set_weights(start)
+        for batch in batches:
+            gradient = self._gradient(data, batch.rows)
+            self.apply_gradient(gradient if hook is None else hook(state or {}, gradient, self._flat))
+        return self.weights(), sum(len(batch.rows) for batch in batches), self.snapshot()
+
+    def gradient(self, data: Data, batches: Sequence[Batch]) -> tuple[Vector, int]:
+        """Returns the mean gradient over the batches' rows and their number."""
+        total, rows = np.zeros_like(self._flat), 0
+        for batch in batches:
+            total += self._gradient(data, batch.rows) * len(batch.rows)
+            rows += len(batch.rows)
+        return total / max(rows, 1), rows
+
+    def apply_gradient(self, gradient: Vector) -> None:
+        """Takes one step of SGD with momentum."""
+        self._velocity = self._regression.momentum * self._velocity + np.asarray(gradient, self._flat.dtype)
+        self._flat = self._flat - self._flat.dtype.type(self._rate) * self._velocity
+
+    def take_metrics(self) -> list[Metric]:
+        """Returns the training metrics accumulated since the last call, and resets them."""
+        taken = self._means(self._sums, self._rows)
+        self._sums, self._rows = np.zeros(len(self._names)), 0
+        return taken
+
+    def evaluate(self, data: Data, batches: Sequence[Batch]) -> list[Metric]:
+        """Returns the metrics over the batches."""
+        sums = np.zeros(len(self._names))
+        for batch in batches:
+            sums += self._forward(data, batch.rows)[0]
+        return self._means(sums, sum(len(batch.rows) for batch in batches))
+
+    def finish(self, metrics: Sequence[Metric]) -> list[Metric]:
+        """Returns the metrics as they are: a mean computes its own value."""
+        return list(metrics)
+
+    def predict(self, data: Data, batches: Sequence[Batch]) -> Tree:
+        """Returns [rows, outputs]."""
+        bound = _bound(data)
+        nothing = np.empty((0, self._regression.outputs), self._regression.dtype)
+        parts = [self._regression.predictions(self._scores(bound.x[batch.rows])) for batch in batches]
+        return Tree(np.concatenate([nothing, *parts]), "output")
+
+    def learning_rate(self) -> float:
+        """Returns the step size."""
+        return self._rate
+
+    def set_learning_rate(self, value: float) -> None:
+        """Sets the step size."""
+        self._rate = float(value)
+
+    # LocalState
+
+    def snapshot(self) -> Snapshot:
+        """Returns velocity and metrics; arrays here are replaced and never changed, so none is copied."""
+        return {"velocity": self._velocity, "sums": self._sums, "rows": self._rows}
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Puts back what `snapshot` returned."""
+        self._velocity, self._sums, self._rows = snapshot["velocity"], snapshot["sums"], snapshot["rows"]
+
+    # ModelFile
+
+    def export_model(self, kind: FileKind = "model") -> bytes:  # noqa: ARG002 (both kinds are the same)
+        """Returns the content of an `.npz` file with `kernel` and `bias`."""
+        file = io.BytesIO()
+        kernel, bias = self.arrays()
+        np.savez(file, kernel=kernel, bias=bias)
+        return file.getvalue()
+
+    def import_model(self, content: bytes) -> None:
+        """Takes the weights from the content of an `.npz` file."""
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as file:
+                values = [file[name] for name in self._spec.names]
+            self.set_arrays(values)
+        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, DataError) as error:
+            names = ", ".join(self._spec.names)
+            raise DataError(f"the file does not hold the weights of this model ({names})") from error
+
+    def arrays(self) -> list[NDArray[Any]]:
+        """Returns kernel and bias."""
+        return [array.copy() for array in self._spec.unpack(self._flat)]
+
+    def set_arrays(self, values: Sequence[NDArray[Any]]) -> None:
+        """Sets kernel and bias."""
+        expected, found = [param.shape for param in self._spec.params], [np.shape(value) for value in values]
+        if expected != found:
+            raise DataError(f"weights: expected arrays of shapes {expected}, found {found}")
+        self._flat = self._spec.pack([np.asarray(value) for value in values])
+
+    def _gradient(self, data: Data, rows: NDArray[np.int64]) -> Vector:
+        """Returns the mean gradient over some rows, and adds what was measured on the way to the metrics."""
+        sums, x, errors = self._forward(data, rows)
+        self._sums, self._rows = self._sums + sums, self._rows + len(rows)
+        count = max(len(rows), 1)
+        return self._spec.pack([x.T @ errors / count, errors.sum(axis=0) / count])
+
+    def _forward(self, data: Data, rows: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """Returns sums over some rows of loss and measures, the rows, and their weighted errors."""
+        bound = _bound(data)
+        if bound.y is None:
+            raise DataError("y: the model is trained and evaluated on labels, found none")
+        x, y = bound.x[rows], bound.y[rows]
+        weight = np.ones(len(rows), x.dtype) if bound.weight is None else bound.weight[rows]
+        predictions = self._regression.predictions(self._scores(x))
+        measured = [self._regression.losses(predictions, y) * weight]
+        measured += [measure(predictions, y) for measure in self._regression.measures.values()]
+        sums = np.array([np.sum(one, dtype=np.float64) for one in measured])
+        return sums, x, self._regression.errors(predictions, y) * weight[:, None]
+
+    def _scores(self, x: NDArray[Any]) -> NDArray[Any]:
+        kernel, bias = self._spec.unpack(self._flat)
+        return np.asarray(x @ kernel + bias)
+
+    def _means(self, sums: NDArray[Any], rows: int) -> list[Metric]:
+        return [Mean(name, float(total), float(rows)) for name, total in zip(self._names, sums, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A model with its weights, as `FLModel.global_model()` returns it.
+
+    Attributes:
+        regression: The LinearRegression or SoftmaxRegression that the builder returned.
+        kernel: [features, outputs].
+        bias: [outputs].
+    """
+
+    regression: Regression
+    kernel: NDArray[Any]
+    bias: NDArray[Any]
+
+    def predict(self, x: NDArray[Any]) -> NDArray[Any]:
+        """Returns the outputs for rows, [rows, outputs].
+
+        Args:
+            x: [rows, features].
+        """
+        return self.regression.predictions(np.asarray(x, self.regression.dtype) @ self.kernel + self.bias)
+
+
+def _bound(data: Data) -> NumpyData:
+    if not isinstance(data, NumpyData):
+        raise DataError(f"data: expected what bind returned, found {type(data).__name__}")
+    return data
+
+
+def make(builder: Callable[[], Any], seed: int, noise_seed: int, threads: int) -> NumpyBackend:  # noqa: ARG001 (no noise)
+    """Returns the backend of one party; see `fedray.backends.make_backend`."""
+    return NumpyBackend(builder(), seed)
+
+
+def build_at_driver(
+    builder: Callable[[], Any],
+    weights: Sequence[NDArray[Any]],
+    rows: Tree | None = None,  # noqa: ARG001 (a regression knows its shape)
+) -> Trained:
+    """Returns a model of the builder with these weights; see `fedray.backends.build_at_driver`."""
+    kernel, bias = weights
+    return Trained(builder(), kernel, bias)
