@@ -14,7 +14,7 @@ from fedray.device import PYU, PYUObject
 from fedray.device.interfaces import live
 from fedray.errors import DataError, PartyLost, PlanError, ProtocolError
 from fedray.party.records import Missing
-from fedray.party.rounds import tree
+from fedray.party.rounds import summable
 from fedray.party.rounds.value_client import SumOrder, ValueClient
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.scheme import Manifest, Tensor
@@ -117,7 +117,7 @@ class ValueSums:
         number = sums.announce(manifest, 1, train=False)
         # Unlike every other sum's text. Parties remember it, as they do a model: one input goes into one sum only.
         order = SumOrder(number, f"{session.id} {session.statement('sum')}", manifest)
-        return tree.rebuild(nest, tensors, self._run(sums, order), averaged=weights is not None)
+        return summable.rebuild(nest, tensors, self._run(sums, order), averaged=weights is not None)
 
     def _run(self, sums: SumSession, order: SumOrder) -> NDArray[Any]:
         """Returns what was opened, and keeps and says who was missing from it.

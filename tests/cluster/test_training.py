@@ -3,14 +3,17 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 
 import pytest
 from inline.federated import as_bytes, world
+from inline.keras_models import CLASS
 
 import fedray as sf
 from fedray.errors import PartyLost
+from fedray.ml.nn.numpy import SoftmaxRegression
 
 
 def bumpy():
@@ -47,6 +50,22 @@ def trained(start, address, tmp_path):
 
 def test_a_run_on_ray_is_bit_equal_to_one_inline(start, cluster, tmp_path):
     assert trained(start, "inline", tmp_path) == trained(start, cluster, tmp_path)
+
+
+def test_the_numpy_backend_on_ray_imports_no_framework_and_is_bit_equal_to_inline(start, cluster):
+    def run(address):
+        fed = world(start, rows=(20, 40), y=CLASS, address=address, seed=7)
+        model = fed.model(lambda: SoftmaxRegression(4, 3, learning_rate=0.1, momentum=0.9), backend="numpy")
+        history = model.fit(fed.x, fed.y, epochs=2, batch_size=8, verbose=0)
+        loaded = sf.reveal([device(lambda: "tensorflow" in sys.modules)() for device in fed.devices])
+        predictions = [value.tobytes() for value in sf.reveal(model.predict(fed.x)).values()]
+        kernel = model.global_model().kernel.tobytes()
+        sf.shutdown()
+        return (history.history, predictions, kernel), loaded
+
+    on_ray, loaded = run(cluster)
+    assert loaded == [False, False]
+    assert run("inline")[0] == on_ray
 
 
 def test_a_party_killed_in_the_middle_of_fit(start, cluster):

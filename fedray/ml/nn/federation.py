@@ -21,7 +21,6 @@ from fedray.errors import PartyLost, PlanError, ProtocolError
 from fedray.ml.nn.membership import Membership
 from fedray.ml.nn.source import Source
 from fedray.party.records import Missing
-from fedray.party.table import Slot
 from fedray.party.training.local_model import Report, evaluate_manifest
 from fedray.party.training.orders import EvaluateOrder, TrainOrder
 from fedray.party.training.trainer import Trainer, report_manifest, train_manifest
@@ -117,9 +116,9 @@ class Federation:
             PartyTimeout: A party is still at an earlier segment.
         """
         weights = dict(class_weight) if class_weight else None
-        self.row = Tree(np.zeros((1, *source.x.shape[1:]), np.float32), "x")
+        self.row = source.x.map(lambda array: np.zeros((1, *array.shape[1:]), np.float32))
         self._sums.await_busy()
-        refs = [self._ask(d, "bind", purpose, *_slots(source, d), weights) for d in self._devices]
+        refs = [self._ask(d, "bind", purpose, *source.parts(d), weights) for d in self._devices]
         try:
             first, *others = self._session.get(refs)
         except PartyLost as error:
@@ -218,9 +217,16 @@ class Federation:
             self._behind = self._behind or any(r.renew for r in outcome.reports.values())
         raise ProtocolError("evaluate: in every round another party dropped out; nothing was opened")
 
-    def predict(self, device: PYU, x: PYUObject, batch_size: int) -> PYUObject:
-        """Returns one party's predictions, which stay there."""
-        payload = parcel(device, ((x, batch_size), {}), "predict")
+    def predict(self, device: PYU, x: Tree, batch_size: int) -> PYUObject:
+        """Returns one party's predictions, which stay there.
+
+        Args:
+            device: The party.
+            x: Its rows, a FedNdarray at each leaf.
+            batch_size: Rows in one local batch.
+        """
+        parts = x.map(lambda array: array.partitions[device]).nest
+        payload = parcel(device, ((parts, batch_size), {}), "predict")
         predictions: PYUObject = issue(device, 1, "predict", "invoke", self._trainers[device.name], "predict", payload)
         return predictions
 
@@ -321,7 +327,3 @@ def _with_remedy(error: PartyLost) -> PartyLost:
 def metric_bound(rows: int, source: Source) -> int:
     """Returns a power of two that no metric's count over `rows` rows exceeds, so that integer totals stay exact."""
     return 1 << max(rows * source.label_words, 1).bit_length()
-
-
-def _slots(source: Source, device: PYU) -> list[Slot | None]:
-    return [None if part is None else part.slot() for part in source.parts(device)]

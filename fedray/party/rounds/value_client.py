@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fedray.errors import DataError
 from fedray.party.context import Reply
 from fedray.party.door.egress import Kind
-from fedray.party.rounds import tree
+from fedray.party.rounds import summable
 from fedray.party.rounds.contributor import Contributor
 from fedray.protocol.scheme import Contribution, Manifest, RoundContext
 from fedray.types import Round, Value
@@ -52,7 +52,7 @@ class ValueClient(Contributor):
         Raises:
             DataError: The value cannot be summed, or the weight is out of range.
         """
-        nest, tensors, arrays = tree.flatten(value)
+        nest, tensors, arrays = summable.flatten(value)
         self._weight = 1
         if weight is not None:
             number = float(np.asarray(weight))
@@ -71,5 +71,5 @@ class ValueClient(Contributor):
         arrays, self._arrays = self._arrays, None
         operation = hashlib.sha256(order.operation.encode()).digest()
         context = RoundContext(order.number, operation, b"", order.manifest, "sum")
-        answer = self.exchange("sum", context, Contribution(tree.join(arrays), self._weight, np.empty(0)))
+        answer = self.exchange("sum", context, Contribution(summable.join(arrays), self._weight, np.empty(0)))
         return Reply(Kind.AGGREGATE, answer.values)
