@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 from fedray.errors import PartyLost, PartyTimeout
 from fedray.party.records import Expect
 from fedray.party.rounds.compute_party import ComputeParty
+from fedray.party.rounds.contributor import Contributor
 from fedray.party.rounds.server import RoundServer
 from fedray.protocol.config import Config
 from fedray.protocol.scheme import Manifest
@@ -25,7 +26,7 @@ NamedStrategy: TypeAlias = tuple[str, dict[str, float]]
 
 
 class SumSession:
-    """One `RoundServer` and the parties' services that send to it.
+    """One `RoundServer` and the parties' ends that send to it.
 
     Args:
         session: The running session.
@@ -55,7 +56,7 @@ class SumSession:
         self.compute: dict[PartyName, Key] = {
             party: session.serve(party, ComputeParty, server, self.round_server, round_timeout) for party in compute
         }
-        self._services: dict[PartyName, Key] = {}
+        self._contributors: dict[PartyName, Key] = {}
         self.config: Config | None = None
         self.members: tuple[PartyName, ...] = ()
         self.parties: tuple[PartyName, ...] = ()
@@ -64,10 +65,12 @@ class SumSession:
         self._sessions = 0
         self._next: Round = 0
 
-    def add(self, services: Mapping[PartyName, Key]) -> None:
-        """Adds the parties' services, in roster order; each has `hello`, `confirm` and `start`."""
-        self._services.update(services)
-        self.parties = tuple(self._services)
+    def add(self, parties: Sequence[PartyName]) -> dict[PartyName, Key]:
+        """Adds parties, in roster order; returns the key of each one's `Contributor`, made here."""
+        made = {party: self.session.serve(party, Contributor, self.server, self.round_server) for party in parties}
+        self._contributors.update(made)
+        self.parties = tuple(self._contributors)
+        return made
 
     def open(self, config: Config, parties: Sequence[PartyName] | None = None) -> None:
         """Opens a protocol session.
@@ -82,10 +85,10 @@ class SumSession:
             PartyTimeout: A party does not answer.
         """
         # None until all has gone well: a session that was half opened must not be taken for an open one.
-        self.config, self.parties = None, tuple(self._services) if parties is None else tuple(parties)
+        self.config, self.parties = None, tuple(self._contributors) if parties is None else tuple(parties)
         self._sessions += 1
         number, patience = self._sessions, max(config.set_up_timeout / 1000, self._timeout)
-        members = self.compute | {party: self._services[party] for party in self.parties}
+        members = self.compute | {party: self._contributors[party] for party in self.parties}
         # By the bytes of their names, which is how every party numbers the roster it signs.
         members = dict(sorted(members.items(), key=lambda item: item[0].encode()))
         names, proposed = list(members), config.encode()
@@ -122,10 +125,16 @@ class SumSession:
                 "more; try again later, or start again with sf.shutdown() and sf.init(...)"
             )
 
-    def ask_all(self, method: str, *args: Any) -> dict[PartyName, Any]:
-        """Asks every party's service the same and returns the answers, in roster order."""
-        services = {party: self._services[party] for party in self.parties}
-        return dict(zip(services, self._ask(services, method, *args), strict=True))
+    def ask_all(self, services: Mapping[PartyName, Key], method: str, *args: Any) -> dict[PartyName, Any]:
+        """Asks one service of every party the same and returns the answers, in roster order.
+
+        Args:
+            services: Party -> key of the service.
+            method: Its method.
+            *args: The method's arguments.
+        """
+        asked = {party: services[party] for party in self.parties}
+        return dict(zip(asked, self._ask(asked, method, *args), strict=True))
 
     def _ask(
         self, services: Mapping[PartyName, Key], method: str, *args: Any, seconds: float | None = None
@@ -156,12 +165,19 @@ class SumSession:
         self._next += count + (spare if report is not None else 0)
         return first
 
-    def run(self, method: str, order: Any, on_round: Callable[[int], None] | None = None) -> SegmentOutcome:
+    def run(
+        self,
+        services: Mapping[PartyName, Key],
+        method: str,
+        order: Any,
+        on_round: Callable[[int], None] | None = None,
+    ) -> SegmentOutcome:
         """Lets every party run a segment.
 
         A party that is lost or too late does not end it, as long as the others may go on without it.
 
         Args:
+            services: Party -> key of the service that runs it.
             method: The services' method, e.g. `"train"`.
             order: Its argument.
             on_round: Called with the number of rounds that are over.
@@ -170,7 +186,7 @@ class SumSession:
             PartyLost: A party's process ended and the others cannot go on; the message names party and round.
             FedRayError: What the first failing party raised. The others have put back the round under way.
         """
-        calls = {party: self.session.ask(party, self._services[party], method, order) for party in self.parties}
+        calls = {party: self.session.ask(party, services[party], method, order) for party in self.parties}
         server = (self.server, self.round_server)
         watch = Supervision(self.session, server, calls, on_round or (lambda _: None), self._timeout, self.compute)
         try:

@@ -16,6 +16,7 @@ from fedray.errors import DataError, PartyLost, PlanError, ProtocolError
 from fedray.party.records import Missing
 from fedray.party.rounds import summable
 from fedray.party.rounds.value_client import SumOrder, ValueClient
+from fedray.party.table import Slot
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.scheme import Manifest, Tensor
 from fedray.rounds.notices import log_unsaid
@@ -127,7 +128,7 @@ class ValueSums:
             ProtocolError: A party was too late and nothing was opened. The round is not held again with fewer parties:
                 the two sums might differ by the value of the one that was missing.
         """
-        outcome = sums.run("contribute", order)
+        outcome = sums.run(self._clients, "contribute", order)
         self.dropouts = outcome.missing
         missing = ", ".join(f"{one.party} ({one.reason})" for one in self.dropouts)
         opened: NDArray[Any] | None = next(filter(_is_there, outcome.reports.values()), None)
@@ -187,13 +188,10 @@ class ValueSums:
             aggregator = self._aggregator
             server, timeout = aggregator.server.name, aggregator.round_timeout
             self._sums = SumSession(session, server, None, timeout, aggregator.compute)
-            self._summands = {
-                party.name: session.serve(party.name, ValueClient, aggregator.server.name, self._sums.round_server)
-                for party in aggregator.participants
-            }
-            self._sums.add(self._summands)
+            ends = self._sums.add([party.name for party in aggregator.participants])
+            self._clients = {party: session.serve(party, ValueClient, Slot(end)) for party, end in ends.items()}
             self._session = session
-        return self._sums, self._summands
+        return self._sums, self._clients
 
     def _agreed(self, offers: dict[PartyName, tuple[Any, list[Tensor]]]) -> tuple[Any, list[Tensor]]:
         (first, agreed), *others = offers.items()

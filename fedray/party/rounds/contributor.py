@@ -29,6 +29,7 @@ class Contributor:
         round_server: Key of the server's `RoundServer`.
 
     Attributes:
+        server: The party that sums.
         members: Whose inputs the next round sums.
         verified: Whether this party knows for certain over whose inputs the last round was opened. Where it does not,
             what the round changed here is put back: parties that were told different things would keep it apart.
@@ -36,7 +37,7 @@ class Contributor:
 
     def __init__(self, context: PartyContext, server: PartyName, round_server: Key) -> None:
         self._context = context
-        self._server = server
+        self.server = server
         self._round_server = round_server
         self.members: tuple[PartyName, ...] = ()
         self.verified = True
@@ -86,7 +87,7 @@ class Contributor:
             self._share_owner = ShareOwner(self._context, shield, self._compute, self._round_server)
 
     def _relay(self, session: int, batch: int, message: bytes) -> Answer:
-        answer: Answer = self._send(f"keys of batch {batch}", ("set up", session, batch, message), Kind.SHARE)
+        answer: Answer = self.ask_server(f"keys of batch {batch}", ("set up", session, batch, message), Kind.SHARE)
         return answer
 
     def exchange(self, call: str, context: RoundContext, contribution: Contribution) -> Answer:
@@ -124,7 +125,7 @@ class Contributor:
         while answer.verdict == "next":
             with self._lock:
                 reply = shield.reply(answer.broadcast)
-            answer = self._send(call, ("sum", self._session, context.number, reply), Kind.SHARE)
+            answer = self.ask_server(call, ("sum", self._session, context.number, reply), Kind.SHARE)
         return answer
 
     def _contribute(self, shield: Shield, call: str, context: RoundContext, contribution: Contribution) -> Ref:
@@ -133,11 +134,18 @@ class Contributor:
             (message,) = shield.protect(context, contribution).values()
         return self._dispatch(call, ("sum", self._session, context.number, message), self._kind)
 
-    def _send(self, call: str, message: tuple[Any, ...], kind: Kind) -> Any:
+    def ask_server(self, call: str, message: tuple[Any, ...], kind: Kind) -> Any:
+        """Sends the server a message and returns its answer.
+
+        Args:
+            call: What it is for in words, for the ledger.
+            message: What the server's `deliver` takes.
+            kind: What the message is, for the door.
+        """
         return self._context.get(self._dispatch(call, message, kind), None)
 
     def _dispatch(self, call: str, message: tuple[Any, ...], kind: Kind) -> Ref:
-        return self._context.send(call, self._server, self._round_server, message, kind)
+        return self._context.send(call, self.server, self._round_server, message, kind)
 
     def _active(self) -> Shield:
         if self._shield is None:
