@@ -27,6 +27,11 @@ class RoundShape:
         batches: Most local batches of a party in one round.
         share: Largest share of a party's rows that one round uses, 0 to 1.
         rounds: Rounds of the run, with those of validation.
+
+    Example:
+        >>> from fedray.security.aggregation import RoundShape
+        >>> RoundShape(batches=4, share=0.1, rounds=30)
+        RoundShape(batches=4, share=0.1, rounds=30)
     """
 
     batches: int
@@ -45,6 +50,11 @@ class Aggregator:
 
     Raises:
         PlanError: An argument cannot work.
+
+    Example:
+        >>> from fedray.security.aggregation import PlainAggregator
+        >>> PlainAggregator(charlie, [bob, alice])
+        PlainAggregator(server=charlie, participants=[alice, bob])
     """
 
     scheme: SchemeName
@@ -54,6 +64,7 @@ class Aggregator:
     def __init__(self, server: PYU, participants: Sequence[PYU], *, round_timeout: float = 300.0) -> None:
         if not isinstance(server, PYU):
             raise PlanError(f"server: expected a PYU, found {type(server).__name__}")
+        # A single PYU is not a list, and would fail below in words about iteration.
         if isinstance(participants, PYU) or not all(isinstance(party, PYU) for party in participants):
             raise PlanError(f"participants: expected a list of PYUs, found {participants!r}")
         names = [party.name for party in participants]
@@ -62,6 +73,7 @@ class Aggregator:
         if not isinstance(round_timeout, int | float) or not 0 < round_timeout <= 86_400:
             raise PlanError(f"round_timeout: expected seconds from 0 to 86400, found {round_timeout!r}")
         self.server = server
+        # In roster order, so that two lists of the same parties make the same sessions.
         self.participants = tuple(sorted(participants, key=lambda party: party.name.encode()))
         self.round_timeout = float(round_timeout)
         self._values = ValueSums(self)
@@ -97,6 +109,12 @@ class Aggregator:
             EncodingError: A value is not finite, or beyond `bound`.
             PartyLost: A party's process has ended, and its value with it; nothing was opened.
             ProtocolError: A party was too late; nothing was opened.
+
+        Example:
+            >>> from fedray.security.aggregation import SecureAggregator
+            >>> aggregator = SecureAggregator(charlie, [alice, bob])
+            >>> aggregator.sum([alice(np.array)([1, 2]), bob(np.array)([30, 40])]).tolist()
+            [31, 42]
         """
         return self._values.open(data, None, 1.0, bound)
 
@@ -122,6 +140,12 @@ class Aggregator:
             EncodingError: As in `sum`.
             ProtocolError: All weights are zero, or a party was too late.
             PartyLost: As in `sum`.
+
+        Example:
+            >>> from fedray.security.aggregation import SecureAggregator
+            >>> aggregator = SecureAggregator(charlie, [alice, bob])
+            >>> float(aggregator.average([alice(float)(1), bob(float)(4)], weights=[2, 1]))
+            2.0
         """
         chosen: Sequence[float | PYUObject] = [1] * len(data) if weights is None else weights
         return self._values.open(data, chosen, largest_weight, bound)

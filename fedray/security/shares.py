@@ -28,6 +28,9 @@ class SharesAggregator(Aggregator):
         participants: The owners of what is summed.
         compress: As in `SPUAggregator`.
         round_timeout: As in `SPUAggregator`.
+
+    Raises:
+        PlanError: An argument cannot work; one owner has nobody to hide behind.
     """
 
     scheme = "sharing"
@@ -44,9 +47,17 @@ class SharesAggregator(Aggregator):
     def config(
         self, session: Session, encoding: Encoding, parties: Sequence[PartyName] = (), shape: RoundShape | None = None
     ) -> Config:
-        """Returns the Config that the server proposes; see `Aggregator.config`."""
+        """Returns the Config that the server proposes.
+
+        Args:
+            session: The running session.
+            encoding: How numbers become ring words.
+            parties: The owners that take part; all by default.
+            shape: Does not matter here: a vanished owner's shares are left out whatever a round costs.
+        """
         del shape
         owners = sorted(parties or [party.name for party in self.participants], key=str.encode)
+        # Compute parties need not own anything, and owners need not compute; all of them sign.
         roster = Roster.of({name: session.roster[name] for name in {*owners, *self.compute}})
         demands = Demands.of((session.policies[name] for name in roster.names), len(owners))
         config = Config.propose(
@@ -75,6 +86,12 @@ class SPUAggregator:
 
     Raises:
         PlanError: An argument cannot work.
+
+    Example:
+        >>> from fedray.security.aggregation import SPUAggregator
+        >>> aggregator = SPUAggregator(sf.SPU(sf.utils.testing.cluster_def(["alice", "bob"])))
+        >>> aggregator.sum([bob(np.array)([1, 2]), charlie(np.array)([30, 40])]).tolist()
+        [31, 42]
     """
 
     def __init__(self, spu: SPU, *, compress: bool = True, round_timeout: float = 300.0) -> None:
@@ -131,6 +148,12 @@ class SPUAggregator:
     ) -> Any:
         """Opens the weighted average of one value per party, at the driver; see `SecureAggregator.average`.
 
+        Args:
+            data: One object of every owner.
+            weights: One per object, in the same order: numbers, or objects of the same owners; None for equal.
+            largest_weight: What no weight exceeds; needed where parties hold the weights.
+            bound: Largest absolute value of a float.
+
         Raises:
             PlanError: Objects or weights are not one of each party, or a weight is out of range.
             DataError: As in `sum`.
@@ -143,6 +166,7 @@ class SPUAggregator:
         if not isinstance(data, list | tuple) or not all(isinstance(held, PYUObject) for held in data):
             raise PlanError(f"data: expected a list with one PYUObject of each party, found {data!r}")
         owners = tuple(sorted({held.device for held in data}, key=lambda party: party.name.encode()))
+        # Kept, since an aggregator's session with its keys is worth more than one sum.
         if owners not in self._bound:
             self._bound[owners] = self.bind(None, owners)
         self._last = self._bound[owners]

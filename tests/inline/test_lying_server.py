@@ -35,9 +35,9 @@ def seen(monkeypatch):
 
     def watched_round(self, segment, report):
         name, number = self._context.name, segment.order.number + segment.done
-        before = int(self._backend._model.optimizer.iterations)
+        before = int(self._model.backend._model.optimizer.iterations)
         ended = round_(self, segment, report)
-        found["steps"][name, number] = (before, int(self._backend._model.optimizer.iterations))
+        found["steps"][name, number] = (before, int(self._model.backend._model.optimizer.iterations))
         return ended
 
     def watched_send(self, value, *, to, kind, call):

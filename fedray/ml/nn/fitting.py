@@ -17,7 +17,7 @@ from fedray.ml.nn.plan import FitPlan, Segment
 from fedray.ml.nn.progress import EpochBar
 from fedray.ml.nn.source import Source
 from fedray.party.records import Missing
-from fedray.party.training.local_model import Report
+from fedray.party.training.model_rounds import Report
 from fedray.party.training.orders import TrainOrder
 from fedray.types import PartyName
 

@@ -33,6 +33,12 @@ class Dropout:
         abandoned: Whether that round's work was lost; otherwise it was opened without the party.
         rounds: How many rounds were abandoned because of it or opened without it, until it took part again or a new
             session began without it.
+
+    Example:
+        >>> from fedray.ml.nn import Dropout
+        >>> one = Dropout(epoch=0, round=3, party="bob", reason="its process has ended", abandoned=True)
+        >>> f"{one.party} missed {one.rounds} round"
+        'bob missed 1 round'
     """
 
     epoch: int
@@ -93,6 +99,15 @@ class History:
         dropouts: Who dropped out of which round, one record each time.
         faults: What parties did wrong, and whether what they signed proves it.
         notices: What is to be known about the protection of these rounds, e.g. what two parties learn of each other.
+
+    Example:
+        >>> from fedray.ml.nn import History
+        >>> history = History()
+        >>> history.record(0, {"loss": 0.5}, {"alice": {"loss": 0.4}, "bob": {"loss": 0.6}})
+        >>> history.history
+        {'loss': [0.5]}
+        >>> history.local_history["bob"]
+        {'loss': [0.6]}
     """
 
     params: dict[str, Any] = field(default_factory=dict)
@@ -124,7 +139,13 @@ class History:
     def record(
         self, epoch: int, logs: Mapping[str, MetricValue], local: Mapping[PartyName, Mapping[str, MetricValue]]
     ) -> None:
-        """Appends one epoch."""
+        """Appends one epoch.
+
+        Args:
+            epoch: Its number, from 0.
+            logs: Metric name -> value over all parties.
+            local: Party -> metric name -> value; empty where parties keep theirs.
+        """
         self.epoch.append(epoch)
         self._append(epoch, self.global_history, logs, "")
         for party, values in local.items():
@@ -138,9 +159,11 @@ class History:
         Raises:
             ImportError: pandas is not installed.
         """
+        # Only here: pandas is an extra, and takes a second to import.
         import pandas as pd
 
         index = pd.Index(self.epoch, name="epoch")
+        # By epoch and not by place, since validation may have run in some epochs only.
         columns = {name: pd.Series(values).reindex(index) for name, values in self._known.items()}
         return pd.DataFrame(columns, index=index)
 
@@ -174,6 +197,8 @@ class Absences:
         news: list[str] = []
         last: dict[PartyName, Round] = {}
         for one in missing:
+            # One record per absence: rounds that follow each other belong together, and a gap between them means that
+            # the party was back.
             goes_on = one.party in self._away and last.get(one.party, one.number - 1) == one.number - 1
             last[one.party] = one.number
             if goes_on:

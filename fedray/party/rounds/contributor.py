@@ -143,7 +143,13 @@ class Contributor:
         return self._talk(self.conversation(call, context, contribution))
 
     def ask_server(self, call: str, message: Any, kind: Kind) -> Any:
-        """Sends the server a message that belongs to no round, and returns the answer."""
+        """Sends the server a message that belongs to no round, and returns the answer.
+
+        Args:
+            call: What it is for in words, for the ledger.
+            message: A record that the server's `deliver` takes.
+            kind: What the message is, for the door.
+        """
         return self._context.get(self._dispatch(Post(call, message, kind)), None)
 
     def conversation(self, call: str, context: RoundContext, contribution: Contribution) -> Conversation[Answer]:
