@@ -195,6 +195,6 @@ def test_a_watch_ends_when_the_driver_asks_again_or_after_its_time():
     rounds = World().rounds.popitem()[1]
     rounds.watch(1, 1.0, 0.0)
     rounds.watch(2, 1.0, 0.5)
-    assert rounds.barrier.answers == {1: None}
+    assert rounds.barrier.answers == {1: ()}
     rounds.barrier.due(1.5)
-    assert rounds.barrier.answers == {1: None, 2: None}
+    assert rounds.barrier.answers == {1: (), 2: ()}

@@ -64,7 +64,8 @@ def test_whoever_waits_keeps_the_deadline(crowd):
     first = [crowd.send(party) for party in PARTIES[:2]]
     crowd.settle(2)
     crowd.now = TIMEOUT
-    crowd.room.note(lambda _: None)  # nobody is woken: they look for themselves
+    with crowd.room._changed:
+        crowd.room._changed.notify_all()  # as the time that they sleep is over; nobody tells the barrier
     assert {future.result(SOON) for future in first} == {"0: alice, bob late"}
 
 

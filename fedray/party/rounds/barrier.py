@@ -160,6 +160,11 @@ class Barrier:
         places = self._places.values()
         return min((place.deadline for place in places if place.stand is Stand.GATHERING), default=math.inf)
 
+    def deadline_of(self, ticket: Ticket) -> float:
+        """Returns the deadline of the exchange at which a delivery waits; infinity for none."""
+        waits = (place for place in self._places.values() if any(one == ticket for one, _ in place.waiting))
+        return min((place.deadline for place in waits), default=math.inf)
+
     def stand(self, gate: Gate) -> Stand | None:
         """Returns how far an exchange is; None for one that was never announced, or is forgotten."""
         place = self._places.get(gate)

@@ -126,8 +126,8 @@ class ComputeParty:
         Returns:
             What parties did wrong so far: a tuple of `Fault`.
         """
-        self._room.deliver(lambda ticket, now: self._rounds.watch(ticket, WATCH_SECONDS, now))
-        return self.faults()
+        faults = self._room.deliver(lambda ticket, now: self._rounds.watch(ticket, WATCH_SECONDS, now))
+        return Reply(Kind.AGGREGATE, faults)
 
     def faults(self) -> Reply:
         """Returns what parties did wrong so far, at once."""

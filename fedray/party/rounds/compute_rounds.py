@@ -18,6 +18,7 @@ from fedray.errors import FedRayError, ProtocolError
 from fedray.party.records import Answer, Expect, RoundOutcome
 from fedray.party.rounds.attendance import Attendance
 from fedray.party.rounds.barrier import Barrier, Closing, Gate, Stand, Ticket
+from fedray.party.rounds.news import News
 from fedray.protocol.scheme import Fault
 from fedray.protocol.sharing import ShareAdder
 from fedray.types import Message, PartyName, Round
@@ -98,9 +99,10 @@ class ComputeRounds:
         self.barrier.end("round", self._error, now)
 
     def watch(self, ticket: Ticket, seconds: float, now: float) -> None:
-        """Answers after so long, or when asked again."""
+        """Answers with the faults found so far, after so long or when asked again."""
         self._watch = ticket
-        self.barrier.open(_Watch(self, ticket, seconds), ticket, "the driver", now)
+        news = News(ticket, seconds, lambda: self._watch != ticket, lambda: self.faults)
+        self.barrier.open(news, ticket, "the driver", now)
 
     # Messages.
 
@@ -180,10 +182,6 @@ class ComputeRounds:
         if self._roles is None:
             raise ProtocolError(f"compute party {self._name!r} has no session yet")
         return self._roles
-
-    def watched_anew(self, ticket: Ticket) -> bool:
-        """Returns whether the driver has asked again since."""
-        return self._watch != ticket
 
     def may_sign(self, number: Round, *, late: bool) -> bool:
         """Returns whether a set of owners is settled, and their shares are here."""
@@ -369,32 +367,3 @@ class _Sum(_Step):
         if answer.verdict == "opened" and owner not in self.members:
             return RoundOutcome(Answer("left", reason=f"it was opened over {', '.join(self.members)}"))
         return RoundOutcome(answer, self.proof)
-
-
-@dataclass(slots=True)
-class _Watch:
-    """The driver's wish to know whether this party lives."""
-
-    rounds: ComputeRounds
-    ticket: Ticket
-    seconds: float
-
-    @property
-    def gate(self) -> Gate:
-        return "watch", self.ticket
-
-    def take(self, sender: PartyName, message: Any) -> None:
-        """Takes nothing: the driver only waits here."""
-
-    def complete(self) -> bool:
-        return self.rounds.watched_anew(self.ticket)
-
-    def until(self, now: float) -> float:
-        return now + self.seconds
-
-    def close(self, *, late: bool) -> Closing:
-        del late
-        return Closing(lambda _: None, kept=False)
-
-    def ended(self, reason: str) -> None:
-        """Says nothing: a watch does not end."""

@@ -8,18 +8,19 @@ is the caller's `finish`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from fedray.errors import FedRayError, ProtocolError
 from fedray.party.records import Answer, Expect, Progress
 from fedray.party.rounds.attendance import Attendance
-from fedray.party.rounds.barrier import Barrier, Closing, Gate, Ticket
+from fedray.party.rounds.barrier import Barrier, Closing, Ticket
 from fedray.party.rounds.key_set_ups import KeySetUps
+from fedray.party.rounds.news import News
+from fedray.party.rounds.round_exchanges import RoundEnd, RoundUnderWay, Stage
 from fedray.protocol.config import Config
 from fedray.protocol.crypto.keys import Roster
-from fedray.protocol.scheme import Collector, Fault, FaultFinder, Opened, View
+from fedray.protocol.scheme import Fault, FaultFinder, Opened, View
 from fedray.protocol.schemes import SCHEMES, Coordinator
 from fedray.types import Message, PartyName, Round
 
@@ -47,8 +48,8 @@ class ServerRounds:
         self._owners: frozenset[PartyName] = frozenset()
         self._expect: Expect | None = None
         self._finish: Callable[[Opened], Answer] | None = None
-        self._round: _Round | None = None
-        self._coming: _Round | None = None
+        self._round: RoundUnderWay | None = None
+        self._coming: RoundUnderWay | None = None
         self._last: tuple[Round, Answer] | None = None
         self._next: Round = 0
         self._stop = False
@@ -112,7 +113,7 @@ class ServerRounds:
     def progress(self) -> Progress:
         """Returns how far the segment is."""
         return Progress(
-            self.done,
+            self._done,
             tuple(self._attendance.missing),
             self._error,
             self._attendance.away,
@@ -130,7 +131,8 @@ class ServerRounds:
             seconds: How long to wait at most.
             now: When.
         """
-        self.barrier.open(_News(self, ticket, seen, seconds), ticket, "the driver", now)
+        news = News(ticket, seconds, lambda: self._is_news(seen), self.progress)
+        self.barrier.open(news, ticket, "the driver", now)
 
     # The parties' messages.
 
@@ -194,38 +196,26 @@ class ServerRounds:
 
     # For the exchanges below.
 
-    @property
-    def done(self) -> int:
-        """Rounds of the segment that are over."""
-        if self._expect is None:
-            return 0
-        unfinished = self._round is not None and not (self._round.over and self._round.answers[-1].verdict != "aborted")
-        return min(self._next - self._expect.number - unfinished, self._expect.count)
-
-    def news(self, seen: int) -> bool:
-        """Returns whether the driver, who knows of `seen` rounds, is to be told something at once."""
-        return bool(self._error) or seen != self.done == (0 if self._expect is None else self._expect.count)
-
-    def begun(self, current: _Round) -> None:
+    def begun(self, current: RoundUnderWay) -> None:
         """Learns that the first message of an announced round has come and is right."""
         self._round, self._coming, self._next = current, None, current.number + 1
         self.barrier.forget("round", but=current.number)  # the answers of the round before were given, or are stale
 
-    def refused(self, current: _Round, sender: PartyName, error: FedRayError) -> None:
+    def refused(self, current: RoundUnderWay, sender: PartyName, error: FedRayError) -> None:
         """Learns that a party's message to the exchange under way is wrong."""
         if not isinstance(current.collector, FaultFinder):  # which says more of it
             what = str(error).removeprefix(f"{sender}: ")
             self._attendance.accuse([Fault(current.number, sender, what)])
         self._found(current)
 
-    def away(self, current: _Round) -> bool:
+    def away(self, current: RoundUnderWay) -> bool:
         """Returns whether nobody is awaited, or only such as are late and can be done without."""
         absent = current.collector.missing()
         if absent <= self._attendance.gone.keys():
             return True
         return absent <= self._attendance.away and current.collector.sufficient()
 
-    def close(self, current: _Round, *, late: bool) -> Closing:
+    def close(self, current: RoundUnderWay, *, late: bool) -> Closing:
         """Ends an exchange of a round: with everybody's message, or without those of whom there is none."""
         reason = f"no message within {self._timeout:g} s" if late else ""
         absent, recovers = current.collector.missing(), self._own_coordinator.recovers
@@ -241,7 +231,7 @@ class ServerRounds:
             answer = Answer("aborted", reason=self._error)
         self._found(current)
         current.answers.append(answer)
-        then = None if current.over else _Stage(self, current, len(current.answers), self._timeout)
+        then = None if current.over else Stage(self, current, len(current.answers), self._timeout)
         return Closing(lambda _: answer, then, ends=answer.reason if answer.verdict == "aborted" else "")
 
     def missed(self, sender: PartyName, number: Round, resume: Round) -> Answer:
@@ -255,7 +245,18 @@ class ServerRounds:
 
     # Inside.
 
-    def _found(self, current: _Round) -> None:
+    def _is_news(self, seen: int) -> bool:
+        """Returns whether the driver, who knows of `seen` rounds, is to be told something at once."""
+        return bool(self._error) or seen != self._done == (0 if self._expect is None else self._expect.count)
+
+    @property
+    def _done(self) -> int:
+        if self._expect is None:
+            return 0
+        unfinished = self._round is not None and not (self._round.over and self._round.answers[-1].verdict != "aborted")
+        return min(self._next - self._expect.number - unfinished, self._expect.count)
+
+    def _found(self, current: RoundUnderWay) -> None:
         """Takes over what a round's collector has found out about parties."""
         if isinstance(current.collector, FaultFinder):
             self._attendance.accuse(current.collector.faults)
@@ -279,7 +280,7 @@ class ServerRounds:
             return Answer("left", reason=self._attendance.why(sender, "it was not part of the view"))
         return None
 
-    def _admitted(self, number: Round) -> _Round | None:
+    def _admitted(self, number: Round) -> RoundUnderWay | None:
         """Returns the round of this number, announced if it is the next one; None where it was over before the last."""
         current, expect = self._round, self._expect
         if current is not None and current.number == number:
@@ -293,9 +294,9 @@ class ServerRounds:
             manifest = expect.report if metrics_alone and expect.report is not None else expect.manifest
             collector = self._own_coordinator.collector(self._view, number, manifest)
             self.barrier.forget("round", but=None if current is None else current.number)
-            self._coming = _Round(number, collector)
-            self.barrier.announce(_Stage(self, self._coming, 0, self._timeout))
-            self.barrier.announce(_End(self, self._coming))
+            self._coming = RoundUnderWay(number, collector)
+            self.barrier.announce(Stage(self, self._coming, 0, self._timeout))
+            self.barrier.announce(RoundEnd(self, self._coming))
         return self._coming
 
     def _end(self, expect: Expect) -> Round:
@@ -319,7 +320,7 @@ class ServerRounds:
         resume = current.number if current is not None and under_way else self._next
         self.barrier.tell(ticket, self.missed(sender, number, resume))
 
-    def _advanced(self, current: _Round) -> Answer:
+    def _advanced(self, current: RoundUnderWay) -> Answer:
         broadcast = current.collector.advance()
         if broadcast is not None:
             return Answer("next", broadcast=broadcast)
@@ -342,122 +343,3 @@ class ServerRounds:
         self._own_coordinator.check_view(members)
         self._view = View(self._view.counter + 1, members)
         return Answer("abandoned", view=self._view, stop=self._stop)
-
-
-@dataclass(slots=True)
-class _Round:
-    """One round while it lasts.
-
-    Attributes:
-        number: The round.
-        collector: Its summing end.
-        answers: `answers[k]` is what the deliveries of exchange k are told.
-        heard: How many exchanges of it each party has taken part in.
-    """
-
-    number: Round
-    collector: Collector
-    answers: list[Answer] = field(default_factory=list)
-    heard: dict[PartyName, int] = field(default_factory=dict)
-
-    @property
-    def over(self) -> bool:
-        """Whether the last answer is final."""
-        return bool(self.answers) and self.answers[-1].verdict != "next"
-
-
-@dataclass(slots=True)
-class _Stage:
-    """One exchange of a round: a message from every member of the view, and the same answer to all of them."""
-
-    rounds: ServerRounds
-    current: _Round
-    stage: int
-    timeout: float
-
-    @property
-    def gate(self) -> Gate:
-        return "round", self.current.number, self.stage
-
-    def take(self, sender: PartyName, message: Message) -> None:
-        try:
-            self.current.collector.add(sender, message)
-        except FedRayError as error:
-            self.rounds.refused(self.current, sender, error)
-            raise
-        self.current.heard[sender] = self.stage + 1
-        if self.stage == 0:
-            self.rounds.begun(self.current)
-
-    def complete(self) -> bool:
-        return self.rounds.away(self.current)
-
-    def until(self, now: float) -> float:
-        return now + self.timeout
-
-    def close(self, *, late: bool) -> Closing:
-        return self.rounds.close(self.current, late=late)
-
-    def ended(self, reason: str) -> Answer:
-        return Answer("aborted", reason=reason)
-
-
-@dataclass(slots=True)
-class _End:
-    """The end of a round, for those that may take part only in the next one; there is no deadline but the round's."""
-
-    rounds: ServerRounds
-    current: _Round
-    missed: dict[PartyName, Round] = field(default_factory=dict)
-
-    @property
-    def gate(self) -> Gate:
-        return "round", self.current.number, "end"
-
-    def take(self, sender: PartyName, message: Round) -> None:
-        self.missed[sender] = message
-
-    def complete(self) -> bool:
-        return self.current.over
-
-    def until(self, now: float) -> float:  # noqa: ARG002 (as the barrier calls it)
-        return math.inf
-
-    def close(self, *, late: bool) -> Closing:
-        del late
-        resume = self.current.number + 1
-        return Closing(lambda party: self.rounds.missed(party, self.missed[party], resume))
-
-    def ended(self, reason: str) -> Answer:
-        return Answer("aborted", reason=reason)
-
-
-@dataclass(slots=True)
-class _News:
-    """The driver's wish to know how far the segment is."""
-
-    rounds: ServerRounds
-    ticket: Ticket
-    seen: int
-    seconds: float
-
-    @property
-    def gate(self) -> Gate:
-        return "news", self.ticket
-
-    def take(self, sender: PartyName, message: object) -> None:
-        """Takes nothing: the driver only waits here."""
-
-    def complete(self) -> bool:
-        return self.rounds.news(self.seen)
-
-    def until(self, now: float) -> float:
-        return now + self.seconds
-
-    def close(self, *, late: bool) -> Closing:
-        del late
-        progress = self.rounds.progress()
-        return Closing(lambda _: progress, kept=False)
-
-    def ended(self, reason: str) -> Progress:
-        return replace(self.rounds.progress(), error=reason)

@@ -6,6 +6,7 @@ Knows no protocol. Whoever waits here also keeps the deadlines: no thread exists
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -18,8 +19,8 @@ T = TypeVar("T")
 LEAST_SECONDS = 0.01
 """So long a thread sleeps at least: a clock may say that nothing is due yet when the sleep is over."""
 
-MOST_SECONDS = 1.0
-"""After so long a thread looks again: meanwhile a message for which nobody waits may have set a nearer deadline."""
+IDLE_SECONDS = 1.0
+"""After so long a thread looks whether anything is due whose own exchange has no deadline: perhaps nobody else does."""
 
 
 class WaitingRoom:
@@ -59,9 +60,10 @@ class WaitingRoom:
             ticket = self._tickets
             self.note(lambda now: event(ticket, now))
             while ticket not in self._barrier.answers:
-                now, deadline = self._clock(), self._barrier.deadline
-                if deadline <= now:
+                now = self._clock()
+                if self._barrier.deadline <= now:
                     self.note(self._barrier.due)
-                else:
-                    self._changed.wait(max(LEAST_SECONDS, min(deadline - now, MOST_SECONDS)))
+                else:  # until its own deadline, not the next one: else all threads would wake for each of them
+                    own = self._barrier.deadline_of(ticket)
+                    self._changed.wait(IDLE_SECONDS if own == math.inf else max(LEAST_SECONDS, own - now))
             return self._barrier.answers.pop(ticket)

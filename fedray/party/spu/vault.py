@@ -22,7 +22,8 @@ from fedray.party.door.egress import Kind
 from fedray.party.failures import to_failure
 from fedray.party.records import AreYouThere, DealtShares, GivenShares, SharesFailure, unknown
 from fedray.party.rounds.attendance import Attendance
-from fedray.party.rounds.barrier import Barrier, Closing, Gate, Ticket
+from fedray.party.rounds.barrier import Barrier
+from fedray.party.rounds.news import News
 from fedray.party.rounds.waiting_room import WaitingRoom
 from fedray.party.table import replace
 from fedray.protocol.config import Config
@@ -240,13 +241,20 @@ class Vault:
             FedRayError: One of them cannot come, or its sender has ended; whichever the others wait for.
         """
         own, context = self._context.name, self._context
+
+        def missing() -> list[Shared]:
+            return [one for one in parts if not context.holds(one.key)]
+
+        def ready() -> bool:
+            return not missing() or any(context.failed(one.key) for one in parts)
+
         while True:
             awaited: list[Shared] = self._room.deliver(
-                lambda ticket, now: self._arrivals.open(_Parts(ticket, parts, context), ticket, own, now)
+                lambda ticket, now: self._arrivals.open(News(ticket, PING_SECONDS, ready, missing), ticket, own, now)
             )
             for one in parts:
-                if context.holds(one.key):
-                    context.value(one.key)
+                if context.failed(one.key):
+                    context.value(one.key)  # raises what happened
             senders = {one.owner for one in awaited if one.owner not in (None, own)}
             if not senders:  # all is there, or nobody is about to send it
                 return
@@ -292,36 +300,3 @@ class Vault:
 def _part(ticket: Key, node: PartyName) -> Key:
     """Returns what the shares that one compute party gives towards an opening are called."""
     return f"{ticket}/{node}"
-
-
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """Shares that a command waits for. It is closed at its deadline, too: then their senders are asked."""
-
-    ticket: Ticket
-    parts: Sequence[Shared]
-    context: PartyContext
-
-    @property
-    def gate(self) -> Gate:
-        return "parts", self.ticket
-
-    def take(self, sender: PartyName, message: object) -> None:
-        """Takes nothing: what arrives is put into the party's table."""
-
-    def complete(self) -> bool:
-        there = [one.key for one in self.parts if self.context.holds(one.key)]
-        return len(there) == len(self.parts) or any(map(self.context.failed, there))
-
-    def until(self, now: float) -> float:
-        return now + PING_SECONDS
-
-    def close(self, *, late: bool) -> Closing:
-        del late
-        awaited = [one for one in self.parts if not self.context.holds(one.key)]
-        return Closing(lambda _: awaited, kept=False)
-
-    def ended(self, reason: str) -> list[Shared]:
-        """Waits for nothing: nothing ends what a command waits for but its deadline."""
-        del reason
-        return []
