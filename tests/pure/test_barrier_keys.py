@@ -21,6 +21,7 @@ def test_keys_that_one_party_does_not_prepare_are_refused_to_all_alike(world):
         found = answers(there)
     assert set(verdicts(found).values()) == {"renew"}
     assert all("keys for further rounds need everybody; missing: p03" in answer.reason for answer in found.values())
+    assert answers({"p03": w.send("p03", 4)})["p03"] == found["p00"], "who asks later is told so at once"
 
 
 def test_no_keys_are_awaited_from_one_that_is_gone(world):

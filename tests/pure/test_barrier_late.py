@@ -4,6 +4,8 @@
 import pytest
 from pure.barrier_kit import SOON, TIMEOUT, answers, hold, sums, verdicts
 
+from fedray.errors import FedRayError
+
 
 def in_round_one(world, rounds=3, **settings):
     """Returns a world that has keys: its first round is over."""
@@ -134,6 +136,19 @@ def test_who_did_not_see_the_quorum_knows_that_it_has_not_verified(world, next_b
     assert answer.verdict == ("missed" if next_begun else "opened")
     assert all(w.contributors[name].verified for name in rest)
     assert w.contributors["p03"].verified is not next_begun
+
+
+def test_a_wrong_message_for_the_next_round_takes_no_answer_of_this_one_away(world):
+    w = world(4, "recovery")
+    w.expect(2)
+    slow = hold(w, "p03", 0, before=1)
+    there = w.send_all(0)
+    w.advance(TIMEOUT)
+    w.settle()
+    with pytest.raises(FedRayError):
+        w.server.rounds.take(w.server.ticket(), "p00", 1, 1, b"x" * 100, w.now)
+    slow.set()
+    assert there["p03"].result(SOON).verdict == "opened"
 
 
 def test_one_gone_and_one_late_wait_for_the_late_one(world):

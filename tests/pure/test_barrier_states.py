@@ -122,6 +122,8 @@ class Bench:
 
 def check(bench: Bench) -> None:
     """Checks what holds after every event."""
+    places = bench.barrier._places.values()
+    assert not any(place.waiting for place in places if place.stand is not Stand.GATHERING), "nobody waits for nothing"
     opened = bench.first.opened
     assert len(opened) == len(set(opened)), "nothing opens twice"
     by_stage: dict[int, set] = {}
@@ -223,6 +225,41 @@ def test_a_wrong_message_does_not_start_the_deadline():
     bench.now = 100.0
     bench.send("alice")
     assert (bench.barrier.stand(GATE), bench.barrier.deadline) == (Stand.GATHERING, 110.0)
+
+
+def test_the_first_message_alone_sets_the_deadline():
+    bench = Bench()
+    bench.send("alice")
+    bench.now = 4.0
+    bench.send("bob")
+    assert bench.barrier.deadline == TIMEOUT
+    assert bench.barrier.deadline_of(2) == TIMEOUT
+    assert bench.barrier.deadline_of(99) == math.inf
+
+
+def test_a_late_party_is_back_when_its_message_is_right():
+    bench = Bench()
+    bench.barrier.attendance.delay(["bob"], "no message within 10 s")
+    with pytest.raises(ProtocolError):
+        bench.send("bob", "bad")
+    assert bench.barrier.attendance.away == {"bob"}
+    bench.send("bob")
+    assert bench.barrier.attendance.away == frozenset()
+
+
+def test_of_two_that_are_due_the_first_may_end_the_second():
+    barrier = Barrier(Attendance(TIMEOUT))
+
+    class Failing(Gathering):
+        def close(self, *, late):
+            return Closing(lambda _: "given up", ends="given up")
+
+    for stage in (0, 1):
+        exchange = Failing(barrier.attendance, stage=stage)
+        barrier.announce(exchange)
+        barrier.arrive(exchange.gate, "alice", "good", 0.0, stage)
+    barrier.due(TIMEOUT)
+    assert barrier.answers == {0: "given up", 1: "given up"}
 
 
 def test_who_comes_late_is_told_the_same_and_its_message_is_not_read():

@@ -191,6 +191,16 @@ def test_who_asks_late_is_told_the_same_and_a_new_segment_frees_who_waits():
     assert leader.barrier.deadline == math.inf
 
 
+def test_what_came_of_a_round_may_be_asked_when_the_next_one_has_begun():
+    w = World()
+    for owner in w.owners:
+        w.send(owner, home=w.leader)
+    w.settle()
+    w.send(w.owners[1], number=1)
+    w.rounds[w.leader].await_outcome(99, w.owners[0], 0)
+    assert w.rounds[w.leader].barrier.answers[99] == w.outcome(w.owners[0])
+
+
 def test_a_watch_ends_when_the_driver_asks_again_or_after_its_time():
     rounds = World().rounds.popitem()[1]
     rounds.watch(1, 1.0, 0.0)
