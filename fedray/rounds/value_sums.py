@@ -117,7 +117,7 @@ class ValueSums:
                 raise
             raise PartyLost(f"{str(error).rstrip('.')}{GONE}", party=error.party) from error
         manifest = Manifest(tuple(tensors), weighted=weights is not None)
-        number = sums.announce(manifest, 1, train=False)
+        number = sums.announce(manifest, 1)
         # Unlike every other sum's text. Parties remember it, as they do a model: one input goes into one sum only.
         order = SumOrder(number, f"{session.id} {session.statement('sum')}", manifest)
         return summable.rebuild(nest, tensors, self._run(sums, order), averaged=weights is not None)

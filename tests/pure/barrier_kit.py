@@ -244,7 +244,7 @@ class World:
     # What tests let happen.
 
     def expect(self, count: int = 1, first: int = 0, report: bool = False, absent: tuple = ()) -> None:
-        order = Expect(first, count, MANIFEST, "sum", REPORT if report else None, absent)
+        order = Expect(first, count, MANIFEST, "sum", 0, REPORT if report else None, absent)
         self.server.expect(order, lambda opened: Answer("opened", opened.values, opened.metrics))
 
     def send(self, name: str, number: int, manifest=MANIFEST) -> Task:
