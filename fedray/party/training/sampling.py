@@ -73,7 +73,7 @@ class Sampling:
         return np.diff(_even_bounds(rows, self.steps))
 
     def shares(self, party: PartyName, rows: int, epoch: int) -> list[NDArray[np.int64]]:
-        """Returns the row numbers a party holds in each step of an epoch, one int64 array per step; see `share_sizes`."""
+        """Returns the row numbers a party holds in each step of an epoch, int64 arrays; see `share_sizes`."""
         sizes = self.share_sizes(party, rows, epoch)
         if self.method == "poisson":
             # A binomial size, then that many rows without replacement: the same law as one coin per row.
