@@ -186,13 +186,19 @@ class FedNdarray(Operators):
         others, with the limits that the aggregator states. Each party sums in float64; these sums are added exactly,
         whatever their magnitude, and rounded once.
 
+        Where a party is missing from the sum, since its process has ended or it is late, this is the mean of the rows
+        that are there: each sum carries marks of who is in it, and the `fedray` logger warns whose rows are not. It is
+        the same for `sum` and `std`. Ask again for the mean of all, when all answer; note that the two results differ
+        by the party that was missing.
+
         Args:
             axis: `None` for all axes, or axes with the rows, axis 0, among them.
             aggregator: What opens the sum, e.g. a `SecureAggregator`; by default one whose server is a party that
                 holds no rows, where there is one.
 
         Raises:
-            DataError: The rows are all at one party, whose mean this would be; or there are none.
+            DataError: The rows are all at one party, whose mean this would be, or only that one's are there; or there
+                are none.
             PlanError: The rows are not among the axes.
         """
         return self._spread(axis).mean(aggregator)[()]
@@ -207,7 +213,9 @@ class FedNdarray(Operators):
         return self._spread(axis).sum(aggregator)[()]
 
     def std(self, axis: Axis = None, ddof: int = 0, *, aggregator: IntegerSums | None = None) -> Any:
-        """Returns the standard deviation over rows in two passes; the mean is opened on the way.
+        """Returns the standard deviation over rows; sum and sum of squares are opened, in one round.
+
+        So both are of the same parties. Digits are not lost where the deviation is small beside the mean.
 
         Args:
             axis: As in `mean`.
