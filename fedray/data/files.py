@@ -20,6 +20,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from fedray.data.casting import Casting, cast, checked_casting
 from fedray.errors import DataError, PlanError
 
 Column: TypeAlias = str | int
@@ -41,6 +42,7 @@ class ReadOptions:
         header: Whether a CSV file begins with column names; `"auto"` takes a first line without numbers for one.
         delimiter: What separates the fields of a CSV file.
         dtype: Type of the result, e.g. `"float32"`; by default that of the file, and float64 for CSV.
+        casting: What the conversion to `dtype` may do; see `fedray.data.casting`.
     """
 
     key: str | None = None
@@ -48,6 +50,7 @@ class ReadOptions:
     header: Header = "auto"
     delimiter: str = ","
     dtype: str | None = None
+    casting: Casting = "same_value"
 
     def __post_init__(self) -> None:
         """Checks the options before any file is opened.
@@ -61,6 +64,7 @@ class ReadOptions:
             raise PlanError(f"delimiter={self.delimiter!r}: expected one character")
         if self.dtype is not None and not _is_numeric(self.dtype):
             raise PlanError(f"dtype={self.dtype!r}: expected a boolean, integer or floating type, e.g. 'float32'")
+        checked_casting(self.casting)
 
 
 def _is_numeric(dtype: str) -> bool:
@@ -93,7 +97,8 @@ def read_array(source: str, party: str, options: ReadOptions) -> NDArray[Any]:
             f"can be read with a function in place of the path, which runs inside {party}"
         )
     try:
-        return as_numbers(reader(path, f"party {party!r}: {path}", options), f"party {party!r}: {path}", options.dtype)
+        where = f"party {party!r}: {path}"
+        return as_numbers(reader(path, where, options), where, options)
     except FileNotFoundError:
         raise DataError(
             f"party {party!r}: {path}: no such file where {party}'s process runs; give the path as it is there"
@@ -102,22 +107,22 @@ def read_array(source: str, party: str, options: ReadOptions) -> NDArray[Any]:
         raise DataError(f"party {party!r}: {path}: cannot be read: {type(error).__name__}") from None
 
 
-def as_numbers(value: object, where: str, dtype: str | None) -> NDArray[Any]:
-    """Returns `value` as an array of numbers or booleans, of `dtype` where that is given.
+def as_numbers(value: object, where: str, options: ReadOptions) -> NDArray[Any]:
+    """Returns `value` as an array of numbers or booleans, of `options.dtype` where that is given.
 
     Args:
         value: Anything that NumPy turns into an array.
         where: What to call it in errors, beginning with the party's name.
-        dtype: Type to convert to, or `None` to keep its own.
+        options: How to read.
 
     Raises:
-        DataError: It holds text or objects.
+        DataError: It holds text or objects, or the conversion would change a number.
     """
     array = np.asarray(value)
     # Text and objects cannot be summed, and an array of objects may hide anything.
     if array.dtype.kind not in "biuf":
         raise DataError(f"{where}: expected numbers or booleans, found {array.dtype}; convert it first")
-    return array if dtype is None else array.astype(dtype, copy=False)
+    return array if options.dtype is None else cast(array, options.dtype, where, None, options.casting)
 
 
 def _read_npy(path: Path, where: str, _: ReadOptions) -> NDArray[Any]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.data.apportion import split_rows
+from fedray.data.casting import Casting, cast
 from fedray.data.moments import power_sums
 from fedray.data.rows import Rest
 from fedray.data.wide import LIMIT, widen
@@ -94,9 +95,19 @@ def take(party: str, mine: Array, rows: int | slice, rest: Rest) -> Array:
         raise DataError(f"party {party!r}: an array of shape {mine.shape}: {error}") from None
 
 
-def convert(mine: Array, dtype: str) -> Array:
-    """Returns `mine` as `dtype`, the same object where it is that already."""
-    return mine.astype(dtype, copy=False)
+def convert(party: str, mine: Array, dtype: str, casting: Casting) -> Array:
+    """Returns `mine` as `dtype`; see `fedray.data.casting.cast`.
+
+    Args:
+        party: The party's name, for errors.
+        mine: The party's array.
+        dtype: Name of the type.
+        casting: What the conversion may do.
+
+    Raises:
+        DataError: A number would become another one.
+    """
+    return cast(mine, dtype, f"party {party!r}", None, casting)
 
 
 def split(party: str, mine: Array, train: int, test: int, seed: int, shuffle: bool) -> tuple[Array, Array]:

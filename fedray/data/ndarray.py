@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fedray.data import inside
+from fedray.data.casting import Casting, checked_casting
 from fedray.data.files import Column, Header, ReadOptions, as_numbers, read_array
 from fedray.data.operators import Operators
 from fedray.data.parts import ArrayPart, joint_dtype, joint_shape, require_rows
@@ -174,10 +175,20 @@ class FedNdarray(Operators):
             "party's part, x.mean(axis=0) opens a sum over parties"
         )
 
-    def astype(self, dtype: DTypeLike) -> FedNdarray:
-        """Returns the array with every party's part converted to `dtype`."""
-        name = np.dtype(dtype).name
-        return FedNdarray({party: party(inside.convert)(part, name) for party, part in self.partitions.items()})
+    def astype(self, dtype: DTypeLike, *, casting: Casting = "same_value") -> FedNdarray:
+        """Returns the array with every party's part converted to `dtype`.
+
+        Args:
+            dtype: The type.
+            casting: `"same_value"` refuses to change a number, but for the rounding of a float to a shorter float:
+                fractions, NaN and what is out of range do not become integers, nor long integers floats. `"unsafe"`
+                converts as NumPy does by default, whatever is lost.
+
+        Raises:
+            PlanError: `casting` is neither.
+            DataError: A number would be changed, told when the result is used; the message names the party.
+        """
+        return self._each(inside.convert, np.dtype(dtype).name, checked_casting(casting))
 
     def mean(self, axis: Axis = None, *, aggregator: IntegerSums | None = None) -> Any:
         """Returns the mean over rows (and other axes) as float64, opened by a sum over parties.
@@ -292,6 +303,7 @@ def load(
     header: Header = "auto",
     delimiter: str = ",",
     dtype: DTypeLike | None = None,
+    casting: Casting = "same_value",
 ) -> FedNdarray:
     """Returns one array with the rows that each party contributes.
 
@@ -311,11 +323,12 @@ def load(
         header: Whether CSV files begin with column names; `"auto"` takes a first line without numbers for one.
         delimiter: What separates the fields of CSV files.
         dtype: Type to convert to; by default the source's own, and float64 for CSV.
+        casting: What the conversion may do, as in `FedNdarray.astype`.
 
     Raises:
         PlanError: An option or a key of `sources` is of the wrong kind.
         DataError: A party's file is missing or unreadable, its array empty, no array of numbers, or unlike the other
-            parties' in shape or dtype; the message names the party.
+            parties' in shape or dtype, or `dtype` would change a number; the message names the party.
         DeviceMismatch: An object is held by another party.
 
     Example:
@@ -323,7 +336,7 @@ def load(
         >>> load({alice: lambda: np.zeros((2, 3)), bob: np.ones((4, 3))})
         FedNdarray(shape=(6, 3), dtype=float64, rows={alice: 2, bob: 4})
     """
-    options = ReadOptions(key, columns, header, delimiter, None if dtype is None else np.dtype(dtype).name)
+    options = ReadOptions(key, columns, header, delimiter, None if dtype is None else np.dtype(dtype).name, casting)
     if not isinstance(sources, Mapping) or not sources or not all(isinstance(party, PYU) for party in sources):
         raise PlanError("load: expected {PYU('alice'): path, array or object, ...} with at least one party")
     loaded = FedNdarray({party: _place(party, source, options) for party, source in sources.items()})
@@ -346,10 +359,10 @@ def _place(party: PYU, source: ArraySource, options: ReadOptions) -> PYUObject:
     # What a party makes is checked in the party: the driver never sees it.
     elif isinstance(source, PYUObject) or callable(source):
         value = party(source)() if callable(source) else source
-        placed = party(as_numbers)(value, f"party {party.name!r}", options.dtype)
+        placed = party(as_numbers)(value, f"party {party.name!r}", options)
     else:
         # Checked before it is sent: its owner is the driver, whose error it is.
-        placed = party(np.asarray)(as_numbers(source, f"party {party.name!r}", options.dtype))
+        placed = party(np.asarray)(as_numbers(source, f"party {party.name!r}", options))
     return placed
 
 

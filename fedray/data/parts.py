@@ -62,9 +62,11 @@ def joint_dtype(parts: Mapping[PartyName, ArrayPart]) -> np.dtype[np.generic]:
     first, model = next(iter(parts.items()))
     for party, part in parts.items():
         if part.dtype != model.dtype:
+            # The type that holds both, and not the first party's, which may hold less than the other.
+            common = np.result_type(*(other.dtype for other in parts.values())).name
             raise DataError(
                 f"party {party!r}: expected dtype {model.dtype} as at {first!r}, found {part.dtype}; convert with "
-                f"load(..., dtype={model.dtype!r}) or x.astype({model.dtype!r})"
+                f"load(..., dtype={common!r}) or x.astype({common!r})"
             )
     return np.dtype(model.dtype)
 

@@ -77,6 +77,26 @@ def test_dtype_converts_every_source(tmp_path: Path, alice: PYU, bob: PYU) -> No
     assert load({alice: np.ones(2), bob: lambda: [1, 2]}, dtype="int8").dtype == np.int8
 
 
+def test_the_advice_for_mixed_types_loses_nothing(alice: PYU, bob: PYU) -> None:
+    parts = {alice: np.array([1, 2]), bob: np.array([0.37, 2.5])}
+    with pytest.raises(DataError, match=r"found float64; convert with load\(\.\.\., dtype='float64'\)"):
+        load(parts)
+    x = load(parts, dtype="float64")
+    assert x.dtype == np.float64
+    assert x.max() == 2.5
+    assert x.min() == 0.37
+
+
+def test_a_type_that_would_change_numbers_is_refused(tmp_path: Path, alice: PYU, bob: PYU) -> None:
+    np.save(tmp_path / "b.npy", np.array([[1.0, 0.37], [2.0, 3.0]]))
+    for source in (tmp_path / "b.npy", lambda: np.array([[1.0, 0.37], [2.0, 3.0]])):
+        with pytest.raises(DataError, match=r"party 'bob'.*: column 1: a cast from float64 to int64") as caught:
+            load({alice: np.ones((2, 2)), bob: source}, dtype="int64")
+        assert "0.37" not in str(caught.value)
+        loaded = load({alice: np.ones((2, 2)), bob: source}, dtype="int64", casting="unsafe")
+        assert loaded.min(axis=0).tolist() == [1, 0]
+
+
 @pytest.mark.parametrize(
     ("at_bob", "match"),
     [

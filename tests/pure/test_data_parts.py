@@ -29,9 +29,22 @@ def test_joint_dtype() -> None:
     parts = {"alice": ArrayPart((3,), "float32"), "bob": ArrayPart((3,), "float32")}
     assert joint_dtype(parts) == np.float32
     with pytest.raises(
-        DataError, match=r"party 'bob': expected dtype float32 as at 'alice', found int64; .*astype\('float32'\)"
+        DataError, match=r"party 'bob': expected dtype float32 as at 'alice', found int64; .*astype\('float64'\)"
     ):
         joint_dtype({**parts, "bob": ArrayPart((3,), "int64")})
+
+
+def test_the_type_that_is_advised_holds_all_parties_numbers() -> None:
+    for dtypes, common in {
+        ("int64", "float64"): "float64",
+        ("float64", "int64"): "float64",
+        ("uint8", "int8", "bool"): "int16",
+        ("float32", "float64"): "float64",
+        ("bool", "int32"): "int32",
+    }.items():
+        parts = {f"party {place}": ArrayPart((3,), dtype) for place, dtype in enumerate(dtypes)}
+        with pytest.raises(DataError, match=rf"load\(\.\.\., dtype='{common}'\) or x\.astype\('{common}'\)"):
+            joint_dtype(parts)
 
 
 def test_empty_part() -> None:

@@ -184,7 +184,7 @@ def test_csv_without_rows_is_empty_not_an_accident(tmp_path: Path, recwarn: pyte
 @pytest.mark.parametrize("value", [np.array(["a"]), np.array([None]), np.array([1j]), "text", [object()]])
 def test_text_and_objects_are_no_numbers(value: object) -> None:
     with pytest.raises(DataError, match="party 'alice': expected numbers or booleans"):
-        as_numbers(value, "party 'alice'", None)
+        as_numbers(value, "party 'alice'", ReadOptions())
 
 
 @pytest.mark.parametrize(
@@ -194,6 +194,7 @@ def test_text_and_objects_are_no_numbers(value: object) -> None:
         ({"delimiter": ",,"}, "delimiter"),
         ({"dtype": "wrong"}, "dtype"),
         ({"dtype": "U5"}, "dtype"),
+        ({"casting": "safe"}, "casting='safe': expected 'same_value'"),
     ],
 )
 def test_wrong_options_are_refused_before_reading(options: dict[str, object], match: str) -> None:
