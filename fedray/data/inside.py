@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from fedray.data.apportion import split_rows
 from fedray.data.casting import Casting, cast
+from fedray.data.columns import Names
 from fedray.data.moments import power_sums
 from fedray.data.rows import Rest
 from fedray.data.wide import LIMIT, widen
@@ -95,7 +96,12 @@ def take(party: str, mine: Array, rows: int | slice, rest: Rest) -> Array:
         raise DataError(f"party {party!r}: an array of shape {mine.shape}: {error}") from None
 
 
-def convert(party: str, mine: Array, dtype: str, casting: Casting) -> Array:
+def take_columns(mine: Array, order: list[int]) -> Array:
+    """Returns the columns of a table in another order."""
+    return mine[:, order]
+
+
+def convert(party: str, mine: Array, dtype: str, casting: Casting, columns: Names | None) -> Array:
     """Returns `mine` as `dtype`; see `fedray.data.casting.cast`.
 
     Args:
@@ -103,11 +109,12 @@ def convert(party: str, mine: Array, dtype: str, casting: Casting) -> Array:
         mine: The party's array.
         dtype: Name of the type.
         casting: What the conversion may do.
+        columns: Names of the columns, for errors.
 
     Raises:
         DataError: A number would become another one.
     """
-    return cast(mine, dtype, f"party {party!r}", None, casting)
+    return cast(mine, dtype, f"party {party!r}", columns, casting)
 
 
 def split(party: str, mine: Array, train: int, test: int, seed: int, shuffle: bool) -> tuple[Array, Array]:

@@ -35,6 +35,26 @@ class ArrayPart:
         return math.prod(self.shape)
 
 
+def array_part(party: PartyName, shape: object, dtype: str) -> ArrayPart:
+    """Returns what a party says of its object, if that is an array with rows.
+
+    Args:
+        party: The party's name.
+        shape: Shape of an array; for any other value its length or None.
+        dtype: Name of the dtype, or of the value's type.
+
+    Raises:
+        DataError: It is no array, or has no axis.
+    """
+    if not isinstance(shape, tuple):
+        raise DataError(
+            f"party {party!r}: expected an array, found {dtype}; convert it with {party}(np.asarray)(object)"
+        )
+    if not shape:
+        raise DataError(f"party {party!r}: expected an array with at least one axis, the rows, found a single {dtype}")
+    return ArrayPart(shape, dtype)
+
+
 def joint_shape(parts: Mapping[PartyName, ArrayPart]) -> tuple[int, ...]:
     """Returns the shape of all parties' rows together.
 
