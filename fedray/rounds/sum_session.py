@@ -7,6 +7,7 @@ data.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
@@ -17,10 +18,12 @@ from fedray.party.rounds.compute_party import ComputeParty
 from fedray.party.rounds.contributor import Contributor
 from fedray.party.rounds.server import RoundServer
 from fedray.protocol.config import Config
-from fedray.protocol.scheme import Manifest
+from fedray.protocol.scheme import Fault, Manifest
 from fedray.rounds.supervision import REMEDY, SegmentOutcome, Supervision
 from fedray.runtime.session import Session
 from fedray.types import Key, PartyName, Ref, Round
+
+_log = logging.getLogger("fedray")
 
 NamedStrategy: TypeAlias = tuple[str, dict[str, float]]
 
@@ -62,6 +65,8 @@ class SumSession:
         self.parties: tuple[PartyName, ...] = ()
         self._timeout = round_timeout
         self._busy: dict[PartyName, Ref] = {}
+        self._known_faults: list[Fault] = []
+        self._fresh_faults: list[Fault] = []
         self._sessions = 0
         self._next: Round = 0
 
@@ -200,8 +205,23 @@ class SumSession:
         finally:
             # Also after an error: their calls go on, and the next command would queue behind them.
             self._busy |= watch.busy
+            self._tell(watch.faults)
         self.parties = tuple(party for party in self.parties if party in outcome.reports)
         return outcome
+
+    def take_faults(self) -> tuple[Fault, ...]:
+        """Returns what parties did wrong since this was last asked."""
+        fresh, self._fresh_faults = tuple(self._fresh_faults), []
+        return fresh
+
+    def _tell(self, faults: Sequence[Fault]) -> None:
+        """Warns once of each fault."""
+        for fault in faults:
+            if fault not in self._known_faults:
+                self._known_faults.append(fault)
+                self._fresh_faults.append(fault)
+                proof = "what it signed proves it" if fault.evidence else "nothing proves it to others"
+                _log.warning("round %d: party %r is at fault: %s; %s", fault.number, fault.party, fault.what, proof)
 
     @contextmanager
     def _server_named(self) -> Iterator[None]:

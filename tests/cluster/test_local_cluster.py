@@ -48,22 +48,21 @@ print(sorted(k for k in set(before) | set(os.environ) if before.get(k) != os.env
 
 
 def test_a_program_that_fails_shows_its_own_traceback_only(program, tmp_path):
-    """Beside: Ray may be imported first; what the machine has not is refused; a thread may begin the session, which
-    ends with the program though nobody ends it; and functions of a module beside the program reach the parties.
+    """Beside: Ray may be imported first; what the machine has not is refused; and functions of a module beside the
+    program reach the parties.
     """
     (tmp_path / "0").mkdir()
     (tmp_path / "0" / "beside.py").write_text("def double(v):\n    return 2 * v\n")
     run = program(
         """
-import ray, threading, time
+import ray, time
 import fedray as sf
 from beside import double
 try:
     sf.init(["alice"], resources={"alice": {"CPU": 10000}})
 except sf.errors.PlanError as error:
     print(error)
-thread = threading.Thread(target=sf.init, args=(["alice", "bob"],))
-thread.start(); thread.join()
+sf.init(["alice", "bob"])
 alice, bob = sf.PYU("alice"), sf.PYU("bob")
 busy = alice(time.sleep)(60); print(sf.reveal(bob(double)(4))); raise ValueError('mine')
 """
@@ -81,10 +80,11 @@ busy = alice(time.sleep)(60); print(sf.reveal(bob(double)(4))); raise ValueError
 
 
 def test_a_killed_party_is_lost_within_seconds_and_the_next_session_starts_and_then_ray_itself(program):
+    """The next session is begun by a thread."""
     run = program(
         BEGIN
         + """
-import shutil, signal
+import shutil, signal, threading
 pid = sf.reveal(bob(os.getpid)())
 held = bob(time.sleep)(600)
 began = time.monotonic()
@@ -94,7 +94,8 @@ try:
 except sf.errors.PartyLost as error:
     print(error.party, "lost", time.monotonic() - began < 10)
 sf.shutdown()
-sf.init(["alice", "bob"])
+thread = threading.Thread(target=sf.init, args=(["alice", "bob"],))
+thread.start(); thread.join()
 print(sf.reveal(sf.PYU("bob")(abs)(-2)))
 sf.shutdown()
 import ray

@@ -71,7 +71,7 @@ def test_the_numpy_backend_on_ray_imports_no_framework_and_is_bit_equal_to_inlin
 def test_a_party_killed_in_the_middle_of_fit(start, cluster):
     import keras
 
-    fed = world(start, rows=(200, 200), address=cluster)
+    fed = world(start, rows=(200, 200), address=cluster, backend="numpy")
     model = fed.model()
     bob = sf.reveal(fed.devices[1](os.getpid)())
     killed = []
@@ -97,7 +97,7 @@ def test_an_interrupt_on_ray_where_a_party_was_killed_before(start, cluster, cap
     """Whatever became of the session before, the next one trains on the same cluster."""
     import keras
 
-    fed = world(start, rows=(1000, 1000), address=cluster)
+    fed = world(start, rows=(1000, 1000), address=cluster, backend="numpy")
     model = fed.model()
     sent = []
 

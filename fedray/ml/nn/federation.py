@@ -27,6 +27,7 @@ from fedray.party.training.model_rounds import ModelRounds, Report, evaluate_man
 from fedray.party.training.orders import EvaluateOrder, TrainOrder
 from fedray.party.training.trainer import Trainer, report_manifest, train_manifest
 from fedray.protocol.config import Config, Encoding
+from fedray.protocol.scheme import Fault
 from fedray.rounds.notices import notices_of, unsaid
 from fedray.rounds.sum_session import SumSession
 from fedray.rounds.supervision import SegmentOutcome
@@ -166,6 +167,10 @@ class Federation:
     def unsaid(self) -> tuple[str, ...]:
         """Returns those of them that were not told in this session; whoever asks tells them."""
         return unsaid(self._session, self._sums.config)
+
+    def take_faults(self) -> tuple[Fault, ...]:
+        """Returns what parties did wrong since this was last asked."""
+        return self._sums.take_faults()
 
     def train(
         self, facts: ModelFacts, order: Callable[[int, int], TrainOrder], on_round: Callable[[int], None]

@@ -19,7 +19,7 @@ from fedray.errors import EncodingError, PlanError
 from fedray.metrics import Metric, from_words, to_words, word_names
 from fedray.party.context import PartyContext, Reply
 from fedray.party.door.egress import Kind
-from fedray.party.records import Answer
+from fedray.party.records import Answer, ModelMessage, ModelRequest
 from fedray.party.rounds.contributor import Contributor
 from fedray.party.training.local_model import LocalModel
 from fedray.party.training.orders import EvaluateOrder, settings
@@ -69,7 +69,7 @@ class ModelRounds:
         model = self._model
         model.adopt(np.array(model.backend.weights()))
         kind = Kind.INITIAL if model.as_built else Kind.AGGREGATE
-        self._contributor.ask_server("publish the model", ("model", model.weights), kind)
+        self._contributor.ask_server("publish the model", ModelMessage(model.weights), kind)
 
     def pull(self) -> None:
         """Takes the server's model as this party's own.
@@ -78,7 +78,7 @@ class ModelRounds:
             PlanError: The server has none.
         """
         model = self._model
-        answer: Answer = self._contributor.ask_server("pull the model", ("pull",), Kind.SHAPE)
+        answer: Answer = self._contributor.ask_server("pull the model", ModelRequest(), Kind.SHAPE)
         if answer.values is None:
             raise PlanError(f"server {self._contributor.server!r} has no model yet; publish it first")
         model.as_built = model.as_built and np.array_equal(answer.values, model.backend.weights())
