@@ -191,6 +191,7 @@ def _read_csv(path: Path, where: str, options: ReadOptions) -> Table:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # "no data", which the caller reports
+                warnings.simplefilter("error", DeprecationWarning)  # NumPy 2.0 else reads 2.5 as the whole number 2
                 table = np.loadtxt(
                     file,
                     # Whole numbers above 2^53 do not survive a float; all others are read as float64 and converted
