@@ -20,11 +20,11 @@ from typing import TypeAlias
 from fedray.protocol.crypto.keystream import CHUNK_BYTES
 from fedray.protocol.messages import Words
 
-Stage: TypeAlias = Callable[[Words, int], None]
+WordStage: TypeAlias = Callable[[Words, int], None]
 """(words of one stretch, place of the first one in the vector); changes them in place, or only looks at them."""
 
 
-def run(words: Words, *stages: Stage) -> None:
+def run(words: Words, *stages: WordStage) -> None:
     """Takes a vector through all stages, stretch by stretch.
 
     Args:

@@ -55,6 +55,10 @@ class Policy:
         unprotected: Whether sums without protection are accepted, in which the server reads every contribution.
         allow_other_members: Whether a model hash may be used again with other parties in a later session. A seeded
             batch replayed on the same model with other members gives exact differences.
+
+    Example:
+        >>> sf.Policy(n_min=4, two_party="never").n_min
+        4
     """
 
     n_min: int = 3

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""KerasBackend: a compiled Keras model in one party. The only file that imports TensorFlow and Keras, when it is used.
+"""KerasBackend: a compiled Keras model in one party.
 
 Knows no strategy, no protocol and no other party. What it cannot do with a model it says when the model or the data is
 handed over, not in the middle of training.
@@ -7,10 +7,6 @@ handed over, not in the middle of training.
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -24,8 +20,8 @@ from fedray.backends.keras.data import KerasData, to_tensors
 from fedray.backends.keras.fitted import Fitted, fit
 from fedray.backends.keras.flat import FlatVariables
 from fedray.backends.keras.graph import Graphs
-from fedray.backends.keras.quiet import quiet
-from fedray.backends.keras.state import BUILDING, KerasState, generators_kept, seeded
+from fedray.backends.keras.start import frameworks, quietly
+from fedray.backends.keras.state import KerasState, seeded
 from fedray.backends.keras.traces import Traces
 from fedray.backends.rows import as_arrays, row_weights
 from fedray.backends.spec import ParamSpec
@@ -34,8 +30,6 @@ from fedray.metrics import Metric
 from fedray.strategies.strategy import Hook, State, Strategy
 from fedray.tree import Tree, common_rows
 from fedray.types import Vector
-
-_LOG = logging.getLogger("fedray.backends")
 
 
 class KerasBackend:
@@ -98,7 +92,7 @@ class KerasBackend:
 
     def check_strategy(self, strategy: Strategy) -> None:
         """Refuses a strategy that works on gradients where the model takes its steps by itself."""
-        if strategy.hook is not None or strategy.local == "gradient":
+        if strategy.client_hook is not None or strategy.local == "gradient":
             checks.check_own_step(self._keras, self._model, f"strategy {strategy.name!r}")
 
     def weights(self) -> Vector:
@@ -122,12 +116,11 @@ class KerasBackend:
             function = self._traces.get(("train", bound.kind), self._local.after(self._ready().steps.train), *specs)
         else:
             checks.check_own_step(self._keras, self._model, "a strategy that changes gradients")
-            words = self._variables().spec.trainable
-            anchors = {name: self._tf.constant(vector[:words], self._dtype) for name, vector in (state or {}).items()}
-            specs += ({name: self._tf.TensorSpec([words], self._dtype) for name in anchors},)
-            key = ("train", bound.kind, _identity(hook), tuple(anchors))
+            held = {name: self._tf.constant(value, self._dtype) for name, value in (state or {}).items()}
+            specs += ({name: self._tf.TensorSpec(value.shape, self._dtype) for name, value in held.items()},)
+            key = ("train", bound.kind, _identity(hook), tuple(held))
             function = self._traces.get(key, self._local.after(self._ready().steps.train_with(hook)), *specs)
-            arguments += (anchors,)
+            arguments += (held,)
         flat, sums, local = function(*arguments)
         if self._log_sums.size:
             self._log_sums = self._log_sums + sums.numpy()
@@ -324,29 +317,6 @@ class KerasBackend:
         return self._tf.TensorSpec([None], self._tf.int64)
 
 
-def frameworks(threads: int) -> tuple[Any, Any]:
-    """Returns the tensorflow and keras modules, imported without chatter, TensorFlow set to so many threads.
-
-    Raises:
-        PlanError: Keras runs on another framework.
-    """
-    with BUILDING, generators_kept():
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        with contextlib.nullcontext() if "tensorflow" in sys.modules else quiet():
-            import keras
-            import tensorflow as tf
-
-            try:
-                tf.config.threading.set_intra_op_parallelism_threads(threads)
-                tf.config.threading.set_inter_op_parallelism_threads(threads)
-            except RuntimeError:
-                _LOG.warning("TensorFlow is already running in this process; it keeps its number of threads")
-            tf.zeros(())  # The first operation has chatter of its own.
-    if keras.config.backend() != "tensorflow":
-        raise PlanError(f"Keras: expected backend 'tensorflow', found {keras.config.backend()!r}; unset KERAS_BACKEND")
-    return tf, keras
-
-
 def _bound(data: Data) -> KerasData:
     if not isinstance(data, KerasData):
         raise DataError(f"data: expected what bind returned, found {type(data).__name__}")
@@ -382,7 +352,7 @@ def make(builder: Callable[[], Any], seed: int, noise_seed: int, threads: int) -
 
 def build_at_driver(builder: Callable[[], Any], weights: Sequence[NDArray[Any]], rows: Tree | None = None) -> Any:
     """Returns a model of the builder with these weights; see `fedray.backends.build_at_driver`."""
-    with contextlib.nullcontext() if "tensorflow" in sys.modules else quiet():
+    with quietly():
         model = builder()
         if not model.built and rows is not None:
             model(rows.nest)

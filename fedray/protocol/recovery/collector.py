@@ -8,13 +8,13 @@ is dropped unread.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 
 import numpy as np
 
 from fedray.errors import ProtocolError
 from fedray.protocol.crypto.keys import verify
 from fedray.protocol.messages import Words, purpose_of
+from fedray.protocol.recovery.evidence import TwoInputs
 from fedray.protocol.recovery.opening import Opening
 from fedray.protocol.recovery.round_messages import (
     MaskedInput,
@@ -24,25 +24,10 @@ from fedray.protocol.recovery.round_messages import (
     Unmask,
 )
 from fedray.protocol.recovery.round_public import RoundPublic
-from fedray.protocol.scheme import Opened
+from fedray.protocol.scheme import Fault, Opened
 from fedray.types import Message, PartyName
 
 _PURPOSES = ("mask", "signed-survive", "unmask")
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """What one party did wrong in a round.
-
-    Attributes:
-        party: Who.
-        what: In words.
-        evidence: A signed statement that proves it to others, or empty.
-    """
-
-    party: PartyName
-    what: str
-    evidence: bytes = b""
 
 
 class _ProvenFaultError(ProtocolError):
@@ -69,6 +54,7 @@ class RecoveryCollector:
         self._public = public
         self._stage = 0
         self._hashes: dict[int, tuple[bytes, bytes]] = {}
+        self._signed: dict[int, tuple[bytes, bytes]] = {}
         self._totals: dict[bytes, Words] = {}
         self._survivors: Survivors | None = None
         self._signatures: dict[int, bytes] = {}
@@ -103,7 +89,7 @@ class RecoveryCollector:
                 self._add_shares(place, bytes(message))
         except ProtocolError as error:
             evidence = error.evidence if isinstance(error, _ProvenFaultError) else b""
-            self.faults.append(Fault(sender, str(error), evidence))
+            self.faults.append(Fault(public.number, sender, str(error), evidence))
             raise ProtocolError(f"{sender}: round {public.number}: {error}") from None
 
     def missing(self) -> frozenset[PartyName]:
@@ -155,7 +141,7 @@ class RecoveryCollector:
             self._opened = opening.open(total)
         finally:
             names = self._public.roster.names
-            self.faults += [Fault(names[i], what) for i, what in opening.faulty.items()]
+            self.faults += [Fault(self._public.number, names[i], what) for i, what in opening.faulty.items()]
         return self._opened
 
     @property
@@ -180,7 +166,8 @@ class RecoveryCollector:
         # Two signed inputs for one round are proof; the first one counts.
         if place in self._hashes:
             if self._hashes[place] != sent:
-                raise _ProvenFaultError("a second, different masked input", masked.statement + masked.signature)
+                both = TwoInputs(*self._signed[place], masked.statement, masked.signature)
+                raise _ProvenFaultError("a second, different masked input", both.encode())
             return
         if masked.ctx in self._totals:
             np.add(self._totals[masked.ctx], masked.words, out=self._totals[masked.ctx])
@@ -191,7 +178,7 @@ class RecoveryCollector:
             raise ProtocolError(
                 f"a further context: honest parties agree on one, colluders make at most {len(self._totals)}"
             )
-        self._hashes[place] = sent
+        self._hashes[place], self._signed[place] = sent, (masked.statement, masked.signature)
 
     def _check_stage(self) -> None:
         public = self._public
@@ -218,7 +205,8 @@ class RecoveryCollector:
     def _close_inputs(self) -> Survivors:
         public, (ctx, members) = self._public, self._usual()
         for other in sorted(set(self._hashes) - set(members)):
-            self.faults.append(Fault(public.roster.names[other], "was told another model or settings than the others"))
+            what = "was told another model or settings than the others"
+            self.faults.append(Fault(public.number, public.roster.names[other], what))
         # The others' sums can never be opened: nobody signs for their context.
         self._totals = {ctx: self._totals[ctx]}
         hashes = tuple(self._hashes[i][1] for i in members)
