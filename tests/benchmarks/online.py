@@ -27,7 +27,7 @@ from masking import Session
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto.keys import Roster
 from fedray.protocol.masking.collector import ViewCollector
-from fedray.protocol.recovery import roles
+from fedray.protocol.recovery import thresholds
 from fedray.protocol.recovery.rehearsal import Rehearsal
 from fedray.protocol.scheme import Contribution, Manifest, Opened, RoundContext, Tensor, View
 
@@ -93,8 +93,8 @@ class Comparison:
 
 
 def propose(roster: Roster, batch: int) -> Config:
-    """Returns the default roles."""
-    return roles.propose(roster, ["server"], Encoding(), batch=batch)
+    """Returns the default settings."""
+    return thresholds.propose(roster, ["server"], Encoding(), batch=batch)
 
 
 def main() -> None:
