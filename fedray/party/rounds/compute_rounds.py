@@ -29,12 +29,14 @@ class ComputeRoles:
     """Who does what in one session of sums of shares.
 
     Attributes:
+        session: Number of the session; rounds of another one have the same numbers.
         adder: This compute party's own end.
         owners: Whose shares are awaited.
         leader: The compute party that proposes.
         leads: Whether that is this one.
     """
 
+    session: int
     adder: ShareAdder
     owners: tuple[PartyName, ...]
     leader: PartyName
@@ -154,15 +156,29 @@ class ComputeRounds:
             self._proposed[number] = members
         self._arrive(number, peer, now)
 
-    def failed(self, number: Round, reason: str, now: float) -> None:
-        """Learns from another compute party that nothing will be opened."""
-        if self.barrier.stand(_gate(number)) is not None:
+    def failed(self, session: int, number: Round, reason: str, now: float) -> None:
+        """Learns from another compute party that nothing will be opened.
+
+        Args:
+            session: Number of the session that it speaks of.
+            number: The round.
+            reason: Why.
+            now: When.
+        """
+        if session == self.roles.session and self.barrier.stand(_gate(number)) is not None:
             self.abort(reason, now)
 
-    def answered(self, number: Round, answer: Answer, now: float) -> None:
-        """Learns what the server says of this party's sum."""
+    def answered(self, session: int, number: Round, answer: Answer, now: float) -> None:
+        """Learns what the server says of this party's sum.
+
+        Args:
+            session: Number of the session in which it was published.
+            number: The round.
+            answer: The server's answer.
+            now: When.
+        """
         gate = _gate(number, "sum")
-        if self.barrier.stand(gate) is not None:
+        if session == self.roles.session and self.barrier.stand(gate) is not None:
             self.barrier.arrive(gate, "the server", answer, now)
 
     @property
