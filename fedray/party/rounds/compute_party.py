@@ -66,7 +66,16 @@ class ComputeParty:
     # Set-up. A compute party that owns inputs, too, is introduced by its owner's end.
 
     def hello(self, config: bytes, names: Sequence[PartyName], compute: Mapping[PartyName, Key]) -> Reply:
-        """Checks a proposed Config against this party's policy and roster, and returns the signed Hello."""
+        """Checks a proposed Config against this party's policy and roster, and returns the signed Hello.
+
+        Args:
+            config: The Config's bytes.
+            names: Owners and compute parties of the session.
+            compute: As owners get it; not needed here.
+
+        Raises:
+            ProtocolError: The Config asks for less protection than this party's policy demands.
+        """
         del compute
         context = self._context
         own = (context.name, context.identity, context.roster_of(names), context.policy, context.memory)
@@ -94,6 +103,7 @@ class ComputeParty:
             compute: Compute party -> key of its `ComputeParty`.
         """
         agreed, own = Config.decode(config), self._context.name
+        # Left there by whatever introduced this party to the session: its owner's end, or `start` above.
         adder: ShareAdder = self._context.state[_ADDERS].pop(self._round_server)
         leader = agreed.receivers[0]
         roles = ComputeRoles(number, adder, agreed.owners or tuple(names), leader, leader == own)
@@ -159,6 +169,11 @@ class ComputeParty:
     def take(self, owner: PartyName, number: Round, body: Message) -> None:
         """Takes an owner's share.
 
+        Args:
+            owner: Who sent it.
+            number: The round.
+            body: The protocol message.
+
         Raises:
             ProtocolError: As in `ShareAdder.add`; or the segment has ended.
         """
@@ -186,6 +201,7 @@ class ComputeParty:
         sent = self._context.send(
             f"sum of shares of round {number}", self._server, self._round_server, body, Kind.SHARE
         )
+        # The answer comes when the other compute parties have published, too: meanwhile messages must be taken here.
         threading.Thread(
             target=self._conclude, args=(self._rounds.roles.session, number, sent), name="fedray-sum", daemon=True
         ).start()
@@ -210,6 +226,12 @@ def _reply(faults: tuple[Fault, ...]) -> Reply:
 
 
 def register(context: PartyContext, round_server: Key, shield: SharingShield) -> None:
-    """Leaves a compute party's new share adder for its `ComputeParty` of the same aggregator."""
+    """Leaves a compute party's new share adder for its `ComputeParty` of the same aggregator.
+
+    Args:
+        context: The party.
+        round_server: Key of the server's `RoundServer`, which names the aggregator.
+        shield: What has agreed on the session's keys; it has an adder where the party computes.
+    """
     if shield.node is not None:
         context.state.setdefault(_ADDERS, {})[round_server] = shield.node

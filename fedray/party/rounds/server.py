@@ -110,6 +110,7 @@ class RoundServer:
                 answer: Answer = self._room.deliver(
                     lambda ticket, now: self._rounds.take(ticket, sender, session, number, body, now)
                 )
+                # The model as it is now, however many rounds were missed; gradients would be those of one round only.
                 if answer.verdict == "missed" and self._keeps_model:
                     answer = replace(answer, values=self._global)
                 return Reply(Kind.AGGREGATE, answer)
@@ -119,7 +120,7 @@ class RoundServer:
                 )
                 return Reply(Kind.HELLO, answer)
             case ModelMessage(np.ndarray() as values):
-                self._global, self._state = values, {}
+                self._global, self._state = values, {}  # another start: what the strategy gathered was of the old one
                 return None
             case ModelRequest():
                 return Reply(Kind.AGGREGATE, Answer("opened", values=self._global))

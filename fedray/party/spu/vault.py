@@ -125,7 +125,14 @@ class Vault:
             self._tell(party, DealtShares(out, form.encode(), shares), Kind.SHARE)
 
     def apply(self, out: Key, operation: str, args: Sequence[Any], inputs: Sequence[Shared]) -> None:
-        """Applies one of `OPERATIONS` and keeps the result, or its failure."""
+        """Applies one of `OPERATIONS` and keeps the result, or its failure.
+
+        Args:
+            out: Where to.
+            operation: Which one.
+            args: Its public arguments.
+            inputs: Its shared ones.
+        """
         with self._making([out], operation):
             secrets = [self._secret(one) for one in inputs]
             leading = () if operation in ("stack", "concatenate") else secrets
@@ -175,7 +182,13 @@ class Vault:
         return Reply(Kind.RAW, (secret.form.encode(), secret.shares))
 
     def give(self, one: Shared, to: PartyName, ticket: Key) -> None:
-        """Sends this party's shares of a value to a party that opens it, as raw as the value itself."""
+        """Sends this party's shares of a value to a party that opens it, as raw as the value itself.
+
+        Args:
+            one: The value.
+            to: Who opens it.
+            ticket: Name of the opening.
+        """
         name = _part(ticket, self._context.name)
         try:
             secret = self._secret(one)
@@ -206,7 +219,7 @@ class Vault:
         """
         try:
             self._take(sender, message)
-        finally:
+        finally:  # also where a failure was put in place of shares
             self._room.note(self._arrivals.check)
 
     def _take(self, sender: PartyName, message: object) -> None:
