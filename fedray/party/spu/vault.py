@@ -80,7 +80,7 @@ class Vault:
     def __init__(self, context: PartyContext, layout: Layout, bound: float | None) -> None:
         self._context, self._layout, self._bound = context, layout, bound
         self._vaults: Mapping[PartyName, Key] = {}
-        self._compute_parties: tuple[PartyName, ...] = ()
+        self._computing: tuple[PartyName, ...] = ()
         self._joining: Joining[Dealer] | None = None
         self._dealer: Dealer | None = None
         self._linear: Linear | None = None
@@ -94,7 +94,7 @@ class Vault:
         """Checks a proposed Config and returns the signed Hello."""
         proposed = Config.decode(config)
         self._joining = Dealer.joining(proposed, self._context.member(names), self._layout)
-        self._compute_parties = proposed.receivers
+        self._computing = proposed.receivers
         return Reply(Kind.HELLO, self._joining.hello())
 
     def confirm(self, hellos: Sequence[bytes]) -> Reply:
@@ -123,11 +123,18 @@ class Vault:
         except BaseException as error:  # whoever uses the shares must learn of it
             self._tell_all(SharesFailure(out, self._failure(error, "to(spu)")), Kind.ERROR)
             raise
-        for compute_party, shares in messages.items():
-            self._tell(compute_party, DealtShares(out, form.encode(), shares), Kind.SHARE)
+        for party, shares in messages.items():
+            self._tell(party, DealtShares(out, form.encode(), shares), Kind.SHARE)
 
     def apply(self, out: Key, operation: str, args: Sequence[Any], inputs: Sequence[Shared]) -> None:
-        """Applies one of `OPERATIONS` and keeps the result, or its failure."""
+        """Applies one of `OPERATIONS` and keeps the result, or its failure.
+
+        Args:
+            out: Where to.
+            operation: Which one.
+            args: Its public arguments.
+            inputs: Its shared ones.
+        """
         with self._making([out], operation):
             secrets = [self._secret(one) for one in inputs]
             leading = () if operation in ("stack", "concatenate") else secrets
@@ -177,7 +184,13 @@ class Vault:
         return Reply(Kind.RAW, (secret.form.encode(), secret.shares))
 
     def give(self, one: Shared, to: PartyName, ticket: Key) -> None:
-        """Sends this party's shares of a value to a party that opens it, as raw as the value itself."""
+        """Sends this party's shares of a value to a party that opens it, as raw as the value itself.
+
+        Args:
+            one: The value.
+            to: Who opens it.
+            ticket: Name of the opening.
+        """
         name = _part(ticket, self._context.name)
         try:
             secret = self._secret(one)
@@ -191,7 +204,7 @@ class Vault:
 
     def collect(self, ticket: Key) -> Value:
         """Returns a value from the shares that all compute parties give."""
-        parts = [Shared(_part(ticket, compute_party), compute_party) for compute_party in self._compute_parties]
+        parts = [Shared(_part(ticket, party), party) for party in self._computing]
         try:
             self._await(parts)
             return combine(self._layout, [self._secret(part) for part in parts])
@@ -208,7 +221,7 @@ class Vault:
         """
         try:
             self._take(sender, message)
-        finally:
+        finally:  # also where a failure was put in place of shares
             self._room.note(self._arrivals.check)
 
     def _take(self, sender: PartyName, message: object) -> None:
@@ -216,7 +229,7 @@ class Vault:
             case DealtShares(str(key), bytes(form), list(shares)):
                 with self._making([key], "to(spu)"):
                     self._context.put(key, self._deals().receive(sender, key, Form.decode(form), shares))
-            case GivenShares(str(key), bytes(form), np.ndarray() as words) if sender in self._compute_parties:
+            case GivenShares(str(key), bytes(form), np.ndarray() as words) if sender in self._computing:
                 self._context.put(key, Secret(Form.decode(form), words))
             case SharesFailure(str(key), Failure() as failure):
                 self._context.put(key, failure)
@@ -273,8 +286,8 @@ class Vault:
             self._context.send(f"{_CALLS[type(message)]} {message.key}", to, self._vaults[to], message, kind)
 
     def _tell_all(self, message: SharesFailure, kind: Kind) -> None:
-        for compute_party in self._compute_parties:
-            self._tell(compute_party, message, kind)
+        for party in self._computing:
+            self._tell(party, message, kind)
 
     @contextmanager
     def _making(self, outs: Sequence[Key], name: str) -> Iterator[None]:
@@ -304,6 +317,6 @@ class Vault:
         return self._linear
 
 
-def _part(ticket: Key, compute_party: PartyName) -> Key:
+def _part(ticket: Key, party: PartyName) -> Key:
     """Returns what the shares that one compute party gives towards an opening are called."""
-    return f"{ticket}/{compute_party}"
+    return f"{ticket}/{party}"
