@@ -223,8 +223,8 @@ class FLModel:
         self._federation.open()
         self._say_notices(level)
         with EpochBar(level, "evaluate", plan.steps) as bar:
-            reports, missing = self._federation.evaluate(facts, source, plan.batch_size)
-            for one in missing:
+            reports, stretches = self._federation.evaluate(facts, source, plan.batch_size)
+            for one in (one for rounds in stretches for one in rounds.missing):
                 bar.note(f"{one.party} dropped out of the evaluation ({one.reason})")
             overall = list(next((report.overall for report in reports.values() if report.overall), ()))
             bar.close(complete=True)
