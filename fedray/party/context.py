@@ -138,6 +138,10 @@ class PartyContext:
         """Forgets objects."""
         self._table.drop(keys)
 
-    def arrives(self, key: Key, seconds: float) -> bool:
-        """Waits at most `seconds` for an object; returns whether it is there."""
-        return self._table.arrives(key, seconds)
+    def failed(self, key: Key) -> bool:
+        """Returns whether a failure is in the place of an object."""
+        return self._table.failed(key)
+
+    def holds(self, key: Key) -> bool:
+        """Returns whether there is an object, or a failure in its place."""
+        return self._table.arrives(key, 0.0)

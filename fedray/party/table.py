@@ -78,6 +78,10 @@ class ObjectTable:
         with self._changed:
             return self._changed.wait_for(lambda: key in self._objects, seconds)
 
+    def failed(self, key: Key) -> bool:
+        """Returns whether there is a failure under a key."""
+        return isinstance(self._objects.get(key), Failure)
+
     def drop(self, keys: Iterable[Key]) -> None:
         """Forgets objects; unknown keys are ignored."""
         with self._changed:

@@ -7,6 +7,7 @@ data.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
@@ -17,10 +18,12 @@ from fedray.party.rounds.compute_party import ComputeParty
 from fedray.party.rounds.contributor import Contributor
 from fedray.party.rounds.server import RoundServer
 from fedray.protocol.config import Config
-from fedray.protocol.scheme import Manifest
+from fedray.protocol.scheme import Fault, Manifest
 from fedray.rounds.supervision import REMEDY, SegmentOutcome, Supervision
 from fedray.runtime.session import Session
 from fedray.types import Key, PartyName, Ref, Round
+
+_log = logging.getLogger("fedray")
 
 NamedStrategy: TypeAlias = tuple[str, dict[str, float]]
 
@@ -62,6 +65,8 @@ class SumSession:
         self.parties: tuple[PartyName, ...] = ()
         self._timeout = round_timeout
         self._busy: dict[PartyName, Ref] = {}
+        self._known_faults: list[Fault] = []
+        self._fresh_faults: list[Fault] = []
         self._sessions = 0
         self._next: Round = 0
 
@@ -142,19 +147,21 @@ class SumSession:
         calls = [self.session.ask(party, key, method, *args) for party, key in services.items()]
         return self.session.get(calls, seconds)
 
-    def announce(self, manifest: Manifest, count: int, *, train: bool, report: Manifest | None = None) -> Round:
+    def announce(
+        self, manifest: Manifest, count: int, *, trainable: int | None = None, report: Manifest | None = None
+    ) -> Round:
         """Tells the server which rounds come next and returns the number of the first.
 
         Args:
             manifest: The words of each.
             count: How many.
-            train: Whether the sums go through the strategy.
+            trainable: How many words of the model are trainable, where the sums go through the strategy; else None.
             report: The words of a further round of metrics alone, which follows where the last one is abandoned.
         """
         first = self._next
         # The server would otherwise wait for those that are known to be gone.
         absent = tuple(party for party in self.members if party not in self.parties)
-        order = Expect(first, count, manifest, "train" if train else "sum", report, absent)
+        order = Expect(first, count, manifest, "sum" if trainable is None else "train", trainable or 0, report, absent)
         told = [self.session.tell(self.server, self.round_server, "expect", order)]
         # Numbers for the rounds of metrics: each may be abandoned for one party more, and is then held again under the
         # next number. No number is used twice.
@@ -200,8 +207,23 @@ class SumSession:
         finally:
             # Also after an error: their calls go on, and the next command would queue behind them.
             self._busy |= watch.busy
+            self._tell(watch.faults)
         self.parties = tuple(party for party in self.parties if party in outcome.reports)
         return outcome
+
+    def take_faults(self) -> tuple[Fault, ...]:
+        """Returns what parties did wrong since this was last asked."""
+        fresh, self._fresh_faults = tuple(self._fresh_faults), []
+        return fresh
+
+    def _tell(self, faults: Sequence[Fault]) -> None:
+        """Warns once of each fault."""
+        for fault in faults:
+            if fault not in self._known_faults:
+                self._known_faults.append(fault)
+                self._fresh_faults.append(fault)
+                proof = "what it signed proves it" if fault.evidence else "nothing proves it to others"
+                _log.warning("round %d: party %r is at fault: %s; %s", fault.number, fault.party, fault.what, proof)
 
     @contextmanager
     def _server_named(self) -> Iterator[None]:

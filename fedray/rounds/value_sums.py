@@ -18,7 +18,7 @@ from fedray.party.rounds import summable
 from fedray.party.rounds.value_client import SumOrder, ValueClient
 from fedray.party.table import Slot
 from fedray.protocol.config import Config, Encoding
-from fedray.protocol.scheme import Manifest, Tensor
+from fedray.protocol.scheme import Fault, Manifest, Tensor
 from fedray.rounds.notices import log_unsaid
 from fedray.rounds.sum_session import SumSession
 from fedray.rounds.supervision import REMEDY
@@ -62,12 +62,14 @@ class ValueSums:
 
     Attributes:
         dropouts: Who was missing from the last sum.
+        faults: Who did wrong in it.
     """
 
     def __init__(self, aggregator: Summing) -> None:
         self._aggregator = aggregator
         self._session: Session | None = None
         self.dropouts: tuple[Missing, ...] = ()
+        self.faults: tuple[Fault, ...] = ()
 
     def open(
         self,
@@ -101,7 +103,7 @@ class ValueSums:
             session.ask(party, services[party], "offer", held.slot(), given[party], most, unit)
             for party, held in values.items()
         ]
-        self.dropouts = ()
+        self.dropouts = self.faults = ()
         try:
             nest, tensors = self._agreed(dict(zip(values, session.get(offers), strict=True)))
             encoding = self._encoding(bound, round(most / unit) if weights is not None else 1)
@@ -115,7 +117,7 @@ class ValueSums:
                 raise
             raise PartyLost(f"{str(error).rstrip('.')}{GONE}", party=error.party) from error
         manifest = Manifest(tuple(tensors), weighted=weights is not None)
-        number = sums.announce(manifest, 1, train=False)
+        number = sums.announce(manifest, 1)
         # Unlike every other sum's text. Parties remember it, as they do a model: one input goes into one sum only.
         order = SumOrder(number, f"{session.id} {session.statement('sum')}", manifest)
         return summable.rebuild(nest, tensors, self._run(sums, order), averaged=weights is not None)
@@ -128,7 +130,10 @@ class ValueSums:
             ProtocolError: A party was too late and nothing was opened. The round is not held again with fewer parties:
                 the two sums might differ by the value of the one that was missing.
         """
-        outcome = sums.run(self._clients, "contribute", order)
+        try:
+            outcome = sums.run(self._clients, "contribute", order)
+        finally:
+            self.faults = sums.take_faults()
         self.dropouts = outcome.missing
         missing = ", ".join(f"{one.party} ({one.reason})" for one in self.dropouts)
         opened: NDArray[Any] | None = next(filter(_is_there, outcome.reports.values()), None)

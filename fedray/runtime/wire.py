@@ -19,8 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.errors import EncodingError
-from fedray.party.records import Answer
-from fedray.party.rounds.compute_party import RoundOutcome
+from fedray.party import records
 from fedray.protocol.scheme import View
 from fedray.types import Failure
 
@@ -32,7 +31,28 @@ MOST_PARTS = 1 << 10
 
 # By name from this table only. A pickle would name any class of any module, and running its code is how pickles are
 # abused.
-_RECORDS: dict[str, Any] = {record.__name__: record for record in (Answer, Failure, RoundOutcome, View)}
+_RECORDS: dict[str, Any] = {
+    record.__name__: record
+    for record in (
+        Failure,
+        View,
+        records.Answer,
+        records.AreYouThere,
+        records.DealtShares,
+        records.GivenShares,
+        records.KeyMessage,
+        records.ModelMessage,
+        records.ModelRequest,
+        records.RoundFailure,
+        records.RoundMessage,
+        records.RoundOutcome,
+        records.ShareMessage,
+        records.SharesFailure,
+        records.SignatureMessage,
+    )
+}
+"""What may travel between parties besides plain values. Where a record has a field that is none, it is refused."""
+
 _NUMBERS = "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64"
 _DTYPES = {np.dtype(name).str: np.dtype(name) for name in _NUMBERS.split()}  # NumPy would read a dtype as an expression
 
@@ -41,8 +61,8 @@ def write(value: Any) -> list[WirePart]:
     """Returns the parts of a value; arrays are not copied where their memory is contiguous.
 
     Args:
-        value: None, a truth value, a number, text, bytes, an array of numbers, a list or tuple of such values, or an
-            `Answer`, `Failure`, `RoundOutcome` or `View`.
+        value: None, a truth value, a number, text, bytes, an array of numbers, a list or tuple of such values, or a
+            record of the table above.
 
     Raises:
         EncodingError: It is, or holds, something else, or too many arrays.

@@ -13,6 +13,7 @@ from fedray.party.records import Missing
 from fedray.protocol.config import Config, Encoding, SchemeName
 from fedray.protocol.crypto.keys import Roster
 from fedray.protocol.policy import Demands
+from fedray.protocol.scheme import Fault
 from fedray.rounds.value_sums import DEFAULT_BOUND, ValueSums
 from fedray.runtime.session import Session
 from fedray.types import PartyName
@@ -81,6 +82,11 @@ class Aggregator:
     def dropouts(self) -> tuple[Missing, ...]:
         """Who was missing from the last `sum` or `average`, and why; empty when everybody's value is in it."""
         return self._values.dropouts
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """Who did wrong in the last `sum` or `average`, what it was, and the signed evidence, if there is any."""
+        return self._values.faults
 
     def sum(self, data: Sequence[PYUObject], *, bound: float = DEFAULT_BOUND) -> Any:
         """Opens the sum of one value per participant.

@@ -8,9 +8,11 @@ from typing import Any
 
 from fedray.device import PYU, SPU, PYUObject
 from fedray.errors import PlanError
+from fedray.party.records import Missing
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto.keys import Roster
 from fedray.protocol.policy import Demands
+from fedray.protocol.scheme import Fault
 from fedray.rounds.value_sums import DEFAULT_BOUND
 from fedray.runtime.session import Session
 from fedray.security.aggregator import Aggregator, RoundShape
@@ -99,6 +101,17 @@ class SPUAggregator:
             raise PlanError(f"compress: expected True or False, found {compress!r}")
         self.spu, self.compress, self.round_timeout = spu, compress, round_timeout
         self._bound: dict[tuple[PYU, ...], SharesAggregator] = {}
+        self._last: SharesAggregator | None = None
+
+    @property
+    def dropouts(self) -> tuple[Missing, ...]:
+        """Who was missing from the last `sum` or `average`, and why; empty when everybody's value is in it."""
+        return () if self._last is None else self._last.dropouts
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """Who did wrong in the last `sum` or `average`, and what it was."""
+        return () if self._last is None else self._last.faults
 
     def bind(self, server: PYU | None, participants: Sequence[PYU]) -> SharesAggregator:
         """Returns the aggregator of these owners.
@@ -156,7 +169,8 @@ class SPUAggregator:
         # Kept, since an aggregator's session with its keys is worth more than one sum.
         if owners not in self._bound:
             self._bound[owners] = self.bind(None, owners)
-        return self._bound[owners]
+        self._last = self._bound[owners]
+        return self._last
 
     def __repr__(self) -> str:
         return f"SPUAggregator({self.spu!r})"

@@ -27,6 +27,7 @@ from fedray.party.training.model_rounds import ModelRounds, Report, evaluate_man
 from fedray.party.training.orders import EvaluateOrder, TrainOrder
 from fedray.party.training.trainer import Trainer, report_manifest, train_manifest
 from fedray.protocol.config import Config, Encoding
+from fedray.protocol.scheme import Fault
 from fedray.rounds.notices import notices_of, unsaid
 from fedray.rounds.sum_session import SumSession
 from fedray.rounds.supervision import SegmentOutcome
@@ -79,7 +80,7 @@ class Federation:
         self._session = session
         self._aggregator = aggregator
         self._devices = tuple(devices)
-        self.strategy = (strategy.name, dict(strategy.parameters))
+        self._strategy, self.strategy = strategy, (strategy.name, dict(strategy.parameters))
         server, timeout = aggregator.server.name, aggregator.round_timeout
         self._sums = SumSession(session, server, self.strategy, timeout, aggregator.compute)
         # Four small services in each party; the later ones are given the earlier ones there, by their slots.
@@ -167,6 +168,10 @@ class Federation:
         """Returns those of them that were not told in this session; whoever asks tells them."""
         return unsaid(self._session, self._sums.config)
 
+    def take_faults(self) -> tuple[Fault, ...]:
+        """Returns what parties did wrong since this was last asked."""
+        return self._sums.take_faults()
+
     def train(
         self, facts: ModelFacts, order: Callable[[int, int], TrainOrder], on_round: Callable[[int], None]
     ) -> tuple[dict[PartyName, Report], list[Missing]]:
@@ -185,9 +190,10 @@ class Federation:
         while True:
             self.open()
             draft = order(0, over)
-            manifest = train_manifest(facts, draft.metric_bound)
+            manifest = train_manifest(facts, self._strategy, draft.metric_bound)
             report = report_manifest(facts, draft.metric_bound)
-            number = self._sums.announce(manifest, len(draft.spans), train=True, report=report)
+            trainable = facts.spec.trainable
+            number = self._sums.announce(manifest, len(draft.spans), trainable=trainable, report=report)
             self._fresh = False
             outcome = self._run(self._trainers, "train", order(number, over), partial(_add, on_round, over))
             missing += outcome.missing
@@ -209,7 +215,7 @@ class Federation:
             self.open()
             self._fresh = False
             self._evaluated += 1
-            number = self._sums.announce(evaluate_manifest(facts, bound), 1, train=False)
+            number = self._sums.announce(evaluate_manifest(facts, bound), 1)
             outcome = self._run(self._rounds, "evaluate", EvaluateOrder(number, batch_size, source.sizes, bound))
             missing += outcome.missing
             if all(r.done for r in outcome.reports.values()):
@@ -260,8 +266,15 @@ class Federation:
         return float(self._first(self._models, "learning_rate"))
 
     def _replace(self, method: str, content: Any) -> None:
-        """Changes one party's weights, and then everybody's; a session may have trained on those before."""
+        """Changes one party's weights, and then everybody's; a session may have trained on those before.
+
+        What the strategy remembers belongs to the weights that were there, so everybody forgets it.
+        """
         self._first(self._models, method, content)
+        calls = {party: self._session.ask(party, self._trainers[party], "forget") for party in self._members.left}
+        told = self._session.tell(self._sums.server, self._sums.round_server, "forget")
+        # A party that is still at an earlier segment forgets when it is done; nobody waits for it here.
+        self._session.get([told, *(calls[party] for party in self._sums.parties if party in calls)])
         self._behind = self._fresh = True
         self.open()
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.party.records import Missing
+from fedray.protocol.recovery.evidence import proves
 from fedray.types import PartyName, Round
 
 MetricValue: TypeAlias = "float | NDArray[np.float64]"
@@ -48,6 +49,49 @@ class Dropout:
     rounds: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class FaultRecord:
+    """What a party did wrong, as the server or a compute party says.
+
+    Attributes:
+        epoch: Epoch, counted from 0.
+        round: Number of the round, which is one masked sum, within its session.
+        party: Who.
+        what: In words.
+        evidence: Statements that the party signed, which show it to others; empty where there are none. Then the record
+            is the word of whoever reports it, and nothing more. There is no value of the party's in it.
+
+    Examples:
+        >>> from fedray.ml.nn import FaultRecord
+        >>> one = FaultRecord(epoch=0, round=3, party="bob", what="a second, different masked input")
+        >>> one.party, one.proven
+        ('bob', False)
+    """
+
+    epoch: int
+    round: Round
+    party: PartyName
+    what: str
+    evidence: bytes = field(default=b"", repr=False)
+
+    @property
+    def proven(self) -> bool:
+        """Whether there is signed evidence; `proves` says of what."""
+        return bool(self.evidence)
+
+    def proves(self, key: bytes) -> str:
+        """Returns what the evidence proves to whoever knows the party's public key, in words.
+
+        Args:
+            key: Its public identity key, 32 bytes, e.g. `sf.ledger().roster[fault.party]`.
+
+        Raises:
+            EncodingError: There is no evidence.
+            ProtocolError: It is not signed with that key.
+        """
+        return proves(self.evidence, key)
+
+
 @dataclass
 class History:
     """The record of one `fit`, in the shape of `keras.callbacks.History`, with the parties' own metrics beside it.
@@ -59,6 +103,7 @@ class History:
             with a value per class has float64[k] in place of each float.
         local_history: Party -> metric name -> one float per epoch; empty where `local_metrics=False`.
         dropouts: Who dropped out of which round, one record each time.
+        faults: What parties did wrong, and whether what they signed proves it.
         notices: What is to be known about the protection of these rounds, e.g. what two parties learn of each other.
 
     Example:
@@ -76,6 +121,7 @@ class History:
     global_history: Lists = field(default_factory=dict)
     local_history: dict[PartyName, Lists] = field(default_factory=dict)
     dropouts: list[Dropout] = field(default_factory=list)
+    faults: list[FaultRecord] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     _known: dict[str, dict[int, MetricValue]] = field(default_factory=dict, repr=False, compare=False)
 
