@@ -8,6 +8,9 @@ which both read. Knows nothing of who sends what.
 
 What travels is what the sender sends anyway: the lines of the functions in the pickle, not those around them. A lambda
 brings the rest of its statement, because `inspect` reads to the end of it.
+
+`inspect.getsource` of a class, unlike of its methods, finds nothing where the class arrives: Python looks for it in the
+file of `sys.modules[cls.__module__]`, which is another module there (`__main__`) or none, and must not be ours to put.
 """
 
 from __future__ import annotations
