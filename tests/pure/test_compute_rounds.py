@@ -47,7 +47,7 @@ class World:
             name, TIMEOUT, tell("hear"), lambda n, sum_: self.mail.append(("sum", name, "", n, sum_)), tell("failed")
         )
         first = next(iter(self.kit.nodes))
-        made.begin(ComputeRoles(self.kit.nodes[name], self.kit.owners, first, name == first), 0.0)
+        made.begin(ComputeRoles(1, self.kit.nodes[name], self.kit.owners, first, name == first), 0.0)
         return made
 
     def send(self, owner: str, number: int = 0, home: str = "") -> None:
@@ -76,11 +76,11 @@ class World:
                 if not collector.missing():
                     answer = Answer("opened", collector.open().values)
                     for rounds in self.rounds.values():
-                        rounds.answered(number, answer, self.now)
+                        rounds.answered(1, number, answer, self.now)
             elif what == "hear":
                 self.rounds[to].hear(sender, number, content, self.now)
             else:
-                self.rounds[to].failed(number, content, self.now)
+                self.rounds[to].failed(1, number, content, self.now)
         self.mail.extend(kept)
 
     def advance(self, seconds: float) -> None:
@@ -199,6 +199,16 @@ def test_what_came_of_a_round_may_be_asked_when_the_next_one_has_begun():
     w.send(w.owners[1], number=1)
     w.rounds[w.leader].await_outcome(99, w.owners[0], 0)
     assert w.rounds[w.leader].barrier.answers[99] == w.outcome(w.owners[0])
+
+
+def test_what_belongs_to_an_earlier_session_is_not_taken():
+    w = World()
+    w.send(w.owners[0], home=w.leader)
+    w.rounds[w.leader].failed(0, 0, "the last session failed", w.now)
+    w.rounds[w.leader].answered(0, 0, Answer("opened"), w.now)
+    assert w.outcome(w.owners[0]) is None
+    w.rounds[w.leader].failed(1, 0, "this one, too", w.now)
+    assert w.outcome(w.owners[0]).answer.reason == "this one, too"
 
 
 def test_a_watch_ends_when_the_driver_asks_again_or_after_its_time():

@@ -61,11 +61,11 @@ class FaultRecord:
         evidence: Statements that the party signed, which show it to others; empty where there are none. Then the record
             is the word of whoever reports it, and nothing more. There is no value of the party's in it.
 
-    Examples:
+    Example:
         >>> from fedray.ml.nn import FaultRecord
-        >>> one = FaultRecord(epoch=0, round=3, party="bob", what="a second, different masked input")
-        >>> one.party, one.proven
-        ('bob', False)
+        >>> one = FaultRecord(epoch=0, round=3, party="bob", what="its masked input is not signed by it")
+        >>> one.proven
+        False
     """
 
     epoch: int

@@ -153,7 +153,16 @@ class Contributor:
         return self._context.get(self._dispatch(Post(call, message, kind)), None)
 
     def conversation(self, call: str, context: RoundContext, contribution: Contribution) -> Conversation[Answer]:
-        """Yields the messages of one round that go to the server, and returns its last word; see `exchange`."""
+        """Yields the messages of one round that go to the server, and returns its last word.
+
+        Args:
+            call: As in `exchange`.
+            context: As in `exchange`.
+            contribution: As in `exchange`.
+
+        Raises:
+            ProtocolError: As in `exchange`.
+        """
         shield, number = self._active(), context.number
         answer = yield from self._key_supply.cover(number)
         if answer is None:
@@ -164,6 +173,7 @@ class Contributor:
             with self._lock:
                 shield.join(answer.view)
             self.members = answer.view.members
+        # Without batches there is no quorum to see: the keys themselves bind the round to its members.
         self.verified = self._batched is None or self._batched.survivors(number) is not None
         return answer
 
@@ -262,6 +272,7 @@ class KeySupply:
             yield from self._prepare(self._shield)
         if number >= self._ready:
             return self._refusal
+        # Half a batch ahead: late enough not to prepare what is never used, early enough to hide behind training.
         half_used = number >= self._ready - self._length // 2
         if half_used and self._ahead is None and self._refusal is None:
             self._ahead = self._beside(self._prepare(self._shield))
@@ -280,7 +291,7 @@ class KeySupply:
                     return
                 with self._lock:
                     message = shield.absorb(answer.broadcast)
-        except FedRayError as error:
+        except FedRayError as error:  # it may happen beside a round that has its keys: the next one without is told
             self._refusal = Answer("aborted", reason=str(error))
             return
         self._ready += self._length

@@ -112,6 +112,7 @@ class RoundServer:
                 answer: Answer = self._room.deliver(
                     lambda ticket, now: self._rounds.take(ticket, sender, session, number, body, now)
                 )
+                # The model as it is now, however many rounds were missed; gradients would be those of one round only.
                 if answer.verdict == "missed" and self._keeps_model and self._model is not None:
                     answer = replace(answer, values=self._model.weights, known=self._model.known)
                 return Reply(Kind.AGGREGATE, answer)

@@ -79,7 +79,7 @@ class Vault:
     def __init__(self, context: PartyContext, layout: Layout, bound: float | None) -> None:
         self._context, self._layout, self._bound = context, layout, bound
         self._vaults: Mapping[PartyName, Key] = {}
-        self._nodes: tuple[PartyName, ...] = ()
+        self._computing: tuple[PartyName, ...] = ()
         self._dealer: Dealer | None = None
         self._linear: Linear | None = None
         self._runtime: SpuRuntime | None = None
@@ -93,7 +93,7 @@ class Vault:
         context, proposed = self._context, Config.decode(config)
         own = (context.name, context.identity, context.roster_of(names), context.policy, context.memory)
         self._dealer = Dealer(proposed, *own, self._layout)
-        self._nodes = proposed.receivers
+        self._computing = proposed.receivers
         if self._dealer.place is not None:
             self._linear = Linear(self._layout, self._dealer.place)
         return Reply(Kind.HELLO, self._dealer.hello())
@@ -121,11 +121,18 @@ class Vault:
         except BaseException as error:  # whoever uses the shares must learn of it
             self._tell_all(SharesFailure(out, self._failure(error, "to(spu)")), Kind.ERROR)
             raise
-        for node, shares in messages.items():
-            self._tell(node, DealtShares(out, form.encode(), shares), Kind.SHARE)
+        for party, shares in messages.items():
+            self._tell(party, DealtShares(out, form.encode(), shares), Kind.SHARE)
 
     def apply(self, out: Key, operation: str, args: Sequence[Any], inputs: Sequence[Shared]) -> None:
-        """Applies one of `OPERATIONS` and keeps the result, or its failure."""
+        """Applies one of `OPERATIONS` and keeps the result, or its failure.
+
+        Args:
+            out: Where to.
+            operation: Which one.
+            args: Its public arguments.
+            inputs: Its shared ones.
+        """
         with self._making([out], operation):
             secrets = [self._secret(one) for one in inputs]
             leading = () if operation in ("stack", "concatenate") else secrets
@@ -175,7 +182,13 @@ class Vault:
         return Reply(Kind.RAW, (secret.form.encode(), secret.shares))
 
     def give(self, one: Shared, to: PartyName, ticket: Key) -> None:
-        """Sends this party's shares of a value to a party that opens it, as raw as the value itself."""
+        """Sends this party's shares of a value to a party that opens it, as raw as the value itself.
+
+        Args:
+            one: The value.
+            to: Who opens it.
+            ticket: Name of the opening.
+        """
         name = _part(ticket, self._context.name)
         try:
             secret = self._secret(one)
@@ -189,7 +202,7 @@ class Vault:
 
     def collect(self, ticket: Key) -> Value:
         """Returns a value from the shares that all compute parties give."""
-        parts = [Shared(_part(ticket, node), node) for node in self._nodes]
+        parts = [Shared(_part(ticket, party), party) for party in self._computing]
         try:
             self._await(parts)
             return combine(self._layout, [self._secret(part) for part in parts])
@@ -206,7 +219,7 @@ class Vault:
         """
         try:
             self._take(sender, message)
-        finally:
+        finally:  # also where a failure was put in place of shares
             self._room.note(self._arrivals.check)
 
     def _take(self, sender: PartyName, message: object) -> None:
@@ -214,7 +227,7 @@ class Vault:
             case DealtShares(str(key), bytes(form), list(shares)):
                 with self._making([key], "to(spu)"):
                     self._context.put(key, self._deals().receive(sender, key, Form.decode(form), shares))
-            case GivenShares(str(key), bytes(form), np.ndarray() as words) if sender in self._nodes:
+            case GivenShares(str(key), bytes(form), np.ndarray() as words) if sender in self._computing:
                 self._context.put(key, Secret(Form.decode(form), words))
             case SharesFailure(str(key), Failure() as failure):
                 self._context.put(key, failure)
@@ -271,8 +284,8 @@ class Vault:
             self._context.send(f"{_CALLS[type(message)]} {message.key}", to, self._vaults[to], message, kind)
 
     def _tell_all(self, message: SharesFailure, kind: Kind) -> None:
-        for node in self._nodes:
-            self._tell(node, message, kind)
+        for party in self._computing:
+            self._tell(party, message, kind)
 
     @contextmanager
     def _making(self, outs: Sequence[Key], name: str) -> Iterator[None]:
@@ -297,6 +310,6 @@ class Vault:
         return self._linear
 
 
-def _part(ticket: Key, node: PartyName) -> Key:
+def _part(ticket: Key, party: PartyName) -> Key:
     """Returns what the shares that one compute party gives towards an opening are called."""
-    return f"{ticket}/{node}"
+    return f"{ticket}/{party}"
