@@ -18,7 +18,7 @@ from fedray.protocol.config import EXACT_IN_FLOAT, Config, Encoding
 from fedray.protocol.crypto.keystream import CHUNK_BYTES
 from fedray.protocol.member import Member
 from fedray.protocol.messages import Words
-from fedray.protocol.scheme import Contribution, Manifest, Opened, Tensor
+from fedray.protocol.scheme import Contribution, Manifest, Opened, Run, Tensor
 from fedray.types import PartyName
 
 
@@ -56,7 +56,7 @@ class Encoder:
         self._runs = _bounded_runs(encoding, parties, manifest)
         self._tail = self._encode_tail(contribution)
         share = contribution.weight / encoding.weight_bound if manifest.weighted else float(contribution.weight)
-        self._scale = math.ldexp(share, encoding.fraction)
+        self._scale, self._once = math.ldexp(share, encoding.fraction), math.ldexp(1.0, encoding.fraction)
         self._real = np.empty(CHUNK_BYTES // (encoding.ring // 8))
 
     @classmethod
@@ -93,14 +93,14 @@ class Encoder:
             EncodingError: A value is out of bounds; the message names the tensor.
         """
         stop = start + len(words)
-        for low, high, integer, bound in self._runs:
-            a, b = max(low, start), min(high, stop)
+        for run, bound in self._runs:
+            a, b = max(run.start, start), min(run.stop, stop)
             if a < b:
                 part = words[a - start : b - start]
-                if integer:
+                if run.integer:
                     self._encode_integers(part, a, b, bound)
                 else:
-                    self._encode_reals(part, a, b)
+                    self._encode_reals(part, a, b, self._scale if run.weighted else self._once)
         size = self._manifest.size
         if stop > size:
             a = max(start, size)
@@ -115,14 +115,14 @@ class Encoder:
             raise self._fault(f"expected {wanted} of at most 64 bits, found {values.dtype}")
         return values
 
-    def _encode_reals(self, words: Words, a: int, b: int) -> None:
+    def _encode_reals(self, words: Words, a: int, b: int, scale: float) -> None:
         real, clip = self._real[: b - a], self._encoding.clip
         np.copyto(real, self._values[a:b])
         low, high = real.min(), real.max()
         # Two passes over the cached stretch find every odd value, NaN too: it compares false to anything.
         if not (-clip <= low and high <= clip):
             self._clip(real, a)
-        np.multiply(real, self._scale, out=real)
+        np.multiply(real, scale, out=real)
         np.rint(real, out=real)
         # By way of the signed type: what a negative float becomes as an unsigned one depends on the processor.
         np.copyto(words.view(f"<i{words.itemsize}"), real, casting="unsafe")
@@ -222,8 +222,10 @@ def decode(
     scale = math.ldexp(weight / encoding.weight_bound if manifest.weighted else 1.0, encoding.fraction)
     dtype = "<i8" if manifest.integers else "<f8"
     values: NDArray[Any] = total[:size].view(dtype) if total.itemsize == 8 else np.empty(size, dtype)
-    for low, high, integer, bound in _bounded_runs(encoding, parties, manifest):
-        _decode_run(signed[low:high], values[low:high], 1.0 if integer else scale, count * bound)
+    once = math.ldexp(float(count), encoding.fraction)
+    for run, bound in _bounded_runs(encoding, parties, manifest):
+        unit = 1.0 if run.integer else scale if run.weighted else once
+        _decode_run(signed[run.start : run.stop], values[run.start : run.stop], unit, count * bound)
     metrics = np.ldexp(signed[size + 1 : -1].astype(np.float64) * manifest.metric_bound, -encoding.fraction)
     return Opened(values, weight, metrics, members)
 
@@ -247,17 +249,18 @@ def _check_range(signed: NDArray[Any], bound: int, what: str) -> None:
         )
 
 
-def _bounded_runs(encoding: Encoding, parties: int, manifest: Manifest) -> list[tuple[int, int, bool, int]]:
-    """Returns (first, last + 1, integer, bound of a word) of stretches that are encoded alike.
+def _bounded_runs(encoding: Encoding, parties: int, manifest: Manifest) -> list[tuple[Run, int]]:
+    """Returns the stretches that are encoded alike, each with the largest absolute word of one party.
 
     Raises:
         EncodingError: Integers up to their declared bound could wrap around in the sum.
     """
     runs = []
-    for start, stop, integer, declared in manifest.runs:
-        if not integer:
-            runs.append((start, stop, False, encoding.limit))
+    for run in manifest.runs:
+        if not run.integer:
+            runs.append((run, encoding.limit))
             continue
+        declared = run.bound
         most = encoding.integer_bound(parties)
         if not manifest.integers:  # beside floats the sum is made of floats, which are exact up to 2^53 only
             most = min(most, EXACT_IN_FLOAT // parties)
@@ -266,7 +269,7 @@ def _bounded_runs(encoding: Encoding, parties: int, manifest: Manifest) -> list[
                 f"integer tensors with bound {declared} do not fit: {parties} parties have room for "
                 f"{most}; take ring=64, a smaller bound, or sum integers on their own"
             )
-        runs.append((start, stop, True, declared or most))
+        runs.append((run, declared or most))
     return runs
 
 

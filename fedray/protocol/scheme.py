@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
-from typing import Literal, NoReturn, Protocol, TypeVar, runtime_checkable
+from typing import Literal, NamedTuple, NoReturn, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,12 +38,15 @@ class Tensor:
         shape: Its shape; the number of words is the product.
         dtype: Type before encoding, e.g. `"float32"`; integers are summed exactly.
         bound: Largest absolute value of an integer tensor at one party; None for as much as the ring has room for.
+        weighted: Whether the mean of a weighted manifest counts each party by its weight; otherwise each counts once,
+            one of weight 0 as well.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     bound: int | None = None
+    weighted: bool = True
 
     def __post_init__(self) -> None:
         # Booleans and complex numbers have no agreed fixed point; 128-bit floats would be rounded unseen.
@@ -65,6 +68,24 @@ class Tensor:
     def size(self) -> int:
         """Number of words."""
         return math.prod(self.shape)
+
+
+class Run(NamedTuple):
+    """A stretch of values that are encoded alike.
+
+    Attributes:
+        start: Place of the first.
+        stop: Place after the last.
+        integer: Whether they are exact integers.
+        bound: Their declared bound, as in `Tensor`.
+        weighted: Whether they are multiplied by the party's weight.
+    """
+
+    start: int
+    stop: int
+    integer: bool
+    bound: int | None
+    weighted: bool
 
 
 @dataclass(frozen=True)
@@ -89,6 +110,8 @@ class Manifest:
         # A mean of integers is no integer: it would be rounded without a word.
         if self.weighted and any(t.integer for t in self.tensors):
             raise PlanError("integer tensors are summed, not averaged: convert them to float64, or weighted=False")
+        if not self.weighted and any(not t.weighted for t in self.tensors):
+            raise PlanError("tensors that count each party once belong in a weighted manifest: here all are summed")
 
     @cached_property
     def size(self) -> int:
@@ -106,18 +129,19 @@ class Manifest:
         return bool(self.tensors) and all(t.integer for t in self.tensors)
 
     @cached_property
-    def runs(self) -> tuple[tuple[int, int, bool, int | None], ...]:
-        """Stretches of values that are encoded alike: (first, last + 1, integer, declared bound)."""
+    def runs(self) -> tuple[Run, ...]:
+        """The stretches of values that are encoded alike, in order."""
         found, place = [], 0
-        for (integer, bound), group in groupby(self.tensors, lambda tensor: (tensor.integer, tensor.bound)):
+        for alike, group in groupby(self.tensors, lambda tensor: (tensor.integer, tensor.bound, tensor.weighted)):
             stop = place + sum(tensor.size for tensor in group)
-            found.append((place, stop, integer, bound))
+            found.append(Run(place, stop, *alike))
             place = stop
         return tuple(found)
 
     @cached_property
     def hash(self) -> bytes:
-        """SHA-256 over names, shapes, types and bounds in order."""
+        """SHA-256 over names, shapes, types and bounds in order, and over which tensors count each party once."""
+        once = tuple(place for place, tensor in enumerate(self.tensors) if not tensor.weighted)
         tensors = tuple(enc("tensor", t.name, enc_list("shape", t.shape), t.dtype, t.bound or 0) for t in self.tensors)
         return digest(
             "manifest",
@@ -125,6 +149,7 @@ class Manifest:
             enc_list("metrics", self.metrics),
             self.metric_bound,
             int(self.weighted),
+            *([enc_list("once", once)] if once else []),
         )
 
 

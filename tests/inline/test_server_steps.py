@@ -9,6 +9,7 @@ from inline.keras_models import noisy
 from fedray.ml.nn.numpy import LinearRegression
 from fedray.party.rounds.server import RoundServer
 from fedray.party.training.trainer import Trainer
+from fedray.security.aggregation import PlainAggregator, SecureAggregator
 from fedray.strategies import STRATEGIES
 from fedray.strategies.strategy import Strategy, Uplink
 
@@ -120,45 +121,50 @@ def test_learning_with_adam_at_the_server_lowers_the_loss(start):
     assert losses[-1] < 0.9 * losses[0]
 
 
+OWN = {"alice": 1.0, "bob": 4.0, "carol": 10.0}
+"""What each party adds to its control vector, whatever its rows."""
+
+
 def control() -> Strategy:
-    """Two uplinks, a downlink and states on both sides; what is known enters the parties' next update."""
+    """Two uplinks of which one counts each party once, a downlink, and a state: each party's own number."""
 
     def begin(state, weights, known):
         return {**state, "known": known["control"]}
 
     def finish(state, weights, local):
-        return {"count": state["count"] + 1.0}, {"update": local - weights, "control": 0.5 * state["known"] + 1.0}
+        return state, {"update": local - weights, "control": 0.5 * state["known"] + state["own"]}
 
     def update(state, weights, means):
         new = (weights + 0.5 * means["update"]).astype(weights.dtype)
         return {}, new, {"control": means["control"].astype(weights.dtype)}
 
-    uplink = (Uplink("update"), Uplink("control"))
-    first = {"count": 0.0}
-    return Strategy(
-        "control", {}, uplink, finish, update, downlink=("control",), client_init=lambda _: first, client_begin=begin
-    )
+    uplink = (Uplink("update"), Uplink("control", weighted=False))
+    return Strategy("control", {}, uplink, finish, update, downlink=("control",), client_begin=begin)
 
 
-def test_a_second_vector_goes_up_and_down_beside_the_model(start, monkeypatch, opened):
+@pytest.mark.parametrize("aggregator", [SecureAggregator, PlainAggregator])
+def test_a_second_vector_goes_up_and_down_beside_the_model(start, monkeypatch, opened, aggregator):
     monkeypatch.setitem(STRATEGIES, "control", control)
     begun = []
     update = Trainer._update
 
     def watched(self, segment, batches):
+        if self._state is None:
+            self._state = {"own": OWN[self._context.name]}
         begun.append((self._context.name, [vector.copy() for vector in self._model.known]))
         return update(self, segment, batches)
 
     monkeypatch.setattr(Trainer, "_update", watched)
-    fed = world(start, rows=(25, 20, 15), y=TARGETS, backend="numpy")
-    model = fed.model(regression, strategy="control")
+    fed = world(start, rows=(30, 20, 10), y=TARGETS, backend="numpy")
+    model = fed.model(regression, strategy="control", aggregator=aggregator(fed.server, fed.devices))
     for batch_size in (10, 5):  # a new batch size is a new session
         model.fit(fed.x, fed.y, batch_size=batch_size, verbose=0)
-    alice = [known for name, known in begun if name == "alice"]
-    expected, value = [], 0.0
-    for _ in alice:
-        expected.append(value)
-        value = 0.5 * value + 1.0
-    assert alice[0] == []
-    assert [float(known[0][0]) for known in alice[1:]] == pytest.approx(expected[1:], abs=1e-6)
+    for party in OWN:
+        seen = [known for name, known in begun if name == party]
+        expected, value = [], 0.0
+        for _ in seen:
+            expected.append(value)
+            value = 0.5 * value + 5.0  # the mean of 1, 4 and 10; by rows it would be 3.5
+        assert seen[0] == []
+        assert [float(known[0][0]) for known in seen[1:]] == pytest.approx(expected[1:], abs=1e-8)
     assert len(opened["means"][0]) == 2 * len(flat(model))

@@ -350,3 +350,22 @@ def test_no_second_copy_of_the_vector_is_made():
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < message.nbytes + 12 * CHUNK_BYTES
+
+
+ONCE = Manifest((Tensor("update", (2,), "float64"), Tensor("control", (2,), "float64", weighted=False)), (), 1)
+
+
+@pytest.mark.parametrize("encoding", [Encoding(weight_bound=100), Encoding(32, 16, 8.0, weight_bound=100)])
+def test_a_tensor_may_count_each_party_once_beside_weighted_ones(encoding):
+    given_ = [([1.0, 2.0, 3.0, -4.0], 100), ([2.0, 4.0, 6.0, 0.5], 25), ([7.0, 7.0, 1.5, 2.0], 0)]
+    words = [encode(encoding, 3, ONCE, plain_values(values, weight)) for values, weight in given_]
+    opened = decode(encoding, 3, ONCE, total_of(words), ("a", "b", "c"))
+    assert opened.values[:2].tolist() == [1.2, 2.4]  # (100 * 1 + 25 * 2) / 125: the third has no rows
+    assert opened.values[2:].tolist() == [3.5, -0.5]  # a third of the sum: every party counts once
+
+
+def test_what_counts_once_is_hashed_and_is_of_weighted_rounds_only():
+    weighted = Manifest((Tensor("update", (2,), "float64"), Tensor("control", (2,), "float64")), (), 1)
+    assert ONCE.hash != weighted.hash
+    with pytest.raises(PlanError, match="count each party once belong in a weighted manifest"):
+        Manifest(ONCE.tensors, (), 1, weighted=False)

@@ -266,7 +266,10 @@ def train_manifest(facts: ModelFacts, strategy: Strategy, metric_bound: int) -> 
     for uplink in strategy.uplink:
         # With one uplink its name would say nothing in an error about a tensor.
         prefix = f"{uplink.name} of " if len(strategy.uplink) > 1 else ""
-        tensors += [Tensor(prefix + p.name, p.shape, p.dtype) for p in facts.spec.params if p.trainable]
+        weighted = uplink.weighted
+        tensors += [
+            Tensor(prefix + p.name, p.shape, p.dtype, weighted=weighted) for p in facts.spec.params if p.trainable
+        ]
     tensors += [Tensor(p.name, p.shape, p.dtype) for p in facts.spec.params if not p.trainable]
     return Manifest(tuple(tensors), word_names(facts.train_words), metric_bound)
 
