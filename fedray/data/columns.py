@@ -69,11 +69,11 @@ def _difference(party: PartyName, names: Names, first: PartyName, model: Names) 
     )
     where = f"party {party!r}: expected the columns of {first!r}"
     if missing or extra:
-        parts = [f"{word} {_listed(some)}" for word, some in (("missing", missing), ("extra", extra)) if some]
+        parts = [f"{word} {listed(some)}" for word, some in (("missing", missing), ("extra", extra)) if some]
         return f"{where}, found {', '.join(parts)}{_near(missing, extra)}"
     twice = [name for name, count in Counter(names).items() if count > 1]
     # Which of them is which is in their order, and that differs.
-    return f"{where} in the same order, since {_listed(twice)} is there more than once" if twice else ""
+    return f"{where} in the same order, since {listed(twice)} is there more than once" if twice else ""
 
 
 def _near(missing: Sequence[str], extra: Sequence[str]) -> str:
@@ -86,7 +86,8 @@ def _near(missing: Sequence[str], extra: Sequence[str]) -> str:
     return f" ({' '.join(pairs[:SHOWN])})" if pairs else ""
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Returns the first of these names, and how many more there are, for an error."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(map(repr, names[:SHOWN])) + more
 
@@ -115,8 +116,8 @@ def joined(operation: str, mine: Names | None, theirs: Names | None) -> Names | 
     if mine is not None and theirs is not None and mine != theirs:
         if sorted(mine) == sorted(theirs):
             raise DataError(
-                f"{operation}: expected the same columns in the same order, found {_listed(mine)} and "
-                f"{_listed(theirs)}; load both with the same columns=[...]"
+                f"{operation}: expected the same columns in the same order, found {listed(mine)} and "
+                f"{listed(theirs)}; load both with the same columns=[...]"
             )
         return None
     names = mine or theirs

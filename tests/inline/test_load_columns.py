@@ -95,7 +95,7 @@ def test_columns_are_chosen_by_name_or_position(source: str, tmp_path: Path, ali
     by_position = load(sources, columns=[0, 1])
     assert by_position.columns is None
     assert np.isclose(by_position.mean(axis=0)[0], np.concatenate([ALICE["age"], BOB["income"]]).mean())
-    with pytest.raises(DataError, match=r"party 'alice'.*column 'weight': expected exactly one of that name"):
+    with pytest.raises(DataError, match=r"party '(alice|bob)'.*column 'weight': expected exactly one of that name"):
         load(sources, columns=["weight"])
     with pytest.raises(DataError, match=r"party '(alice|bob)'"):
         load(sources, columns=[7])
@@ -135,7 +135,7 @@ def test_columns_of_two_orders_are_not_computed_with(alice: PYU, bob: PYU) -> No
 
 def test_errors_name_the_column(alice: PYU, bob: PYU) -> None:
     with pytest.raises(DataError, match="party 'alice': column 'age', 'height', 'income': a cast"):
-        load({alice: lambda: ALICE, bob: lambda: BOB}, dtype="int64")
+        load({alice: lambda: ALICE, bob: lambda: BOB.round()}, dtype="int64")
     with pytest.raises(DataError, match="column 'age', 'height', 'income': a cast"):
         load({alice: ALICE, bob: BOB}).astype("int64").shape  # noqa: B018
 
