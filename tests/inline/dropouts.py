@@ -91,7 +91,7 @@ def happening(party: str, step: str, number: int, act: Callable[[], None]) -> Ca
         def watched(add):
             def watched_add(self, sender, message):
                 add(self, sender, message)
-                at = self._facts.number if isinstance(self, RecoveryCollector) else self._number
+                at = self._public.number if isinstance(self, RecoveryCollector) else self._number
                 if (sender, at) == (party, number):
                     counts["came"] += 1
                     if counts["came"] == 1:

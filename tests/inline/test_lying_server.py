@@ -5,7 +5,6 @@ Scheme recovery. What the round taught a party's optimizer would keep parties ap
 it is put back, and nothing that opens the party's input leaves.
 """
 
-import numpy as np
 import pytest
 from inline.federated import softmax, world
 
@@ -30,7 +29,7 @@ def seen(monkeypatch):
 
     def lying(self, sender, message):
         if isinstance(message, RoundMessage) and message.number == LIE and self._strategy is not None:
-            return Reply(Kind.AGGREGATE, Answer("opened", values=np.array(self._global) + 1))
+            return Reply(Kind.AGGREGATE, Answer("opened", values=self._model.weights + 1))
         return deliver(self, sender, message)
 
     def watched_round(self, segment, report):
