@@ -251,7 +251,7 @@ class Trainer(LocalModel):
 
 def train_manifest(facts: ModelFacts, metric_bound: int) -> Manifest:
     """Returns what the words of a training round mean."""
-    tensors = tuple(Tensor(param.name, param.shape, param.dtype) for param in facts.spec.params)
+    tensors = tuple(Tensor(param.name, param.shape, param.dtype) for param in facts.spec.shared)
     return Manifest(tensors, word_names(facts.train_words), metric_bound)
 
 

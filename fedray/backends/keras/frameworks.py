@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TensorFlow and Keras, imported the first time a party needs them, and without their chatter."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from typing import Any
+
+from fedray.backends.keras.quiet import quiet
+from fedray.backends.keras.state import BUILDING, generators_kept
+from fedray.errors import PlanError
+
+_LOG = logging.getLogger("fedray.backends")
+
+
+def frameworks(threads: int) -> tuple[Any, Any]:
+    """Returns the tensorflow and keras modules, imported without chatter, TensorFlow set to so many threads.
+
+    Raises:
+        PlanError: Keras runs on another framework.
+    """
+    with BUILDING, generators_kept():
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        with contextlib.nullcontext() if "tensorflow" in sys.modules else quiet():
+            import keras
+            import tensorflow as tf
+
+            try:
+                tf.config.threading.set_intra_op_parallelism_threads(threads)
+                tf.config.threading.set_inter_op_parallelism_threads(threads)
+            except RuntimeError:
+                _LOG.warning("TensorFlow is already running in this process; it keeps its number of threads")
+            tf.zeros(())  # The first operation has chatter of its own.
+    if keras.config.backend() != "tensorflow":
+        raise PlanError(f"Keras: expected backend 'tensorflow', found {keras.config.backend()!r}; unset KERAS_BACKEND")
+    return tf, keras
