@@ -2,6 +2,14 @@
 """Federated learning as an ordinary notebook: one Ray actor per party, sums that open and nothing else.
 
 Importing this package starts nothing, and imports neither Ray nor a machine-learning framework.
+
+The examples in this package's docstrings take it for granted that these lines have run. `address="inline"` keeps all
+parties in one process; leave it out, and each gets a process of its own:
+
+    >>> import numpy as np
+    >>> import fedray as sf
+    >>> sf.init(["alice", "bob", "charlie"], address="inline", seed=7)
+    >>> alice, bob, charlie = sf.PYU("alice"), sf.PYU("bob"), sf.PYU("charlie")
 """
 
 from fedray import errors, utils

@@ -17,6 +17,14 @@
     └── PartyTimeout       a party did not answer in time; it may still be working
 
 Errors cross process borders as `fedray.types.Failure` records, never as pickled exceptions.
+
+Example:
+    >>> sf.PYU("zoe")
+    Traceback (most recent call last):
+    fedray.errors.PlanError: unknown party 'zoe'; this session has 'alice', 'bob', 'charlie'
+    >>> sf.reveal(alice(int)("seven"))
+    Traceback (most recent call last):
+    fedray.errors.PartyError: party 'alice': ValueError in int: invalid literal for int() ...
 """
 
 from __future__ import annotations
@@ -60,6 +68,13 @@ class NotFinite(EncodingError):
 
 class PartyError(FedRayError):
     """Code that ran inside a party raised an exception.
+
+    Args:
+        message: What `str(error)` says: party, function, and the remote traceback where it may be shown.
+        party: As the attribute, and so are the others.
+        function: What was called there.
+        remote_type: Class name of the remote exception.
+        remote_traceback: The traceback as text.
 
     Attributes:
         party: Name of the party.

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from fedray.errors import DataError
 
 COARSE = 1 << 15
-"""Largest counts in one coarse unit of a metric's words; a fine part is at most half of that, well inside a word."""
+"""How many times the largest count one coarse unit is. A fine part is at most half of that, well inside a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,11 @@ class Mean:
         name: As in the framework's history, e.g. `"loss"`.
         total: Sum over the rows seen.
         count: Number of rows seen, or the sum of their weights.
+
+    Example:
+        >>> from fedray.metrics import Mean
+        >>> Mean("loss", total=6.0, count=4).result()
+        1.5
     """
 
     name: str
@@ -57,6 +62,7 @@ class Mean:
 
     def result(self) -> float:
         """Returns the mean; 0.0 over no rows, as Keras does."""
+        # A party without rows in a round reports this; it enters no mean, since its count is 0.
         return self.total / self.count if self.count else 0.0
 
     def __float__(self) -> float:
@@ -72,6 +78,11 @@ class Tally:
         state: State variables in the framework's order, float64 arrays of any shape.
         value: What the metric comes to, a float or float64[k]; None for a sum whose value nobody has computed yet.
         additive: Whether the states of several parties may be summed. Otherwise the metric is reported per party only.
+
+    Example:
+        >>> from fedray.metrics import Tally
+        >>> Tally("auc", state=(np.array([3.0, 1.0]),), value=0.75).result()
+        0.75
     """
 
     name: str
@@ -117,12 +128,24 @@ Metric: TypeAlias = Mean | Tally
 
 
 def additive(metrics: Sequence[Metric]) -> list[Metric]:
-    """Returns those metrics whose states may be summed over parties."""
+    """Returns those metrics whose states may be summed over parties.
+
+    Example:
+        >>> from fedray.metrics import Mean, Tally, additive
+        >>> [metric.name for metric in additive([Mean("loss", 6.0, 4), Tally("cosine", (), 0.5, additive=False)])]
+        ['loss']
+    """
     return [metric for metric in metrics if metric.additive]
 
 
 def words(metrics: Sequence[Metric]) -> tuple[str, ...]:
-    """Returns the name of each word of `flatten(metrics)`, e.g. `("loss/0", "loss/1", "auc/0/17")`."""
+    """Returns the name of each word of `flatten(metrics)`, e.g. `("loss/0", "loss/1", "auc/0/17")`.
+
+    Example:
+        >>> from fedray.metrics import Mean, Tally, words
+        >>> words([Mean("loss", 6.0, 4), Tally("auc", (np.array([3.0, 1.0]),), 0.75)])
+        ('loss/0', 'loss/1', 'auc/0/0', 'auc/0/1')
+    """
     names: list[str] = []
     for metric in additive(metrics):
         for number, array in enumerate(metric.state):
@@ -132,7 +155,13 @@ def words(metrics: Sequence[Metric]) -> tuple[str, ...]:
 
 
 def flatten(metrics: Sequence[Metric]) -> NDArray[np.float64]:
-    """Returns the states of the additive metrics end to end, float64[m]."""
+    """Returns the states of the additive metrics end to end, float64[m].
+
+    Example:
+        >>> from fedray.metrics import Mean, flatten
+        >>> flatten([Mean("loss", 6.0, 4), Mean("mae", 2.0, 4)]).tolist()
+        [6.0, 4.0, 2.0, 4.0]
+    """
     parts: list[NDArray[Any]] = [np.ravel(array) for metric in additive(metrics) for array in metric.state]
     return np.concatenate([np.empty(0), *parts]).astype(np.float64)
 
@@ -146,6 +175,11 @@ def rebuild(like: Sequence[Metric], vector: NDArray[np.float64]) -> list[Metric]
 
     Raises:
         DataError: The vector is longer or shorter than the states.
+
+    Example:
+        >>> from fedray.metrics import Mean, rebuild
+        >>> rebuild([Mean("loss", 0.0, 0)], np.array([6.0, 4.0]))
+        [Mean(name='loss', total=6.0, count=4.0)]
     """
     wanted = additive(like)
     size = sum(array.size for metric in wanted for array in metric.state)
@@ -170,20 +204,34 @@ def merge(parties: Sequence[Sequence[Metric]]) -> list[Metric]:
 
     Raises:
         DataError: The parties do not have the same metrics.
+
+    Example:
+        >>> from fedray.metrics import Mean, merge
+        >>> (loss,) = merge([[Mean("loss", 6.0, 4)], [Mean("loss", 2.0, 1)]])
+        >>> loss.result()  # 8 over 5 rows, not the mean of 1.5 and 2.0
+        1.6
     """
     if not parties:
         return []
     first = words(parties[0])
     for number, metrics in enumerate(parties[1:], start=1):
+        # By the names of all words: two metrics of one name but other shapes must not be added.
         if words(metrics) != first:
             expected, found = [m.name for m in additive(parties[0])], [m.name for m in additive(metrics)]
             raise DataError(f"metrics of party number {number} do not fit: expected {expected}, found {found}")
+    # Summed first, finished after: the mean of two AUCs is not the AUC of all rows.
     total = np.sum([flatten(metrics) for metrics in parties], axis=0)
     return rebuild(parties[0], total)
 
 
 def word_names(metrics: Sequence[str]) -> tuple[str, ...]:
-    """Returns the names of the words of so named numbers: the fine parts, then the coarse ones."""
+    """Returns the names of the words in which named numbers travel: their fine parts, then their coarse ones.
+
+    Example:
+        >>> from fedray.metrics import word_names
+        >>> word_names(["loss/0"])
+        ('loss/0', 'loss/0 (coarse)')
+    """
     return (*metrics, *(f"{name} (coarse)" for name in metrics))
 
 
@@ -193,14 +241,27 @@ def to_words(values: NDArray[np.float64], bound: int) -> NDArray[np.float64]:
     Args:
         values: What was measured; a number that is not finite has no parts and stays that.
         bound: Largest count, a power of two.
+
+    Example:
+        >>> from fedray.metrics import to_words
+        >>> to_words(np.array([70000.0]), bound=1).tolist()
+        [4464.0, 2.0]
     """
     unit = float(bound * COARSE)
+    # Infinity minus infinity gives NaN here; the encoder then refuses it and names the party.
     with np.errstate(invalid="ignore"):
+        # Units are powers of two, so these steps are exact, and fine and coarse add up to the very number.
         coarse = np.rint(values / unit)
         return np.concatenate([values - coarse * unit, coarse])
 
 
 def from_words(words: NDArray[np.float64], bound: int) -> NDArray[np.float64]:
-    """Returns float64[m] from the sums of its parts, float64[2m]."""
+    """Returns float64[m] from the sums of its parts, float64[2m].
+
+    Example:
+        >>> from fedray.metrics import from_words
+        >>> from_words(np.array([4464.0, 2.0]), bound=1).tolist()
+        [70000.0]
+    """
     fine, coarse = np.split(words, 2)
     return np.asarray(fine + coarse * float(bound * COARSE))

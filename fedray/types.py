@@ -87,17 +87,29 @@ class Transport(Protocol):
     """
 
     def start(self, parties: Mapping[PartyName, PartyConfig]) -> None:
-        """Starts one process (or its stand-in) per party.
+        """Starts one process (or what stands for it) per party.
 
         Raises:
             PlanError: The cluster cannot be reached or lacks what a party asks for.
         """
 
     def call(self, party: PartyName, method: str, *args: Any) -> Ref:
-        """Calls a method of `fedray.party.party.Party` and returns at once."""
+        """Calls a method of `fedray.party.party.Party` and returns at once.
+
+        Args:
+            party: Whom to call.
+            method: One of `fedray.party.party.LANES`.
+            *args: The call's label, then the method's arguments. The party gets copies of them.
+        """
 
     def wait(self, refs: Sequence[Ref], timeout: float | None, first: bool = False) -> list[Ref]:
-        """Returns the calls that are done or failed, after all are (or the first is) or `timeout` seconds passed."""
+        """Returns the calls that are done or failed, in the order of `refs`.
+
+        Args:
+            refs: The calls.
+            timeout: Seconds to wait at most, None for as long as it takes.
+            first: Whether to return as soon as one call is done; otherwise all have to be.
+        """
 
     def get(self, refs: Sequence[Ref], timeout: float | None) -> list[Any]:
         """Returns the results in order.

@@ -24,11 +24,12 @@ from fedray.errors import EncodingError, PlanError, ProtocolError
 from fedray.party.door.journal import Entry, Journal
 from fedray.party.door.ledger_file import BrokenLedger, from_bytes, to_bytes
 from fedray.party.keys.memory_file import _line, _memo
-from fedray.party.records import Answer
+from fedray.party.records import Answer, RoundMessage
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto.keys import Roster, generate_identity, public_bytes
 from fedray.protocol.messages import Confirm, Hello, Masked, dec, dec_list, enc, enc_list
 from fedray.protocol.recovery import propose
+from fedray.protocol.recovery.evidence import TwoInputs
 from fedray.protocol.recovery.key_messages import Ack, Dealt, Keys, Sharing
 from fedray.protocol.recovery.round_messages import (
     Closed,
@@ -109,7 +110,8 @@ def targets() -> dict[str, Target]:
     schema = (int, str, bytes, 32)
     lines = (_line(["members", "alice", "Ärger"]), _line(["model", HASH.hex(), 0]), _line(["begun", HASH.hex()]))
     answer = Answer("opened", np.zeros(8, np.float32), np.zeros(4), view=View(1, ("alice", "Ärger")), reason="why")
-    sent = (("sum", 1, 2, HASH, np.zeros((2, 4), "<u4"), b""), answer, [None, True, 1.5, HASH, HASH, [b""]])
+    message = ("alice", RoundMessage(1, 2, HASH), np.zeros((2, 4), "<u4"), b"")
+    sent = (message, answer, [None, True, 1.5, HASH, HASH, [b""]])
     return {
         "enc": Target((enc("t", 7, "é", b"x", HASH),), lambda b: dec("t", b, schema), lambda v: enc("t", *v)),
         "list": Target(
@@ -129,6 +131,7 @@ def targets() -> dict[str, Target]:
         "ack": of(Ack, Ack(HASH, 1, HASH, 2, SIGNATURE)),
         "survivors": of(Survivors, survivors),
         "survive": of(Survive, Survive(survivors.statement, 1, SIGNATURE)),
+        "two inputs": of(TwoInputs, TwoInputs(survivors.statement, SIGNATURE, agreement.statement, SIGNATURE)),
         "quorum": of(Quorum, Quorum(survivors, (0, 1, 3), (SIGNATURE,) * 3)),
         "unmask": of(Unmask, Unmask(HASH, 3, 1, (0, 1, 3), bytes((0, 1, 0)), (SHARE,) * 3)),
         "closed": of(Closed, Closed(HASH, 3, 1, SIGNATURE)),

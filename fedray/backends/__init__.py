@@ -36,7 +36,7 @@ BACKENDS: Mapping[str, Framework] = {
     "tensorflow": Framework(
         "fedray.backends.keras.model", {"model": ".keras", "weights": ".weights.h5"}, method="get_weights"
     ),
-    "numpy": Framework("fedray.backends.numpy.model", {"model": ".npz", "weights": ".npz"}, method="outputs_of"),
+    "numpy": Framework("fedray.backends.numpy.model", {"model": ".npz", "weights": ".npz"}, method="predictions"),
 }
 """Name in `FLModel(backend=...)` -> the framework."""
 

@@ -20,7 +20,7 @@ from types import FrameType
 from fedray.commands import keys as key_commands
 from fedray.errors import FedRayError, PlanError
 
-_IMPATIENCE_SECONDS = 15.0
+_IMPATIENCE_SECONDS = 15.0  # in which a second Ctrl-C is ignored; ending every party takes a few
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGINT, _Interrupt())
     try:
         return _COMMANDS[options.command](options)
+    # 130 is what shells give a program that ended by Ctrl-C.
     except KeyboardInterrupt:
         print("fedray: interrupted; every party has been stopped", file=sys.stderr)
         return 130
@@ -116,6 +117,7 @@ def _demo(options: argparse.Namespace) -> int:
 
     as_json = getattr(options, "json", False)
     picture, record = getattr(options, "plot", None), getattr(options, "ledger", None)
+    # With --json, stdout holds the result and nothing else, so that it can be piped on.
     stage = sys.stderr if as_json else sys.stdout
     try:
         settings = demo.Settings(
@@ -128,6 +130,7 @@ def _demo(options: argparse.Namespace) -> int:
     except PlanError as error:
         print(f"fedray demo: --{error}", file=sys.stderr)
         return 2
+    # The bars of `fit` go to stdout by themselves.
     with contextlib.redirect_stdout(stage):
         print(demo_report.opening(settings), flush=True)
         result = demo.run(settings, lambda line: print(line, flush=True))
@@ -158,6 +161,7 @@ def _ledger(options: argparse.Namespace) -> int:
     print(f"\nroster fingerprint {fingerprint}")
     problems: list[str] = []
     if options.verify or options.roster:
+        # With --roster, too: the right keys say nothing of entries that nobody has checked.
         problems += check(content)
     if options.roster:
         problems += _against(options.roster.strip(), roster)
@@ -173,6 +177,7 @@ def _against(known: str, found: dict[str, bytes]) -> list[str]:
     """Returns how the keys in a ledger differ from those of a roster, given as a file or as a fingerprint."""
     from fedray.party.keys.key_folder import read_roster
 
+    # A file of that name would have to be given with its folder.
     if re.fullmatch(r"[0-9a-fA-F]{64}", known):
         same = known.lower() == _fingerprint(found)
         return [] if same else ["the parties' keys in the file are not those of the roster fingerprint given"]

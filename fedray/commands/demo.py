@@ -27,7 +27,7 @@ NAMES = ("alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi", "iv
 """The data parties, in the order in which more are added."""
 
 SERVER = "charlie"
-BATCH_SIZE = 128
+BATCH_SIZE = 128  # the tutorial's
 TRAIN_IMAGES = 60_000
 TEST_IMAGES = 10_000
 
@@ -126,6 +126,7 @@ def run(settings: Settings, say: Say) -> Result:
             strategy="fed_avg_w",
             backend="tensorflow",
         )
+        # After the parties have started, and with their first steps: what a user waits for in `fit`.
         started = time.monotonic()
         history = model.fit(
             x_train,
@@ -139,6 +140,7 @@ def run(settings: Settings, say: Say) -> Result:
         seconds = time.monotonic() - started
         first = devices[0]
         say(f"\nfor comparison, {first.name} alone, on {first.name}'s own {settings.rows[first.name]:,} images:")
+        # With the same seed, model, batch size and test images, so that only the number of images differs.
         alone = _train_alone(first, x_train, y_train, settings, say)
         curves = {name: [float(value) for value in values] for name, values in history.global_history.items()}
         return Result(settings, curves, alone, seconds, sf.ledger())
@@ -203,6 +205,7 @@ def mnist_test() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 
 
 def _shortened(array: FedNdarray, settings: Settings) -> FedNdarray:
+    # All images are wanted, so there is nothing to cut off.
     if settings.train_samples == TRAIN_IMAGES:
         return array
     return FedNdarray({party: party(head)(part, settings.rows[party.name]) for party, part in array.partitions.items()})

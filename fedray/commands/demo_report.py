@@ -59,6 +59,7 @@ def verdict(result: Result) -> str:
     """Returns one sentence on the difference, which also says when it is too small to mean anything."""
     first = result.settings.names[0]
     federated, alone = result.federated["val_accuracy"][-1], result.alone["val_accuracy"][-1]
+    # In images, since "0.3 % better" does not say how few that are.
     images = round((federated - alone) * TEST_IMAGES)
     chance = chance_images(federated, alone)
     if images == 0:
@@ -75,6 +76,7 @@ def chance_images(left: float, right: float) -> int:
 
     Taken as if the models' errors had nothing to do with each other, which is on the safe side.
     """
+    # The standard deviation of the difference of two binomial counts, twice.
     return math.ceil(2 * math.sqrt(TEST_IMAGES * (left * (1 - left) + right * (1 - right))))
 
 
@@ -101,7 +103,7 @@ def as_json(result: Result) -> dict[str, Any]:
 
 
 def check_plot(path: Path) -> None:
-    """Returns if a picture can be written there, so that nobody trains for minutes and then finds out.
+    """Checks that a picture can be written there, before anybody trains for minutes and then finds out.
 
     Raises:
         PlanError: There is no such folder, or the name ends otherwise.
@@ -122,6 +124,7 @@ def check_plot(path: Path) -> None:
 
 def plot(result: Result, path: Path) -> None:
     """Writes a picture of both models' curves on the test set."""
+    # The Agg canvas alone and no pyplot: it needs no display.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator

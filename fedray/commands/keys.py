@@ -104,12 +104,14 @@ def _roster(options: argparse.Namespace) -> None:
     if options.dir is not None:
         given.append(_own(options.dir))
     for name, key in given:
+        # Never replaced in silence: a second key for a name is what an attacker would send.
         if known.setdefault(name, key) != key:
             raise PlanError(
                 f"two keys for {name!r}, with fingerprints {fingerprint(known[name])} and {fingerprint(key)}; nothing "
                 f"was written. Ask {name} which one is right. If its key is new, remove {target} and build it again"
             )
     key_folder.replace_file(target, key_folder.written_roster(known))
+    # Read back from the disk: what is shown is what the party will use.
     _print_roster(target, read_roster(target))
     print(f"\n{COMPARE}")
 
@@ -119,6 +121,7 @@ def _own(folder: Path) -> tuple[PartyName, bytes]:
     key_folder.check_folder(folder)
     key = public_bytes(read_identity(folder))
     named = [read_public(path) for path in sorted(folder.glob("*.pub"))]
+    # The public file must be the private key's own half, or a party would hand out a key that it cannot sign with.
     mine = [name for name, public in named if public == key]
     if len(mine) != 1:
         raise PlanError(f"{folder}: expected one .pub file with the public half of its key, found {len(mine)}")

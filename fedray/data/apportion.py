@@ -21,6 +21,7 @@ from fedray.errors import PlanError
 def even_ranges(total: int, parts: int) -> tuple[range, ...]:
     """Returns `parts` consecutive ranges over `total` rows; the first `total % parts` are one row longer."""
     base, longer = divmod(total, parts)
+    # The first parties get the extra rows, as np.array_split does.
     ends = [0, *accumulate(base + (position < longer) for position in range(parts))]
     return tuple(range(start, stop) for start, stop in pairwise(ends))
 
@@ -34,8 +35,10 @@ def fraction_ranges(total: int, fractions: Sequence[float]) -> tuple[range, ...]
     if any(not 0 < fraction <= 1 for fraction in fractions):
         raise PlanError(f"fractions {list(fractions)}: expected each to be above 0 and at most 1")
     bounds = [0.0, *accumulate(fractions)]
+    # Ten times 0.1 is a little more than 1.
     if bounds[-1] > 1 + 1e-9:
         raise PlanError(f"fractions {list(fractions)}: expected a sum of at most 1, found {bounds[-1]:g}")
+    # Bounds are rounded, not sizes, so that pieces meet: no row is lost or dealt twice.
     ends = [min(round(bound * total), total) for bound in bounds]
     return tuple(range(start, stop) for start, stop in pairwise(ends))
 
@@ -51,6 +54,7 @@ def share_bounds(start: float, end: float, total: int) -> tuple[float, float]:
     Raises:
         PlanError: The bounds are not in order, or not within the whole.
     """
+    # By type, since 1 and 1.0 differ here: (0, 1) is the first row, (0.0, 1.0) is everything.
     in_rows = is_integer(start) and is_integer(end)
     limit = total if in_rows else 1
     if not all(is_integer(bound) or isinstance(bound, float | np.floating) for bound in (start, end)) or not (
@@ -85,8 +89,10 @@ def apportion(count: int, sizes: Sequence[int]) -> tuple[int, ...]:
         raise PlanError(f"{count} rows: expected between 0 and the {total} rows that the parties hold")
     if not total:
         return (0,) * len(sizes)
+    # In integers throughout: with floats, the sum of the shares could be one off.
     shares = [divmod(count * size, total) for size in sizes]
     short = count - sum(whole for whole, _ in shares)
+    # Python's sort keeps the order of equal ones, so ties go to the first party on every machine.
     by_remainder = sorted(range(len(sizes)), key=lambda position: -shares[position][1])
     favoured = set(by_remainder[:short])
     return tuple(whole + (position in favoured) for position, (whole, _) in enumerate(shares))
@@ -105,6 +111,7 @@ def set_sizes(total: int, test_size: float | None, train_size: float | None) -> 
     """
     if test_size is None and train_size is None:
         test_size = 0.25
+    # Up for the test set, down for the training set: the two never overlap by rounding.
     test = None if test_size is None else _set_size("test_size", test_size, total, math.ceil)
     train = None if train_size is None else _set_size("train_size", train_size, total, math.floor)
     test = total - (train or 0) if test is None else test
@@ -145,6 +152,9 @@ def split_rows(
     """
     order = np.arange(count, dtype=np.int64)
     if shuffle:
+        # A hash, since Python's own `hash` of a text differs from process to process. The party's name is in it:
+        # parties must not draw the same row numbers.
         digest = hashlib.sha256(f"fedray/split/{seed}/{party}".encode()).digest()
         order = np.random.default_rng(int.from_bytes(digest)).permutation(order)
+    # Not order[-test:], which for 0 is everything.
     return order[:train], order[count - test :]

@@ -17,22 +17,33 @@ from fedray.party.context import PartyContext, Reply
 from fedray.party.door.egress import Kind
 
 MINIMUM_ROWS = 2
-"""An extreme over fewer rows than this is a row."""
+"""Fewest rows of an extreme. Over a single row it would be that row."""
 
 
 class Extremes:
-    """A service that answers with the extremes of one of its party's arrays."""
+    """A service that answers with the extremes of one of its party's arrays.
+
+    Args:
+        context: The party it runs in.
+    """
 
     def __init__(self, context: PartyContext) -> None:
         self._party = context.name
 
     def find(self, array: NDArray[Any], name: Literal["min", "max"], axes: tuple[int, ...] | None) -> Reply:
-        """Returns the extreme over `axes`, the rows among them.
+        """Returns the smallest or largest values over `axes`, the rows among them.
+
+        Args:
+            array: The party's array.
+            name: `"min"` or `"max"`.
+            axes: The axes to reduce; `None` for all.
 
         Raises:
             DataError: There are too few rows to hide one.
             PlanError: The rows are not among the axes, so rows themselves would be the answer.
         """
+        # Checked again inside the party, whatever the driver has checked: without the rows among the axes, rows would
+        # leave.
         checked = row_axes(axes, array.ndim)
         if len(array) < MINIMUM_ROWS:
             raise DataError(

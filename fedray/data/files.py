@@ -25,6 +25,7 @@ from fedray.errors import DataError, PlanError
 Column: TypeAlias = str | int
 Header: TypeAlias = bool | Literal["auto"]
 
+# NumPy's own messages, from which row and column are taken. They quote the cell, so they never leave as they are.
 _BAD_CELL = re.compile(r" at row (\d+), column (\d+)\.$")
 _BAD_ROW = re.compile(r" at row (\d+)(?: with \d+ columns|; use `usecols`.*)$")
 
@@ -83,6 +84,7 @@ def read_array(source: str, party: str, options: ReadOptions) -> NDArray[Any]:
     Raises:
         DataError: The file is missing, cannot be read, or holds something else.
     """
+    # Here, inside the party: `~` and the current folder are those of its process.
     path = Path(source).expanduser().absolute()
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
@@ -112,6 +114,7 @@ def as_numbers(value: object, where: str, dtype: str | None) -> NDArray[Any]:
         DataError: It holds text or objects.
     """
     array = np.asarray(value)
+    # Text and objects cannot be summed, and an array of objects may hide anything.
     if array.dtype.kind not in "biuf":
         raise DataError(f"{where}: expected numbers or booleans, found {array.dtype}; convert it first")
     return array if dtype is None else array.astype(dtype, copy=False)
@@ -119,6 +122,7 @@ def as_numbers(value: object, where: str, dtype: str | None) -> NDArray[Any]:
 
 def _read_npy(path: Path, where: str, _: ReadOptions) -> NDArray[Any]:
     try:
+        # A pickle in a file runs code when it is read.
         return np.asarray(np.load(path, allow_pickle=False))
     except ValueError:
         raise DataError(f"{where}: expected one array of numbers, saved with np.save, found no such array") from None
@@ -139,9 +143,11 @@ def _read_npz(path: Path, where: str, options: ReadOptions) -> NDArray[Any]:
 
 
 def _read_csv(path: Path, where: str, options: ReadOptions) -> NDArray[Any]:
+    # "utf-8-sig" drops the mark that spreadsheets put in front, which would otherwise be part of the first name.
     with path.open(encoding="utf-8-sig", newline="") as file:
         names, skip = _header(file, where, options)
         chosen = _positions(options.columns, names, where)
+        # The reader of the header has read ahead; NumPy counts its lines from the beginning.
         file.seek(0)
         integers = options.dtype is not None and np.dtype(options.dtype).kind in "iu"
         try:
@@ -149,9 +155,12 @@ def _read_csv(path: Path, where: str, options: ReadOptions) -> NDArray[Any]:
                 warnings.simplefilter("ignore", UserWarning)  # "no data", which the caller reports
                 table = np.loadtxt(
                     file,
+                    # Whole numbers above 2^53 do not survive a float; all others are read as float64 and converted
+                    # once.
                     dtype=options.dtype if integers else np.float64,
                     delimiter=options.delimiter,
                     quotechar='"',
+                    # A '#' in a cell is data.
                     comments=None,
                     skiprows=skip,
                     usecols=chosen,
@@ -172,6 +181,7 @@ def _header(file: Any, where: str, options: ReadOptions) -> tuple[list[str], int
     first = next((fields for fields in lines if any(field.strip() for field in fields)), [])
     numbers = sum(_is_number(field) for field in first)
     filled = sum(bool(field.strip()) for field in first)
+    # Names such as "2020" beside text, or a text column: a guess could drop a row of data or take one for names.
     if options.header == "auto" and 0 < numbers < filled:
         raise DataError(
             f"{where}: its first line mixes numbers and text; say header=True if it holds column names, else "
@@ -206,6 +216,7 @@ def _positions(columns: Column | Sequence[Column] | None, names: list[str], wher
 def _explain(message: str, where: str, integers: bool) -> str:
     """Says what NumPy found wrong, by row and column, without the cell's text."""
     if cell := _BAD_CELL.search(message):
+        # NumPy counts rows from 0 here and from 1 in its other message.
         row, column = int(cell[1]) + 1, cell[2]
         kind = "an integer of the type asked for" if integers else "a number"
         return (

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What runs inside a party when arrays spread over parties are computed with.
+"""What runs inside a party when a `FedNdarray` is computed with.
 
 Plain NumPy on the party's own array. Errors name the party and give shapes and dtypes, never values. Knows no device.
 """
@@ -19,7 +19,7 @@ from fedray.errors import DataError
 Array = NDArray[Any]
 
 _LARGEST_INTEGER = 2.0**55
-"""So that the sums of 256 parties fit into 63 bits."""
+"""Largest integer that a party may add, so that the sums of 256 parties fit into 63 bits."""
 
 
 def combine(party: str, ufunc: np.ufunc, mine: Array, other: Any, *, rowwise: bool, swapped: bool) -> Array:
@@ -38,6 +38,7 @@ def combine(party: str, ufunc: np.ufunc, mine: Array, other: Any, *, rowwise: bo
         DataError: The two do not fit, or the operation does not know these dtypes.
     """
     theirs = np.shape(other)
+    # NumPy would stretch a party's single row over all of the other's, and only at parties of that size.
     if rowwise and (len(theirs) != mine.ndim or theirs[:1] != mine.shape[:1]):
         raise DataError(
             f"party {party!r}: {ufunc.__name__}: expected the same rows and the same number of axes, found shapes "
@@ -49,14 +50,20 @@ def combine(party: str, ufunc: np.ufunc, mine: Array, other: Any, *, rowwise: bo
             f"{mine.shape[1:]}, found shape {theirs}; an array with rows of its own is placed with load({{...}}) first"
         )
     try:
+        # asarray, since NumPy turns an array without axes into a number.
         return np.asarray(ufunc(other, mine) if swapped else ufunc(mine, other))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError):  # worded anew: NumPy's text may quote a value
         found = f"{mine.shape} {mine.dtype} and {theirs} {np.asarray(other).dtype}"
         raise DataError(f"party {party!r}: {ufunc.__name__} does not work on {found}") from None
 
 
 def transform(party: str, ufunc: np.ufunc, mine: Array) -> Array:
     """Returns `ufunc(mine)`.
+
+    Args:
+        party: The party's name, for errors.
+        ufunc: An elementwise operation on one array.
+        mine: The party's array.
 
     Raises:
         DataError: The operation does not know this dtype.
@@ -69,6 +76,12 @@ def transform(party: str, ufunc: np.ufunc, mine: Array) -> Array:
 
 def take(party: str, mine: Array, rows: int | slice, rest: Rest) -> Array:
     """Returns `mine[rows, *rest]`, a view where NumPy gives one.
+
+    Args:
+        party: The party's name, for errors.
+        mine: The party's array.
+        rows: Which of its rows; an integer gives one row without its axis.
+        rest: Indices of the other axes.
 
     Raises:
         DataError: The array has no such axis or element.
@@ -85,7 +98,16 @@ def convert(mine: Array, dtype: str) -> Array:
 
 
 def split(party: str, mine: Array, train: int, test: int, seed: int, shuffle: bool) -> tuple[Array, Array]:
-    """Returns (training rows, test rows) of `mine`, the same rows for every array split with the same arguments."""
+    """Returns (training rows, test rows) of `mine`, the same rows for every array split with the same arguments.
+
+    Args:
+        party: The party's name, which enters the draw.
+        mine: The party's array.
+        train: How many of its rows go to the training set.
+        test: How many go to the test set.
+        seed: Seed of the draw.
+        shuffle: Whether to draw at random.
+    """
     train_rows, test_rows = split_rows(len(mine), train, test, seed=seed, party=party, shuffle=shuffle)
     return mine[train_rows], mine[test_rows]
 
@@ -93,8 +115,13 @@ def split(party: str, mine: Array, train: int, test: int, seed: int, shuffle: bo
 def real_sum(party: str, mine: Array, axes: tuple[int, ...] | None) -> NDArray[np.int64]:
     """Returns the sum over `axes`, taken in float64, as the integers that `fedray.data.wide` makes of it.
 
+    Args:
+        party: The party's name, for errors.
+        mine: The party's array.
+        axes: The axes to sum over, the rows among them; `None` for all.
+
     Raises:
-        DataError: The sum is not finite, or beyond all measure.
+        DataError: The sum is not finite, or above 2^143.
     """
     return _widened(party, np.sum(mine, axis=axes, dtype=np.float64))
 
@@ -111,6 +138,7 @@ def square_sum(party: str, mine: Array, axes: tuple[int, ...] | None, centre: Ar
     Raises:
         DataError: As `real_sum`.
     """
+    # Makes a new array, which the square below may overwrite; the party's own is left alone.
     distance = mine - centre
     return _widened(party, np.sum(np.square(distance, out=distance), axis=axes))
 
@@ -118,9 +146,15 @@ def square_sum(party: str, mine: Array, axes: tuple[int, ...] | None, centre: Ar
 def integer_sum(party: str, mine: Array, axes: tuple[int, ...] | None) -> NDArray[np.int64]:
     """Returns the sum over `axes` of booleans or integers.
 
+    Args:
+        party: The party's name, for errors.
+        mine: The party's array, of booleans or integers.
+        axes: The axes to sum over, the rows among them; `None` for all.
+
     Raises:
         DataError: It does not fit.
     """
+    # In float64, which cannot wrap round as int64 does.
     if np.any(np.abs(np.sum(mine, axis=axes, dtype=np.float64)) >= _LARGEST_INTEGER):
         raise DataError(f"party {party!r}: the integers' sum exceeds 2^55; sum them as x.astype('float64')")
     return np.asarray(np.sum(mine, axis=axes, dtype=np.int64))
@@ -128,6 +162,7 @@ def integer_sum(party: str, mine: Array, axes: tuple[int, ...] | None) -> NDArra
 
 def _widened(party: str, values: Any) -> NDArray[np.int64]:
     array = np.asarray(values, dtype=np.float64)
+    # This way round, so that NaN, which is not smaller than anything, is found as well.
     if not np.all(np.abs(array) < LIMIT):
         raise DataError(
             f"party {party!r}: the sum over its rows is not a number or not finite; look for NaN and infinity, e.g. "

@@ -53,6 +53,14 @@ class FedNdarray(Operators):
     Raises:
         PlanError: No partition, or something else than parties and their objects.
         DeviceMismatch: An object is held by another party than the one it stands for.
+
+    Example:
+        >>> from fedray.data.ndarray import load
+        >>> x = load({alice: np.array([1.0, 2.0, 3.0]), bob: np.array([4.0, 5.0])})
+        >>> (x * 2)[2:].partition_shape()
+        {PYU(name='alice'): (1,), PYU(name='bob'): (2,)}
+        >>> float(x.mean())
+        3.0
     """
 
     def __init__(self, partitions: Mapping[PYU, PYUObject]) -> None:
@@ -64,6 +72,7 @@ class FedNdarray(Operators):
                     f"FedNdarray: expected PYU -> PYUObject, found {type(party).__name__} -> {type(part).__name__}; "
                     "load({alice: array}) places arrays at parties"
                 )
+            # Told here, where the mistake is, and not by the first operation on the array.
             if part.device != party:
                 raise DeviceMismatch(
                     f"FedNdarray: {party.name}'s partition is held by {part.device.name}; move it with "
@@ -78,6 +87,7 @@ class FedNdarray(Operators):
         Raises:
             DataError: A party holds something else than an array with rows.
         """
+        # Asked once and kept: partitions never change, and each question is an entry in every party's ledger.
         if self._parts is None:
             self._parts = {
                 party.name: _part(party.name, shape, dtype)
@@ -141,6 +151,7 @@ class FedNdarray(Operators):
 
     def __getitem__(self, key: Any) -> FedNdarray | PYUObject:
         rows, rest = split_key(key)
+        # The common `x[..., None]`: it needs no sizes, so nobody has to be asked or waited for.
         if rows == slice(None):
             return self._each(inside.take, rows, rest)
         sizes = [part.shape[0] for part in self.parts().values()]
@@ -154,6 +165,7 @@ class FedNdarray(Operators):
             (party, party(inside.take)(party.name, part, as_slice(own), rest))
             for (party, part), own in zip(self.partitions.items(), ranges, strict=True)
         ]
+        # Downwards, the last party's rows come first, and rows are numbered in the order of partitions.
         return FedNdarray(dict(reversed(taken) if (rows.step or 1) < 0 else taken))
 
     def __array__(self, *_: Any, **__: Any) -> NDArray[Any]:
@@ -239,11 +251,13 @@ class FedNdarray(Operators):
 
     def _binary(self, ufunc: np.ufunc, other: object, swapped: bool = False) -> FedNdarray:
         if isinstance(other, FedNdarray):
+            # The same order as well: rows are numbered by it, so another order means other rows.
             if list(other.partitions) != list(self.partitions):
                 raise DataError(
                     f"{ufunc.__name__}: expected the same parties in the same order, found "
                     f"{[party.name for party in self.partitions]} and {[party.name for party in other.partitions]}"
                 )
+        # A list or a text might mean anything; Python then asks the other operand, and at last raises TypeError.
         elif not isinstance(other, bool | int | float | np.generic | np.ndarray):
             return NotImplemented  # type: ignore[no-any-return] # Python's protocol, typed as Any
         rowwise = isinstance(other, FedNdarray)
@@ -295,11 +309,17 @@ def load(
         DataError: A party's file is missing or unreadable, its array empty, no array of numbers, or unlike the other
             parties' in shape or dtype; the message names the party.
         DeviceMismatch: An object is held by another party.
+
+    Example:
+        >>> from fedray.data.ndarray import load
+        >>> load({alice: lambda: np.zeros((2, 3)), bob: np.ones((4, 3))})
+        FedNdarray(shape=(6, 3), dtype=float64, rows={alice: 2, bob: 4})
     """
     options = ReadOptions(key, columns, header, delimiter, None if dtype is None else np.dtype(dtype).name)
     if not isinstance(sources, Mapping) or not sources or not all(isinstance(party, PYU) for party in sources):
         raise PlanError("load: expected {PYU('alice'): path, array or object, ...} with at least one party")
     loaded = FedNdarray({party: _place(party, source, options) for party, source in sources.items()})
+    # Now and not at the first use: a wrong path at one party should fail in the line that names it.
     require_rows(loaded.parts())
     joint_shape(loaded.parts())
     joint_dtype(loaded.parts())
@@ -315,10 +335,12 @@ def _place(party: PYU, source: ArraySource, options: ReadOptions) -> PYUObject:
         raise DeviceMismatch(
             f"load: {party.name}'s source is held by {source.device.name}; move it with x.to({party.name})"
         )
+    # What a party makes is checked in the party: the driver never sees it.
     elif isinstance(source, PYUObject) or callable(source):
         value = party(source)() if callable(source) else source
         placed = party(as_numbers)(value, f"party {party.name!r}", options.dtype)
     else:
+        # Checked before it is sent: its owner is the driver, whose error it is.
         placed = party(np.asarray)(as_numbers(source, f"party {party.name!r}", options.dtype))
     return placed
 

@@ -15,7 +15,7 @@ from fedray.errors import PlanError
 
 
 class Operators(ABC):
-    """An array with NumPy's elementwise operators, given one function for two operands and one for one."""
+    """NumPy's elementwise operators for a class that says how to apply a function to one operand and to two."""
 
     # NumPy arrays on the left leave the operation to us instead of iterating over our rows.
     __array_ufunc__ = None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the parties' arrays fit together: the one place that words these complaints.
+"""Checks whether the parties' arrays fit together. All errors about that are worded here.
 
 Sees shapes and dtypes only. Knows no device and no array.
 """
@@ -31,6 +31,7 @@ class ArrayPart:
     @property
     def size(self) -> int:
         """Number of elements."""
+        # Not np.prod, which would be a NumPy number and can wrap round.
         return math.prod(self.shape)
 
 
@@ -42,6 +43,7 @@ def joint_shape(parts: Mapping[PartyName, ArrayPart]) -> tuple[int, ...]:
     """
     first, model = next(iter(parts.items()))
     for party, part in parts.items():
+        # Without the first axis: how many rows a party has is its own affair.
         if part.shape[1:] != model.shape[1:]:
             raise DataError(
                 f"party {party!r}: expected rows of shape {model.shape[1:]} as at {first!r}, found {part.shape[1:]} in "
@@ -82,7 +84,7 @@ def require_rows(parts: Mapping[PartyName, ArrayPart]) -> None:
 
 
 def require_same_rows(name: str, parts: Mapping[PartyName, ArrayPart], model: Mapping[PartyName, ArrayPart]) -> None:
-    """Checks that an array can go along with the first one, row by row at every party.
+    """Checks that an array has as many rows at every party as the first one.
 
     Args:
         name: What to call the array, e.g. `"array 2"`.
@@ -92,6 +94,7 @@ def require_same_rows(name: str, parts: Mapping[PartyName, ArrayPart], model: Ma
     Raises:
         DataError: Other parties, another order of parties, or another number of rows at one of them.
     """
+    # Order matters, since rows are numbered by it.
     if list(parts) != list(model):
         raise DataError(f"{name}: expected the parties {list(model)} in this order, found {list(parts)}")
     for party, part in parts.items():

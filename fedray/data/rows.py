@@ -38,6 +38,7 @@ def local_ranges(sizes: Sequence[int], rows: slice) -> tuple[range, ...]:
         PlanError: The step is zero, or a bound is not an integer.
     """
     try:
+        # Python's own arithmetic of slices, with all its rules for missing and negative bounds.
         chosen = range(sum(sizes))[rows]
     except (TypeError, ValueError) as error:
         raise PlanError(f"rows {rows}: expected integers and a step other than 0: {error}") from None
@@ -59,6 +60,7 @@ def as_slice(rows: range) -> slice:
     """Returns the slice that picks exactly these rows, also where a downward range ends below zero."""
     if not len(rows):
         return slice(0, 0)
+    # A stop of -1 would mean the last element in a slice, where a range means "down to the first".
     return slice(rows.start, rows.stop if rows.stop >= 0 else None, rows.step)
 
 
@@ -72,6 +74,7 @@ def locate(sizes: Sequence[int], row: int) -> tuple[int, int]:
     if not -total <= row < total:
         raise PlanError(f"row {row}: expected -{total} <= row < {total}; the parties hold {total} rows together")
     ends = list(accumulate(sizes))
+    # `bisect_right` passes over parties without rows, whose end is that of the party before.
     position = bisect_right(ends, row % total)
     return position, row % total - (ends[position] - sizes[position])
 
@@ -88,6 +91,7 @@ def split_key(key: object) -> tuple[int | slice, Rest]:
     """
     items = key if isinstance(key, tuple) else (key,)
     for item in items:
+        # `item is Ellipsis`, not `==`, which an array would answer with an array.
         if not (item is None or item is Ellipsis or is_integer(item) or isinstance(item, slice)):
             raise PlanError(
                 f"index of type {type(item).__name__}: expected integers, slices, ... or None. Rows picked by a list "
@@ -97,6 +101,7 @@ def split_key(key: object) -> tuple[int | slice, Rest]:
     if not items:
         return slice(None), ()
     rows, rest = items[0], items[1:]
+    # The dots stay in the rest: x[..., 0] means the last axis and not the second.
     if rows is Ellipsis:
         return slice(None), items
     if rows is None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Statistics over the rows of all parties, by sums in which no party's own part can be seen.
 
-`mean`, `std` and `sum` open nothing but an average or a sum over parties, through an aggregator. `minimum` and
-`maximum` are no sums: there each party's own smallest or largest value leaves it, as egress kind `aggregate`.
+`mean`, `std` and `sum` open nothing but an average or a sum over parties, through an aggregator. `min` and `max` are
+not sums: there each party's own smallest or largest value leaves it, as egress kind `aggregate`.
 Knows nothing of how an aggregator hides what it adds.
 """
 
@@ -42,7 +42,7 @@ _default_maker: Callable[[PYU, tuple[PYU, ...]], IntegerSums] | None = None
 
 
 def use_by_default(maker: SummingMaker) -> None:
-    """Says how to make the aggregator of a statistic that is given none.
+    """Sets how a statistic that is given no aggregator gets one.
 
     Aggregators stand above this package, so the package that gathers both hands the default down.
 
@@ -83,10 +83,16 @@ class Spread:
         return self._mean(self._chosen("mean", aggregator))
 
     def std(self, aggregator: IntegerSums | None, ddof: int) -> NDArray[np.float64]:
-        """Returns the standard deviation in two passes: the mean is opened, then the sum of squares around it."""
+        """Returns the standard deviation in two passes: the mean is opened, then the sum of squares around it.
+
+        Raises:
+            DataError: There are no more than `ddof` elements, or rows at one party only.
+        """
         chosen = self._chosen("std", aggregator)
         if self.count <= ddof:
             raise DataError(f"std: expected more than ddof={ddof} elements, found {self.count}")
+        # Around the mean and not from the sum of squares: that would lose all digits where the spread is small beside
+        # the mean.
         mean = self._mean(chosen)
         centre = mean if self.axes is None else np.expand_dims(mean, self.axes)
         return np.sqrt(quotient(self._opened(chosen, inside.square_sum, centre), self.count - ddof))
@@ -94,16 +100,23 @@ class Spread:
     def sum(self, aggregator: IntegerSums | None) -> NDArray[Any]:
         """Returns the sum: int64 for integers and booleans, the rounded sum of the parties' sums for real numbers."""
         chosen = self._chosen("sum", aggregator)
+        # If one party has floats all have to be summed as such: the terms of one sum must have one form.
         if any(np.dtype(dtype).kind == "f" for dtype in self.dtypes):
             return quotient(self._opened(chosen, inside.real_sum), 1)
         return self._opened(chosen, inside.integer_sum)
 
     def extreme(self, name: Literal["min", "max"]) -> NDArray[Any]:
-        """Returns the smallest or largest of the parties' own extremes, each of which leaves its party."""
+        """Returns the smallest or largest of the parties' own extremes, each of which leaves its party.
+
+        Raises:
+            DataError: There is no element.
+        """
         session = current()
+        # A party without rows has no smallest value to give.
         holders = [party for party, rows in self.rows.items() if rows]
         if not holders or not self.count:
             raise DataError(f"{name}: expected at least one element, found an array of shape {self.shape}")
+        # A service and not `party(np.min)`: its answer leaves as kind `aggregate`, which strict egress lets pass.
         services = {party: session.serve(party.name, Extremes) for party in holders}
         calls = [
             session.ask(party.name, key, "find", self.arrays[party].slot(), name, self.axes)
@@ -127,6 +140,7 @@ class Spread:
         """Returns the sum over parties of the integers that `fn` makes of each party's array."""
         terms = [party(fn)(party.name, array, self.axes, *args) for party, array in self.arrays.items()]
         total = np.asarray(aggregator.sum(terms))
+        # An aggregator of the user's own may round, and the digits of `fedray.data.wide` would then be nonsense.
         if total.dtype != np.int64:
             raise PlanError(f"aggregator: expected exact sums of int64 arrays, found {total.dtype}")
         return total
@@ -145,5 +159,6 @@ class Spread:
         if _default_maker is None:
             raise PlanError(f"{name}: no default aggregator is set; pass aggregator=, e.g. SecureAggregator(...)")
         names = current().parties
+        # A server without rows knows no term of the sum; one with rows would learn the other's of two.
         outside = [PYU(other) for other in names if other not in {party.name for party in self.arrays}]
         return _default_maker([*outside, *holders][0], tuple(self.arrays))

@@ -37,12 +37,14 @@ def widen(values: NDArray[np.float64]) -> NDArray[np.int64]:
     """
     digits = np.zeros((*values.shape, DIGITS), np.int64)
     rest = np.array(values, dtype=np.float64)
+    # From the highest digit down: each takes off what it holds, and the rest is smaller than its unit.
     for place in reversed(range(DIGITS)):
         unit = 2.0 ** (place * DIGIT_BITS - FRACTION_BITS)
         digit = np.trunc(rest / unit)  # exact, as is all here: units are powers of two
         rest -= digit * unit
         digits[..., place] = digit
     blinds = _random((*values.shape, DIGITS - 1))
+    # What is added to one digit is taken off the next: the number is the same, its digits are not.
     digits[..., :-1] += blinds << DIGIT_BITS
     digits[..., 1:] -= blinds
     return digits
@@ -58,6 +60,7 @@ def quotient(digits: NDArray[np.int64], divisor: int) -> NDArray[np.float64]:
     Returns:
         float64[...].
     """
+    # Python's integers from here on: the sum of digits has up to 300 bits, and one true division rounds once.
     flat = digits.reshape(-1, DIGITS)
     scale = divisor << FRACTION_BITS
     numbers = [sum(int(digit) << (place * DIGIT_BITS) for place, digit in enumerate(row)) / scale for row in flat]
@@ -66,5 +69,6 @@ def quotient(digits: NDArray[np.int64], divisor: int) -> NDArray[np.float64]:
 
 def _random(shape: tuple[int, ...]) -> NDArray[np.int64]:
     """Returns uniform integers in [0, 2^BLIND_BITS) from the operating system."""
+    # The system's randomness, as for masks: these blinds hide something, so a seed must not tell them.
     words = np.frombuffer(os.urandom(4 * int(np.prod(shape, dtype=np.int64))), dtype=np.uint32)
     return (words >> (32 - BLIND_BITS)).astype(np.int64).reshape(shape)

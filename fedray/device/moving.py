@@ -15,7 +15,7 @@ from fedray.types import Key, Ref
 
 
 def to(device: Device[Any], data: Any) -> Any:
-    """Returns a handle on `data` at a device.
+    """Moves data to a device and returns a handle on it there.
 
     Args:
         device: Where to.
@@ -25,6 +25,13 @@ def to(device: Device[Any], data: Any) -> Any:
     Raises:
         PlanError: `device` is neither a party nor an SPU, or a value cannot be pickled or shared.
         NotInitialized: A handle's session has ended.
+
+    Example:
+        >>> there = sf.to(bob, alice(max)(1, 2))
+        >>> there.device
+        PYU(name='bob')
+        >>> sf.reveal(sf.to(alice, {"x": there, "y": 5}))
+        {'x': 2, 'y': 5}
     """
     if not isinstance(device, Device):
         raise PlanError(f"to: expected a PYU or an SPU first, then the data, found {type(device).__name__}")
@@ -32,7 +39,7 @@ def to(device: Device[Any], data: Any) -> Any:
 
 
 def reveal(data: Any) -> Any:
-    """Returns the values of handles to the driver, as egress kind `raw`.
+    """Returns the values that handles stand for; each leaves its party for the driver, as egress kind `raw`.
 
     A value that an SPU holds leaves every compute party as its share, and all of them have to let it pass.
 
@@ -45,6 +52,10 @@ def reveal(data: Any) -> Any:
         PartyLost: A party has ended.
         ProtocolError: Shares do not belong together.
         NotInitialized: A handle's session has ended.
+
+    Example:
+        >>> sf.reveal({"a": alice(max)(1, 2), "b": [bob(min)(1, 2), "kept"]})
+        {'a': 2, 'b': [1, 'kept']}
     """
     # By key: a value that is named twice leaves its party once. All are asked before the first answer is awaited.
     held = {one.key: one for one in _handles(data)}
@@ -57,7 +68,7 @@ def reveal(data: Any) -> Any:
 
 
 def wait(data: Any, timeout: float | None = None) -> None:
-    """Returns when the values of all handles have been made.
+    """Waits until the values of all handles have been made; moves none of them.
 
     Args:
         data: A handle, or lists, tuples and dicts that hold handles.
@@ -68,6 +79,9 @@ def wait(data: Any, timeout: float | None = None) -> None:
         PartyLost: A party has ended.
         PartyTimeout: `timeout` seconds passed.
         NotInitialized: A handle's session has ended.
+
+    Example:
+        >>> sf.wait([alice(max)(1, 2), bob(max)(3, 4)], timeout=60)
     """
     by_kind: dict[type[Handle], list[Handle]] = {}
     for held in _handles(data):
@@ -78,7 +92,9 @@ def wait(data: Any, timeout: float | None = None) -> None:
 
 
 def describe(held: Iterable[PYUObject]) -> list[tuple[tuple[int, ...] | int | None, str]]:
-    """Returns (shape, dtype) of arrays, (length or None, name of the type) of other values, as egress kind `shape`.
+    """Returns what parties say of their values, as egress kind `shape`.
+
+    That is (shape, dtype) for an array, and (length or None, name of its type) for any other value.
 
     Raises:
         PartyError: The code that should have made a value raised.

@@ -14,7 +14,7 @@ from fedray.runtime.session import current
 
 
 class Proxy:
-    """A class whose instances live in parties: `Counter = proxy(Counter); c = Counter(0, device=alice)`.
+    """A class whose instances live in parties; see `proxy`.
 
     Args:
         cls: The class.
@@ -43,6 +43,8 @@ class Proxy:
         if not isinstance(device, PYU):
             raise PlanError(f"{self.cls.__name__}: expected device=PYU(...), found {device!r}")
         session, name = current(), name_of(self.cls)
+        # Before anything is pickled: an unknown party is the mistake to tell of, not what may be wrong with the
+        # arguments.
         session.check(device.name)
         payload = parcel(device, (self.cls, args, kwargs), name)
         instance = handle(session, device)
@@ -72,6 +74,8 @@ class ProxyObject:
     def __getattr__(self, name: str) -> ProxyMethod:
         if name.startswith("_"):  # asked for by copy and the like, before there is a class to look into
             raise AttributeError(f"an object in a party has no public method {name!r}")
+        # Looked up in the class, here at the driver: a misspelt name fails at once and not in the party, one call
+        # later.
         if not callable(getattr(self._cls, name, None)):
             raise AttributeError(f"{self._cls.__name__} at {self.device.name} has no public method {name!r}")
         return ProxyMethod(self.instance, f"{self._cls.__name__}.{name}", name)
@@ -81,7 +85,14 @@ class ProxyObject:
 
 
 class ProxyMethod:
-    """A method of an object that lives in a party."""
+    """A method of an object that lives in a party.
+
+    Args:
+        instance: The handle on the object.
+        label: What a call of it is named in the ledger and in errors, e.g. `"Counter.increment"`.
+        name: The method.
+        num_returns: How many handles a call returns.
+    """
 
     def __init__(self, instance: PYUObject, label: str, name: str, num_returns: int = 1) -> None:
         self._instance = instance
@@ -90,7 +101,7 @@ class ProxyMethod:
         self._num_returns = num_returns
 
     def options(self, *, num_returns: int) -> ProxyMethod:
-        """Returns the method with another number of results.
+        """Returns the same method, but its calls return `num_returns` handles.
 
         Raises:
             PlanError: The number is not positive.
@@ -99,7 +110,16 @@ class ProxyMethod:
         return ProxyMethod(self._instance, self._label, self._name, num_returns)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Calls the method in the party; returns one handle, or a tuple of `num_returns`."""
+        """Calls the method in the party; returns one handle, or a tuple of `num_returns`.
+
+        Args:
+            *args: The method's arguments; handles of the party may be among them.
+            **kwargs: Its keyword arguments, likewise.
+
+        Raises:
+            DeviceMismatch: An argument is held by another party.
+            NotInitialized: The object's session has ended.
+        """
         live(self._instance)
         device = self._instance.device
         payload = parcel(device, (args, kwargs), self._label)
@@ -107,9 +127,21 @@ class ProxyMethod:
 
 
 def proxy(cls: type[Any]) -> Callable[..., ProxyObject]:
-    """Returns a class whose instances live in a party; also a decorator.
+    """Returns what stands for a class at the driver: calling it builds the object inside a party. Also a decorator.
 
     Raises:
         PlanError: `cls` is not a class.
+
+    Example:
+        >>> class Counter:
+        ...     def __init__(self, start):
+        ...         self.count = start
+        ...
+        ...     def increment(self, by=1):
+        ...         self.count += by
+        ...         return self.count
+        >>> counter = sf.proxy(Counter)(10, device=alice)
+        >>> sf.reveal([counter.increment(), counter.increment(by=5)])
+        [11, 16]
     """
     return Proxy(cls)

@@ -29,6 +29,12 @@ class PYU(Device["PYUObject"]):
 
     Raises:
         PlanError: The running session has no party of this name.
+
+    Example:
+        >>> alice = sf.PYU("alice")
+        >>> total = alice(sum)([1, 2, 3])
+        >>> sf.reveal(total)
+        6
     """
 
     name: PartyName
@@ -36,6 +42,7 @@ class PYU(Device["PYUObject"]):
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
             raise PlanError(f"PYU: expected the name of a party, found {self.name!r}")
+        # Without a session any name will do: a notebook may name its parties before it calls `init`.
         session = running()
         if session is not None:
             session.check(self.name)
@@ -93,9 +100,12 @@ class PYU(Device["PYUObject"]):
         """
         session = live(held)
         session.check(self.name)
+        # It is there already. A copy would leave the party for nothing, and be in its ledger.
         if held.device == self:
             return held
         label = session.statement(f"to {self.name}")
+        # The receiver gets the reference, not the value: it fetches that from the owner itself, and the driver never
+        # sees it.
         ref = session.call(held.device.name, "export", held.key, self.name, label=label)
         moved = handle(session, self)
         session.call(self.name, "adopt", moved.key, [ref], label=label)
@@ -110,6 +120,16 @@ class PYUObject(Handle):
         device: Where the value is.
         key: Its name in the party's object table.
         session: The session it belongs to.
+
+    Raises:
+        PlanError: Always: a handle is made by calling a party.
+
+    Example:
+        >>> x = alice(max)(3, 5)
+        >>> x.device
+        PYU(name='alice')
+        >>> sf.reveal(bob(pow)(x.to(bob), 2))
+        25
     """
 
     __slots__ = ("__weakref__", "device", "key", "session")
@@ -169,12 +189,14 @@ class PYUObject(Handle):
         ended = "" if self.session.open else ", session ended"
         return f"PYUObject({self.device.name}, {self.key}{ended})"
 
+    # A handle is a name. To copy it is to name the same value; a second object would release it a second time.
     def __copy__(self) -> PYUObject:
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PYUObject:
         return self
 
+    # In a party a handle would be an empty name: its session and its transport stay here.
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         raise PlanError(
             f"{self!r} cannot be pickled, nor used inside a function that runs in a party; "
@@ -182,6 +204,8 @@ class PYUObject(Handle):
         )
 
     def __del__(self) -> None:
+        # None where the constructor refused. The module may be half gone at the interpreter's end, so nothing is
+        # imported.
         session = getattr(self, "session", None)
         if session is not None:
             session.release(self.device.name, self.key)
@@ -189,13 +213,22 @@ class PYUObject(Handle):
 
 def handle(session: Session, device: PYU) -> PYUObject:
     """Returns a handle under a new key."""
+    # Past the constructor, which refuses everybody else.
     made = object.__new__(PYUObject)
     made.device, made.key, made.session = device, session.new_key(), session
     return made
 
 
 def issue(device: PYU, count: int, name: str, method: str, *args: Any) -> Any:
-    """Issues a command that stores `count` results; returns one handle, or a tuple of them."""
+    """Calls a party for `count` results that it keeps; returns one handle, or a tuple of them, at once.
+
+    Args:
+        device: The party.
+        count: How many results.
+        name: What is called, for the ledger and errors.
+        method: One of the commands of `fedray.party.party.Party`.
+        *args: Its arguments after the keys of the results.
+    """
     session = current()
     session.check(device.name)
     made = tuple(handle(session, device) for _ in range(count))
@@ -205,6 +238,11 @@ def issue(device: PYU, count: int, name: str, method: str, *args: Any) -> Any:
 
 def parcel(device: PYU, arguments: Any, name: str) -> Parcel:
     """Pickles the arguments of a call, with slots in place of handles.
+
+    Args:
+        device: The party that is called.
+        arguments: Any nesting of lists, tuples and dicts, with handles and plain values in it.
+        name: What is called, for errors.
 
     Raises:
         DeviceMismatch: A handle's value is held by another party.
@@ -225,15 +263,17 @@ def parcel(device: PYU, arguments: Any, name: str) -> Parcel:
 
 def name_of(function: Callable[..., Any]) -> str:
     """Returns what a function is called in the ledger and in errors."""
+    # A lambda in a function is called "outer.<locals>.<lambda>"; where it was written is of no use in a ledger.
     return str(getattr(function, "__qualname__", type(function).__name__)).rpartition("<locals>.")[2]
 
 
 def check_count(num_returns: int) -> None:
-    """Checks a number of results.
+    """Checks that a number of results is a positive integer.
 
     Raises:
         PlanError: It is not a positive integer.
     """
+    # In Python True is the integer 1, but as a number of results it is a mistake.
     if isinstance(num_returns, bool) or not isinstance(num_returns, int) or num_returns < 1:
         raise PlanError(f"num_returns: expected a positive integer, found {num_returns!r}")
 

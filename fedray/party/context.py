@@ -34,7 +34,7 @@ class Calls(Protocol):
     """The part of a `fedray.types.Transport` that a party needs: calling others, and waiting for their answers."""
 
     def call(self, party: PartyName, method: str, *args: Any) -> Ref:
-        """Calls a method of another party and returns at once."""
+        """Calls a method of another party and returns at once; see `fedray.types.Transport.call`."""
 
     def get(self, refs: Sequence[Ref], timeout: float | None) -> list[Any]:
         """Returns the results in order, or raises what the first call to fail failed with."""
@@ -75,6 +75,7 @@ class PartyContext:
     identity: Ed25519PrivateKey
     policy: Policy
     memory: ModelMemory
+    # Private, so that a service reaches the table and the door only by the methods below.
     _table: ObjectTable = field(repr=False)
     _egress: Egress = field(repr=False)
     _calls: Calls = field(repr=False)
@@ -97,9 +98,17 @@ class PartyContext:
     def send(self, call: str, to: PartyName, key: Key, message: Any, kind: Kind) -> Ref:
         """Sends a message to the service `key` of another party and returns at once; the reference yields the answer.
 
+        Args:
+            call: The driver's statement that it belongs to, for both ledgers.
+            to: The other party.
+            key: The service there.
+            message: Plain data, as in `Service.deliver`.
+            kind: What the message is.
+
         Raises:
             EgressDenied: The policy refuses.
         """
+        # The door first: what it refuses must not be on its way already.
         self._egress.send(message, to=to, kind=kind, call=call)
         return self._calls.call(to, "deliver", call, key, self.name, message)
 
@@ -129,6 +138,10 @@ class PartyContext:
         """Forgets objects."""
         self._table.drop(keys)
 
-    def arrives(self, key: Key, seconds: float) -> bool:
-        """Returns whether an object is there, after waiting for it for so long."""
-        return self._table.arrives(key, seconds)
+    def failed(self, key: Key) -> bool:
+        """Returns whether a failure is in the place of an object."""
+        return self._table.failed(key)
+
+    def holds(self, key: Key) -> bool:
+        """Returns whether there is an object, or a failure in its place."""
+        return self._table.arrives(key, 0.0)

@@ -14,11 +14,11 @@ from fedray import errors
 from fedray.errors import FedRayError, PartyError, PartyLost
 from fedray.types import Failure, PartyName
 
-_PLUMBING = ("fedray.party.party",)
+_PLUMBING = ("fedray.party.party",)  # modules whose frames say nothing about what the user's code did
 
 
 class Failed(Exception):  # noqa: N818 (not an error of its own: it carries one)
-    """Raised inside a party where a value is used whose making failed; carries the first failure."""
+    """Raised where a party uses a value whose making has failed; carries the first failure."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message)
@@ -36,6 +36,8 @@ def to_failure(error: BaseException, party: PartyName, function: str, *, text: b
     """
     if isinstance(error, Failed):
         return error.failure
+    # The class has to be ours and so has the code that raised it: user code could raise DataError with a row of data
+    # in its text, which strict egress must not let out.
     kind = type(error).__name__
     ours = type(error).__module__ == errors.__name__ and _raised_by_us(error.__traceback__)
     if ours and isinstance(error, PartyError):  # it happened elsewhere and was told us: pass it on unchanged
@@ -58,6 +60,7 @@ def to_failure(error: BaseException, party: PartyName, function: str, *, text: b
 
 def to_error(failure: Failure) -> FedRayError:
     """Returns the exception that a record stands for."""
+    # By name from our own module only: a record comes from another process and cannot be trusted to name a class.
     kind = getattr(errors, failure.error, PartyError)
     if not (isinstance(kind, type) and issubclass(kind, FedRayError)):
         kind = PartyError
@@ -73,6 +76,7 @@ def to_error(failure: Failure) -> FedRayError:
         return kind(failure.message, party=failure.party)
     error = kind(failure.message)
     if failure.traceback:
+        # A note, so that `str(error)` stays short and the traceback still shows at the end of the driver's own.
         error.add_note(f"--- traceback in party {failure.party!r} ---\n{failure.traceback.rstrip()}")
     return error
 

@@ -42,6 +42,7 @@ class Parcel:
 
     def open(self) -> Value:
         """Returns a fresh, writable copy of the value."""
+        # Bytearrays, since arrays over them can be written to; the transport's own memory is read-only.
         return pickle.loads(self.head, buffers=[bytearray(b) for b in self.buffers])
 
 
@@ -87,6 +88,7 @@ def measure(value: Value) -> Size:
     """
     if isinstance(value, Parcel):
         return Size(None, "parcel", value.nbytes)
+    # An array of objects holds pointers only; how many bytes would travel, its pickle alone can tell.
     if isinstance(value, np.ndarray) and not value.dtype.hasobject:
         return Size(tuple(int(n) for n in value.shape), str(value.dtype), int(value.nbytes))
     if isinstance(value, bytes | bytearray | memoryview):
@@ -111,7 +113,7 @@ def _fields(value: Value) -> Collection[Any]:
 
 
 def _weigh(value: Value) -> int:
-    """Returns about how many bytes a value takes; of messages without pickling them only for that."""
+    """Returns about how many bytes a value takes. Messages are not pickled just to find out."""
     if isinstance(value, np.ndarray) and not value.dtype.hasobject:
         return _FRAME_BYTES + int(value.nbytes)
     if isinstance(value, bytes | str):

@@ -26,6 +26,7 @@ from fedray.types import Failure, Key, PartyConfig, PartyName, Ref, Value
 Lane: TypeAlias = Literal["command", "message", "watch"]
 
 LANES: Mapping[str, Lane] = {
+    # What changes the table runs in order: a call may use what the one before it has made.
     "run": "command",
     "create": "command",
     "invoke": "command",
@@ -39,8 +40,10 @@ LANES: Mapping[str, Lane] = {
     "ledger": "command",
     "identity_key": "command",
     "install_roster": "command",
+    # What other parties wait for must not queue behind a command that waits for them.
     "deliver": "message",
     "tell": "message",
+    # Apart from both, so that news of a round comes through while all message threads are taken.
     "watch": "watch",
 }
 """Which lane a method runs in. Commands run one after another; messages run beside them and may block."""
@@ -92,6 +95,8 @@ class Party:
         try:
             self._own = Credentials.of(config)
         except Exception as error:  # whatever it is, the party must not go on with other keys
+            # Kept and told in answer to every call. Raised here it would end the process, and the user would read that
+            # a party was lost and not why.
             self._refusal, self._own = error, Credentials.made_up()
         own = self._own
         self._journal = Journal(self.name, own.identity)
@@ -106,21 +111,31 @@ class Party:
     def handle(self, method: str, call: str, *args: Any) -> Any:
         """Answers one call; never raises.
 
+        Args:
+            method: One of `LANES`.
+            call: The driver's statement that asked, e.g. `"17:train_segment"`; the ledger keeps it.
+            *args: The method's arguments.
+
         Returns:
             None, a value that has passed the door, or a `Failure` that has passed it as kind ERROR.
         """
+        # First of all: a failure, too, goes to whoever asked, and the ledger names them.
         to = self._addressee(method, args)
         if self._refusal is not None:
             return self._fail(call, to_failure(self._refusal, self.name, _function(call), text=self._text), to)
         try:
-            if method not in LANES:
-                raise PlanError(f"party {self.name!r} has no method {method!r}")
-            answer: Making | Outgoing | None = getattr(self, method)(*args)
+            answer: Making | Outgoing | None = self._answering(method)(*args)
             if isinstance(answer, Making):
                 return self._make(call, answer)
             return None if answer is None else self._depart(call, answer)
         except BaseException as error:  # whatever it is, the caller must learn of it
             return self._fail(call, to_failure(error, self.name, _function(call), text=self._text), to)
+
+    def _answering(self, method: str) -> Callable[..., Any]:
+        if method not in LANES:
+            raise PlanError(f"party {self.name!r} has no method {method!r}")
+        answering: Callable[..., Any] = getattr(self, method)
+        return answering
 
     def _make(self, call: str, making: Making) -> None:
         """Stores what a command makes, or its failure, under every key."""
@@ -139,12 +154,15 @@ class Party:
         value = self._egress.send(outgoing.value, to=outgoing.to, kind=outgoing.kind, call=call)
         if outgoing.kind is Kind.LEDGER:  # made anew, so that the page holds the entry about itself
             return self._journal.page(self._context.roster)
+        # Raw values are the user's own, of any class; they travel pickled, and are unpickled by whoever asked for
+        # them.
         return pack(value) if outgoing.kind is Kind.RAW else value
 
     def _fail(self, call: str, failure: Failure, to: PartyName) -> Failure:
         try:
             return self._egress.send(failure, to=to, kind=Kind.ERROR, call=call)
         except Exception:  # a policy that lets not even errors leave
+            # Not through the door, since that is shut: a text of our own, with nothing of the error in it.
             return Failure("EgressDenied", f"party {self.name!r} lets nothing leave, not even this error", self.name)
 
     @staticmethod
@@ -170,7 +188,14 @@ class Party:
         return self.run((out,), payload)
 
     def invoke(self, outs: Sequence[Key], key: Key, method: str, payload: Parcel) -> Making:
-        """Calls a method of a stored object and stores what it returns; payload: (args, kwargs)."""
+        """Calls a method of a stored object and stores what it returns.
+
+        Args:
+            outs: Keys of the results.
+            key: The object.
+            method: A public method of it.
+            payload: (args, kwargs).
+        """
 
         def call_method() -> Value:
             args, kwargs = self._open(payload)
@@ -188,7 +213,13 @@ class Party:
         return Making((out,), build)
 
     def ask(self, key: Key, method: str, payload: Parcel) -> Outgoing | None:
-        """Calls a method of a service; payload: args."""
+        """Calls a method of a service.
+
+        Args:
+            key: The service.
+            method: A public method of it.
+            payload: Its arguments.
+        """
         return _reply(_public(self._table.get(key), method)(*self._open(payload)), DRIVER)
 
     def export(self, key: Key, to: PartyName) -> Outgoing:
@@ -197,11 +228,14 @@ class Party:
 
     def adopt(self, out: Key, refs: Sequence[Ref]) -> Making:
         """Stores the value that another party exports; refs holds the one reference to that call."""
+        # Fetched while it is made: if the other party fails, its failure takes the value's place here, too.
         return Making((out,), lambda: self._calls.get(refs, None)[0])
 
     def describe(self, key: Key) -> Outgoing:
         """Returns (shape, dtype) of an array, else (length or None, name of the type)."""
         value = self._table.get(key)
+        # By what it looks like, so that tensors and data frames of any library count as arrays without being imported
+        # here.
         shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
         if shape is not None and dtype is not None:
             return Outgoing((tuple(int(n) for n in shape), str(dtype)), DRIVER, Kind.SHAPE)
@@ -209,7 +243,7 @@ class Party:
         return Outgoing((length, type(value).__name__), DRIVER, Kind.SHAPE)
 
     def settle(self, keys: Sequence[Key]) -> None:
-        """Acknowledges that all objects are there, or fails with the first failure among them."""
+        """Returns if all objects are there, and fails with the first failure among them otherwise."""
         for key in keys:
             self._table.get(key)
 
@@ -231,9 +265,11 @@ class Party:
         Raises:
             PlanError: This party's own key is missing or was changed, or a key is not the one that its operator knows.
         """
+        # The one key that a party can check without any help.
         if roster.get(self.name) != public_bytes(self._own.identity):
             raise PlanError(f"party {self.name!r}: the roster does not hold this party's own key")
         self._own.check(roster)
+        # Filled and not replaced: services hold this very dict.
         self._context.roster.clear()
         self._context.roster.update(roster)
         return Outgoing(self._own.policy.settings(), DRIVER, Kind.HELLO)
@@ -241,15 +277,28 @@ class Party:
     # Messages: other parties', or the driver's while a command runs.
 
     def deliver(self, key: Key, sender: PartyName, message: Any) -> Outgoing | None:
-        """Hands a message to a service; its answer goes to the sender."""
+        """Hands a message to a service; its answer goes to the sender.
+
+        Args:
+            key: The service.
+            sender: The party that sends.
+            message: Whatever these two services have agreed on.
+        """
+        # It waits for the service to appear: the sender may be quicker than the driver's call that builds it.
         return _reply(self._table.await_get(key).deliver(sender, message), sender)
 
     def tell(self, key: Key, method: str, payload: Parcel) -> Outgoing | None:
-        """Calls a method of a service while a command runs; payload: args."""
+        """Calls a method of a service while a command runs.
+
+        Args:
+            key: The service.
+            method: A public method of it.
+            payload: Its arguments.
+        """
         return _reply(_public(self._table.await_get(key), method)(*self._open(payload)), DRIVER)
 
     def watch(self, key: Key, payload: Parcel) -> Outgoing | None:
-        """Waits for news from a service; payload: args."""
+        """Asks a service for news and waits until there is some; payload: args."""
         return _reply(self._table.await_get(key).watch(*self._open(payload)), DRIVER)
 
     def _open(self, payload: Parcel) -> Any:
@@ -262,6 +311,7 @@ def _function(call: str) -> str:
 
 
 def _public(target: Any, method: str) -> Callable[..., Any]:
+    # A name from outside may reach what a class offers, and not what it keeps to itself.
     if method.startswith("_"):
         raise PlanError(f"method {method!r} is private to {type(target).__name__}")
     found: Callable[..., Any] = getattr(target, method)

@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Records that travel around the rounds: what the server is told to expect, what it answers, and how far it is."""
+"""Records that travel around the rounds: orders, messages between parties, answers, and how far the server is.
+
+Messages are plain data, which `fedray/runtime/wire.py` writes and reads; it has a table of these records. What a
+record's fields hold is checked by whoever takes it, with `match`: a transport may build a record out of anything.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedray.protocol.scheme import Manifest, View
-from fedray.types import PartyName, Round
+from fedray.errors import ProtocolError
+from fedray.protocol.scheme import Fault, Manifest, View
+from fedray.types import Failure, Key, Message, PartyName, Round
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +99,190 @@ class Progress:
         missing: Every party that was missing from one of them.
         error: Why the segment has ended early, or empty.
         away: Parties that nobody waits for at present: gone, or too late in the last round.
+        faults: What parties did wrong since the service was made; it only grows.
     """
 
     done: int
     missing: tuple[Missing, ...] = ()
     error: str = ""
     away: frozenset[PartyName] = frozenset()
+    faults: tuple[Fault, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RoundOutcome:
+    """What an owner of shares is told of a round by a compute party.
+
+    Attributes:
+        answer: The server's answer, passed on.
+        proof: All compute parties' signatures under whose inputs were opened; empty where nothing was.
+    """
+
+    answer: Answer
+    proof: bytes = b""
+
+
+# Messages to the server.
+
+
+@dataclass(frozen=True, slots=True)
+class RoundMessage:
+    """One message of one exchange of a round; the answer is an `Answer`.
+
+    Attributes:
+        session: Number of the session.
+        number: The round.
+        body: The protocol message.
+    """
+
+    session: int
+    number: Round
+    body: Message
+
+
+@dataclass(frozen=True, slots=True)
+class KeyMessage:
+    """One message of the set-up of a batch of rounds; the answer is an `Answer`.
+
+    Attributes:
+        session: Number of the session.
+        batch: The batch.
+        body: The protocol message.
+    """
+
+    session: int
+    batch: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ModelMessage:
+    """The model with which everybody starts.
+
+    Attributes:
+        values: Its global vector.
+    """
+
+    values: NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """Asks for the model that the server has; the answer is an `Answer` with its `values`."""
+
+
+# Messages to a compute party.
+
+
+@dataclass(frozen=True, slots=True)
+class ShareMessage:
+    """An owner's share of one round.
+
+    Attributes:
+        number: The round.
+        body: The protocol message.
+        waits: Whether it is answered with the `RoundOutcome`, when there is one, or at once with nothing.
+    """
+
+    number: Round
+    body: Message
+    waits: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureMessage:
+    """Another compute party's signature under a set of owners.
+
+    Attributes:
+        number: The round.
+        body: The protocol message.
+    """
+
+    number: Round
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RoundFailure:
+    """Another compute party's word that nothing of a round will be opened.
+
+    Attributes:
+        session: Number of the session.
+        number: The round.
+        reason: Why.
+    """
+
+    session: int
+    number: Round
+    reason: str
+
+
+# Messages to a vault.
+
+
+@dataclass(frozen=True, slots=True)
+class DealtShares:
+    """An owner's shares of a value for one compute party.
+
+    Attributes:
+        key: The value's name.
+        form: Encoded `Form` of the value.
+        shares: One message per stretch of it.
+    """
+
+    key: Key
+    form: bytes
+    shares: list[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class GivenShares:
+    """A compute party's shares of a value, for the party that opens it.
+
+    Attributes:
+        key: The opening's name for them.
+        form: Encoded `Form` of the value.
+        words: The shares.
+    """
+
+    key: Key
+    form: bytes
+    words: NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SharesFailure:
+    """Why shares will not come.
+
+    Attributes:
+        key: What they would have been called.
+        failure: What happened.
+    """
+
+    key: Key
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class AreYouThere:
+    """Is answered with nothing, as long as its receiver lives."""
+
+
+def unknown(sender: PartyName, message: object, receiver: str, *taken: type) -> ProtocolError:
+    """Returns the error for a message that its receiver does not take; it tells types, and no value.
+
+    Args:
+        sender: Who sent it.
+        message: What came.
+        receiver: Who does not take it, in words.
+        *taken: The records that it takes.
+    """
+    found = type(message).__name__
+    if is_dataclass(message) and not isinstance(message, type):
+        held = (f"{one.name}: {type(getattr(message, one.name, None)).__name__}" for one in fields(message))
+        found = f"{found}({', '.join(held)})"
+    expected = ", ".join(record.__name__ for record in taken)
+    return ProtocolError(
+        f"{sender} sent a message that {receiver} does not take: expected one of {expected}, with the fields that they "
+        f"have, found {found}; all parties need the same version of fedray"
+    )

@@ -18,17 +18,22 @@ ARRIVAL_SECONDS = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Stands, inside the arguments of a call, for an object that the party holds."""
+    """Stands, inside the arguments of a call, for an object that the party holds.
+
+    Attributes:
+        key: The object's name in the table.
+    """
 
     key: Key
 
 
 class ObjectTable:
-    """Key -> value, or the failure of the call that should have made it."""
+    """What a party holds: key -> value, or the failure of the call that should have made it."""
 
     def __init__(self, party: PartyName) -> None:
         self._party = party
         self._objects: dict[Key, Value | Failure] = {}
+        # Commands write while messages wait for what they need, on threads of their own.
         self._changed = threading.Condition()
 
     def __len__(self) -> int:
@@ -48,11 +53,12 @@ class ObjectTable:
             PlanError: There is no such object.
         """
         try:
-            found = self._objects[key]
+            found = self._objects[key]  # without the lock: one look-up in a dict is atomic
         except KeyError:
             raise PlanError(
                 f"party {self._party!r} holds no object {key!r}; it was dropped, or belongs to another session"
             ) from None
+        # The failure of the call that should have made it, so whoever uses the value learns of the first cause.
         if isinstance(found, Failure):
             raise Failed(found)
         return found
@@ -68,9 +74,13 @@ class ObjectTable:
         return self.get(key)
 
     def arrives(self, key: Key, seconds: float) -> bool:
-        """Returns whether there is an object or a failure under a key, after waiting for it for so long."""
+        """Waits at most `seconds` for an object or a failure under a key; returns whether it is there."""
         with self._changed:
             return self._changed.wait_for(lambda: key in self._objects, seconds)
+
+    def failed(self, key: Key) -> bool:
+        """Returns whether there is a failure under a key."""
+        return isinstance(self._objects.get(key), Failure)
 
     def drop(self, keys: Iterable[Key]) -> None:
         """Forgets objects; unknown keys are ignored."""
@@ -89,9 +99,17 @@ class ObjectTable:
 
 
 def replace(value: Any, kind: type[Any], change: Callable[[Any], Any]) -> Any:
-    """Returns nested lists, tuples and dicts with every instance of `kind` changed; other containers stay as is."""
+    """Returns nested lists, tuples and dicts with every instance of `kind` changed; other containers stay as they are.
+
+    Args:
+        value: Anything.
+        kind: The type whose instances are changed.
+        change: Instance -> what takes its place.
+    """
     if isinstance(value, kind):
         return change(value)
+    # Exactly these types: a subclass has a constructor of its own, and to build one anew might change or lose
+    # something.
     if type(value) is list:
         return [replace(item, kind, change) for item in value]
     if type(value) is dict:
@@ -100,6 +118,7 @@ def replace(value: Any, kind: type[Any], change: Callable[[Any], Any]) -> Any:
         items = [replace(item, kind, change) for item in value]
         if type(value) is tuple:
             return tuple(items)
+        # A named tuple takes its items one by one.
         if hasattr(value, "_fields"):
             return type(value)(*items)
     return value

@@ -56,6 +56,10 @@ class Policy:
         allow_other_members: Whether a model hash may be used again with other parties in a later session. A seeded
             batch replayed on the same model with other members gives exact differences.
         require_privacy: Refuse every Config without privacy noise, which is every one: this version has none.
+
+    Example:
+        >>> sf.Policy(n_min=4, two_party="never").n_min
+        4
     """
 
     n_min: int = 3

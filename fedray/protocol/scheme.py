@@ -191,6 +191,24 @@ class View:
     members: tuple[PartyName, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What one party did wrong in a round, as far as the summing end can tell.
+
+    Attributes:
+        number: The round.
+        party: Who.
+        what: In words. Empty evidence means that this is the summing end's word, and nothing more.
+        evidence: Statements that the party signed, which show it to others (`fedray/protocol/recovery/evidence.py`), or
+            empty.
+    """
+
+    number: Round
+    party: PartyName
+    what: str
+    evidence: bytes = b""
+
+
 class Shield(Protocol):
     """The contributing party's end. Set-up is `hello`, `confirm`, `start`; then `join` once and `protect` per round."""
 
@@ -225,6 +243,13 @@ class BatchedShield(Shield, Protocol):
 
     def survivors(self, number: Round) -> tuple[PartyName, ...] | None:
         """Returns whose inputs a round sums, once this party has verified it; else None."""
+
+
+@runtime_checkable
+class FaultFinder(Protocol):
+    """A collector that keeps what parties did wrong, in order of discovery."""
+
+    faults: list[Fault]
 
 
 class Collector(Protocol):

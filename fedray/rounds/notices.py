@@ -11,6 +11,7 @@ from fedray.protocol.policy import notice
 from fedray.runtime.session import Session
 
 _log = logging.getLogger("fedray")
+# Weak, so that a session that has ended is not kept alive by what it was told.
 _told: WeakKeyDictionary[Session, set[str]] = WeakKeyDictionary()
 
 
@@ -21,14 +22,15 @@ def notices_of(config: Config | None) -> tuple[str, ...]:
 
 
 def unsaid(session: Session, config: Config | None) -> tuple[str, ...]:
-    """Returns what is to be told and has not been in this session; whoever asks tells it."""
+    """Returns what has not been told yet in this session. It counts as told from here on: the caller tells it."""
     known = _told.setdefault(session, set())
     fresh = tuple(text for text in notices_of(config) if text not in known)
+    # Once a session: a warning at every sum would soon be read by nobody.
     known.update(fresh)
     return fresh
 
 
 def log_unsaid(session: Session, config: Config | None) -> None:
-    """Tells it as a warning of the `fedray` logger."""
+    """Warns of what has not been told yet, by the `fedray` logger."""
     for text in unsaid(session, config):
         _log.warning(text)

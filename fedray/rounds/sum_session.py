@@ -7,6 +7,7 @@ data.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
@@ -14,18 +15,21 @@ from typing import Any, TypeAlias
 from fedray.errors import PartyLost, PartyTimeout
 from fedray.party.records import Expect
 from fedray.party.rounds.compute_party import ComputeParty
+from fedray.party.rounds.contributor import Contributor
 from fedray.party.rounds.server import RoundServer
 from fedray.protocol.config import Config
-from fedray.protocol.scheme import Manifest
+from fedray.protocol.scheme import Fault, Manifest
 from fedray.rounds.supervision import REMEDY, SegmentOutcome, Supervision
 from fedray.runtime.session import Session
 from fedray.types import Key, PartyName, Ref, Round
+
+_log = logging.getLogger("fedray")
 
 NamedStrategy: TypeAlias = tuple[str, dict[str, float]]
 
 
 class SumSession:
-    """One `RoundServer` and the parties' services that send to it.
+    """One `RoundServer` and the parties' ends that send to it.
 
     Args:
         session: The running session.
@@ -55,19 +59,23 @@ class SumSession:
         self.compute: dict[PartyName, Key] = {
             party: session.serve(party, ComputeParty, server, self.round_server, round_timeout) for party in compute
         }
-        self._services: dict[PartyName, Key] = {}
+        self._contributors: dict[PartyName, Key] = {}
         self.config: Config | None = None
         self.members: tuple[PartyName, ...] = ()
         self.parties: tuple[PartyName, ...] = ()
         self._timeout = round_timeout
         self._busy: dict[PartyName, Ref] = {}
+        self._known_faults: list[Fault] = []
+        self._fresh_faults: list[Fault] = []
         self._sessions = 0
         self._next: Round = 0
 
-    def add(self, services: Mapping[PartyName, Key]) -> None:
-        """Adds the parties' services, in roster order; each has `hello`, `confirm` and `start`."""
-        self._services.update(services)
-        self.parties = tuple(self._services)
+    def add(self, parties: Sequence[PartyName]) -> dict[PartyName, Key]:
+        """Adds parties, in roster order; returns the key of each one's `Contributor`, made here."""
+        made = {party: self.session.serve(party, Contributor, self.server, self.round_server) for party in parties}
+        self._contributors.update(made)
+        self.parties = tuple(self._contributors)
+        return made
 
     def open(self, config: Config, parties: Sequence[PartyName] | None = None) -> None:
         """Opens a protocol session.
@@ -81,15 +89,20 @@ class SumSession:
             PartyLost: A party's process has ended.
             PartyTimeout: A party does not answer.
         """
-        self.config, self.parties = None, tuple(self._services) if parties is None else tuple(parties)
+        # None until all has gone well: a session that was half opened must not be taken for an open one.
+        self.config, self.parties = None, tuple(self._contributors) if parties is None else tuple(parties)
         self._sessions += 1
         number, patience = self._sessions, max(config.set_up_timeout / 1000, self._timeout)
-        members = self.compute | {party: self._services[party] for party in self.parties}
+        members = self.compute | {party: self._contributors[party] for party in self.parties}
+        # By the bytes of their names, which is how every party numbers the roster it signs.
         members = dict(sorted(members.items(), key=lambda item: item[0].encode()))
         names, proposed = list(members), config.encode()
+        # Three steps, each complete before the next. The driver carries the messages, but every party checks the
+        # others' signatures in them, so it can change none.
         hellos = self._ask(members, "hello", proposed, names, self.compute, seconds=patience)
         confirms = self._ask(members, "confirm", hellos, seconds=patience)
         self._ask(members, "start", confirms, number, seconds=patience)
+        # The server comes last: when it has begun, everybody is ready for the first round.
         self._ask(self.compute, "begin", number, proposed, names, self.compute, seconds=patience)
         begun = (number, proposed, names, hellos, confirms)
         with self._server_named():
@@ -98,6 +111,7 @@ class SumSession:
 
     def busy(self) -> frozenset[PartyName]:
         """Returns who is still at a segment that the others have finished; no other call reaches them meanwhile."""
+        # Zero seconds: this only looks.
         done = self.session.wait(list(self._busy.values()), timeout=0.0) if self._busy else []
         self._busy = {party: ref for party, ref in self._busy.items() if ref not in done}
         return frozenset(self._busy)
@@ -116,10 +130,16 @@ class SumSession:
                 "more; try again later, or start again with sf.shutdown() and sf.init(...)"
             )
 
-    def ask_all(self, method: str, *args: Any) -> dict[PartyName, Any]:
-        """Asks every party's service the same and returns the answers, in roster order."""
-        services = {party: self._services[party] for party in self.parties}
-        return dict(zip(services, self._ask(services, method, *args), strict=True))
+    def ask_all(self, services: Mapping[PartyName, Key], method: str, *args: Any) -> dict[PartyName, Any]:
+        """Asks one service of every party the same and returns the answers, in roster order.
+
+        Args:
+            services: Party -> key of the service.
+            method: Its method.
+            *args: The method's arguments.
+        """
+        asked = {party: services[party] for party in self.parties}
+        return dict(zip(asked, self._ask(asked, method, *args), strict=True))
 
     def _ask(
         self, services: Mapping[PartyName, Key], method: str, *args: Any, seconds: float | None = None
@@ -137,9 +157,12 @@ class SumSession:
             report: The words of a further round of metrics alone, which follows where the last one is abandoned.
         """
         first = self._next
+        # The server would otherwise wait for those that are known to be gone.
         absent = tuple(party for party in self.members if party not in self.parties)
         order = Expect(first, count, manifest, "train" if train else "sum", report, absent)
         told = [self.session.tell(self.server, self.round_server, "expect", order)]
+        # Numbers for the rounds of metrics: each may be abandoned for one party more, and is then held again under the
+        # next number. No number is used twice.
         spare = len(self.members)
         told += [self.session.tell(party, key, "expect", order, spare) for party, key in self.compute.items()]
         with self._server_named():
@@ -147,12 +170,19 @@ class SumSession:
         self._next += count + (spare if report is not None else 0)
         return first
 
-    def run(self, method: str, order: Any, on_round: Callable[[int], None] | None = None) -> SegmentOutcome:
+    def run(
+        self,
+        services: Mapping[PartyName, Key],
+        method: str,
+        order: Any,
+        on_round: Callable[[int], None] | None = None,
+    ) -> SegmentOutcome:
         """Lets every party run a segment.
 
         A party that is lost or too late does not end it, as long as the others may go on without it.
 
         Args:
+            services: Party -> key of the service that runs it.
             method: The services' method, e.g. `"train"`.
             order: Its argument.
             on_round: Called with the number of rounds that are over.
@@ -161,25 +191,41 @@ class SumSession:
             PartyLost: A party's process ended and the others cannot go on; the message names party and round.
             FedRayError: What the first failing party raised. The others have put back the round under way.
         """
-        calls = {party: self.session.ask(party, self._services[party], method, order) for party in self.parties}
+        calls = {party: self.session.ask(party, services[party], method, order) for party in self.parties}
         server = (self.server, self.round_server)
         watch = Supervision(self.session, server, calls, on_round or (lambda _: None), self._timeout, self.compute)
         try:
             with self._server_named():
                 outcome = watch.run()
         except BaseException:
-            self.config = None
+            self.config = None  # the parties may be in different rounds: the next run opens a new session
             away = {one.party for one in watch.missing} | watch.dead | watch.busy.keys()
             self.parties = tuple(party for party in self.parties if party not in away)
             raise
         finally:
+            # Also after an error: their calls go on, and the next command would queue behind them.
             self._busy |= watch.busy
+            self._tell(watch.faults)
         self.parties = tuple(party for party in self.parties if party in outcome.reports)
         return outcome
 
+    def take_faults(self) -> tuple[Fault, ...]:
+        """Returns what parties did wrong since this was last asked."""
+        fresh, self._fresh_faults = tuple(self._fresh_faults), []
+        return fresh
+
+    def _tell(self, faults: Sequence[Fault]) -> None:
+        """Warns once of each fault."""
+        for fault in faults:
+            if fault not in self._known_faults:
+                self._known_faults.append(fault)
+                self._fresh_faults.append(fault)
+                proof = "what it signed proves it" if fault.evidence else "nothing proves it to others"
+                _log.warning("round %d: party %r is at fault: %s; %s", fault.number, fault.party, fault.what, proof)
+
     @contextmanager
     def _server_named(self) -> Iterator[None]:
-        """Says of a lost party that it is the server, and what that means."""
+        """Words the loss of the server: without it nothing more can be opened."""
         try:
             yield
         except PartyLost as error:

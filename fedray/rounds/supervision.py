@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from fedray.errors import EncodingError, FedRayError, PartyLost, PartyTimeout, ProtocolError
 from fedray.party.records import Missing, Progress
+from fedray.protocol.scheme import Fault
 from fedray.runtime.session import Session
 from fedray.types import Key, PartyName, Ref
 
@@ -58,6 +60,7 @@ class Supervision:
 
     Attributes:
         missing: Every party that was missing from a round so far.
+        faults: What parties did wrong, in this segment or before.
         busy: Parties that were given up while they were at it, and their calls.
         dead: Parties whose process has ended.
     """
@@ -89,6 +92,7 @@ class Supervision:
         self.busy: dict[PartyName, Ref] = {}
         self._compute = dict(compute or {})
         self._alive: dict[PartyName, Ref] = {}
+        self._found: dict[PartyName, tuple[Fault, ...]] = {}
 
     def run(self) -> SegmentOutcome:
         """Returns when every party has reported, or is lost or late without stopping the others.
@@ -106,6 +110,7 @@ class Supervision:
             self._interrupt()
             raise
         if self._failure is not None:
+            self._hear_last_words(self._failure)
             raise self._failure
         reports = {party: self._reports[party] for party in self._parties if party in self._reports}
         return SegmentOutcome(reports, self.missing, self.dead, self.busy)
@@ -114,6 +119,11 @@ class Supervision:
     def missing(self) -> tuple[Missing, ...]:
         """Every party that was missing from a round so far."""
         return self._progress.missing
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """What parties did wrong, in this segment or before, as the server and the compute parties say."""
+        return sum(self._found.values(), self._progress.faults)
 
     @property
     def dead(self) -> frozenset[PartyName]:
@@ -133,7 +143,7 @@ class Supervision:
             news, self._news = self._news, None
             self._read(news)
         for party in [party for party, ref in self._alive.items() if ref in done]:
-            self._check_alive(self._alive.pop(party))
+            self._check_alive(party, self._alive.pop(party))
         for party in [party for party, ref in self._pending.items() if ref in done]:
             self._collect(party, self._pending.pop(party))
         if self._pending and time.monotonic() >= self._limit():
@@ -159,9 +169,9 @@ class Supervision:
         self.busy |= self._pending
         self._pending = {}
 
-    def _check_alive(self, ref: Ref) -> None:
+    def _check_alive(self, party: PartyName, ref: Ref) -> None:
         try:
-            self._session.get([ref])
+            (self._found[party],) = self._session.get([ref])
         except FedRayError as error:
             self._fail(error)
 
@@ -199,8 +209,23 @@ class Supervision:
     def _settle(self) -> None:
         """Asks the server once more; without any report the segment has failed."""
         self._read(self._session.tell(self._server, self._round_server, "progress"))
+        self._ask_for_faults()
         if not self._reports and self._failure is None:
             self._fail(ProtocolError("no party went through the segment"))
+
+    def _hear_last_words(self, failure: FedRayError) -> None:
+        """Asks who did wrong where a segment has failed: the first to fail may be quicker than the news of it."""
+        if isinstance(failure, PartyLost | PartyTimeout):
+            return
+        with suppress(FedRayError):  # the failure is what counts
+            news = self._session.tell(self._server, self._round_server, "progress")
+            (self._progress,) = self._session.get([news], GRACE_SECONDS)
+        self._ask_for_faults()
+
+    def _ask_for_faults(self) -> None:
+        for party, key in self._compute.items():
+            with suppress(FedRayError):  # that it has ended is no news of a segment that is over
+                (self._found[party],) = self._session.get([self._session.tell(party, key, "faults")], GRACE_SECONDS)
 
     def _fail(self, error: FedRayError) -> None:
         if self._failure is None:

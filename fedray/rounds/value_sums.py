@@ -14,10 +14,11 @@ from fedray.device import PYU, PYUObject
 from fedray.device.interfaces import live
 from fedray.errors import DataError, PartyLost, PlanError, ProtocolError
 from fedray.party.records import Missing
-from fedray.party.rounds import tree
+from fedray.party.rounds import summable
 from fedray.party.rounds.value_client import SumOrder, ValueClient
+from fedray.party.table import Slot
 from fedray.protocol.config import Config, Encoding
-from fedray.protocol.scheme import Manifest, Tensor
+from fedray.protocol.scheme import Fault, Manifest, Tensor
 from fedray.rounds.notices import log_unsaid
 from fedray.rounds.sum_session import SumSession
 from fedray.rounds.supervision import REMEDY
@@ -29,12 +30,20 @@ _log = logging.getLogger("fedray")
 GONE = f", and its value is gone with it. Sum the others' with an aggregator of their own, or: {REMEDY}"
 
 DEFAULT_BOUND = 65536.0
+"""Largest absolute value of a float unless the caller says otherwise; it leaves 40 fraction bits to a few parties."""
 WEIGHT_STEPS = 1 << 30
 """Integer steps into which the largest of fractional weights is divided."""
 
 
 class Summing(Protocol):
-    """What is needed of an aggregator."""
+    """What sums of values need of an aggregator.
+
+    Attributes:
+        server: The party that sums.
+        participants: The contributing parties, in roster order.
+        compute: Compute parties, where shares are summed by them.
+        round_timeout: Seconds that one exchange of a round may take.
+    """
 
     server: PYU
     participants: tuple[PYU, ...]
@@ -53,12 +62,14 @@ class ValueSums:
 
     Attributes:
         dropouts: Who was missing from the last sum.
+        faults: Who did wrong in it.
     """
 
     def __init__(self, aggregator: Summing) -> None:
         self._aggregator = aggregator
         self._session: Session | None = None
         self.dropouts: tuple[Missing, ...] = ()
+        self.faults: tuple[Fault, ...] = ()
 
     def open(
         self,
@@ -67,20 +78,37 @@ class ValueSums:
         largest_weight: float | None,
         bound: float,
     ) -> Any:
-        """Returns the sum (without weights) or the average of one value per participant; see `Aggregator`."""
+        """Returns the sum (without weights) or the average of one value per participant.
+
+        Args:
+            data: One object of every participant, in any order.
+            weights: One per object, in the same order; None for a sum.
+            largest_weight: What no weight exceeds; needed where parties hold the weights.
+            bound: Largest absolute value of a float.
+
+        Raises:
+            PlanError: Objects or weights are not one of each participant, or a number is out of range.
+            DataError: A party's value cannot be summed, or differs in shape from the others'.
+            EncodingError: A value is not finite, or beyond `bound`.
+            PartyLost: A party's process has ended.
+            ProtocolError: A party was too late, and nothing was opened.
+        """
         values = self._by_party("data", data)
         session = live(data[0])
         most, unit, given = self._weights(data, weights, largest_weight)
         sums, services = self._services(session)
+        # Each party first says what its value looks like, and shows nothing of it: shapes that differ must be found
+        # before anything is encoded.
         offers = [
             session.ask(party, services[party], "offer", held.slot(), given[party], most, unit)
             for party, held in values.items()
         ]
-        self.dropouts = ()
+        self.dropouts = self.faults = ()
         try:
             nest, tensors = self._agreed(dict(zip(values, session.get(offers), strict=True)))
             encoding = self._encoding(bound, round(most / unit) if weights is not None else 1)
             complete = len(sums.parties) == len(self._aggregator.participants)
+            # A session is kept for the next sum; opening one takes three exchanges.
             if sums.config is None or sums.config.encoding != encoding or not complete:
                 sums.open(self._aggregator.config(session, encoding))
                 log_unsaid(session, sums.config)
@@ -90,8 +118,9 @@ class ValueSums:
             raise PartyLost(f"{str(error).rstrip('.')}{GONE}", party=error.party) from error
         manifest = Manifest(tuple(tensors), weighted=weights is not None)
         number = sums.announce(manifest, 1, train=False)
+        # Unlike every other sum's text. Parties remember it, as they do a model: one input goes into one sum only.
         order = SumOrder(number, f"{session.id} {session.statement('sum')}", manifest)
-        return tree.rebuild(nest, tensors, self._run(sums, order), averaged=weights is not None)
+        return summable.rebuild(nest, tensors, self._run(sums, order), averaged=weights is not None)
 
     def _run(self, sums: SumSession, order: SumOrder) -> NDArray[Any]:
         """Returns what was opened, and keeps and says who was missing from it.
@@ -101,7 +130,10 @@ class ValueSums:
             ProtocolError: A party was too late and nothing was opened. The round is not held again with fewer parties:
                 the two sums might differ by the value of the one that was missing.
         """
-        outcome = sums.run("contribute", order)
+        try:
+            outcome = sums.run(self._clients, "contribute", order)
+        finally:
+            self.faults = sums.take_faults()
         self.dropouts = outcome.missing
         missing = ", ".join(f"{one.party} ({one.reason})" for one in self.dropouts)
         opened: NDArray[Any] | None = next(filter(_is_there, outcome.reports.values()), None)
@@ -152,6 +184,7 @@ class ValueSums:
             whole = all(weight.is_integer() for weight in given.values())
         if not isinstance(largest, int | float) or not math.isfinite(largest) or largest <= 0:
             raise PlanError(f"largest_weight: expected a positive number, found {largest!r}")
+        # Whole weights are summed as they are, so equal weights lose nothing. Others become steps of the largest one.
         exact = whole and float(largest).is_integer() and largest <= WEIGHT_STEPS
         return float(largest), 1.0 if exact else largest / WEIGHT_STEPS, given
 
@@ -160,13 +193,10 @@ class ValueSums:
             aggregator = self._aggregator
             server, timeout = aggregator.server.name, aggregator.round_timeout
             self._sums = SumSession(session, server, None, timeout, aggregator.compute)
-            self._summands = {
-                party.name: session.serve(party.name, ValueClient, aggregator.server.name, self._sums.round_server)
-                for party in aggregator.participants
-            }
-            self._sums.add(self._summands)
+            ends = self._sums.add([party.name for party in aggregator.participants])
+            self._clients = {party: session.serve(party, ValueClient, Slot(end)) for party, end in ends.items()}
             self._session = session
-        return self._sums, self._summands
+        return self._sums, self._clients
 
     def _agreed(self, offers: dict[PartyName, tuple[Any, list[Tensor]]]) -> tuple[Any, list[Tensor]]:
         (first, agreed), *others = offers.items()
@@ -182,6 +212,7 @@ class ValueSums:
         """Returns the finest fixed point that leaves room for a sum of all parties' values below `bound`."""
         if isinstance(bound, bool) or not isinstance(bound, int | float) or not 2**-20 <= bound <= 2**40:
             raise PlanError(f"bound: expected a number from 2**-20 to 2**40, found {bound!r}")
+        # Of 64 bits one is the sign and one is kept free, so that rounding up at every party still cannot wrap round.
         room = 62 - math.ceil(math.log2(len(self._aggregator.participants) * bound))
         return Encoding(64, min(room, 40), float(bound), "refuse", "nearest", max(1, weight_bound))
 

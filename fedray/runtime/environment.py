@@ -3,19 +3,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
+import signal
+import time
 from collections.abc import Iterable, Mapping
 
 MARK = "FEDRAY_CLUSTER"
 """Variable that every process of a cluster started here inherits; its value is the cluster's own."""
 
+_PEACE_SECONDS = 2.0  # for a cluster's processes to end by themselves
+_GIVE_UP_SECONDS = 10.0  # for all of them to be gone, by force if need be
 _SKIP = "RAY_DEDUP_LOGS_SKIP_REGEX"
-_token = secrets.token_hex(32)  # one per process: Ray reads its token once
+_token = secrets.token_hex(32)  # one per process: Ray reads its token once, so a second session cannot have another
 
 
 class Environment:
-    """Variables set for a while."""
+    """Environment variables that are set for a while, and what they were before."""
 
     def __init__(self) -> None:
         self._before: dict[str, str | None] = {}
@@ -23,6 +28,7 @@ class Environment:
     def set(self, values: Mapping[str, str]) -> None:
         """Sets variables and remembers what they were."""
         for name, value in values.items():
+            # Not overwritten by a second call: what is put back is the user's own value.
             self._before.setdefault(name, os.environ.get(name))
             os.environ[name] = value
 
@@ -42,7 +48,7 @@ class Environment:
 
 
 def authentication() -> dict[str, str]:
-    """Returns what makes a new cluster ask for a token of our own, unless the user has decided about tokens.
+    """Returns the variables that make a new cluster ask for a token, unless the user has decided about tokens.
 
     Otherwise Ray prints a warning and writes a token into the user's home.
     """
@@ -50,22 +56,32 @@ def authentication() -> dict[str, str]:
 
 
 def importing() -> dict[str, str]:
-    """Returns what Ray is imported under: it would report a lost process on stdout, where `PartyLost` says it."""
+    """Returns the variables under which Ray is imported.
+
+    Ray would otherwise write a line about a lost process to the user's output, where `PartyLost` says it already.
+    """
     return {} if _SKIP in os.environ else {_SKIP: "^A worker died or was killed while executing"}
 
 
 def services(mark: str) -> dict[str, str]:
-    """Returns what Ray's own processes are started under; Ray would make parties nice and report usage."""
+    """Returns the variables under which Ray's own processes are started.
+
+    By itself Ray gives its workers a low priority, so that any other program on the machine slows the parties down, and
+    reports its usage to its makers.
+    """
     return {MARK: mark, "RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
 
 
 def computing(threads: int) -> dict[str, str]:
-    """Returns what numerical libraries read when a party's process loads them."""
+    """Returns the variables that numerical libraries read when a party's process loads them."""
+    # All three, since nobody knows which library the party's NumPy was built with. Threads change the order in which
+    # floating-point numbers are added, and so the last bits of a result: runs repeat only at a fixed number.
     count = str(threads)
     return {
         "OMP_NUM_THREADS": count,
         "OPENBLAS_NUM_THREADS": count,
         "MKL_NUM_THREADS": count,
+        # TensorFlow's remarks on the CPU, once per party, would bury what the user prints.
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }
 
@@ -82,11 +98,28 @@ def short_folder() -> str | None:
 def processes(mark: str) -> list[int]:
     """Returns the processes that inherited a mark; empty where there is no /proc."""
     wanted = f"{MARK}={mark}".encode()
+    # Every process of a cluster inherits the mark, also those that a crashed parent has left behind, so this finds
+    # what no list of started processes would.
     found = []
     for entry in os.scandir("/proc") if os.path.isdir("/proc") else ():
         if entry.name.isdigit() and int(entry.name) != os.getpid() and wanted in _environ(entry.path):
             found.append(int(entry.name))
     return found
+
+
+def end_processes(mark: str) -> None:
+    """Waits until every process that inherited a mark has ended, and ends those that do not by themselves."""
+    began = time.monotonic()
+    while left := processes(mark):
+        waited = time.monotonic() - began
+        if waited > _GIVE_UP_SECONDS:
+            return
+        # First in peace, so that they can write what they have. One left behind would keep its ports and its memory.
+        if waited > _PEACE_SECONDS:
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)
 
 
 def _environ(path: str) -> list[bytes]:

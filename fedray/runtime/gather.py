@@ -44,16 +44,19 @@ def gather(
         PartyTimeout: `timeout` seconds passed.
         FedRayError: What a call failed with.
     """
+    # A deadline, not the seconds again for every call: the caller's limit is for all of them together.
     deadline = None if timeout is None else time.monotonic() + timeout
     values: dict[int, Any] = {}
     pending = list(range(len(refs)))
     while pending:
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        # By identity: the same call may be listed twice.
         done = {id(ref) for ref in wait([refs[i] for i in pending], left)}
         if not done:
             awaited = ", ".join(sorted({str(refs[i]) for i in pending}))
             raise PartyTimeout(f"no answer within {timeout} seconds: {awaited}")
         for i in [i for i in pending if id(refs[i]) in done]:
+            # Taken as they come, so that a failure is raised at once and not after the slowest of the others.
             values[i] = take(refs[i])
         pending = [i for i in pending if i not in values]
     return [values[i] for i in range(len(refs))]

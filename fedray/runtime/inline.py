@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every party in this process, for tests, debugging and doctests. Knows no Ray.
+"""InlineTransport: every party in this process, for tests, examples and debugging. Knows no Ray.
 
 Same semantics as the cluster: arguments and answers are pickled and copied, commands of a party run one after another
 on a thread of their own, messages beside them, and arrays in messages arrive read-only.
@@ -50,7 +50,7 @@ class InlineTransport:
         self._hosts = {name: _Host(config, _Side(self, name), len(parties)) for name, config in parties.items()}
 
     def call(self, party: PartyName, method: str, *args: Any) -> Ref:
-        """Calls a method of a party and returns at once.
+        """Calls a method of a party and returns at once; see `fedray.types.Transport.call`.
 
         Raises:
             PlanError: There is no such party or method, or an argument cannot be pickled.
@@ -59,10 +59,12 @@ class InlineTransport:
             raise PlanError(f"unknown party {party!r}; this session has {', '.join(map(repr, self._hosts)) or 'none'}")
         if method not in LANES:
             raise PlanError(f"a party has no method {method!r}")
+        # Pickled by the caller, as on a cluster: what the driver changes afterwards must not change what the party
+        # sees.
         return self._hosts[party].submit(method, _Box.of(args))
 
     def wait(self, refs: Sequence[Ref], timeout: float | None, first: bool = False) -> list[Ref]:
-        """Returns the calls that are done or failed."""
+        """Returns the calls that are done or failed; see `fedray.types.Transport.wait`."""
         ours = cast("Sequence[InlineRef]", refs)
         when = FIRST_COMPLETED if first else "ALL_COMPLETED"
         done, _ = wait_futures([ref.future for ref in ours], timeout, when)
@@ -81,6 +83,7 @@ class InlineTransport:
             ours,
             timeout,
             lambda pending, seconds: cast("list[InlineRef]", self.wait(pending, seconds, first=True)),
+            # Opened anew for whoever asks: two receivers of one answer must not share its arrays.
             lambda ref: opened(ref.future.result().open()),
         )
 
@@ -95,6 +98,7 @@ class InlineTransport:
     def stop(self) -> None:
         """Ends every party. Harmless when nothing runs."""
         for host in self._hosts.values():
+            # All are told before one is waited for: a party may block in a message from another.
             host.end("the session has ended")
         deadline = time.monotonic() + _STOP_SECONDS
         for host in self._hosts.values():
@@ -102,13 +106,14 @@ class InlineTransport:
 
 
 class _Side:
-    """The transport as one party sees it; a lost party reaches nobody."""
+    """The transport as one party sees it. A party that has ended reaches nobody."""
 
     def __init__(self, transport: InlineTransport, party: PartyName) -> None:
         self._transport = transport
         self._party = party
 
     def call(self, party: PartyName, method: str, *args: Any) -> Ref:
+        # A dead process sends nothing, but a thread of this one may still run its code.
         if self._transport.lost(self._party):
             raise PartyLost(f"party {self._party!r} has ended", party=self._party)
         return self._transport.call(party, method, *args)
@@ -136,6 +141,7 @@ class _Host:
         future: Future[_Box] = Future()
         with self._lock:
             if self.ended is not None:
+                # Under the lock: between the check and the entry into `_open`, `end` would miss this call for ever.
                 future.set_result(self._lost(self.ended))
                 return InlineRef(self._name, method, future)
             self._open.add(future)
@@ -145,8 +151,10 @@ class _Host:
     def _answer(self, method: str, args: _Box, future: Future[_Box]) -> None:
         if self.ended is not None:
             return
+        # Outside the lock: a command may run for minutes, and `end` must not wait for it.
         answer = _Box.of(self._party.handle(method, *args.open()))
         with self._lock:
+            # `end` may have answered in the meantime, and a future takes one result only.
             if future in self._open:
                 self._open.discard(future)
                 future.set_result(answer)
@@ -163,6 +171,7 @@ class _Host:
         self._party.close()
 
     def _lost(self, reason: str) -> _Box:
+        # A value and not an exception: whoever opens it raises an error of its own, with its own traceback.
         return _Box.of(Failure("PartyLost", reason, self._name))
 
     def join(self, deadline: float) -> None:
@@ -185,6 +194,7 @@ class _Lane:
 
     def close(self) -> None:
         for _ in self._threads:
+            # One for each thread: each ends at the first None it takes.
             self._queue.put(None)
 
     def join(self, deadline: float) -> None:
@@ -199,7 +209,7 @@ class _Lane:
 
 @dataclass(frozen=True, slots=True)
 class _Box:
-    """A pickled copy of arguments or of an answer; references to calls stay what they are."""
+    """A pickled copy of arguments or of an answer. References to calls in it are not copied."""
 
     head: bytes
     buffers: tuple[bytes, ...]
@@ -225,6 +235,7 @@ class _Pickler(Pickler):
     def persistent_id(self, value: Any) -> int | None:
         if not isinstance(value, InlineRef):
             return None
+        # A reference holds a lock and a future, which no pickle can carry. It travels beside the bytes, by number.
         self.refs.append(value)
         return len(self.refs) - 1
 

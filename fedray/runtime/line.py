@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lines: short messages between parties on one machine over local sockets, past Ray, which takes milliseconds for one.
+"""Lines: short messages between parties on one machine, over local sockets.
 
-Knows sockets and which party listens where. Does not know what the messages say. Both ends ask the kernel whose process
-is at the other one, and hang up on every user but their own. Needs Linux.
+They are here because a call by way of Ray takes milliseconds, and a round is made of many short messages. Knows sockets
+and which party listens where. Does not know what the messages say. Both ends ask the kernel whose process is at the
+other one, and hang up on every user but their own. Needs Linux.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ MOST_BYTES = 1 << 24
 
 Answering: TypeAlias = Callable[[str, Key, PartyName, Any], Any]
 
-_BREATH_SECONDS = 0.05
+_BREATH_SECONDS = 0.05  # between two tries to accept; without it a process without descriptors would spin
+# A message starts with the number of its parts and the size of each, so that a reader can refuse before it allocates.
 _COUNT = struct.Struct(">I")
 _SIZE = struct.Struct(">Q")
 _CREDENTIALS = struct.Struct("3i")  # process, user, group
@@ -41,7 +43,11 @@ _CREDENTIALS = struct.Struct("3i")  # process, user, group
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LineRef:
-    """A message under way; whoever lets go of it before its answer is there closes the line."""
+    """A message under way, and the line that its answer comes on.
+
+    Nobody else holds the line meanwhile: a reference that is dropped closes its socket, and so a late answer can never
+    be taken for the answer to the next message.
+    """
 
     party: PartyName
     line: socket.socket = field(repr=False)
@@ -65,6 +71,8 @@ class Lines:
         self._own, self._answer = own, answer
         self._addresses: dict[PartyName, str] = {}
         self._free: dict[PartyName, list[socket.socket]] = {}
+        # A leading zero byte makes the name abstract: it lives in the kernel and goes with the process. Drawn at
+        # random, so that no other process of the machine can take it first.
         self.address = f"\0fedray-{secrets.token_hex(16)}"
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(self.address)
@@ -83,11 +91,19 @@ class Lines:
         """Opens a line to each party that can be called; those that cannot are left to others."""
         for party, address in addresses.items():
             with contextlib.suppress(OSError):
+                # Dialled now, while the session starts: the first round should not pay for it.
                 self._free[party] = [_dial(address)]
                 self._addresses[party] = address
 
     def send(self, party: PartyName, call: str, key: Key, sender: PartyName, message: Any) -> LineRef | None:
-        """Sends a message to a service of a party and returns at once; None where lines do not take it.
+        """Sends a message to a service of a party and returns at once; None where it has to go another way.
+
+        Args:
+            party: Whom it is for.
+            call: The driver's statement that it belongs to.
+            key: The service, in that party's object table.
+            sender: Who sends it.
+            message: What `fedray.runtime.wire` can write.
 
         Raises:
             PartyLost: The party's process has ended.
@@ -99,6 +115,7 @@ class Lines:
         if party not in self._addresses or sum(map(len, parts)) > MOST_BYTES:
             return None
         try:
+            # A line of its own for each message under way: answers need no numbers, and a slow one holds up no other.
             line = self._line(party)
             _transmit(line, parts)
         except OSError as error:
@@ -114,10 +131,12 @@ class Lines:
         """
         try:
             ref.line.settimeout(timeout)
+            # No limit here: we asked this party, and an answer that is too long has no other way to go.
             answer = read(_receive(ref.line))
+            # Sending on this line must block again; a limit that was left would cut the next message in two.
             ref.line.settimeout(None)
         except TimeoutError:
-            ref.line.close()
+            ref.line.close()  # its answer may still come, and must not meet the next message
             raise PartyTimeout(f"no answer within {timeout} seconds: {ref}") from None
         except (OSError, EOFError) as error:
             raise _lost(ref.party, error) from None
@@ -140,10 +159,11 @@ class Lines:
             if not _of_this_user(line):
                 line.close()
                 continue
+            # A thread for each line, since a message may block until the round is over.
             threading.Thread(target=self._serve, args=(line,), name="fedray-line", daemon=True).start()
 
     def _serve(self, line: socket.socket) -> None:
-        """Answers one line's messages, one after another, until the other side closes it or sends what is none."""
+        """Answers one line's messages, one after another, until the other side closes it or sends nonsense."""
         with line:
             while True:
                 try:
@@ -175,13 +195,15 @@ class LinedCalls:
         self._calls, self._lines = calls, lines
 
     def call(self, party: PartyName, method: str, *args: Any) -> Ref:
-        """Calls a method of another party and returns at once."""
+        """Calls a method of another party and returns at once; see `fedray.types.Transport.call`."""
+        # Commands keep to Ray, which runs them in the order they were made; lines keep no order among themselves.
         sent = self._lines.send(party, *args) if method == "deliver" else None
         return sent or self._calls.call(party, method, *args)
 
     def get(self, refs: Sequence[Ref], timeout: float | None) -> list[Any]:
         """Returns the results in order, or raises what a call failed with."""
         if any(isinstance(ref, LineRef) for ref in refs):
+            # One after another, each with the whole time: services await one answer at a time.
             return [self._awaited(ref, timeout) for ref in refs]
         return self._calls.get(refs, timeout)
 
@@ -218,6 +240,7 @@ def _transmit(line: socket.socket, parts: Sequence[WirePart]) -> None:
 
 
 def _receive(line: socket.socket, most_bytes: float = math.inf) -> list[memoryview]:
+    # Both limits are checked before memory is taken: four bytes must not be able to ask for gigabytes.
     (count,) = _COUNT.unpack(_exactly(line, _COUNT.size))
     if count > MOST_PARTS:
         raise EncodingError(f"a message between parties has at most {MOST_PARTS} parts, found {count}")
@@ -228,6 +251,7 @@ def _receive(line: socket.socket, most_bytes: float = math.inf) -> list[memoryvi
 
 
 def _exactly(line: socket.socket, size: int) -> memoryview:
+    # NumPy's memory and not a bytearray, which would be filled with zeros first: for megabytes that takes time.
     buffer = np.empty(size, np.uint8).data
     missing = buffer
     while missing:

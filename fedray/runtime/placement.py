@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where parties run: what they ask of a cluster, whether it has it, and whether anybody answers at its address.
 
-Sees plain dicts and imports no Ray, which would try an address for minutes, and complain.
-
-A party that asks for nothing takes none of the cluster's CPUs: parties spend most of their time waiting for each other.
+Sees plain dicts and imports no Ray. It looks before Ray does, since Ray waits without a word for what is not there.
 """
 
 from __future__ import annotations
@@ -17,14 +15,17 @@ from fedray.types import PartyConfig, PartyName
 
 Resources: TypeAlias = Mapping[str, float]
 
-_KNOCK_SECONDS = 5.0
+_KNOCK_SECONDS = 5.0  # for a machine to answer; Ray itself would go on for minutes where nobody does
 
+# Ray takes these three under names of their own, and refuses them among its `resources`.
 _OWN_OPTION: Mapping[str, str] = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}
 
 
 def options(config: PartyConfig) -> dict[str, Any]:
     """Returns the options under which a party's process is started."""
     wanted = dict(config.resources or {})
+    # A party that asks for nothing takes no CPU: parties mostly wait for each other, and ten of them should fit on a
+    # laptop with two cores.
     chosen: dict[str, Any] = {"num_cpus": 0}
     chosen |= {option: wanted.pop(kind) for kind, option in _OWN_OPTION.items() if kind in wanted}
     return chosen | ({"resources": wanted} if wanted else {})
@@ -32,11 +33,12 @@ def options(config: PartyConfig) -> dict[str, Any]:
 
 def threads_by_default(config: PartyConfig) -> int:
     """Returns how many compute threads Ray gives a process by itself."""
+    # Ray sets OMP_NUM_THREADS to the number of CPUs that an actor asks for, and to 1 for one that asks for none.
     return max(1, int((config.resources or {}).get("CPU", 0)))
 
 
 def custom(parties: Mapping[PartyName, PartyConfig]) -> dict[str, float]:
-    """Returns the sum of what parties ask for by names of their own: a local cluster offers it."""
+    """Returns what parties ask for by names that Ray does not know, all together: a local cluster offers it."""
     total: dict[str, float] = {}
     for config in parties.values():
         for kind, amount in (config.resources or {}).items():
@@ -55,10 +57,12 @@ def shortage(parties: Mapping[PartyName, PartyConfig], nodes: Sequence[Resources
     total: dict[str, float] = {}
     for name, config in parties.items():
         wanted = config.resources or {}
+        # One host has to have all that a party asks for; what is left over on two hosts adds up to nothing.
         if not any(all(node.get(kind, 0) >= amount for kind, amount in wanted.items()) for node in nodes):
             return f"party {name!r} asks for {listed(wanted)}; no host has that, the hosts have {_hosts(nodes, wanted)}"
         for kind, amount in wanted.items():
             total[kind] = total.get(kind, 0) + amount
+    # Only the sums are compared, not which party fits where. Ray finds that out when it starts them.
     for kind, amount in total.items():
         there = sum(node.get(kind, 0) for node in nodes)
         if amount > there:
@@ -76,12 +80,14 @@ def _hosts(nodes: Sequence[Resources], kinds: Resources) -> str:
 
 
 def knock(address: str) -> None:
-    """Knocks at a cluster's address; `"auto"` stands for the one in RAY_ADDRESS.
+    """Checks that somebody listens at a cluster's address; `"auto"` stands for the one in RAY_ADDRESS.
 
     Raises:
-        OSError: Nobody opens.
+        OSError: Nobody does.
     """
+    # As Ray reads it; without the variable "auto" means a cluster on this machine, which has no port to knock at.
     named = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
     host, colon, port = named.removeprefix("ray://").rpartition(":")
     if colon and port.isdigit():
+        # The brackets of an IPv6 address are not part of it.
         socket.create_connection((host.strip("[]"), int(port)), _KNOCK_SECONDS).close()

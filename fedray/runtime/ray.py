@@ -28,6 +28,7 @@ from fedray.runtime.placement import knock
 from fedray.runtime.ray_errors import reason, translate
 from fedray.types import PartyConfig, PartyName, Ref
 
+# Ray reads its variables when it is imported, and never again. They are set for that moment only.
 _importing = Environment()
 _importing.set(environment.importing())
 _importing.keep("RAY_CLIENT_MODE")
@@ -40,9 +41,8 @@ with warnings.catch_warnings():  # shows any, nor does the progress bar for whic
 _importing.restore()
 _untyped: Any = ray  # where Ray's own annotations stop
 
-_START_TRIES = 3
-_START_SECONDS = 60.0
-_STOP_SECONDS = 10.0
+_START_TRIES = 3  # on a busy machine the first may fail for no reason that would fail the second
+_START_SECONDS = 60.0  # for a party's process to answer; ten times what it takes on an idle machine
 _INLINE_BYTES = 1 << 20  # a model of this size travels in the call itself; by way of the object store it costs ms
 
 
@@ -71,7 +71,7 @@ class RayCalls:
                 self._handles[party, lane] = getattr(actor, lane)
 
     def call(self, party: PartyName, method: str, *args: Any) -> Ref:
-        """Calls a method of a party and returns at once.
+        """Calls a method of a party and returns at once; see `fedray.types.Transport.call`.
 
         Raises:
             PlanError: There is no such party or method.
@@ -85,12 +85,14 @@ class RayCalls:
         return RayRef(party, method, handle.remote(method, args))
 
     def wait(self, refs: Sequence[Ref], timeout: float | None, first: bool = False) -> list[Ref]:
-        """Returns the calls that are done or failed; moves no data."""
+        """Returns the calls that are done or failed; moves no data. See `fedray.types.Transport.wait`."""
         ours = cast("Sequence[RayRef]", refs)
+        # Ray refuses a list that names a call twice.
         unique = list({ref.ref: None for ref in ours})
         count = 1 if first else len(unique)
         done: set[Any] = set()
         if unique:
+            # `fetch_local=False`: an answer stays where it is until somebody wants it.
             done = set(ray.wait(unique, num_returns=count, timeout=timeout, fetch_local=False)[0])
         return [ref for ref in ours if ref.ref in done]
 
@@ -103,6 +105,7 @@ class RayCalls:
             FedRayError: What a call failed with.
         """
         ours = cast("Sequence[RayRef]", refs)
+        # The common case: no `ray.wait` is needed in front of a single `ray.get`.
         if len(ours) == 1:
             return [_take(ours[0], timeout)]
         return gather(
@@ -133,10 +136,14 @@ class RayParty:
     """The actor: a `Party` and the calls inside it."""
 
     def __init__(self, config: PartyConfig) -> None:
+        # First of all: NumPy and TensorFlow read these when they are loaded, and the user's code may load them in any
+        # call.
         os.environ.update(environment.computing(config.threads))
         logging.getLogger("fedray").setLevel(config.log_level)
         self._calls = RayCalls()
         self._lines = Lines.opened(config.name, self._delivered)
+        # Nobody calls these lines before `ready` has told their address, so the party that answers there may come
+        # second.
         self._party = Party(config, LinedCalls(self._calls, self._lines) if self._lines else self._calls)
 
     def _delivered(self, *message: Any) -> Any:
@@ -152,6 +159,7 @@ class RayParty:
         """Learns how to reach every party, itself included."""
         self._calls.connect(actors)
         if self._lines:
+            # A line is a local socket, so only parties on the same node are dialled.
             here = places[self._party.name].node
             self._lines.connect({name: place.address for name, place in places.items() if place.node == here})
 
@@ -183,7 +191,7 @@ class LocalCluster:
         self._sigterm: Any = None
 
     def start(self, resources: Mapping[str, float], threads: int, show_output: bool) -> None:
-        """Starts it, with a few tries: on a busy machine Ray gives up on itself.
+        """Starts it. Takes several tries, since Ray gives up by itself on a busy machine.
 
         Args:
             resources: What the machine is to offer besides its CPUs and GPUs, e.g. `{"alice": 1}`.
@@ -193,11 +201,15 @@ class LocalCluster:
         Raises:
             PlanError: Ray is running in this process already, or does not start.
         """
+        # A Ray that the user started has other settings and is not ours to end.
         if ray.is_initialized():
             raise PlanError("Ray is running in this process already; use sf.init(..., address='auto') to run on it")
+        # A folder of our own, to be removed whole; Ray's usual one would keep this session's logs for good.
         self._folder = tempfile.mkdtemp(prefix="fedray-", dir=environment.short_folder())
         self._environment.set(environment.authentication())
+        # This process may have imported Ray before, and Ray keeps the token that it read first.
         _reread_authentication()
+        # Python lets only the main thread ask for signal handlers or set them.
         if threading.current_thread() is threading.main_thread():
             self._sigterm = signal.getsignal(signal.SIGTERM)  # Ray puts its own in place
         for attempt in range(1, _START_TRIES + 1):
@@ -206,7 +218,7 @@ class LocalCluster:
                 return
             except Exception as error:
                 ray.shutdown()
-                self._end_processes()
+                environment.end_processes(self._mark)
                 if attempt == _START_TRIES:
                     self.stop()
                     raise PlanError(
@@ -234,26 +246,15 @@ class LocalCluster:
         if not self._folder:
             return  # never started: a Ray that runs in this process is somebody else's
         ray.shutdown()
-        self._end_processes()
+        environment.end_processes(self._mark)
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder = ""
+        # Last: while it ends the cluster, this process still needs the token that it started it with.
         self._environment.restore()
         _reread_authentication()
         if self._sigterm is not None:
             signal.signal(signal.SIGTERM, self._sigterm)
             self._sigterm = None
-
-    def _end_processes(self) -> None:
-        """Waits until every process of the cluster has ended, and ends those that do not."""
-        deadline = time.monotonic() + _STOP_SECONDS
-        while left := environment.processes(self._mark):
-            if time.monotonic() > deadline - _STOP_SECONDS * 0.8:
-                for pid in left:
-                    with contextlib.suppress(ProcessLookupError, PermissionError):
-                        os.kill(pid, signal.SIGKILL)
-            if time.monotonic() > deadline:
-                return
-            time.sleep(0.05)
 
 
 class RayTransport(RayCalls):
@@ -280,21 +281,24 @@ class RayTransport(RayCalls):
         """
         if self._address == "local":
             self._cluster = LocalCluster()
+            # The cluster's workers inherit one number from here; each party then sets its own.
             threads = max(config.threads for config in parties.values())
             self._cluster.start(placement.custom(parties), threads, self._show_output)
         elif not (ray.is_initialized() and self._address == "auto"):
             self._join()
+        # Ray itself would wait in silence for an actor that no host can take.
         lacking = placement.shortage(parties, [node["Resources"] for node in _untyped.nodes() if node["Alive"]])
         if lacking is not None:
             raise PlanError(f"resources: {lacking}")
         places = self._start_parties(parties)
+        # Only now, when every party answers: an actor that did not start was replaced by another, with another handle.
         self.connect(self._actors)
         connecting = {name: actor.connect.remote(self._actors, places) for name, actor in self._actors.items()}
         for name, ref in connecting.items():
             _take(RayRef(name, "connect", ref), _START_SECONDS)
 
     def _start_parties(self, parties: Mapping[PartyName, PartyConfig]) -> dict[PartyName, Whereabouts]:
-        """Starts the actors, with a few tries: on a busy host Ray now and then forgets about a process it starts."""
+        """Starts the actors. Takes several tries, since Ray can forget a process that it starts on a busy host."""
         starting, places = dict(parties), dict[PartyName, Whereabouts]()
         for left in reversed(range(_START_TRIES)):
             self._actors.update({name: self._actor(config) for name, config in starting.items()})
@@ -307,6 +311,7 @@ class RayTransport(RayCalls):
                 return places
             if left:
                 for name in starting:
+                    # Else it could still start, beside the one that takes its place.
                     ray.kill(self._actors[name])
         name, config = next(iter(starting.items()))
         free = placement.listed(_untyped.available_resources())
@@ -320,7 +325,10 @@ class RayTransport(RayCalls):
         if self._cluster is None and config.threads != placement.threads_by_default(config):
             chosen["runtime_env"] = {"env_vars": environment.computing(config.threads)}  # costs a second
         widths = lane_widths(len(config.parties))
+        # Made for each session: the number of threads depends on the number of parties.
         actor_class: Any = ray.remote(concurrency_groups=widths)(RayParty)  # type: ignore[call-overload]
+        # No restart and no second try: a party that came back without its objects, or took part in a round twice,
+        # would be worse than one that is lost.
         return actor_class.options(**chosen, max_restarts=0, max_task_retries=0).remote(config)
 
     def _join(self) -> None:
@@ -343,6 +351,7 @@ class RayTransport(RayCalls):
 
     def stop(self) -> None:
         """Ends every party and, if it was started here, the cluster. Harmless when nothing runs."""
+        # First, so that a finalizer that runs meanwhile finds no party to call.
         self._handles.clear()
         actors, self._actors = self._actors, {}
         if self._cluster is not None:
@@ -358,7 +367,7 @@ class RayTransport(RayCalls):
 
 
 def _placed(party: PartyName, ready: Any, deadline: float) -> Whereabouts | None:
-    """Returns where a party has started, or None if it has not until now."""
+    """Returns where a party has started, or None if it has not by the deadline."""
     try:
         place: Whereabouts = ray.get(ready, timeout=max(0.0, deadline - time.monotonic()))
     except ray.exceptions.GetTimeoutError:
@@ -380,6 +389,7 @@ def _init(address: str, show_output: bool, **own_cluster: Any) -> None:
 
 def _reread_authentication() -> None:
     """Makes Ray look at its variables again, in case it was imported before they changed."""
+    # Ray's own interior: it offers no public way to forget a token.
     raylet: Any = importlib.import_module("ray._raylet")
     if hasattr(raylet, "AuthenticationTokenLoader"):  # versions without it know no tokens
         raylet.Config.initialize("")

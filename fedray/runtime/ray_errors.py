@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which of our errors stands for which of Ray's: one table, by class name, complete for `ray.exceptions`.
+"""Which of our errors stands for which of Ray's: one table, by class name.
 
-Imports no Ray. A class that is not listed is treated as its nearest listed base; a test sees that every class is.
+Imports no Ray. The table names every class of `ray.exceptions`, and a test fails where a new version of Ray has one
+that is missing. Until then such a class counts as its nearest base that is listed.
 """
 
 from __future__ import annotations
@@ -76,8 +77,11 @@ def translate(error: BaseException, party: str, method: str) -> FedRayError:
         party: Whom the call was for.
         method: What was called.
     """
+    # By name along the bases: Ray makes classes on the fly that derive both from its own and from the user's
+    # exception.
     names = (cls.__name__ for cls in type(error).__mro__)
     kind = next((TABLE[name] for name in names if name in TABLE), PartyError)
+    # A PartyError is the user's to debug, so it keeps its traceback. The others are Ray's advice at length.
     text = str(error) if kind is PartyError else reason(error)
     message = f"party {party!r} {_MEANING[kind]} ({method}): {text}"
     if issubclass(kind, PartyLost):
@@ -89,5 +93,6 @@ def translate(error: BaseException, party: str, method: str) -> FedRayError:
 
 def reason(error: BaseException) -> str:
     """Returns the first lines of an error that say something, without the paragraphs of advice that follow."""
+    # The first line says what happened; what follows is a page of advice about Ray's flags.
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines[:1])[:300] or type(error).__name__

@@ -29,7 +29,7 @@ class Session:
     """One run of `init` to `shutdown`.
 
     Attributes:
-        id: Unlike that of any other session.
+        id: Drawn at random, so that no two sessions have the same.
         parties: Names, in the order given.
         transport: How calls travel.
         seed: The run's seed.
@@ -47,8 +47,11 @@ class Session:
         self.roster: dict[PartyName, bytes] = {}
         self.policies: dict[PartyName, Policy] = {}
         self.open = True
+        # Counters and not lengths: they are safe from several threads, and a key is never given out twice.
         self._keys = itertools.count(1)
         self._statements = itertools.count(1)
+        # Of all queues this one may be used in a finalizer, which can run inside any other call, even one of this
+        # queue.
         self._dropped: SimpleQueue[tuple[PartyName, Key] | None] = SimpleQueue()
         self._releaser = threading.Thread(target=self._release_dropped, name="fedray-release", daemon=True)
 
@@ -60,12 +63,15 @@ class Session:
                 or the others' keys.
         """
         self.transport.start(self.configs)
+        # The order in which every party numbers the roster. Bytes, since the order of text depends on who compares it.
         ordered = sorted(self.parties, key=lambda name: name.encode())
         label = self.statement("init")
         keys = self.get([self.call(party, "identity_key", label=label) for party in ordered])
         self.roster = dict(zip(ordered, keys, strict=True))
+        # Every party checks the others' keys against those that its operator knows, before it takes part in anything.
         told = self.get([self.call(party, "install_roster", self.roster, label=label) for party in ordered])
         self.policies = {party: Policy.of(settings) for party, settings in zip(ordered, told, strict=True)}
+        # Only once the parties are there: a session that could not start leaves no thread behind.
         self._releaser.start()
 
     def statement(self, name: str) -> str:
@@ -77,7 +83,14 @@ class Session:
         return f"{self.id[:4]}-{next(self._keys)}"
 
     def call(self, party: PartyName, method: str, *args: Any, label: str | None = None) -> Ref:
-        """Calls a method of `Party` and returns at once; the statement's label goes in front of the arguments.
+        """Calls a method of `Party` and returns at once.
+
+        Args:
+            party: Whom to call.
+            method: One of `fedray.party.party.LANES`.
+            *args: The method's arguments.
+            label: The statement that this call belongs to; None makes it a statement of its own. It goes in front of
+                the arguments, and into the ledger with whatever leaves.
 
         Raises:
             NotInitialized: The session has ended.
@@ -87,7 +100,7 @@ class Session:
         return self.transport.call(party, method, label or self.statement(method), *args)
 
     def check(self, party: PartyName) -> None:
-        """Returns if the session runs and has this party.
+        """Checks that the session runs and has this party.
 
         Raises:
             NotInitialized: The session has ended.
@@ -102,12 +115,20 @@ class Session:
             raise NotInitialized("this session has ended; call sf.init(...) and make new handles")
 
     def get(self, refs: Sequence[Ref], timeout: float | None = None) -> list[Any]:
-        """Returns the results in order; see `fedray.types.Transport.get`."""
+        """Returns the results in order; see `fedray.types.Transport.get`.
+
+        Raises:
+            NotInitialized: The session has ended.
+        """
         self._check_open()
         return self.transport.get(refs, timeout)
 
     def wait(self, refs: Sequence[Ref], timeout: float | None = None, first: bool = False) -> list[Ref]:
-        """Returns the calls that are done or failed; see `fedray.types.Transport.wait`."""
+        """Returns the calls that are done or failed; see `fedray.types.Transport.wait`.
+
+        Raises:
+            NotInitialized: The session has ended.
+        """
         self._check_open()
         return self.transport.wait(refs, timeout, first)
 
@@ -115,21 +136,50 @@ class Session:
         """Builds a service in a party, as `cls(context, *args)`, and returns its key at once.
 
         If that fails, the failure is what the first `ask` of it gets.
+
+        Args:
+            party: Where.
+            cls: The service's class, see `fedray.party.context.Service`.
+            *args: What its constructor gets besides the context.
+            label: As in `call`.
         """
         key = self.new_key()
         self.call(party, "serve", key, pack((cls, args)), label=label or self.statement(f"serve {cls.__name__}"))
         return key
 
     def ask(self, party: PartyName, key: Key, method: str, *args: Any, label: str | None = None) -> Ref:
-        """Calls a method of a service, in the command lane; arguments may hold `Slot`s."""
+        """Calls a method of a service, after the commands before it.
+
+        Args:
+            party: Where the service is.
+            key: Its key, from `serve`.
+            method: A public method of it.
+            *args: The method's arguments, which may hold `Slot`s.
+            label: As in `call`.
+        """
         return self.call(party, "ask", key, method, pack(args), label=label or self.statement(method))
 
     def tell(self, party: PartyName, key: Key, method: str, *args: Any, label: str | None = None) -> Ref:
-        """Calls a method of a service while a command runs, in the message lane."""
+        """Calls a method of a service at once, even while a command runs.
+
+        Args:
+            party: Where the service is.
+            key: Its key, from `serve`.
+            method: A public method of it.
+            *args: The method's arguments.
+            label: As in `call`.
+        """
         return self.call(party, "tell", key, method, pack(args), label=label or self.statement(method))
 
     def watch(self, party: PartyName, key: Key, *args: Any, label: str | None = None) -> Ref:
-        """Waits for news from a service."""
+        """Asks a service for news; the answer comes when there is some.
+
+        Args:
+            party: Where the service is.
+            key: Its key, from `serve`.
+            *args: What the service's `watch` gets.
+            label: As in `call`.
+        """
         return self.call(party, "watch", key, pack(args), label=label or self.statement("watch"))
 
     def release(self, party: PartyName, key: Key) -> None:
@@ -139,6 +189,7 @@ class Session:
     def ledger(self) -> Ledger:
         """Returns what left every party so far; a party that has ended is missing in it."""
         label = self.statement("ledger")
+        # All are asked before the first answer is awaited.
         refs = {party: self.call(party, "ledger", label=label) for party in self.parties}
         pages: dict[PartyName, LedgerPage] = {}
         for party, ref in refs.items():
@@ -149,12 +200,15 @@ class Session:
     def stop(self) -> None:
         """Ends every party. Harmless when repeated."""
         if self.open:
+            # Before anything ends, so that finalizers and callbacks that run from now on call nobody.
             self.open = False
             self._dropped.put(None)
             self.transport.stop()
 
     def _release_dropped(self) -> None:
         while (first := self._dropped.get()) is not None:
+            # All that has gathered is released in one call per party: a loop that makes and drops a thousand handles
+            # would otherwise make a thousand calls.
             dropped: dict[PartyName, list[Key]] = {first[0]: [first[1]]}
             while not self._dropped.empty():
                 item = self._dropped.get()
@@ -220,6 +274,10 @@ def init(
     Raises:
         PlanError: An argument is wrong, a session is running already, the cluster cannot be reached, or a party
             refuses its key folder or another party's key.
+
+    Example:
+        >>> sf.shutdown()
+        >>> sf.init(["alice", "bob", "charlie"], address="inline", seed=7)
     """
     global _current
     if _current is not None:
@@ -238,7 +296,13 @@ def init(
 
 
 def shutdown() -> None:
-    """Ends the running session and every process it started. Harmless when nothing runs."""
+    """Ends the running session and every process it started. Harmless when nothing runs.
+
+    Example:
+        >>> sf.shutdown()
+        >>> sf.shutdown()
+        >>> sf.init(["alice", "bob", "charlie"], address="inline", seed=7)
+    """
     global _current
     session, _current = _current, None
     if session is not None:
@@ -251,6 +315,15 @@ def ledger() -> Ledger:
     Raises:
         NotInitialized: No session is running.
         EgressDenied: A party's policy keeps its ledger to itself.
+
+    Example:
+        >>> sf.reveal(alice(np.ones)(3)).tolist()
+        [1.0, 1.0, 1.0]
+        >>> entry = sf.ledger().pages["alice"].entries[-2]  # the last one is this reading of the ledger
+        >>> entry.to, entry.kind, entry.shape, entry.dtype, entry.nbytes
+        ('driver', 'raw', (3,), 'float64', 24)
+        >>> sf.ledger().verify()
+        []
     """
     return current().ledger()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks the arguments of `init` and makes them what each party is told. Pure, but for drawing a seed."""
+"""Checks the arguments of `init` and turns them into what each party is told. Pure, but for drawing a seed."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ KeyFolders: TypeAlias = str | os.PathLike[str] | Mapping[PartyName, str | os.Pat
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
-_NAME_BYTES = 64
-_SEEDS = 2**63
+_NAME_BYTES = 64  # names stand in every signed message, and in the names of files
+_SEEDS = 2**63  # what fits into a signed integer of 64 bits, which every framework's generator takes
 
 
 def checked_names(parties: Sequence[PartyName]) -> tuple[PartyName, ...]:
     """Returns the parties' names.
 
     Raises:
-        PlanError: They are no list of different, printable names.
+        PlanError: They are not a list of different, printable names.
     """
+    # A string is a sequence, too: 'alice' would become five parties.
     if isinstance(parties, str) or not isinstance(parties, Sequence) or not parties:
         raise PlanError(f"parties: expected a list of names such as ['alice', 'bob'], found {parties!r}")
     for name in parties:
@@ -54,6 +55,16 @@ def checked_settings(
 ) -> dict[PartyName, PartyConfig]:
     """Returns what each party is told; a seed that is not given is drawn from the operating system.
 
+    Args:
+        names: The parties, as `checked_names` returns them.
+        seed: As in `fedray.init`, and so are all the others.
+        egress: What may leave a party.
+        resources: What each party's process asks of the cluster.
+        log_level: Level of the parties' logger.
+        threads: Compute threads per party.
+        policies: What parties accept of sums.
+        keys: Where parties keep their keys.
+
     Raises:
         PlanError: An argument is wrong.
     """
@@ -67,6 +78,7 @@ def checked_settings(
         raise PlanError(f"threads: expected a positive integer, found {threads!r}")
     asked = _checked_resources(names, resources or {})
     stated, folders = _checked_policies(names, policies or {}), _checked_keys(names, keys)
+    # Drawn here and told to all: parties that drew their own could not build the same model.
     drawn = int.from_bytes(os.urandom(8)) % _SEEDS if seed is None else seed
     return {
         name: PartyConfig(
@@ -82,7 +94,7 @@ def checked_address(address: str | None) -> str:
     """Returns the address, `"auto"` for None.
 
     Raises:
-        PlanError: It is none.
+        PlanError: It is not an address.
     """
     if address is None:
         return "auto"
@@ -129,6 +141,7 @@ def _checked_keys(names: tuple[PartyName, ...], keys: KeyFolders | None) -> dict
         return {}
     if not isinstance(keys, str | os.PathLike | Mapping):
         raise PlanError(f"keys: expected a folder with one folder per party, or one for each party, found {keys!r}")
+    # Joined here as text and opened only in the party: the folder is on its machine, not on the driver's.
     for_each = keys if isinstance(keys, Mapping) else {name: os.path.join(_path(keys, "keys"), name) for name in names}
     strangers = [party for party in for_each if party not in names]
     if strangers:
@@ -144,6 +157,7 @@ def _checked_keys(names: tuple[PartyName, ...], keys: KeyFolders | None) -> dict
 
 def _path(value: object, what: str) -> str:
     path = os.fspath(value) if isinstance(value, str | os.PathLike) else value
+    # A relative path would mean the folder in which a party's process happens to start, which Ray chooses.
     if not isinstance(path, str) or not path.startswith(("/", "~")):
         raise PlanError(
             f"{what}: expected an absolute path on the party's machine, or one below its home (~), found {value!r}"
@@ -152,4 +166,5 @@ def _path(value: object, what: str) -> str:
 
 
 def _is_int(value: object) -> bool:
+    # In Python True is an integer; as a seed or a number of threads it is a mistake.
     return isinstance(value, int) and not isinstance(value, bool)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Messages and answers between parties as bytes and back. What is read is data only: no bytes make it run code.
+"""Messages and answers between parties as bytes and back. Only data is read: no bytes can make this run code.
 
 Knows the kinds of values that parties send each other. Does not know who sends them, nor how the bytes travel.
 
@@ -19,8 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.errors import EncodingError
-from fedray.party.records import Answer
-from fedray.party.rounds.compute_party import RoundOutcome
+from fedray.party import records
 from fedray.protocol.scheme import View
 from fedray.types import Failure
 
@@ -28,9 +27,32 @@ WirePart: TypeAlias = bytes | memoryview
 """Bytes of one part; the memory of an array is not copied."""
 
 MOST_PARTS = 1 << 10
-"""Most parts of one value."""
+"""Most parts of one value. No message of the protocols comes near it; it keeps a stranger's list of sizes short."""
 
-_RECORDS: dict[str, Any] = {record.__name__: record for record in (Answer, Failure, RoundOutcome, View)}
+# By name from this table only. A pickle would name any class of any module, and running its code is how pickles are
+# abused.
+_RECORDS: dict[str, Any] = {
+    record.__name__: record
+    for record in (
+        Failure,
+        View,
+        records.Answer,
+        records.AreYouThere,
+        records.DealtShares,
+        records.GivenShares,
+        records.KeyMessage,
+        records.ModelMessage,
+        records.ModelRequest,
+        records.RoundFailure,
+        records.RoundMessage,
+        records.RoundOutcome,
+        records.ShareMessage,
+        records.SharesFailure,
+        records.SignatureMessage,
+    )
+}
+"""What may travel between parties besides plain values. Where a record has a field that is none, it is refused."""
+
 _NUMBERS = "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64"
 _DTYPES = {np.dtype(name).str: np.dtype(name) for name in _NUMBERS.split()}  # NumPy would read a dtype as an expression
 
@@ -39,8 +61,8 @@ def write(value: Any) -> list[WirePart]:
     """Returns the parts of a value; arrays are not copied where their memory is contiguous.
 
     Args:
-        value: None, a truth value, a number, text, bytes, an array of numbers, a list or tuple of such values, or an
-            `Answer`, `Failure`, `RoundOutcome` or `View`.
+        value: None, a truth value, a number, text, bytes, an array of numbers, a list or tuple of such values, or a
+            record of the table above.
 
     Raises:
         EncodingError: It is, or holds, something else, or too many arrays.
@@ -61,6 +83,8 @@ def read(parts: Sequence[WirePart]) -> Any:
     try:
         text = bytes(parts[0])
         value = _value(json.loads(text.decode()), parts[1:])
+        # Written again and compared, so that every value has one form only. A message that could be written in two
+        # ways could carry something past its reader.
         again = write(value)
     except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
         raise EncodingError(f"a message between parties cannot be read: {error}") from None
@@ -70,6 +94,7 @@ def read(parts: Sequence[WirePart]) -> Any:
 
 
 def _form(value: Any, buffers: list[WirePart]) -> Any:
+    # `type(...)`, not `isinstance`: a subclass, such as an enum or a named tuple, would come back as something else.
     if value is None or type(value) in (bool, int, float, str):
         return value
     if type(value) in (list, tuple):
@@ -79,6 +104,7 @@ def _form(value: Any, buffers: list[WirePart]) -> Any:
         return {"bytes": len(buffers) - 1}
     if isinstance(value, np.ndarray | np.generic) and value.dtype.str in _DTYPES:
         buffers.append(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
+        # np.float64(1) and an array of shape () are not the same to the code that gets them.
         kind = "array" if isinstance(value, np.ndarray) else "scalar"
         return {kind: len(buffers) - 1, "dtype": value.dtype.str, "shape": value.shape}
     name = type(value).__name__
@@ -107,8 +133,10 @@ def _value(form: Any, buffers: Sequence[WirePart]) -> Any:
 
 
 def _array(part: WirePart, dtype: np.dtype[Any], shape: list[int]) -> NDArray[Any]:
+    # Checked first, since NumPy takes -1 in a shape for "whatever is left".
     if math.prod(shape) * dtype.itemsize != len(part):
-        raise EncodingError(f"{len(part)} bytes are no {dtype} of shape {shape}")
+        raise EncodingError(f"{len(part)} bytes are not an array of {dtype} of shape {shape}")
     array = np.frombuffer(part, dtype).reshape(shape)
+    # As on the other ways that messages take: what runs on one transport must not fail on another.
     array.flags.writeable = False
     return array

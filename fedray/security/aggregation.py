@@ -22,8 +22,9 @@ from fedray.security.shares import SPUAggregator
 __all__ = ["Aggregator", "PlainAggregator", "RoundShape", "SPUAggregator", "SecureAggregator"]
 
 SHORT_BATCHES = 8
+"""Most local batches of a round that `"auto"` takes for short: training them again costs less than two exchanges."""
 MOST_BATCH = 64
-"""Rounds for which keys are prepared at a time, where rounds survive dropouts."""
+"""Most rounds for which keys are prepared at a time, where rounds survive dropouts."""
 VALUE_BATCH = 8
 """The same for sums of the user's own values, whose number is not known in advance."""
 
@@ -33,6 +34,11 @@ class PlainAggregator(Aggregator):
 
     The numbers are encoded as in `SecureAggregator`, so both give bit-equal results. What leaves a party is kind `raw`,
     which a session with `egress="strict"` refuses.
+
+    Example:
+        >>> from fedray.security.aggregation import PlainAggregator
+        >>> float(PlainAggregator(charlie, [alice, bob]).sum([alice(float)(1), bob(float)(4)]))
+        5.0
     """
 
     scheme = "plain"
@@ -61,6 +67,12 @@ class SecureAggregator(Aggregator):
 
     Raises:
         PlanError: An argument cannot work; one participant has nobody to hide behind.
+
+    Example:
+        >>> from fedray.security.aggregation import SecureAggregator
+        >>> aggregator = SecureAggregator(charlie, [alice, bob], on_dropout="abandon")
+        >>> int(aggregator.sum([alice(len)("abc"), bob(len)("de")]))
+        5
     """
 
     scheme = "masking"
@@ -85,6 +97,8 @@ class SecureAggregator(Aggregator):
 
     def _propose(self, roster: Roster, encoding: Encoding, shape: RoundShape | None, demands: Demands) -> Config:
         config = super()._propose(roster, encoding, shape, demands)
+        # With two or three parties nobody can be spared, so there is nothing to recover and the cheaper scheme will
+        # do.
         if self.on_dropout == "abandon" or (self.on_dropout == "auto" and (config.dropouts == 0 or _short(shape))):
             return config
         return propose_recovery(
@@ -94,10 +108,11 @@ class SecureAggregator(Aggregator):
             colluders=demands.colluders,
             n_min=demands.n_min,
             chosen=demands.chosen,
+            # No more keys than rounds to come: preparing them costs messages, and unused ones are thrown away.
             batch=min(VALUE_BATCH if shape is None else shape.rounds, MOST_BATCH, demands.batch),
         )
 
 
 def _short(shape: RoundShape | None) -> bool:
-    """Returns whether little is lost when a round is abandoned, and other rows are there to go on with."""
+    """Returns whether an abandoned round costs little: few batches, and at least as many rows again to go on with."""
     return shape is not None and shape.batches <= SHORT_BATCHES and shape.share <= 0.5

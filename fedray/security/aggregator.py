@@ -13,6 +13,7 @@ from fedray.party.records import Missing
 from fedray.protocol.config import Config, Encoding, SchemeName
 from fedray.protocol.crypto.keys import Roster
 from fedray.protocol.policy import Demands
+from fedray.protocol.scheme import Fault
 from fedray.rounds.value_sums import DEFAULT_BOUND, ValueSums
 from fedray.runtime.session import Session
 from fedray.types import PartyName
@@ -26,6 +27,11 @@ class RoundShape:
         batches: Most local batches of a party in one round.
         share: Largest share of a party's rows that one round uses, 0 to 1.
         rounds: Rounds of the run, with those of validation.
+
+    Example:
+        >>> from fedray.security.aggregation import RoundShape
+        >>> RoundShape(batches=4, share=0.1, rounds=30)
+        RoundShape(batches=4, share=0.1, rounds=30)
     """
 
     batches: int
@@ -44,6 +50,11 @@ class Aggregator:
 
     Raises:
         PlanError: An argument cannot work.
+
+    Example:
+        >>> from fedray.security.aggregation import PlainAggregator
+        >>> PlainAggregator(charlie, [bob, alice])
+        PlainAggregator(server=charlie, participants=[alice, bob])
     """
 
     scheme: SchemeName
@@ -53,6 +64,7 @@ class Aggregator:
     def __init__(self, server: PYU, participants: Sequence[PYU], *, round_timeout: float = 300.0) -> None:
         if not isinstance(server, PYU):
             raise PlanError(f"server: expected a PYU, found {type(server).__name__}")
+        # A single PYU is not a list, and would fail below in words about iteration.
         if isinstance(participants, PYU) or not all(isinstance(party, PYU) for party in participants):
             raise PlanError(f"participants: expected a list of PYUs, found {participants!r}")
         names = [party.name for party in participants]
@@ -61,6 +73,7 @@ class Aggregator:
         if not isinstance(round_timeout, int | float) or not 0 < round_timeout <= 86_400:
             raise PlanError(f"round_timeout: expected seconds from 0 to 86400, found {round_timeout!r}")
         self.server = server
+        # In roster order, so that two lists of the same parties make the same sessions.
         self.participants = tuple(sorted(participants, key=lambda party: party.name.encode()))
         self.round_timeout = float(round_timeout)
         self._values = ValueSums(self)
@@ -69,6 +82,11 @@ class Aggregator:
     def dropouts(self) -> tuple[Missing, ...]:
         """Who was missing from the last `sum` or `average`, and why; empty when everybody's value is in it."""
         return self._values.dropouts
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """Who did wrong in the last `sum` or `average`, what it was, and the signed evidence, if there is any."""
+        return self._values.faults
 
     def sum(self, data: Sequence[PYUObject], *, bound: float = DEFAULT_BOUND) -> Any:
         """Opens the sum of one value per participant.
@@ -91,6 +109,12 @@ class Aggregator:
             EncodingError: A value is not finite, or beyond `bound`.
             PartyLost: A party's process has ended, and its value with it; nothing was opened.
             ProtocolError: A party was too late; nothing was opened.
+
+        Example:
+            >>> from fedray.security.aggregation import SecureAggregator
+            >>> aggregator = SecureAggregator(charlie, [alice, bob])
+            >>> aggregator.sum([alice(np.array)([1, 2]), bob(np.array)([30, 40])]).tolist()
+            [31, 42]
         """
         return self._values.open(data, None, 1.0, bound)
 
@@ -116,6 +140,12 @@ class Aggregator:
             EncodingError: As in `sum`.
             ProtocolError: All weights are zero, or a party was too late.
             PartyLost: As in `sum`.
+
+        Example:
+            >>> from fedray.security.aggregation import SecureAggregator
+            >>> aggregator = SecureAggregator(charlie, [alice, bob])
+            >>> float(aggregator.average([alice(float)(1), bob(float)(4)], weights=[2, 1]))
+            2.0
         """
         chosen: Sequence[float | PYUObject] = [1] * len(data) if weights is None else weights
         return self._values.open(data, chosen, largest_weight, bound)

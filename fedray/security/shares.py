@@ -8,9 +8,11 @@ from typing import Any
 
 from fedray.device import PYU, SPU, PYUObject
 from fedray.errors import PlanError
+from fedray.party.records import Missing
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto.keys import Roster
 from fedray.protocol.policy import Demands
+from fedray.protocol.scheme import Fault
 from fedray.rounds.value_sums import DEFAULT_BOUND
 from fedray.runtime.session import Session
 from fedray.security.aggregator import Aggregator, RoundShape
@@ -26,6 +28,9 @@ class SharesAggregator(Aggregator):
         participants: The owners of what is summed.
         compress: As in `SPUAggregator`.
         round_timeout: As in `SPUAggregator`.
+
+    Raises:
+        PlanError: An argument cannot work; one owner has nobody to hide behind.
     """
 
     scheme = "sharing"
@@ -42,9 +47,17 @@ class SharesAggregator(Aggregator):
     def config(
         self, session: Session, encoding: Encoding, parties: Sequence[PartyName] = (), shape: RoundShape | None = None
     ) -> Config:
-        """Returns the Config that the server proposes; see `Aggregator.config`."""
+        """Returns the Config that the server proposes.
+
+        Args:
+            session: The running session.
+            encoding: How numbers become ring words.
+            parties: The owners that take part; all by default.
+            shape: Does not matter here: a vanished owner's shares are left out whatever a round costs.
+        """
         del shape
         owners = sorted(parties or [party.name for party in self.participants], key=str.encode)
+        # Compute parties need not own anything, and owners need not compute; all of them sign.
         roster = Roster.of({name: session.roster[name] for name in {*owners, *self.compute}})
         demands = Demands.of((session.policies[name] for name in roster.names), len(owners))
         config = Config.propose(
@@ -73,6 +86,12 @@ class SPUAggregator:
 
     Raises:
         PlanError: An argument cannot work.
+
+    Example:
+        >>> from fedray.security.aggregation import SPUAggregator
+        >>> aggregator = SPUAggregator(sf.SPU(sf.utils.testing.cluster_def(["alice", "bob"])))
+        >>> aggregator.sum([bob(np.array)([1, 2]), charlie(np.array)([30, 40])]).tolist()
+        [31, 42]
     """
 
     def __init__(self, spu: SPU, *, compress: bool = True, round_timeout: float = 300.0) -> None:
@@ -82,6 +101,17 @@ class SPUAggregator:
             raise PlanError(f"compress: expected True or False, found {compress!r}")
         self.spu, self.compress, self.round_timeout = spu, compress, round_timeout
         self._bound: dict[tuple[PYU, ...], SharesAggregator] = {}
+        self._last: SharesAggregator | None = None
+
+    @property
+    def dropouts(self) -> tuple[Missing, ...]:
+        """Who was missing from the last `sum` or `average`, and why; empty when everybody's value is in it."""
+        return () if self._last is None else self._last.dropouts
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """Who did wrong in the last `sum` or `average`, and what it was."""
+        return () if self._last is None else self._last.faults
 
     def bind(self, server: PYU | None, participants: Sequence[PYU]) -> SharesAggregator:
         """Returns the aggregator of these owners.
@@ -118,6 +148,12 @@ class SPUAggregator:
     ) -> Any:
         """Opens the weighted average of one value per party, at the driver; see `SecureAggregator.average`.
 
+        Args:
+            data: One object of every owner.
+            weights: One per object, in the same order: numbers, or objects of the same owners; None for equal.
+            largest_weight: What no weight exceeds; needed where parties hold the weights.
+            bound: Largest absolute value of a float.
+
         Raises:
             PlanError: Objects or weights are not one of each party, or a weight is out of range.
             DataError: As in `sum`.
@@ -130,9 +166,11 @@ class SPUAggregator:
         if not isinstance(data, list | tuple) or not all(isinstance(held, PYUObject) for held in data):
             raise PlanError(f"data: expected a list with one PYUObject of each party, found {data!r}")
         owners = tuple(sorted({held.device for held in data}, key=lambda party: party.name.encode()))
+        # Kept, since an aggregator's session with its keys is worth more than one sum.
         if owners not in self._bound:
             self._bound[owners] = self.bind(None, owners)
-        return self._bound[owners]
+        self._last = self._bound[owners]
+        return self._last
 
     def __repr__(self) -> str:
         return f"SPUAggregator({self.spu!r})"

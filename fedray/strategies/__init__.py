@@ -30,6 +30,11 @@ def make_strategy(name: str, parameters: Mapping[str, float] | None = None) -> S
 
     Raises:
         PlanError: No such strategy, no such parameter, or a value it cannot work with.
+
+    Example:
+        >>> from fedray.strategies import make_strategy
+        >>> make_strategy("fed_prox", {"mu": 0.1}).parameters
+        {'mu': 0.1}
     """
     if not isinstance(name, str) or name not in STRATEGIES:
         known_names = ", ".join(STRATEGIES)

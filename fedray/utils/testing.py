@@ -19,7 +19,7 @@ from fedray.errors import PlanError
 _RUNTIME_CONFIG: Mapping[str, Any] = {"protocol": "SEMI2K", "field": "FM128", "fxp_fraction_bits": 18}
 
 _PORTS = range(20_000, 32_768)
-"""Below those that systems give to outgoing connections, any of which might take a port before the SPU listens."""
+"""Ports to choose from: below those that systems give to outgoing connections, which could take one at any moment."""
 
 
 def cluster_def(parties: Sequence[str], runtime_config: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -37,6 +37,13 @@ def cluster_def(parties: Sequence[str], runtime_config: Mapping[str, Any] | None
 
     Raises:
         PlanError: Fewer than two parties, a name twice, or something that is not a name.
+
+    Example:
+        >>> definition = sf.utils.testing.cluster_def(["alice", "bob"], {"field": "FM64"})
+        >>> [node["party"] for node in definition["nodes"]]
+        ['alice', 'bob']
+        >>> definition["runtime_config"]
+        {'protocol': 'SEMI2K', 'field': 'FM64', 'fxp_fraction_bits': 18}
     """
     if isinstance(parties, str) or any(not isinstance(party, str) or not party for party in parties):
         raise PlanError(f"parties={parties!r}: expected a list of party names, e.g. ['alice', 'bob']")
@@ -55,10 +62,13 @@ def _free_ports(count: int) -> list[int]:
     """Returns `count` different free TCP ports of 127.0.0.1, all held at once while they are picked."""
     found: list[int] = []
     with ExitStack() as stack:
+        # At random, so that two programs that start at once seldom try the same; the system's own source, so that a
+        # user's `random.seed` does not make them.
         for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):
             if len(found) == count:
                 break
             with contextlib.suppress(OSError):  # somebody listens there
+                # Held until all are found, or one port could be found twice.
                 stack.enter_context(socket.create_server(("127.0.0.1", port)))
                 found.append(port)
     return found

@@ -48,6 +48,12 @@ class Program:
         assert self.process.stdout is not None
         return self.process.stdout.readline().strip()
 
+    def tell(self, line: str) -> None:
+        """Writes a line to stdin."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
     def interrupt(self) -> None:
         """Does what Ctrl-C does: everything in the foreground gets the signal."""
         os.killpg(self.process.pid, signal.SIGINT)

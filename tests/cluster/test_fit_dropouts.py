@@ -3,6 +3,7 @@
 
 import pytest
 from inline.dropouts import lets_end
+from inline.federated import weights_of
 from inline.training_dropouts import EPOCHS, ROUNDS, federated, fit, matches
 
 from fedray.errors import PartyLost
@@ -12,7 +13,7 @@ from fedray.ml.nn.history import Dropout
 @pytest.mark.timeout(240)
 def test_training_goes_on_without_a_process_that_ends(start, cluster, capsys):
     fed, model = federated(start, "recover", address=cluster)
-    first = model.global_model().get_weights()
+    first = weights_of(model)
     lets_end(fed.devices[1], fed.server, "before it signs", number=1)
     history = fit(fed, model, verbose=2)
     everybody, rest = ("alice", "bob", "carol", "dave"), ("alice", "carol", "dave")

@@ -18,27 +18,44 @@ SOON = {"RAY_NUM_REDIS_GET_RETRIES": "2"}
 """Lets Ray give up on a cluster that is not there after two seconds in place of twenty."""
 
 RUN = """
-import os, sys
+import os
 import fedray as sf
-sf.init(["alice", "bob"], ADDRESS, resources={"alice": {"site": 1}}, threads=2)
-alice, bob = sf.PYU("alice"), sf.PYU("bob")
-held = [alice(abs)(-i) for i in range(5)]
-moved = [h.to(bob) for h in held]
-print(sf.reveal({"sum": bob(sum)(moved), "threads": alice(os.getenv)("OMP_NUM_THREADS")}))
-try:
-    sf.reveal(bob(lambda: 1 / 0)())
-except sf.errors.PartyError as error:
-    print(error.party, error.remote_type)
-gone = bob(os._exit)(1)
-try:
-    sf.wait([gone])
-except sf.errors.PartyLost as error:
-    print("lost", error.party)
-sf.shutdown()
-import ray
-print(ray.is_initialized())
+def visit(address):
+    sf.init(["alice", "bob"], address, resources={"alice": {"site": 1}}, threads=2)
+    alice, bob = sf.PYU("alice"), sf.PYU("bob")
+    held = [alice(abs)(-i) for i in range(5)]
+    moved = [h.to(bob) for h in held]
+    print(sf.reveal({"sum": bob(sum)(moved), "threads": alice(os.getenv)("OMP_NUM_THREADS")}))
+    try:
+        sf.reveal(bob(lambda: 1 / 0)())
+    except sf.errors.PartyError as error:
+        print(error.party, error.remote_type)
+    gone = bob(os._exit)(1)
+    try:
+        sf.wait([gone])
+    except sf.errors.PartyLost as error:
+        print("lost", error.party)
+    sf.shutdown()
+    import ray
+    print(ray.is_initialized())
 """
 EXPECTED = "{'sum': 10, 'threads': '2'}\nbob ZeroDivisionError\nlost bob\nFalse\n"
+
+SMALL = """
+import fedray as sf
+sf.init(["alice"], ADDRESS)
+print("ready", flush=True)
+input()
+print(sf.reveal(sf.PYU("alice")(abs)(-1)))
+"""
+
+REFUSED = """
+import fedray as sf
+try:
+    sf.init(["alice"], ADDRESS)
+except sf.errors.PlanError as error:
+    print(error)
+"""
 
 
 def ports(count):
@@ -90,28 +107,33 @@ def head():
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def test_by_host_and_port(program, head):
-    variables, port, _ = head
-    run = program(RUN.replace("ADDRESS", f"'127.0.0.1:{port}'"), **variables)
-    assert run.finish() == (0, EXPECTED, "")
+def test_by_every_address_beside_a_session_of_another_program_which_goes_on(program, head):
+    variables, port, client = head
+    there = f"127.0.0.1:{port}"
+    other = program(SMALL.replace("ADDRESS", repr(there)), **variables)
+    assert other.read_line() == "ready"
+    run = program(
+        RUN
+        + f"""
+visit({there!r})
+os.environ["RAY_ADDRESS"] = {there!r}
+visit(None)
+visit("auto")
+del os.environ["RAY_ADDRESS"]
+visit("ray://127.0.0.1:{client}")
+""",
+        **variables,
+    )
+    assert run.finish(200) == (0, EXPECTED * 4, "")
     assert run.left() == []
+    other.tell("go")
+    assert other.finish() == (0, "1\n", "")
+    assert other.left() == []
 
 
-@pytest.mark.parametrize("address", ["None", "'auto'"])
-def test_by_the_variable(program, head, address):
+def test_what_the_cluster_lacks_is_said_at_once_and_a_wrong_token_is_refused(program, head):
     variables, port, _ = head
-    run = program(RUN.replace("ADDRESS", address), **variables, RAY_ADDRESS=f"127.0.0.1:{port}")
-    assert run.finish() == (0, EXPECTED, "")
-
-
-def test_by_ray_client(program, head):
-    variables, _, client = head
-    run = program(RUN.replace("ADDRESS", f"'ray://127.0.0.1:{client}'"), **variables)
-    assert run.finish() == (0, EXPECTED, "")
-
-
-def test_what_the_cluster_lacks_is_said_at_once(program, head):
-    variables, port, _ = head
+    address = f"'127.0.0.1:{port}'"
     source = """
 import time
 import fedray as sf
@@ -123,8 +145,9 @@ for wanted in ({"alice": {"site": 2}}, {"alice": {"site": 1}, "bob": {"site": 1}
         print(error)
 print(time.monotonic() - began < 60)
 """
-    run = program(source.replace("ADDRESS", f"'127.0.0.1:{port}'"), **variables)
-    code, out, err = run.finish()
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}
+    stranger = program(REFUSED.replace("ADDRESS", address), **token, **SOON)
+    code, out, err = program(source.replace("ADDRESS", address), **variables).finish()
     assert (code, err) == (0, "")
     assert out.splitlines() == [
         "resources: party 'alice' asks for 2 site; no host has that, the hosts have 1 site",
@@ -132,61 +155,33 @@ print(time.monotonic() - began < 60)
         "resources: party 'bob' asks for 1 elsewhere; no host has that, the hosts have 0 elsewhere",
         "True",
     ]
+    code, out, _ = stranger.finish()
+    assert code == 0
+    assert out.startswith(f"no Ray cluster can be reached at address={address}")
 
 
-def test_two_sessions_share_a_cluster_and_ending_one_leaves_the_other(program, head):
-    variables, port, _ = head
-    first = program(
-        f"""
-import fedray as sf
-sf.init(["alice"], "127.0.0.1:{port}")
-print("ready", flush=True)
-input_file = open(0)
-input_file.readline()
-print(sf.reveal(sf.PYU("alice")(abs)(-1)))
-""",
-        **variables,
-    )
-    assert first.read_line() == "ready"
-    second = program(RUN.replace("ADDRESS", f"'127.0.0.1:{port}'"), **variables)
-    assert second.finish() == (0, EXPECTED, "")
-    first.process.stdin.write("go\n")
-    first.process.stdin.flush()
-    assert first.finish() == (0, "1\n", "")
-
-
-@pytest.mark.parametrize("address", ["'127.0.0.1:1'", "'ray://127.0.0.1:1'", "'auto'", "'no.such.host.invalid:6379'"])
-def test_nothing_there(program, address):
+def test_nothing_there(program):
+    """Each is refused, the program goes on, and the next address is as good as the first."""
+    addresses = ["127.0.0.1:1", "ray://127.0.0.1:1", "no.such.host.invalid:6379", "auto"]
     source = f"""
 import time
 import fedray as sf
-began = time.monotonic()
-try:
-    sf.init(["alice"], {address})
-except sf.errors.PlanError as error:
-    print(error)
-print(time.monotonic() - began < LIMIT)
+for address in {addresses}:
+    began = time.monotonic()
+    try:
+        sf.init(["alice"], address)
+    except sf.errors.PlanError as error:
+        print(error)
+    print(time.monotonic() - began < (600 if address == "auto" else 20))  # Ray itself looks for a cluster then
 sf.init(["alice"], "inline")
 print(sf.reveal(sf.PYU("alice")(abs)(-1)))
 """
-    limit = "600" if address == "'auto'" else "20"  # Ray itself looks for a cluster then, and takes its time
-    code, out, err = program(source.replace("LIMIT", limit), **SOON).finish(240)
+    code, out, err = program(source, **SOON).finish(240)
     lines = out.splitlines()
-    assert lines[0].startswith(f"no Ray cluster can be reached at address={address}"), (out, err)
-    assert lines[0].endswith("start one with 'ray start --head', or use address='local'")
-    assert lines[1:] == ["True", "1"]
+    assert len(lines) == 2 * len(addresses) + 1, (out, err)
+    for address, said, soon in zip(addresses, lines[0::2], lines[1::2], strict=False):
+        assert said.startswith(f"no Ray cluster can be reached at address={address!r}"), (out, err)
+        assert said.endswith("start one with 'ray start --head', or use address='local'")
+        assert soon == "True"
+    assert lines[-1] == "1"
     assert code == 0
-
-
-def test_a_wrong_token(program, head):
-    _, port, _ = head
-    source = f"""
-import fedray as sf
-try:
-    sf.init(["alice"], "127.0.0.1:{port}")
-except sf.errors.PlanError as error:
-    print(error)
-"""
-    code, out, _ = program(source, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="0" * 64, **SOON).finish()
-    assert code == 0
-    assert out.startswith(f"no Ray cluster can be reached at address='127.0.0.1:{port}'")

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`address="local"`: what a program prints, what it leaves behind, and how it may end."""
+"""`address="local"`: what a program prints, what it leaves behind, and how it may end.
+
+A cluster takes seconds to start, so that each program here asks as much of its own as fits: what is to be found out at
+the start, while it runs, and by the way in which it ends.
+"""
 
 import os
 import signal
 import time
-
-import pytest
 
 BEGIN = """
 import os, sys, time
@@ -17,9 +19,11 @@ alice, bob = sf.PYU("alice"), sf.PYU("bob")
 
 
 def test_a_program_prints_its_own_lines_and_leaves_nothing(program):
+    """Beside: resources by a name of their own are there, and the token is asked for and not in sight."""
     run = program(
-        BEGIN.replace("seed=1", "threads=2")
+        BEGIN.replace("seed=1", 'threads=2, resources={"alice": {"alice": 1, "CPU": 1}, "bob": {"bob": 2}}')
         + """
+import subprocess
 def noisy(n):
     print("printed in a party"); print("and on stderr", file=sys.stderr)
     return n
@@ -27,30 +31,60 @@ print(sf.reveal(bob(lambda a: a + 1)(alice(noisy)(1).to(bob))))
 names = ["OMP_NUM_THREADS", "TF_CPP_MIN_LOG_LEVEL"]
 print(sf.reveal(alice(lambda: [os.environ.get(name) for name in names])()), sf.reveal(alice(os.nice)(0)) == os.nice(0))
 print([os.environ.get(name) for name in names])
+print(os.environ["RAY_AUTH_MODE"], len(os.environ["RAY_AUTH_TOKEN"]))
+lines = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+print(os.environ["RAY_AUTH_TOKEN"] in lines)
+import ray
+wrong = dict(os.environ, RAY_AUTH_TOKEN="0" * 64, RAY_NUM_REDIS_GET_RETRIES="2")  # two seconds in place of twenty
+print(subprocess.run([sys.executable, "-c", f"import ray; ray.init({ray.get_runtime_context().gcs_address!r})"],
+                     env=wrong, capture_output=True, timeout=100).returncode != 0)
 sf.shutdown()
 print(sorted(k for k in set(before) | set(os.environ) if before.get(k) != os.environ.get(k)))
 """
     )
-    assert run.finish() == (0, "2\n['2', '2'] True\n[None, None]\n[]\n", "")
+    assert run.finish(200) == (0, "2\n['2', '2'] True\n[None, None]\ntoken 64\nFalse\nTrue\n[]\n", "")
     assert run.left() == []
     assert list(run.home.iterdir()) == []
 
 
-def test_a_program_that_fails_shows_its_own_traceback_only(program):
-    run = program(BEGIN + "busy = alice(time.sleep)(60); sf.reveal(bob(abs)(-1)); raise ValueError('mine')")
-    code, out, err = run.finish()
-    assert (code, out) == (1, "")
+def test_a_program_that_fails_shows_its_own_traceback_only(program, tmp_path):
+    """Beside: Ray may be imported first; what the machine has not is refused; and functions of a module beside the
+    program reach the parties.
+    """
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "beside.py").write_text("def double(v):\n    return 2 * v\n")
+    run = program(
+        """
+import ray, time
+import fedray as sf
+from beside import double
+try:
+    sf.init(["alice"], resources={"alice": {"CPU": 10000}})
+except sf.errors.PlanError as error:
+    print(error)
+sf.init(["alice", "bob"])
+alice, bob = sf.PYU("alice"), sf.PYU("bob")
+busy = alice(time.sleep)(60); print(sf.reveal(bob(double)(4))); raise ValueError('mine')
+"""
+    )
+    code, out, err = run.finish(200)
+    assert code == 1, err
+    refused, answered = out.splitlines()
+    assert refused.startswith("resources: party 'alice' asks for 10000 CPU; no host has that, the hosts have ")
+    assert answered == "8"
     assert err.startswith("Traceback")
     assert err.endswith("ValueError: mine\n")
     assert err.count("  File ") == 1
     assert run.left() == []
+    assert list(run.home.iterdir()) == []
 
 
 def test_a_killed_party_is_lost_within_seconds_and_the_next_session_starts_and_then_ray_itself(program):
+    """The next session is begun by a thread."""
     run = program(
         BEGIN
         + """
-import shutil, signal
+import shutil, signal, threading
 pid = sf.reveal(bob(os.getpid)())
 held = bob(time.sleep)(600)
 began = time.monotonic()
@@ -60,7 +94,8 @@ try:
 except sf.errors.PartyLost as error:
     print(error.party, "lost", time.monotonic() - began < 10)
 sf.shutdown()
-sf.init(["alice", "bob"])
+thread = threading.Thread(target=sf.init, args=(["alice", "bob"],))
+thread.start(); thread.join()
 print(sf.reveal(sf.PYU("bob")(abs)(-2)))
 sf.shutdown()
 import ray
@@ -89,30 +124,6 @@ shutil.rmtree(os.environ["RAY_TMPDIR"] + "/r")
     ], err
     assert code == 0
     assert run.left() == []
-
-
-def test_functions_of_a_module_beside_the_program_and_init_in_a_thread(program, tmp_path):
-    (tmp_path / "0").mkdir()
-    (tmp_path / "0" / "beside.py").write_text("def double(v):\n    return 2 * v\n")
-    run = program(
-        """
-import threading
-import fedray as sf
-from beside import double
-thread = threading.Thread(target=sf.init, args=(["alice"],))
-thread.start(); thread.join()
-print(sf.reveal(sf.PYU("alice")(double)(4)))
-"""
-    )
-    assert run.finish() == (0, "8\n", "")
-    assert run.left() == []
-
-
-def test_ray_may_be_imported_first(program):
-    run = program("import ray\n" + BEGIN + "print(sf.reveal(alice(abs)(-3)))")
-    assert run.finish() == (0, "3\n", "")
-    assert run.left() == []
-    assert list(run.home.iterdir()) == []
 
 
 def test_control_c_reaches_the_program_and_not_its_parties_and_ends_it_in_seconds(program):
@@ -157,60 +168,25 @@ def test_control_c_while_ray_starts(program):
     assert run.left() == []
 
 
-@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL])
-def test_a_killed_program_takes_its_cluster_along(program, sign):
-    run = program(BEGIN + "print('ready', flush=True); sf.reveal(alice(time.sleep)(600))")
-    assert run.read_line() == "ready"
-    os.kill(run.process.pid, sign)
-    run.finish(30)
-    left = run.left(90)
-    if sign == signal.SIGKILL:  # nobody was there to tidy up: a folder of logs stays, and no process
-        left = [each for each in left if not each.startswith(str(run.files))]
-    assert left == []
-
-
-def test_two_programs_at_once_do_not_meet(program):
-    source = (
-        BEGIN + "print('ready', flush=True); time.sleep(3); print(sf.reveal(alice(os.getppid)()) > 0); sf.shutdown()"
-    )
-    runs = [program(source), program(source)]
-    assert [run.finish() for run in runs] == [(0, "ready\nTrue\n", "")] * 2
-    assert [run.left() for run in runs] == [[], []]
-
-
-def test_output_of_parties_is_shown_where_the_log_level_asks_for_it(program):
-    run = program(
-        BEGIN.replace("seed=1", "log_level='INFO'")
-        + "sf.wait(alice(print)('printed in a party')); time.sleep(2); sf.shutdown()"
-    )
-    code, out, err = run.finish()
-    assert code == 0
-    assert "printed in a party" in out + err
-
-
-def test_resources_by_a_name_of_their_own_are_there_and_the_token_is_asked_for_and_not_in_sight(program):
-    run = program(
-        """
-import os, subprocess, sys
-import fedray as sf
-sf.init(["alice", "bob"], resources={"alice": {"alice": 1, "CPU": 1}, "bob": {"bob": 2}})
-print(sf.reveal(sf.PYU("alice")(abs)(-1)))
-print(os.environ["RAY_AUTH_MODE"], len(os.environ["RAY_AUTH_TOKEN"]))
-lines = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
-print(os.environ["RAY_AUTH_TOKEN"] in lines)
-import ray
-wrong = dict(os.environ, RAY_AUTH_TOKEN="0" * 64, RAY_NUM_REDIS_GET_RETRIES="2")  # two seconds in place of twenty
-print(subprocess.run([sys.executable, "-c", f"import ray; ray.init({ray.get_runtime_context().gcs_address!r})"],
-                     env=wrong, capture_output=True, timeout=100).returncode != 0)
-sf.shutdown()
-try:
-    sf.init(["alice"], resources={"alice": {"CPU": 10000}})
-except sf.errors.PlanError as error:
-    print(error)
-"""
-    )
-    code, out, err = run.finish(200)
-    assert (code, err) == (0, "")
-    asked = "resources: party 'alice' asks for 10000 CPU; no host has that, the hosts have "
-    assert out.startswith(f"1\ntoken 64\nFalse\nTrue\n{asked}")
-    assert run.left() == []
+def test_two_programs_at_once_do_not_meet_and_a_killed_one_takes_its_own_cluster_along(program):
+    """One asks to be shown what its parties print. It ends by SIGTERM after the other has been killed beside it."""
+    wait = "sf.reveal(alice(time.sleep)(600))"
+    answer = "print('ready', flush=True); input(); print(sf.reveal(alice(os.getppid)()) > 0, flush=True); "
+    killed = program(BEGIN + answer + wait)
+    talking = BEGIN.replace("seed=1", "log_level='INFO'") + answer + f"alice(print)('in a party'); {wait}"
+    ended = program(talking, PYTHONUNBUFFERED="1")
+    for run in (killed, ended):  # both clusters run now
+        assert run.read_line() == "ready"
+    killed.tell("go")
+    assert killed.read_line() == "True"
+    os.kill(killed.process.pid, signal.SIGKILL)
+    killed.finish(30)
+    # nobody was there to tidy up: a folder of logs stays, and no process
+    assert [each for each in killed.left(90) if not each.startswith(str(killed.files))] == []
+    ended.tell("go")
+    lines = sorted([ended.read_line(), ended.read_line()])  # in either order: one of them comes from a party
+    assert "in a party" in lines[0]
+    assert lines[1] == "True"
+    os.kill(ended.process.pid, signal.SIGTERM)
+    ended.finish(30)
+    assert ended.left(90) == []

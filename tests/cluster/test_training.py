@@ -3,14 +3,17 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 
 import pytest
 from inline.federated import as_bytes, world
+from inline.keras_models import CLASS
 
 import fedray as sf
 from fedray.errors import PartyLost
+from fedray.ml.nn.numpy import SoftmaxRegression
 
 
 def bumpy():
@@ -49,10 +52,26 @@ def test_a_run_on_ray_is_bit_equal_to_one_inline(start, cluster, tmp_path):
     assert trained(start, "inline", tmp_path) == trained(start, cluster, tmp_path)
 
 
+def test_the_numpy_backend_on_ray_imports_no_framework_and_is_bit_equal_to_inline(start, cluster):
+    def run(address):
+        fed = world(start, rows=(20, 40), y=CLASS, address=address, seed=7)
+        model = fed.model(lambda: SoftmaxRegression(4, 3, learning_rate=0.1, momentum=0.9), backend="numpy")
+        history = model.fit(fed.x, fed.y, epochs=2, batch_size=8, verbose=0)
+        loaded = sf.reveal([device(lambda: "tensorflow" in sys.modules)() for device in fed.devices])
+        predictions = [value.tobytes() for value in sf.reveal(model.predict(fed.x)).values()]
+        kernel = model.global_model().kernel.tobytes()
+        sf.shutdown()
+        return (history.history, predictions, kernel), loaded
+
+    on_ray, loaded = run(cluster)
+    assert loaded == [False, False]
+    assert run("inline")[0] == on_ray
+
+
 def test_a_party_killed_in_the_middle_of_fit(start, cluster):
     import keras
 
-    fed = world(start, rows=(200, 200), address=cluster)
+    fed = world(start, rows=(200, 200), address=cluster, backend="numpy")
     model = fed.model()
     bob = sf.reveal(fed.devices[1](os.getpid)())
     killed = []
@@ -78,7 +97,7 @@ def test_an_interrupt_on_ray_where_a_party_was_killed_before(start, cluster, cap
     """Whatever became of the session before, the next one trains on the same cluster."""
     import keras
 
-    fed = world(start, rows=(1000, 1000), address=cluster)
+    fed = world(start, rows=(1000, 1000), address=cluster, backend="numpy")
     model = fed.model()
     sent = []
 

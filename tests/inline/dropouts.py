@@ -51,19 +51,20 @@ def happening(party: str, step: str, number: int, act: Callable[[], None]) -> Ca
     """
 
     def install() -> None:
+        from fedray.party.records import KeyMessage, RoundMessage
         from fedray.party.rounds.contributor import Contributor
         from fedray.party.training.trainer import Trainer
         from fedray.protocol.masking.collector import RingCollector
         from fedray.protocol.recovery.collector import RecoveryCollector
 
         places = {
-            ("sum", 0): "before its input leaves",
-            ("sum", 1): "before it signs",
-            ("sum", 2): "before it unmasks",
-            ("set up", 0): "before its keys",
-            ("set up", 1): "amid the keys",
+            (RoundMessage, 0): "before its input leaves",
+            (RoundMessage, 1): "before it signs",
+            (RoundMessage, 2): "before it unmasks",
+            (KeyMessage, 0): "before its keys",
+            (KeyMessage, 1): "amid the keys",
         }
-        counts = {"sum": 0, "set up": 0, "trained": 0, "came": 0}
+        counts = {RoundMessage: 0, KeyMessage: 0, "trained": 0, "came": 0}
         answered, dispatch, update = Contributor._answered, Contributor._dispatch, Trainer._update
 
         def watched_answered(self, shield, call, context, *rest):
@@ -71,13 +72,14 @@ def happening(party: str, step: str, number: int, act: Callable[[], None]) -> Ca
                 act()
             return answered(self, shield, call, context, *rest)
 
-        def watched_dispatch(self, call, message, *rest):
-            what = message[0]
-            if self._context.name == party and (what == "set up" or (what == "sum" and message[2] == number)):
+        def watched_dispatch(self, post):
+            what = type(post.message)
+            of_round = what is RoundMessage and post.message.number == number
+            if self._context.name == party and (what is KeyMessage or of_round):
                 counts[what] += 1
                 if places.get((what, counts[what] - 1)) == step:
                     act()
-            return dispatch(self, call, message, *rest)
+            return dispatch(self, post)
 
         def watched_update(self, *arguments):
             if (self._context.name, step) == (party, "before it trains"):

@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stock Keras callbacks at the driver: they see aggregated logs and the global model, or are refused by name."""
+"""Stock Keras callbacks at the driver: they see aggregated logs and the global model, or are refused by name.
+
+They are the same whatever the parties train. Tests that need Keras there too, for its files or its optimizer, take
+`keras_fed`.
+"""
 
 import csv
 import math
 
 import numpy as np
 import pytest
-from inline.federated import as_bytes, softmax, weights_of, world
+from inline.federated import as_bytes, regression, softmax, weights_of, world
 from inline.keras_models import X, Y
 
 from fedray.errors import NotFinite, PlanError
@@ -14,6 +18,11 @@ from fedray.errors import NotFinite, PlanError
 
 @pytest.fixture
 def fed(start):
+    return world(start, backend="numpy")
+
+
+@pytest.fixture
+def keras_fed(start):
     return world(start)
 
 
@@ -38,7 +47,7 @@ def test_early_stopping_puts_the_best_weights_back(fed, keras):
         def on_epoch_end(self, epoch, logs=None):
             seen.append((logs["val_loss"], self.model.get_weights()))
 
-    model = fed.model(softmax(rate=60.0))
+    model = fed.model(regression(rate=60.0))
     stop = keras.callbacks.EarlyStopping(monitor="val_loss", patience=2, restore_best_weights=True)
     _, history = fit(fed, [Keeper(), stop], model, epochs=30, validation_data=(fed.x, fed.y))
     best = int(np.argmin(history.history["val_loss"]))
@@ -56,11 +65,11 @@ def test_a_monitored_accuracy_is_to_go_up_without_being_told(fed, keras):
     assert len(history.epoch) == 2
 
 
-def test_checkpoints_are_stock_files(fed, keras, tmp_path):
+def test_checkpoints_are_stock_files(keras_fed, keras, tmp_path):
     saved = keras.callbacks.ModelCheckpoint(tmp_path / "{epoch:02d}-{val_loss:.2f}.keras")
     weights = keras.callbacks.ModelCheckpoint(tmp_path / "best.weights.h5", save_weights_only=True, monitor="loss")
     weights.save_best_only = True
-    model, history = fit(fed, [saved, weights], validation_data=(fed.x, fed.y))
+    model, history = fit(keras_fed, [saved, weights], validation_data=(keras_fed.x, keras_fed.y))
     names = sorted(path.name for path in tmp_path.glob("*.keras"))
     assert names == [f"{epoch + 1:02d}-{loss:.2f}.keras" for epoch, loss in enumerate(history.history["val_loss"])]
     last = keras.models.load_model(tmp_path / names[-1])
@@ -70,9 +79,9 @@ def test_checkpoints_are_stock_files(fed, keras, tmp_path):
     assert b"".join(w.tobytes() for w in other.get_weights()) == as_bytes(model)
 
 
-def test_a_checkpoint_every_so_many_batches(fed, keras, tmp_path):
+def test_a_checkpoint_every_so_many_batches(keras_fed, keras, tmp_path):
     saved = keras.callbacks.ModelCheckpoint(tmp_path / "{epoch}-{batch}.keras", save_freq=2)
-    fit(fed, [saved], batch_size=10, epochs=2)
+    fit(keras_fed, [saved], batch_size=10, epochs=2)
     assert sorted(path.name for path in tmp_path.glob("*.keras")) == ["1-2.keras", "2-1.keras", "2-3.keras"]
 
 
@@ -84,27 +93,29 @@ def test_a_log_file_holds_what_the_history_holds(fed, keras, tmp_path):
         assert [float(row[name]) for row in rows] == history.history[name]
 
 
-def test_terminate_on_nan_ends_the_run_with_the_weights_before(fed, keras):
+def test_terminate_on_nan_ends_the_run_with_the_weights_before(keras_fed, keras):
     bad = X.copy()
     bad[45, 1] = np.nan
-    model = fed.model()
+    model = keras_fed.model()
     before = as_bytes(model)
-    x = fed.spread(bad)
+    x = keras_fed.spread(bad)
     with pytest.raises(NotFinite, match=r"party 'bob'.*tensor 'dense/kernel' holds NaN"):
-        model.fit(x, fed.y, batch_size=30, verbose=0)
+        model.fit(x, keras_fed.y, batch_size=30, verbose=0)
     stop = keras.callbacks.TerminateOnNaN()
-    history = model.fit(x, fed.y, batch_size=30, epochs=3, validation_data=(fed.x, fed.y), verbose=0, callbacks=[stop])
+    history = model.fit(
+        x, keras_fed.y, batch_size=30, epochs=3, validation_data=(keras_fed.x, keras_fed.y), verbose=0, callbacks=[stop]
+    )
     assert history.epoch == [0]
     assert math.isnan(history.history["loss"][0])
     assert math.isfinite(history.history["val_loss"][0])
     assert as_bytes(model) == before
     assert len(history.to_pandas()) == 1
-    fit(fed, None, model, epochs=1)
+    fit(keras_fed, None, model, epochs=1)
 
 
-def test_a_plateau_lowers_the_parties_learning_rate(fed, keras):
+def test_a_plateau_lowers_the_parties_learning_rate(keras_fed, keras):
     plateau = keras.callbacks.ReduceLROnPlateau(monitor="loss", factor=0.1, patience=1, min_delta=100.0)
-    _, history = fit(fed, [plateau], epochs=4)
+    _, history = fit(keras_fed, [plateau], epochs=4)
     np.testing.assert_allclose(history.history["learning_rate"], [0.5, 0.5, 0.05, 0.005], rtol=1e-5)
 
 
@@ -259,10 +270,10 @@ def test_hooks_that_are_never_called_are_refused_by_name(fed, keras):
             fit(fed, [wrong])
 
 
-def test_a_rate_that_cannot_be_set(fed, keras):
+def test_a_rate_that_cannot_be_set(keras_fed, keras):
     for rate in (-1.0, float("nan")):
         with pytest.raises((PlanError, ValueError), match=r"learning_rate|expected"):
-            fit(fed, [keras.callbacks.LearningRateScheduler(lambda _epoch, _old, rate=rate: rate)])
+            fit(keras_fed, [keras.callbacks.LearningRateScheduler(lambda _epoch, _old, rate=rate: rate)])
     schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.9)
 
     def decaying():
@@ -270,7 +281,7 @@ def test_a_rate_that_cannot_be_set(fed, keras):
         model.compile(loss="categorical_crossentropy", optimizer=keras.optimizers.SGD(schedule))
         return model
 
-    model = fed.model(decaying)
+    model = keras_fed.model(decaying)
     with pytest.raises(PlanError, match="optimizer follows a schedule of its own"):
-        fit(fed, [keras.callbacks.LearningRateScheduler(lambda _epoch, _old: 0.1)], model)
-    fit(fed, None, model)
+        fit(keras_fed, [keras.callbacks.LearningRateScheduler(lambda _epoch, _old: 0.1)], model)
+    fit(keras_fed, None, model)

@@ -25,7 +25,7 @@ from inline.dropouts import (
 
 import fedray as sf
 from fedray.errors import PartyLost, ProtocolError
-from fedray.party.rounds.barrier import Barrier
+from fedray.party.rounds.server_rounds import ServerRounds
 from fedray.protocol.crypto.keystream import Pad
 from fedray.protocol.recovery import opening
 from fedray.security.aggregation import SecureAggregator
@@ -203,10 +203,10 @@ def test_a_server_that_is_not_told_waits_out_the_deadline(parties, monkeypatch):
     """A broken server does not hear of the dead: then the sums of the other tests here would come too late."""
     devices, server = parties()
 
-    def ignored(self, party, reason):
+    def ignored(self, party, reason, now):
         pass
 
-    monkeypatch.setattr(Barrier, "lost", ignored)
+    monkeypatch.setattr(ServerRounds, "lost", ignored)
     aggregator = SecureAggregator(server, devices, on_dropout="recover", round_timeout=2)
     lets_end(devices[1], server, "before its input leaves")
     began = time.monotonic()

@@ -8,6 +8,7 @@ import os
 
 import pytest
 from inline.dropouts import ABANDONED, PATCHED, RECOVERED, at, ending, happening, lets_end, sleeping
+from inline.federated import weights_of
 from inline.training_dropouts import EPOCHS, ROUNDS, federated, fit, matches
 
 import fedray as sf
@@ -46,7 +47,7 @@ MATRIX += [("recover", step, there) for step, there in STEPS.items()]
 @pytest.mark.parametrize(("mode", "step", "there"), MATRIX)
 def test_training_goes_on_without_a_party_that_ends_at_any_step(start, opened, mode, step, there):
     fed, model = federated(start, mode)
-    first = model.global_model().get_weights()
+    first = weights_of(model)
     lets_end(fed.devices[1], fed.server, step, number=1)
     history = fit(fed, model)
     everybody, rest = ("alice", "bob", "carol", "dave"), ("alice", "carol", "dave")
@@ -70,7 +71,7 @@ def test_training_goes_on_without_a_party_that_ends_at_any_step(start, opened, m
 @pytest.mark.timeout(120)
 def test_the_party_whose_weights_began_may_end(start):
     fed, model = federated(start, "recover", count=5)
-    first = model.global_model().get_weights()
+    first = weights_of(model)
     lets_end(fed.devices[0], fed.server, "before its input leaves", number=2)
     history = fit(fed, model)
     everybody = ("alice", "bob", "carol", "dave", "erin")
@@ -83,7 +84,7 @@ def test_the_party_whose_weights_began_may_end(start):
 def test_a_party_that_ends_where_the_next_keys_need_everybody(start, opened):
     """Keys for two rounds at a time: the others go on in a new session, and no round is lost."""
     fed, model = federated(start, "recover", policies={"carol": sf.Policy(batch=2)})
-    first = model.global_model().get_weights()
+    first = weights_of(model)
     lets_end(fed.devices[1], fed.server, "before it masks", number=1)
     history = fit(fed, model)
     everybody, rest = ("alice", "bob", "carol", "dave"), ("alice", "carol", "dave")
@@ -97,7 +98,7 @@ def test_a_party_that_ends_where_the_next_keys_need_everybody(start, opened):
 @pytest.mark.parametrize("mode", ["abandon", "recover"])
 def test_of_three_parties_none_may_end(start, opened, mode):
     fed, model = federated(start, mode, count=3)
-    first = model.global_model().get_weights()
+    first = weights_of(model)
     lets_end(fed.devices[1], fed.server, "before its input leaves", number=1)
     with pytest.raises(
         PartyLost, match=r"'bob' has ended.* After 1 round of the segment the others cannot go on: .*at least 3"
@@ -126,7 +127,7 @@ def test_a_late_party_comes_back(start, opened, tmp_path, mode):
     import keras
 
     fed, model = federated(start, mode, timeout=2)
-    first = model.global_model().get_weights()
+    first = weights_of(model)
     gate = tmp_path / "open"
     at(fed.devices[1], happening("bob", "before its input leaves", 1, sleeping(str(gate))))
 

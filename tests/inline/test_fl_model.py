@@ -3,7 +3,7 @@
 
 import numpy as np
 import pytest
-from inline.federated import as_bytes, by_hand, softmax, weights_of, world
+from inline.federated import as_bytes, by_hand, regression, softmax, weights_of, world
 from inline.keras_models import X, Y, dense, noisy
 
 import fedray as sf
@@ -14,6 +14,11 @@ from fedray.errors import DataError, PlanError
 @pytest.fixture
 def fed(start):
     return world(start)
+
+
+@pytest.fixture
+def numpy_fed(start):
+    return world(start, backend="numpy")
 
 
 def test_fit_evaluate_and_predict_speak_of_the_same_global_model(fed):
@@ -37,9 +42,9 @@ def test_fit_evaluate_and_predict_speak_of_the_same_global_model(fed):
     np.testing.assert_allclose(found, stock.predict(X, verbose=0), rtol=1e-5)
 
 
-def test_training_learns(fed):
-    model = fed.model()
-    history = model.fit(fed.x, fed.y, epochs=8, batch_size=8, verbose=0)
+def test_training_learns(numpy_fed):
+    model = numpy_fed.model()
+    history = model.fit(numpy_fed.x, numpy_fed.y, epochs=8, batch_size=8, verbose=0)
     assert history.history["loss"][-1] < 0.8 * history.history["loss"][0]
     assert history.history["accuracy"][-1] > 0.7
 
@@ -101,11 +106,11 @@ def test_an_untrained_model_can_be_asked_for(fed, tmp_path):
     assert len(sf.reveal(model.predict(fed.x))[fed.devices[0]]) == 30
 
 
-def test_two_fits_in_a_row_go_on_where_the_first_has_ended(fed):
-    twice, once = fed.model(), fed.model()
+def test_two_fits_in_a_row_go_on_where_the_first_has_ended(numpy_fed):
+    twice, once = numpy_fed.model(), numpy_fed.model()
     for _ in range(2):
-        twice.fit(fed.x, fed.y, batch_size=8, verbose=0, shuffle=False)
-    once.fit(fed.x, fed.y, batch_size=8, verbose=0, shuffle=False, epochs=2)
+        twice.fit(numpy_fed.x, numpy_fed.y, batch_size=8, verbose=0, shuffle=False)
+    once.fit(numpy_fed.x, numpy_fed.y, batch_size=8, verbose=0, shuffle=False, epochs=2)
     assert as_bytes(twice) == as_bytes(once)
 
 
@@ -117,33 +122,33 @@ def test_optimizers_keep_their_state_from_fit_to_fit(fed):
     assert as_bytes(twice) == as_bytes(once)
 
 
-def test_two_models_in_one_session_do_not_meet(fed):
-    one, other, alone = fed.model(), fed.model(dense()), fed.model()
+def test_two_models_in_one_session_do_not_meet(numpy_fed):
+    one, other, alone = numpy_fed.model(), numpy_fed.model(regression(rate=0.1, momentum=0.9)), numpy_fed.model()
     for model in (one, other, one):
-        model.fit(fed.x, fed.y, batch_size=15, shuffle=False, verbose=0)
-    alone.fit(fed.x, fed.y, batch_size=15, shuffle=False, epochs=2, verbose=0)
+        model.fit(numpy_fed.x, numpy_fed.y, batch_size=15, shuffle=False, verbose=0)
+    alone.fit(numpy_fed.x, numpy_fed.y, batch_size=15, shuffle=False, epochs=2, verbose=0)
     assert as_bytes(one) == as_bytes(alone)
 
 
-def test_the_server_may_hold_rows_too(fed):
-    alice = fed.devices[0]
-    fed.server = alice
-    model = fed.model()
+def test_the_server_may_hold_rows_too(numpy_fed):
+    alice = numpy_fed.devices[0]
+    numpy_fed.server = alice
+    model = numpy_fed.model()
     start = weights_of(model)
-    model.fit(fed.x, fed.y, batch_size=15, verbose=0)
-    for found, expected in zip(weights_of(model), by_hand(start, fed.parts, batch_size=15), strict=True):
+    model.fit(numpy_fed.x, numpy_fed.y, batch_size=15, verbose=0)
+    for found, expected in zip(weights_of(model), by_hand(start, numpy_fed.parts, batch_size=15), strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_predictions_for_some_of_the_parties_and_for_other_rows(fed):
-    model = fed.model()
-    bob = fed.devices[1]
+def test_predictions_for_some_of_the_parties_and_for_other_rows(numpy_fed):
+    model = numpy_fed.model()
+    bob = numpy_fed.devices[1]
     only = load({bob: X[:5]})
     predictions = model.predict(only)
     assert list(predictions) == [bob]
     assert sf.reveal(predictions[bob]).shape == (5, 3)
     with pytest.raises(PlanError, match=r"x: expected parts at the model's parties only, found parts at \['server'\]"):
-        model.predict(load({fed.server: X}))
+        model.predict(load({numpy_fed.server: X}))
     with pytest.raises(PlanError, match="x: expected a FedNdarray, found ndarray"):
         model.predict(X)
 

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The arguments of fit and evaluate: each has the meaning it has in Keras, or is refused."""
+"""The arguments of fit and evaluate: each has the meaning it has in Keras, or is refused.
+
+Tests that hold a run against Keras itself, or that need what only Keras has, take `keras_fed`.
+"""
 
 import numpy as np
 import pytest
-from inline.federated import as_bytes, by_hand, softmax, weights_of, world
-from inline.keras_models import CLASS, X, Y, dense
+from inline.federated import as_bytes, by_hand, regression, weights_of, world
+from inline.keras_models import CLASS, X, Y
 
 import fedray as sf
 from fedray.errors import PlanError
@@ -12,6 +15,11 @@ from fedray.errors import PlanError
 
 @pytest.fixture
 def fed(start):
+    return world(start, backend="numpy")
+
+
+@pytest.fixture
+def keras_fed(start):
     return world(start)
 
 
@@ -73,11 +81,11 @@ def test_validation_follows_the_epochs_it_is_asked_after(fed):
     assert sorted(never.history) == ["accuracy", "loss"]
 
 
-def test_validation_may_be_weighted(fed):
-    model = fed.model()
+def test_validation_may_be_weighted(keras_fed):
+    model = keras_fed.model()
     weight = np.linspace(0.0, 2.0, 60)
-    validation = (fed.x, fed.y, fed.spread(weight))
-    history = model.fit(fed.x, fed.y, validation_data=validation, batch_size=30, verbose=0)
+    validation = (keras_fed.x, keras_fed.y, keras_fed.spread(weight))
+    history = model.fit(keras_fed.x, keras_fed.y, validation_data=validation, batch_size=30, verbose=0)
     loss = model.global_model().evaluate(X, Y, sample_weight=weight, verbose=0)[0]
     assert history.history["val_loss"][0] == pytest.approx(loss, rel=1e-5)
 
@@ -120,10 +128,10 @@ def test_a_seed_decides_the_order_of_rows_and_zero_is_a_seed(fed):
     assert finals["zero"] == finals["zero again"] != finals["one"]
 
 
-def test_sample_weights_weigh_the_loss(fed):
+def test_sample_weights_weigh_the_loss(keras_fed):
     weight = np.where(np.arange(60) % 2, 1.0, 0.0)
-    model, stock = fed.model(), fed.model().global_model()
-    model.fit(fed.x, fed.y, sample_weight=fed.spread(weight), batch_size=30, verbose=0)
+    model, stock = keras_fed.model(), keras_fed.model().global_model()
+    model.fit(keras_fed.x, keras_fed.y, sample_weight=keras_fed.spread(weight), batch_size=30, verbose=0)
     first = stock.get_weights()
     found = []
     for part in (slice(0, 30), slice(30, 60)):
@@ -134,12 +142,12 @@ def test_sample_weights_weigh_the_loss(fed):
         np.testing.assert_allclose(got, (a + b) / 2, atol=2e-6)
 
 
-def test_class_weights_are_sample_weights(fed):
+def test_class_weights_are_sample_weights(keras_fed):
     table = {0: 5.0, 2: 0.5}
     weight = np.array([table.get(int(c), 1.0) for c in CLASS])
-    by_class, by_row = fed.model(), fed.model()
-    by_class.fit(fed.x, fed.y, class_weight=table, batch_size=15, verbose=0)
-    by_row.fit(fed.x, fed.y, sample_weight=fed.spread(weight), batch_size=15, verbose=0)
+    by_class, by_row = keras_fed.model(), keras_fed.model()
+    by_class.fit(keras_fed.x, keras_fed.y, class_weight=table, batch_size=15, verbose=0)
+    by_row.fit(keras_fed.x, keras_fed.y, sample_weight=keras_fed.spread(weight), batch_size=15, verbose=0)
     assert as_bytes(by_class) == as_bytes(by_row)
 
 
@@ -176,7 +184,7 @@ def test_a_callback_alone_needs_no_list(fed):
     assert len(log.history["loss"]) == 2
 
 
-def test_metrics_are_those_over_all_rows(fed):
+def test_metrics_are_those_over_all_rows(keras_fed):
     """AUC and the like from summed statistics: bit for bit what Keras computes over the joint rows."""
     import keras
 
@@ -192,10 +200,10 @@ def test_metrics_are_those_over_all_rows(fed):
         return model
 
     labels = (CLASS > 0).astype(np.float32)[:, None]
-    model = fed.model(binary)
-    y = fed.spread(labels)
-    history = model.fit(fed.x, y, validation_data=(fed.x, y), epochs=2, batch_size=8, verbose=0)
-    overall, local = model.evaluate(fed.x, y, verbose=0)
+    model = keras_fed.model(binary)
+    y = keras_fed.spread(labels)
+    history = model.fit(keras_fed.x, y, validation_data=(keras_fed.x, y), epochs=2, batch_size=8, verbose=0)
+    overall, local = model.evaluate(keras_fed.x, y, verbose=0)
     stock = model.global_model()
     predicted = stock.predict(X, verbose=0)
     kinds = [keras.metrics.AUC, keras.metrics.Precision, keras.metrics.Recall, keras.metrics.BinaryAccuracy]
@@ -207,7 +215,7 @@ def test_metrics_are_those_over_all_rows(fed):
     assert float(overall[1]) != mean_of_parties, "the mean of the parties' AUC is not the AUC"
 
 
-def test_a_metric_with_a_value_per_class(fed, capsys):
+def test_a_metric_with_a_value_per_class(keras_fed, capsys):
     import keras
 
     def builder():
@@ -215,13 +223,13 @@ def test_a_metric_with_a_value_per_class(fed, capsys):
         model.compile(loss="categorical_crossentropy", optimizer="sgd", metrics=[keras.metrics.F1Score(name="f1")])
         return model
 
-    history = fed.model(builder).fit(fed.x, fed.y, epochs=2, batch_size=30, verbose=2)
+    history = keras_fed.model(builder).fit(keras_fed.x, keras_fed.y, epochs=2, batch_size=30, verbose=2)
     assert [value.shape for value in history.history["f1"]] == [(3,), (3,)]
     assert f"f1:{history.history['f1'][0].mean():.4f}" in capsys.readouterr().out
     assert len(history.to_pandas()) == 2
 
 
-def test_losses_beyond_small_numbers(fed):
+def test_losses_beyond_small_numbers(keras_fed):
     """A regression on raw prices: losses of millions are summed like any other."""
 
     def builder():
@@ -232,12 +240,12 @@ def test_losses_beyond_small_numbers(fed):
         return model
 
     price = (X @ np.array([120.0, 30.0, -60.0, 10.0], np.float32) * 1000)[:, None].astype(np.float32)
-    model = fed.model(builder)
-    history = model.fit(fed.x, fed.spread(price), batch_size=30, verbose=0)
+    model = keras_fed.model(builder)
+    history = model.fit(keras_fed.x, keras_fed.spread(price), batch_size=30, verbose=0)
     assert history.history["loss"][0] == pytest.approx(float(np.mean(price**2)), rel=0.2)
 
 
-def test_a_model_with_its_own_train_step(fed):
+def test_a_model_with_its_own_train_step(keras_fed):
     def builder():
         import keras
 
@@ -260,13 +268,13 @@ def test_a_model_with_its_own_train_step(fed):
         model.compile(loss="categorical_crossentropy", optimizer=keras.optimizers.SGD(0.5), metrics=["accuracy"])
         return model
 
-    fed.model()
-    model = fed.model(builder)
-    history = model.fit(fed.x, fed.y, epochs=1, batch_size=10, verbose=0)
+    keras_fed.model()
+    model = keras_fed.model(builder)
+    history = model.fit(keras_fed.x, keras_fed.y, epochs=1, batch_size=10, verbose=0)
     assert history.history["seen"] == [6.0]
     for strategy in ("fed_prox", "fed_avg_g"):
         with pytest.raises(PlanError, match="custom train_step"):
-            fed.model(builder, strategy=strategy)
+            keras_fed.model(builder, strategy=strategy)
 
 
 def test_many_evaluations_of_one_model(fed):
@@ -278,7 +286,7 @@ def test_many_evaluations_of_one_model(fed):
 
 
 def test_rounds_that_change_nothing_do_not_end_the_run(fed):
-    model = fed.model(softmax(rate=0.0))
+    model = fed.model(regression(rate=0.0))
     before = as_bytes(model)
     history = model.fit(fed.x, fed.y, validation_data=(fed.x, fed.y), epochs=2, batch_size=8, verbose=0)
     assert len(history.history["val_loss"]) == 2
@@ -287,7 +295,7 @@ def test_rounds_that_change_nothing_do_not_end_the_run(fed):
 
 
 def test_the_ledger_names_every_statement(fed):
-    fed.model(dense()).fit(fed.x, fed.y, batch_size=30, verbose=0)
+    fed.model().fit(fed.x, fed.y, batch_size=30, verbose=0)
     masked = [row.entry for row in sf.ledger().rows if row.entry.kind == "masked"]
     assert masked
     assert all("train" in entry.call for entry in masked)

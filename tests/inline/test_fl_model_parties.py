@@ -3,7 +3,7 @@
 
 import numpy as np
 import pytest
-from inline.federated import by_hand, softmax, weights_of, world
+from inline.federated import by_hand, weights_of, world
 from inline.keras_models import X, Y, dense
 
 import fedray as sf
@@ -13,8 +13,8 @@ from fedray.security.aggregation import PlainAggregator
 PASSING = {"hello", "masked", "share", "aggregate", "initial", "metrics", "shape", "error", "ledger"}
 
 
-def trained_as_by_hand(fed, builder=None, **arguments):
-    model = fed.model(builder)
+def trained_as_by_hand(fed, **arguments):
+    model = fed.model()
     first = weights_of(model)
     history = model.fit(fed.x, fed.y, verbose=0, **arguments)
     for found, expected in zip(weights_of(model), by_hand(first, fed.parts, **arguments), strict=True):
@@ -23,7 +23,7 @@ def trained_as_by_hand(fed, builder=None, **arguments):
 
 
 def test_ten_parties(start):
-    fed = world(start, rows=(6,) * 10)
+    fed = world(start, backend="numpy", rows=(6,) * 10)
     model, history = trained_as_by_hand(fed, batch_size=3, epochs=2)
     assert history.params["steps"] == 2
     assert sorted(history.local_history) == sorted(device.name for device in fed.devices)
@@ -31,21 +31,21 @@ def test_ten_parties(start):
 
 
 def test_ten_thousand_rows_against_three(start):
-    fed = world(start, rows=(10_000, 3), x=np.resize(X, (10_003, 4)), y=np.resize(Y, (10_003, 3)))
-    model, history = trained_as_by_hand(fed, softmax(run_eagerly=False), batch_size=128)
+    fed = world(start, backend="numpy", rows=(10_000, 3), x=np.resize(X, (10_003, 4)), y=np.resize(Y, (10_003, 3)))
+    model, history = trained_as_by_hand(fed, batch_size=128)
     assert history.params["steps"] == 3
     assert model.evaluate(fed.x, fed.y, verbose=0)[0][0].count == 10_003
 
 
 def test_a_party_with_fewer_rows_than_there_are_rounds(start):
-    fed = world(start, rows=(32, 24, 2))
+    fed = world(start, backend="numpy", rows=(32, 24, 2))
     _, history = trained_as_by_hand(fed, batch_size=4, epochs=2)
     assert history.params["steps"] == 8
     assert len(history.local_history["carol"]["loss"]) == 2
 
 
 def test_one_party_needs_a_plain_aggregator(start):
-    fed = world(start, rows=(40,))
+    fed = world(start, backend="numpy", rows=(40,))
     with pytest.raises(PlanError, match="PlainAggregator to train one party without protection"):
         fed.model()
     model = fed.model(aggregator=PlainAggregator(fed.server, fed.devices))
@@ -57,7 +57,7 @@ def test_one_party_needs_a_plain_aggregator(start):
 
 
 def test_devices_in_another_order_than_the_roster(start):
-    fed = world(start, rows=(20, 20, 20))
+    fed = world(start, backend="numpy", rows=(20, 20, 20))
     fed.devices = [fed.devices[2], fed.devices[0], fed.devices[1]]
     _, history = fed.model(), fed.model().fit(fed.x, fed.y, batch_size=5, verbose=0)
     assert sorted(history.local_history) == ["alice", "bob", "carol"]
@@ -84,7 +84,7 @@ def test_strict_egress_lets_the_whole_flow_pass(start, tmp_path):
 
 
 def test_parties_may_keep_their_metrics_to_themselves(start):
-    fed = world(start)
+    fed = world(start, backend="numpy")
     shown, kept = fed.model(), fed.model(local_metrics=False)
     both = [model.fit(fed.x, fed.y, validation_data=(fed.x, fed.y), batch_size=8, verbose=0) for model in (shown, kept)]
     assert both[0].history == both[1].history

@@ -10,15 +10,17 @@ import types
 
 import numpy as np
 import pytest
-from inline.federated import by_hand, softmax, weights_of, world
+from inline.federated import by_hand, regression, softmax, weights_of, world
 from inline.keras_models import X, Y
 
 import fedray as sf
 from fedray.backends.keras.model import KerasBackend
+from fedray.backends.numpy.model import NumpyBackend
 from fedray.party.door.egress import Egress, Kind
 from fedray.party.rounds.server import RoundServer
 from fedray.runtime import inline
 from fedray.security.aggregation import PlainAggregator, SecureAggregator
+from fedray.strategies import STRATEGIES
 
 
 class Spy:
@@ -46,25 +48,31 @@ class Spy:
 @pytest.fixture
 def spy(monkeypatch):
     spy = Spy()
-    train, gradient, boxed = KerasBackend.train, KerasBackend.gradient, inline._Box.of.__func__
+    boxed = inline._Box.of.__func__
 
-    def watched_train(self, start, *args, **kwargs):
-        flat, *others = train(self, start, *args, **kwargs)
-        spy.keep(flat, flat - start)
-        return flat, *others
+    def watch(backend):
+        train, gradient = backend.train, backend.gradient
 
-    def watched_gradient(self, *args):
-        flat, rows = gradient(self, *args)
-        spy.keep(flat)
-        return flat, rows
+        def watched_train(self, start, *args, **kwargs):
+            flat, *others = train(self, start, *args, **kwargs)
+            spy.keep(flat, flat - start)
+            return flat, *others
+
+        def watched_gradient(self, *args):
+            flat, rows = gradient(self, *args)
+            spy.keep(flat)
+            return flat, rows
+
+        monkeypatch.setattr(backend, "train", watched_train)
+        monkeypatch.setattr(backend, "gradient", watched_gradient)
 
     def watched_box(cls, value):
         box = boxed(cls, value)
         spy.travelled += [box.head, *box.buffers]
         return box
 
-    monkeypatch.setattr(KerasBackend, "train", watched_train)
-    monkeypatch.setattr(KerasBackend, "gradient", watched_gradient)
+    for backend in (KerasBackend, NumpyBackend):
+        watch(backend)
     monkeypatch.setattr(inline._Box, "of", classmethod(watched_box))
     return spy
 
@@ -91,10 +99,18 @@ def combiners():
     return [item for item in gc.get_objects() if isinstance(item, RoundServer)]
 
 
-@pytest.mark.parametrize("strategy", ["fed_avg_w", "fed_avg_u", "fed_avg_g", "fed_prox"])
-def test_no_update_is_anywhere_but_in_its_party(start, spy, strategy, tmp_path):
-    fed = world(start, rows=(20, 20, 20))
-    model = fed.model(softmax("adam"), strategy=strategy)
+@pytest.mark.parametrize(
+    ("strategy", "backend"),
+    [
+        *[(strategy, "numpy") for strategy in sorted(STRATEGIES)],
+        ("fed_avg_w", "tensorflow"),
+        ("fed_avg_g", "tensorflow"),
+    ],
+)
+def test_no_update_is_anywhere_but_in_its_party(start, spy, strategy, backend, tmp_path):
+    fed = world(start, rows=(20, 20, 20), backend=backend)
+    builder, suffix = (softmax("adam"), "keras") if backend == "tensorflow" else (regression(momentum=0.9), "npz")
+    model = fed.model(builder, strategy=strategy)
     at_the_server = []
 
     import keras
@@ -106,10 +122,11 @@ def test_no_update_is_anywhere_but_in_its_party(start, spy, strategy, tmp_path):
     model.evaluate(fed.x, fed.y, verbose=0)
     model.predict(fed.x)
     final = np.concatenate([np.ravel(w) for w in weights_of(model)])
-    model.save(tmp_path / "model.keras")
+    saved = tmp_path / f"model.{suffix}"
+    model.save(saved)
     assert len(spy.secrets) >= 6
     assert spy.found(spy.travelled) == 0
-    assert spy.found([(tmp_path / "model.keras").read_bytes()]) == 0
+    assert spy.found([saved.read_bytes()]) == 0
     assert len(at_the_server) > 10
     assert spy.found(at_the_server + arrays_within(combiners())) == 0
     spy.secrets = [final]
@@ -117,7 +134,7 @@ def test_no_update_is_anywhere_but_in_its_party(start, spy, strategy, tmp_path):
 
 
 def test_the_spy_would_see_an_update_that_travels(start, spy):
-    fed = world(start, rows=(20, 20, 20))
+    fed = world(start, rows=(20, 20, 20), backend="numpy")
     fed.model().fit(fed.x, fed.y, batch_size=10, verbose=0)
     assert spy.found(spy.travelled) == 0
     inline._Box.of({"reply": [spy.secrets[0].astype(np.float64)]})
@@ -126,7 +143,7 @@ def test_the_spy_would_see_an_update_that_travels(start, spy):
 
 def test_masked_words_are_not_the_encoded_update_and_plain_ones_are(start, spy):
     """Under the plain aggregator the server holds each party's encoded update; masked, nobody does."""
-    fed = world(start, rows=(20, 20, 20))
+    fed = world(start, rows=(20, 20, 20), backend="numpy")
     words = {}
     for kind in (PlainAggregator, SecureAggregator):
         spy.travelled.clear()
@@ -136,7 +153,7 @@ def test_masked_words_are_not_the_encoded_update_and_plain_ones_are(start, spy):
         flats = [np.concatenate([np.ravel(w) for w in by_hand(first, [part], batch_size=20)]) for part in fed.parts]
         coded = [np.rint(np.ldexp(flat, 32)).astype("<i8") for flat in flats]
         payload = b"|".join(spy.travelled)
-        # The hand's float64 differs from TensorFlow's float32 in the low bits: compare the high half of each word.
+        # The hand's float64 differs from float32 in the low bits: compare the high half of each word.
         words[kind] = sum(_holds(payload, code) for code in coded)
     assert words == {PlainAggregator: 3, SecureAggregator: 0}
 

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs as a whole: with one seed they are bit-equal; an interrupt or a lost party leaves something usable."""
+"""Runs as a whole: with one seed they are bit-equal; an interrupt or a lost party leaves something usable.
+
+What is random in a run is Keras's: initial weights and dropout. Everything else here is the NumPy backend's.
+"""
 
 import signal
 import threading
 import time
 
 import pytest
-from inline.federated import as_bytes, softmax, world
+from inline.federated import as_bytes, world
 from inline.keras_models import noisy
 
 import fedray as sf
@@ -36,7 +39,7 @@ def test_the_seed_of_fit_is_enough(start):
 
 
 def test_a_seed_of_the_model_outranks_that_of_fit_for_its_weights(start):
-    fed = world(start)
+    fed = world(start, backend="numpy")
     seeded, open_ = fed.model(random_seed=1), fed.model()
     seeded_first, open_first = as_bytes(fed.model(random_seed=1)), as_bytes(fed.model())
     for model in (seeded, open_):
@@ -49,7 +52,7 @@ def test_a_seed_of_the_model_outranks_that_of_fit_for_its_weights(start):
 
 
 def test_what_was_asked_for_is_not_thrown_away_for_a_seed(start):
-    fed = world(start)
+    fed = world(start, backend="numpy")
     looked, fresh = fed.model(), fed.model(random_seed=3)
     before = as_bytes(looked)
     looked.fit(fed.x, fed.y, batch_size=30, random_seed=5, verbose=0)
@@ -83,29 +86,20 @@ def slow(seconds=0.15):
     def builder():
         import time
 
-        import keras
+        from fedray.ml.nn.numpy import SoftmaxRegression
 
-        class Slow(keras.Model):
-            def __init__(self):
-                super().__init__()
-                self.dense = keras.layers.Dense(3, activation="softmax")
-
-            def call(self, x):
-                return self.dense(x)
-
-            def train_step(self, data):
+        class Slow(SoftmaxRegression):
+            def errors(self, predictions, y):
                 time.sleep(seconds)
-                return super().train_step(data)
+                return super().errors(predictions, y)
 
-        model = Slow()
-        model.compile(loss="categorical_crossentropy", optimizer="sgd", metrics=["accuracy"], run_eagerly=True)
-        return model
+        return Slow(4, 3, learning_rate=0.5)
 
     return builder
 
 
 def test_an_interrupt_ends_in_seconds_and_leaves_a_usable_model(start, capsys):
-    fed = world(start)
+    fed = world(start, backend="numpy")
     model = fed.model(slow())
     model.fit(fed.x, fed.y, batch_size=30, verbose=0)
     before = as_bytes(model)
@@ -123,7 +117,7 @@ def test_an_interrupt_ends_in_seconds_and_leaves_a_usable_model(start, capsys):
 
 
 def test_a_lost_party_of_two_ends_the_run_with_its_name_and_the_round(start):
-    fed = world(start)
+    fed = world(start, backend="numpy")
     model = fed.model(slow(0.05))
     happening = in_epoch(1, stamped, current().transport.lose, "bob")
     with pytest.raises(PartyLost, match=r"party 'bob' has ended.*round") as caught:
@@ -133,12 +127,12 @@ def test_a_lost_party_of_two_ends_the_run_with_its_name_and_the_round(start):
     with pytest.raises(PartyLost, match="bob"):
         model.evaluate(fed.x, fed.y, verbose=0)
     sf.shutdown()
-    again = world(start)
+    again = world(start, backend="numpy")
     assert again.model().fit(again.x, again.y, batch_size=15, verbose=0).epoch == [0]
 
 
 def test_four_parties_go_on_without_one_that_is_lost(start, capsys):
-    fed = world(start, rows=(15, 15, 15, 15))
+    fed = world(start, rows=(15, 15, 15, 15), backend="numpy")
     model = fed.model(slow(0.05))
     happening = in_epoch(1, current().transport.lose, "carol")
     history = model.fit(fed.x, fed.y, batch_size=2, epochs=4, verbose=2, callbacks=[happening])
@@ -149,7 +143,7 @@ def test_four_parties_go_on_without_one_that_is_lost(start, capsys):
 
 
 def test_a_lost_server_ends_the_run(start):
-    fed = world(start)
+    fed = world(start, backend="numpy")
     model = fed.model(slow(0.05))
     happening = in_epoch(1, current().transport.lose, "server")
     with pytest.raises(PartyLost) as caught:
@@ -160,8 +154,8 @@ def test_a_lost_server_ends_the_run(start):
 def test_an_interrupt_between_rounds_asked_for_by_a_callback(start):
     import keras
 
-    fed = world(start)
-    model = fed.model(softmax())
+    fed = world(start, backend="numpy")
+    model = fed.model()
 
     class Impatient(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):

@@ -37,7 +37,7 @@ def test_each_strategy_is_the_textbooks_and_masks_change_no_bit(start, strategy,
 
 
 def test_one_round_of_equal_parties_is_the_mean_of_their_weights(start):
-    fed = world(start)
+    fed = world(start, backend="numpy")
     model = fed.model()
     first = weights_of(model)
     model.fit(fed.x, fed.y, batch_size=30, verbose=0)
@@ -56,7 +56,7 @@ def test_averaging_gradients_is_one_step_on_the_joint_batch(start):
 
 
 def test_prox_pulls_towards_the_global_weights_of_each_round(start):
-    fed = world(start, rows=(30, 30))
+    fed = world(start, backend="numpy")
     moved = []
     for mu in (0.0, 1.5):
         model = fed.model(strategy="fed_prox", strategy_parameters={"mu": mu})

@@ -11,7 +11,7 @@ from inline.federated import softmax, world
 
 from fedray.party.context import Reply
 from fedray.party.door.egress import Egress, Kind
-from fedray.party.records import Answer
+from fedray.party.records import Answer, RoundMessage
 from fedray.party.rounds.contributor import Contributor
 from fedray.party.rounds.server import RoundServer
 from fedray.party.training.trainer import Trainer
@@ -29,20 +29,20 @@ def seen(monkeypatch):
     deliver, round_, send = RoundServer.deliver, Trainer._round, Egress.send
 
     def lying(self, sender, message):
-        if message[0] == "sum" and message[2] == LIE and self._strategy is not None:
+        if isinstance(message, RoundMessage) and message.number == LIE and self._strategy is not None:
             return Reply(Kind.AGGREGATE, Answer("opened", values=np.array(self._global) + 1))
         return deliver(self, sender, message)
 
     def watched_round(self, segment, report):
         name, number = self._context.name, segment.order.number + segment.done
-        before = int(self._backend._model.optimizer.iterations)
+        before = int(self._model.backend._model.optimizer.iterations)
         ended = round_(self, segment, report)
-        found["steps"][name, number] = (before, int(self._backend._model.optimizer.iterations))
+        found["steps"][name, number] = (before, int(self._model.backend._model.optimizer.iterations))
         return ended
 
     def watched_send(self, value, *, to, kind, call):
-        if kind in (Kind.MASKED, Kind.SHARE) and value[0] == "sum":
-            found["left"].add((value[2], purpose_of(value[3])))
+        if kind in (Kind.MASKED, Kind.SHARE) and isinstance(value, RoundMessage):
+            found["left"].add((value.number, purpose_of(value.body)))
         return send(self, value, to=to, kind=kind, call=call)
 
     monkeypatch.setattr(RoundServer, "deliver", lying)

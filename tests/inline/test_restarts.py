@@ -23,7 +23,7 @@ def keys(tmp_path: Path) -> Path:
 
 def run(start, rows, **settings):
     """Trains two epochs in a session of its own; returns the weights."""
-    fed = world(start, rows=rows, **settings)
+    fed = world(start, rows=rows, backend="numpy", **settings)
     model = fed.model(random_seed=settings.pop("seed", 3))
     model.fit(fed.x, fed.y, epochs=2, batch_size=5, verbose=0)
     weights = weights_of(model)

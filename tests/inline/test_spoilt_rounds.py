@@ -32,7 +32,7 @@ def states(monkeypatch):
 
     def marked(self, context, *arguments):
         build(self, context, *arguments)
-        self._backend.of_alice = context.name == "alice"
+        self._model.backend.of_alice = context.name == "alice"
 
     monkeypatch.setattr(KerasBackend, "train", watched)
     monkeypatch.setattr(Contributor, "exchange", spoiling)
@@ -58,8 +58,8 @@ def test_a_state_taken_too_late_would_be_found(start, states, monkeypatch):
 
     def sticky(self, segment, batches):
         updated, left = update(self, segment, batches), segment.local
-        restore = self._backend.restore
-        self._backend.restore = lambda snapshot: (restore(snapshot), setattr(segment, "local", left))
+        restore = self._model.backend.restore
+        self._model.backend.restore = lambda snapshot: (restore(snapshot), setattr(segment, "local", left))
         return updated
 
     monkeypatch.setattr(Trainer, "_update", sticky)

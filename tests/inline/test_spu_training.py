@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from inline.federated import as_bytes, by_hand, softmax, weights_of, world
+from inline.federated import as_bytes, by_hand, regression, weights_of, world
 
 import fedray as sf
 from fedray.errors import NotFinite, PartyLost, PlanError, ProtocolError
@@ -23,8 +23,8 @@ def shares(*names, **settings):
     return SPUAggregator(sf.SPU(cluster_def(names)), **settings)
 
 
-def trained(start, make, rows=(24, 20, 16), strategy="fed_avg_w"):
-    fed = world(start, rows)
+def trained(start, make, rows=(24, 20, 16), strategy="fed_avg_w", backend="numpy"):
+    fed = world(start, rows, backend=backend)
     model = fed.model(aggregator=make(fed), strategy=strategy)
     history = model.fit(fed.x, fed.y, epochs=2, batch_size=8, verbose=0, validation_data=(fed.x, fed.y))
     weights = as_bytes(model)
@@ -37,10 +37,11 @@ def plain():
     """Returns what the same training without protection comes to; each case is trained once for all tests."""
     known = {}
 
-    def look_up(start, rows=(24, 20, 16), strategy="fed_avg_w"):
-        if (rows, strategy) not in known:
-            known[rows, strategy] = trained(start, unprotected, rows, strategy)
-        return known[rows, strategy]
+    def look_up(start, rows=(24, 20, 16), strategy="fed_avg_w", backend="numpy"):
+        case = rows, strategy, backend
+        if case not in known:
+            known[case] = trained(start, unprotected, *case)
+        return known[case]
 
     return look_up
 
@@ -50,16 +51,18 @@ def unprotected(fed):
 
 
 @pytest.mark.parametrize(
-    ("rows", "compute"),
+    ("rows", "compute", "backend"),
     [
-        ((24, 20), ("alice", "bob")),
-        ((24, 20), ("alice", "server")),
-        ((24, 20, 16), ("server", "bob")),
-        ((24, 20, 16), ("alice", "bob", "carol")),
+        ((24, 20), ("alice", "bob"), "numpy"),
+        ((24, 20), ("alice", "server"), "numpy"),
+        ((24, 20, 16), ("server", "bob"), "numpy"),
+        ((24, 20, 16), ("server", "bob"), "tensorflow"),
+        ((24, 20, 16), ("alice", "bob", "carol"), "numpy"),
     ],
 )
-def test_weights_equal_those_of_the_plain_average_bit_by_bit(start, plain, rows, compute):
-    assert trained(start, lambda fed: shares(*compute), rows) == plain(start, rows)
+def test_weights_equal_those_of_the_plain_average_bit_by_bit(start, plain, rows, compute, backend):
+    found = trained(start, lambda fed: shares(*compute), rows, backend=backend)
+    assert found == plain(start, rows, backend=backend)
 
 
 @pytest.mark.parametrize("strategy", ["fed_avg_g", "fed_avg_u", "fed_prox"])
@@ -73,7 +76,7 @@ def test_masks_and_shares_written_out_make_the_same_weights(start, plain):
 
 
 def test_training_as_by_hand(start):
-    fed = world(start, (24, 20, 16))
+    fed = world(start, (24, 20, 16), backend="numpy")
     model = fed.model(aggregator=shares("bob", "server"))
     first = weights_of(model)
     model.fit(fed.x, fed.y, epochs=2, batch_size=4, verbose=0)
@@ -84,7 +87,7 @@ def test_training_as_by_hand(start):
 
 
 def test_nothing_but_shares_leaves_with_strict_egress(start):
-    fed = world(start, (24, 20), egress="strict")
+    fed = world(start, (24, 20), backend="numpy", egress="strict")
     model = fed.model(aggregator=shares("alice", "bob"))
     model.fit(fed.x, fed.y, epochs=1, batch_size=4, verbose=0)
     kinds = {(party, e.to, e.kind) for party, page in sf.ledger().pages.items() for e in page.entries}
@@ -94,13 +97,13 @@ def test_nothing_but_shares_leaves_with_strict_egress(start):
 
 
 def test_the_server_is_the_first_compute_party_where_none_is_named(start):
-    fed = world(start, (24, 20))
-    model = FLModel(device_list=fed.devices, model=softmax(), aggregator=shares("bob", "alice"))
+    fed = world(start, (24, 20), backend="numpy")
+    model = FLModel(device_list=fed.devices, model=regression(), backend="numpy", aggregator=shares("bob", "alice"))
     assert model.fit(fed.x, fed.y, epochs=1, batch_size=8, verbose=0).global_history["loss"]
 
 
 def test_arguments_that_cannot_work(start):
-    fed = world(start, (24,))
+    fed = world(start, (24,), backend="numpy")
     with pytest.raises(PlanError, match="hide nothing"):
         fed.model(aggregator=shares("alice", "server"))
     with pytest.raises(PlanError, match="unknown party"):
@@ -108,8 +111,8 @@ def test_arguments_that_cannot_work(start):
 
 
 def test_a_party_whose_weights_are_no_numbers(start):
-    fed = world(start, (24, 20))
-    model = fed.model(softmax(rate=1e30), aggregator=shares("alice", "bob"))
+    fed = world(start, (24, 20), backend="numpy")
+    model = fed.model(regression(rate=1e30), aggregator=shares("alice", "bob"))
     with pytest.raises(NotFinite, match=r"alice|bob"):
         model.fit(fed.x * 1e20, fed.y, epochs=1, batch_size=4, verbose=0)
 
@@ -143,7 +146,7 @@ def with_zoe(start):
 
 @pytest.mark.parametrize("compute", [("alice", "zoe"), ("zoe", "bob")])
 def test_a_compute_party_without_data_that_ends(start, monkeypatch, compute):
-    fed = world(with_zoe(start), (24, 20))
+    fed = world(with_zoe(start), (24, 20), backend="numpy")
     model = fed.model(aggregator=shares(*compute, round_timeout=60.0))
     lose(monkeypatch, "zoe", 2, at="alice")
     begun = time.monotonic()
@@ -153,7 +156,7 @@ def test_a_compute_party_without_data_that_ends(start, monkeypatch, compute):
 
 
 def test_a_compute_party_with_data_that_ends(start, monkeypatch):
-    fed = world(start, (24, 20, 16, 16))
+    fed = world(start, (24, 20, 16, 16), backend="numpy")
     model = fed.model(aggregator=shares("alice", "bob", round_timeout=60.0))
     lose(monkeypatch, "bob", 2)
     begun = time.monotonic()
@@ -163,7 +166,7 @@ def test_a_compute_party_with_data_that_ends(start, monkeypatch):
 
 
 def test_an_owner_that_ends_before_its_round(start, monkeypatch):
-    fed = world(start, (24, 20, 16, 16))
+    fed = world(start, (24, 20, 16, 16), backend="numpy")
     model = fed.model(aggregator=shares("alice", "server", round_timeout=60.0))
     lose(monkeypatch, "dave", 2)
     history = model.fit(fed.x, fed.y, epochs=2, batch_size=4, verbose=0)
@@ -172,7 +175,7 @@ def test_an_owner_that_ends_before_its_round(start, monkeypatch):
 
 
 def test_an_owner_that_ends_after_its_one_message(start, monkeypatch):
-    fed = world(start, (24, 20, 16, 16))
+    fed = world(start, (24, 20, 16, 16), backend="numpy")
     model = fed.model(aggregator=shares("alice", "server", round_timeout=60.0))
     lose(monkeypatch, "dave", 2, before=False)
     history = model.fit(fed.x, fed.y, epochs=2, batch_size=4, verbose=0)
@@ -180,7 +183,7 @@ def test_an_owner_that_ends_after_its_one_message(start, monkeypatch):
 
 
 def test_an_owner_that_is_late_is_left_out(start, monkeypatch):
-    fed = world(start, (24, 20, 16, 16))
+    fed = world(start, (24, 20, 16, 16), backend="numpy")
     model = fed.model(aggregator=shares("alice", "server", round_timeout=1.0))
     model.fit(fed.x, fed.y, epochs=1, batch_size=8, verbose=0)
     exchange, late = ShareOwner.exchange, []
@@ -197,7 +200,7 @@ def test_an_owner_that_is_late_is_left_out(start, monkeypatch):
 
 
 def test_two_owners_of_whom_one_ends(start, monkeypatch):
-    fed = world(start, (24, 20))
+    fed = world(start, (24, 20), backend="numpy")
     model = fed.model(aggregator=shares("alice", "server", round_timeout=60.0))
     lose(monkeypatch, "bob", 2)
     begun = time.monotonic()

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every notebook, executed in a kernel of its own: a copy with fewer epochs, in an empty folder."""
+"""Every notebook, executed in a kernel of its own: a copy with fewer epochs and fewer images, in an empty folder."""
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
@@ -14,6 +15,7 @@ TUTORIAL = ROOT / "notebooks" / "01_federated_image_classification.ipynb"
 AGGREGATION = ROOT / "notebooks" / "02_secure_aggregation.ipynb"
 REFERENCE = (ROOT / "tests" / "contracts" / "reference_program.txt").read_text()
 EPOCHS = re.compile(r"epochs=\d+")
+PARTIES = "parts=[alice, bob]"
 CHATTER = re.compile(r"oneDNN|cpu_feature|WARNING|INFO|absl|raylet|cuda|\bray\b|tensorflow/", flags=re.IGNORECASE)
 """What TensorFlow and Ray write when nobody asked them."""
 
@@ -31,25 +33,66 @@ def printed(notebook: nbformat.NotebookNode, stream: str) -> str:
     return "".join(output.text for output in outputs if output.output_type == "stream" and output.name == stream)
 
 
+@dataclass(frozen=True)
+class Size:
+    """How many images the tutorial works on, and what must be seen of that.
+
+    Attributes:
+        changes: Text of a cell -> what stands there instead.
+        rounds: Rounds of an epoch: two parties, batches of 128.
+        digits: The first labels of each party.
+        alone: Images of the models that alice trains alone.
+    """
+
+    changes: dict[str, str]
+    rounds: int
+    digits: dict[str, str]
+    alone: set[str]
+
+
+TENTH = Size(
+    {PARTIES: "parts={alice: 0.05, bob: 0.05}", "6_700": "670"},
+    24,
+    {"alice": "50419213", "bob": "90881325"},
+    {"3,000", "670"},
+)
+WHOLE = Size({}, 235, {"alice": "50419213", "bob": "37396441"}, {"30,000", "6,700"})
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(TENTH, id="tenth"), pytest.param(WHOLE, id="whole", marks=pytest.mark.slow)]
+)
+def size(request: pytest.FixtureRequest) -> Size:
+    """Returns how many images: a tenth; the reference program, which the tutorial holds, runs on all of them anyway."""
+    return request.param
+
+
+def execute(notebook: nbformat.NotebookNode, folder: Path) -> None:
+    """Executes every cell in a folder, which is empty afterwards."""
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = []
+    resources = {"metadata": {"path": str(folder)}}
+    NotebookClient(notebook, timeout=240, kernel_name="python3", coalesce_streams=True, resources=resources).execute()
+    assert list(folder.iterdir()) == [], "nothing is left lying around"
+
+
 @pytest.fixture(scope="module")
-def tutorial(tmp_path_factory: pytest.TempPathFactory) -> nbformat.NotebookNode:
+def tutorial(size: Size, tmp_path_factory: pytest.TempPathFactory) -> nbformat.NotebookNode:
     """Returns the tutorial, executed with one epoch."""
     notebook = read(TUTORIAL)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.source = EPOCHS.sub("epochs=1", cell.source)
-            cell.outputs = []
-    folder = tmp_path_factory.mktemp("notebook")
-    client = NotebookClient(
-        notebook,
-        timeout=240,
-        kernel_name="python3",
-        coalesce_streams=True,
-        resources={"metadata": {"path": str(folder)}},
-    )
-    client.execute()
-    assert list(folder.iterdir()) == [], "nothing is left lying around"
+            for old, new in size.changes.items():
+                cell.source = cell.source.replace(old, new)
+    execute(notebook, tmp_path_factory.mktemp("notebook"))
     return notebook
+
+
+def test_images_are_set_in_the_places_that_are_changed() -> None:
+    text = "\n".join(code(read(TUTORIAL)))
+    assert {old: text.count(old) for old in TENTH.changes} == {PARTIES: 1, "6_700": 2}
 
 
 def test_the_epochs_are_set_in_one_place() -> None:
@@ -68,16 +111,16 @@ def test_no_line_of_chatter(tutorial: nbformat.NotebookNode) -> None:
     assert CHATTER.findall(printed(tutorial, "stdout")) == []
 
 
-def test_the_bar_ends_full_with_the_epochs_figures(tutorial: nbformat.NotebookNode) -> None:
+def test_the_bar_ends_full_with_the_epochs_figures(tutorial: nbformat.NotebookNode, size: Size) -> None:
     text = printed(tutorial, "stdout")
-    assert "235/235" in text
+    assert f"{size.rounds}/{size.rounds}" in text
     assert re.search(r"epoch: 1/1 - loss:\d\.\d+ accuracy:0\.\d+ val_loss:0\.\d+ val_accuracy:0\.\d+", text)
 
 
-def test_it_shows_each_partys_own_rows(tutorial: nbformat.NotebookNode) -> None:
+def test_it_shows_each_partys_own_rows(tutorial: nbformat.NotebookNode, size: Size) -> None:
     text = printed(tutorial, "stdout")
-    assert re.search(r"alice:\s+50419213", text), "the first rows of MNIST"
-    assert re.search(r"bob:\s+37396441", text), "rows 30,000 and on"
+    assert re.search(rf"alice:\s+{size.digits['alice']}", text), "the first rows of MNIST"
+    assert re.search(rf"bob:\s+{size.digits['bob']}", text), "the rows after alice's"
 
 
 def test_it_has_its_pictures(tutorial: nbformat.NotebookNode) -> None:
@@ -85,7 +128,7 @@ def test_it_has_its_pictures(tutorial: nbformat.NotebookNode) -> None:
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 3
 
 
-def test_the_conclusion_states_what_was_measured(tutorial: nbformat.NotebookNode) -> None:
+def test_the_conclusion_states_what_was_measured(tutorial: nbformat.NotebookNode, size: Size) -> None:
     texts = [
         output.data["text/markdown"]
         for cell in tutorial.cells
@@ -94,7 +137,7 @@ def test_the_conclusion_states_what_was_measured(tutorial: nbformat.NotebookNode
     ]
     assert len(texts) == 1
     figures = dict(re.findall(r"alice alone,\s+([\d,]+) images: test accuracy (0\.\d+)", printed(tutorial, "stdout")))
-    assert set(figures) == {"30,000", "6,700"}
+    assert set(figures) == size.alone
     for accuracy in figures.values():
         assert f"{float(accuracy):.2%}" in texts[0]
     (federated,) = re.findall(r"val_accuracy:(0\.\d+)", printed(tutorial, "stdout"))
@@ -117,13 +160,7 @@ def test_what_is_committed_is_small_and_clean(path: Path) -> None:
 def aggregation(tmp_path_factory: pytest.TempPathFactory) -> nbformat.NotebookNode:
     """Returns the notebook on secure aggregation, executed."""
     notebook = read(AGGREGATION)
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs = []
-    folder = tmp_path_factory.mktemp("notebook")
-    resources = {"metadata": {"path": str(folder)}}
-    NotebookClient(notebook, timeout=240, kernel_name="python3", coalesce_streams=True, resources=resources).execute()
-    assert list(folder.iterdir()) == [], "nothing is left lying around"
+    execute(notebook, tmp_path_factory.mktemp("notebook"))
     return notebook
 
 

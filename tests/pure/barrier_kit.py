@@ -1,36 +1,151 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Contributors and a barrier on threads of this process, under a clock that the test turns."""
+"""Contributors and the server's rounds in one thread, under a clock that the test turns: nothing here takes time.
 
-import threading
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+Each party's part in a round is the conversation that it has in earnest. The world passes its messages to the server,
+and resumes it with the answer when there is one; `settle` goes on until everybody waits for somebody.
+"""
+
+from collections import deque
+from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from pure.masking_kit import context_of, identities, manifest_of, plain_values, roster_of
 
-from fedray.errors import ProtocolError
-from fedray.party.records import Answer, Expect
-from fedray.party.rounds.barrier import Barrier
-from fedray.party.rounds.contributor import Contributor
+from fedray.errors import FedRayError, ProtocolError
+from fedray.party.records import Answer, Expect, KeyMessage, Progress, RoundMessage
+from fedray.party.rounds.contributor import Contributor, Conversation, Post
+from fedray.party.rounds.server_rounds import ServerRounds
 from fedray.protocol.config import Config, Encoding
+from fedray.protocol.crypto.keys import Roster
 from fedray.protocol.memory import ModelMemory
 from fedray.protocol.policy import Policy
 from fedray.protocol.recovery import propose
-from fedray.protocol.scheme import Contribution, RoundContext
 
 MANIFEST = manifest_of(5, metrics=("loss",), weighted=False)
 REPORT = manifest_of(1, metrics=("loss",), weighted=False)
 TIMEOUT = 10.0
 SOON = 20.0
-"""Real seconds after which a test that hangs fails."""
+"""Seconds that a test waits where it could wait: longer than any deadline."""
 
 
 class Died(Exception):  # noqa: N818 (it stands for the end of a process)
     """The party's process ended here."""
+
+
+class Gate:
+    """Keeps a party's message back until it is set."""
+
+    def __init__(self, world: "World") -> None:
+        self._world, self._open, self.kept = world, False, deque[Callable[[], None]]()
+
+    def set(self) -> None:
+        self._open = True
+        while self.kept:
+            self._world.later(self.kept.popleft())
+
+    def is_set(self) -> bool:
+        return self._open
+
+
+class Task:
+    """A conversation under way. Also what a contributor takes for a thread, where keys are prepared beside rounds."""
+
+    def __init__(self, world: "World", name: str, conversation: Conversation[Any]) -> None:
+        self._world, self.name, self._conversation = world, name, conversation
+        self._over, self._result, self._error = False, None, None
+        self._then: list[Callable[[], None]] = []
+        world.later(lambda: self.go_on(lambda: next(conversation)))
+
+    def resume(self, answer: Answer | None) -> None:
+        self._world.later(lambda: self.go_on(lambda: self._conversation.send(answer)))
+
+    def fail(self, error: BaseException) -> None:
+        self._world.later(lambda: self.go_on(lambda: self._conversation.throw(error)))
+
+    def go_on(self, step: Callable[[], Any]) -> None:
+        try:
+            found = step()
+        except StopIteration as over:
+            self._end(over.value, None)
+        except (FedRayError, Died) as error:
+            self._end(None, error)
+        else:
+            if isinstance(found, Post):
+                self._world.send_on(self, found)
+            elif found.is_alive():
+                found._then.append(lambda: self.resume(None))
+            else:
+                self.resume(None)
+
+    def _end(self, result: Any, error: BaseException | None) -> None:
+        self._over, self._result, self._error = True, result, error
+        for waiting in self._then:
+            waiting()
+
+    def is_alive(self) -> bool:
+        return not self._over
+
+    def done(self) -> bool:
+        self._world.settle()
+        return self._over
+
+    def exception(self, seconds: float) -> BaseException | None:
+        assert self.done(), f"{self.name} waits for ever"
+        return self._error
+
+    def result(self, seconds: float) -> Any:
+        error = self.exception(seconds)
+        if error is not None:
+            raise error
+        return self._result
+
+
+class Server:
+    """The server's rounds, at the world's time."""
+
+    def __init__(self, world: "World") -> None:
+        self._world, self.rounds = world, ServerRounds(TIMEOUT)
+        self._tickets = 0
+
+    def begin(self, number: int, config: Config, roster: Roster, hellos: list, confirms: list) -> None:
+        self.rounds.begin(number, config, roster, hellos, confirms, self._world.now)
+
+    def expect(self, order: Expect, finish: Callable[[Any], Answer]) -> None:
+        self.rounds.expect(order, finish, self._world.now)
+
+    def stop(self) -> None:
+        self.rounds.stop()
+
+    def abort(self, reason: str) -> None:
+        self.rounds.abort(reason, self._world.now)
+
+    def lost(self, party: str, reason: str) -> None:
+        self.rounds.lost(party, reason, self._world.now)
+
+    def progress(self, seen: int, seconds: float) -> Progress:
+        """Returns what the driver is told, as if `seconds` had passed where there is no news."""
+        if seen < 0:
+            return self.rounds.progress()
+        ticket = self.ticket()
+        self.rounds.watch(ticket, seen, seconds, self._world.now)
+        if ticket not in self.rounds.barrier.answers:
+            self.rounds.barrier.due(self._world.now + seconds)
+        return self.rounds.barrier.answers.pop(ticket)
+
+    def ticket(self) -> int:
+        self._tickets += 1
+        return self._tickets
+
+
+def take(rounds: ServerRounds, ticket: int, name: str, message: RoundMessage | KeyMessage, now: float) -> None:
+    """Hands a message to the server's rounds, as the server does."""
+    if isinstance(message, RoundMessage):
+        rounds.take(ticket, name, message.session, message.number, message.body, now)
+    else:
+        rounds.set_up(ticket, name, message.session, message.batch, message.body, now)
 
 
 class World:
@@ -38,32 +153,32 @@ class World:
 
     def __init__(self, parties: int, part: str, batch: int = 4) -> None:
         self.now = 0.0
-        self.barrier = Barrier(TIMEOUT, lambda: self.now)
+        self.server = Server(self)
         self.keys = identities(parties)
         self.roster = roster_of(self.keys)
         self.names = self.roster.names
         self.memories = {name: ModelMemory() for name in self.names}
-        self.gates: dict[tuple[str, int, int], Callable[[], None]] = {}
-        self.inside, self.most_inside = 0, 0
-        self._awake, self._own = 0, threading.local()
-        self._lock = threading.Lock()
+        self.gates: dict[tuple[str, int, int], Gate | BaseException] = {}
+        self.most_inside = 0
+        self._queue: deque[Callable[[], None]] = deque()
+        self._inside: dict[int, Task] = {}
         self._sent: dict[tuple[str, int], int] = {}
-        self._pool = ThreadPoolExecutor(4 * parties + 4)
         self._part, self._batch, self._sessions = part, batch, 0
-        self.contributors = {name: Contributor(self._context(name), "server", "round_server") for name in self.names}
+        self.contributors = {name: self._contributor(name) for name in self.names}
         self.begin()
 
-    def _context(self, name: str) -> SimpleNamespace:
-        return SimpleNamespace(
+    def _contributor(self, name: str) -> Contributor:
+        context = SimpleNamespace(
             name=name,
             identity=self.keys[name],
             roster_of=self.roster.subset,
             state={},
             policy=Policy(),
             memory=self.memories[name],
-            send=lambda call, to, key, message, kind: (name, message),  # noqa: ARG005 (as a context is called)
-            get=lambda sent, timeout: self._deliver(*sent),  # noqa: ARG005
         )
+        made = Contributor(context, "server", "round_server")
+        made._beside = lambda conversation: Task(self, name, conversation)
+        return made
 
     def begin(self) -> None:
         """Opens a session among everybody."""
@@ -77,59 +192,68 @@ class World:
         confirms = [end.confirm(hellos).value for end in ends]
         for end in ends:
             end.start(confirms, self._sessions)
-        self.barrier.begin(self._sessions, self.config, self.roster, hellos, confirms)
+        self.server.begin(self._sessions, self.config, self.roster, hellos, confirms)
 
-    def _deliver(self, name: str, message: tuple) -> Answer:
-        kind, session, number, body = message
-        if kind == "sum":
-            with self._lock:
-                place = self._sent[name, number] = self._sent.get((name, number), -1) + 1
-            with self._asleep():
-                self.gates.pop((name, number, place), lambda: None)()
-        with self._lock:
-            self.inside += 1
-            self.most_inside = max(self.most_inside, self.inside)
-        try:
-            take = self.barrier.take if kind == "sum" else self.barrier.set_up
-            with self._asleep():
-                return take(name, session, number, body)
-        finally:
-            with self._lock:
-                self.inside -= 1
+    # How messages travel.
 
-    @contextmanager
-    def _asleep(self) -> Iterator[None]:
-        """Says that this thread waits for others."""
-        ours = getattr(self._own, "exchange", False)  # keys are prepared on threads of their own
-        with self._lock:
-            self._awake -= ours
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._awake += ours
+    def later(self, step: Callable[[], None]) -> None:
+        self._queue.append(step)
 
-    def _exchange(self, name: str, context: RoundContext, contribution: Contribution) -> Answer:
-        self._own.exchange = True
+    def send_on(self, task: Task, post: Post) -> None:
+        """Brings a message to the server, past whatever keeps or ends its sender there."""
+        gate = None
+        if isinstance(post.message, RoundMessage):
+            number = post.message.number
+            place = self._sent[task.name, number] = self._sent.get((task.name, number), -1) + 1
+            gate = self.gates.pop((task.name, number, place), None)
+        if isinstance(gate, Gate) and not gate.is_set():
+            gate.kept.append(lambda: self._deliver(task, post))
+        elif isinstance(gate, BaseException):
+            self.server.lost(task.name, "its process has ended")
+            task.fail(gate)
+        else:
+            self._deliver(task, post)
+
+    def _deliver(self, task: Task, post: Post) -> None:
+        ticket = self.server.ticket()
+        self._inside[ticket] = task
+        self.most_inside = max(self.most_inside, len(self._inside))
         try:
-            return self.contributors[name].exchange("round", context, contribution)
-        finally:
-            with self._lock:
-                self._awake -= 1
+            take(self.server.rounds, ticket, task.name, post.message, self.now)
+        except FedRayError as error:
+            del self._inside[ticket]
+            task.fail(error)
+
+    def settle(self) -> None:
+        """Lets everybody go on until all of them wait for somebody."""
+        answers = self.server.rounds.barrier.answers
+        while self._queue or answers:
+            for ticket in list(answers):
+                self._inside.pop(ticket).resume(answers.pop(ticket))
+            if self._queue:
+                self._queue.popleft()()
+
+    def advance(self, seconds: float) -> None:
+        """Turns the clock, when whoever is on the way to the server has come there."""
+        self.settle()
+        self.now += seconds
+        while self.server.rounds.barrier.deadline <= self.now:
+            self.server.rounds.barrier.due(self.now)
+            self.settle()
+
+    # What tests let happen.
 
     def expect(self, count: int = 1, first: int = 0, report: bool = False, absent: tuple = ()) -> None:
         order = Expect(first, count, MANIFEST, "sum", REPORT if report else None, absent)
-        self.barrier.expect(order, lambda opened: Answer("opened", opened.values, opened.metrics))
+        self.server.expect(order, lambda opened: Answer("opened", opened.values, opened.metrics))
 
-    def send(self, name: str, number: int, manifest=MANIFEST) -> Future:
-        """Lets a party contribute `value(name)` to a round, on a thread of its own."""
+    def send(self, name: str, number: int, manifest=MANIFEST) -> Task:
+        """Lets a party contribute `value(name)` to a round."""
         context = context_of(number, manifest, purpose="train" if manifest is MANIFEST else "evaluate")
         contribution = plain_values(np.full(manifest.size, self.value(name)), metrics=[1.0])
-        with self._lock:
-            self._awake += 1
-        return self._pool.submit(self._exchange, name, context, contribution)
+        return Task(self, name, self.contributors[name].conversation("round", context, contribution))
 
-    def send_all(self, number: int, but: tuple = (), manifest=MANIFEST) -> dict[str, Future]:
+    def send_all(self, number: int, but: tuple = (), manifest=MANIFEST) -> dict[str, Task]:
         return {name: self.send(name, number, manifest) for name in self.names if name not in but}
 
     def value(self, name: str) -> float:
@@ -140,35 +264,12 @@ class World:
 
     def dies(self, name: str, number: int, before: int) -> None:
         """Ends a party before its message `before` (0, 1, 2) of a round; the driver learns of it at once."""
-
-        def end() -> None:
-            self.barrier.lost(name, "its process has ended")
-            raise Died
-
-        self.gates[name, number, before] = end
-
-    def advance(self, seconds: float) -> None:
-        """Turns the clock, when whoever is on the way to the barrier has come there."""
-        self.settle()
-        self.now += seconds
-        with self.barrier._changed:
-            self.barrier._changed.notify_all()
-
-    def settle(self) -> None:
-        """Waits until everybody waits for somebody, and has done so for a moment."""
-        quiet, before = 0, -1
-        while quiet < 3:
-            time.sleep(0.04)
-            quiet, before = quiet + 1 if self._awake == 0 and self.inside == before else 0, self.inside
-
-    def stop(self) -> None:
-        self.barrier.abort("the test is over")
-        self._pool.shutdown()
+        self.gates[name, number, before] = Died()
 
 
-def answers(futures: dict[str, Future]) -> dict[str, Answer]:
+def answers(tasks: dict[str, Task]) -> dict[str, Answer]:
     """Returns everybody's answer; a party that died or raised is left out."""
-    found = {name: future.exception(SOON) or future.result() for name, future in futures.items()}
+    found = {name: task.exception(SOON) or task.result(SOON) for name, task in tasks.items()}
     return {name: answer for name, answer in found.items() if isinstance(answer, Answer)}
 
 
@@ -182,14 +283,13 @@ def verdicts(found: dict[str, Answer]) -> dict[str, str]:
     return {name: answer.verdict for name, answer in found.items()}
 
 
-def refused(future: Future, text: str) -> None:
+def refused(task: Task, text: str) -> None:
     """Checks that a message was answered with an error that says so."""
     with pytest.raises(ProtocolError, match=text):
-        future.result(SOON)
+        task.result(SOON)
 
 
-def hold(w: World, name: str, number: int, before: int) -> threading.Event:
-    """Keeps a party's message of a round back until the event is set."""
-    gate = threading.Event()
-    w.gates[name, number, before] = lambda: gate.wait(SOON)
+def hold(w: World, name: str, number: int, before: int) -> Gate:
+    """Keeps a party's message of a round back until the gate is set."""
+    gate = w.gates[name, number, before] = Gate(w)
     return gate

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Worlds of parties and a barrier, which end with their test."""
+"""Worlds of parties and their server."""
 
 import pytest
 
@@ -9,12 +9,4 @@ def world():
     """Returns `World`; see there."""
     from pure.barrier_kit import World
 
-    made = []
-
-    def make(parties=4, scheme="masking", **settings):
-        made.append(World(parties, scheme, **settings))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.stop()
+    return lambda parties=4, scheme="masking", **settings: World(parties, scheme, **settings)

@@ -17,8 +17,8 @@ def test_everybody_comes(world):
         found = answers(w.send_all(number))
         assert set(verdicts(found).values()) == {"opened"}
         assert sums(found) == {w.total(*w.names)}
-        assert w.barrier.progress(number, 0).done == number + 1
-    assert w.barrier.progress(-1, 0).missing == ()
+        assert w.server.progress(number, 0).done == number + 1
+    assert w.server.progress(-1, 0).missing == ()
 
 
 def test_who_is_late_is_left_behind_and_its_vector_is_dropped(world):
@@ -35,7 +35,7 @@ def test_who_is_late_is_left_behind_and_its_vector_is_dropped(world):
     refused(w.send("p03", 0), "round 0 was given up: the others went on without it")
     found = answers(w.send_all(1, but=("p03",)))
     assert sums(found) == {w.total("p00", "p01", "p02")}
-    (missing,) = w.barrier.progress(-1, 0).missing
+    (missing,) = w.server.progress(-1, 0).missing
     assert (missing.number, missing.party, missing.abandoned) == (0, "p03", True)
     assert missing.reason == "no message within 10 s"
 
@@ -45,11 +45,11 @@ def test_a_lost_party_closes_the_round_at_once(world, when):
     w = world()
     w.expect(2)
     if when == "before anybody":
-        w.barrier.lost("p01", "its process has ended")
+        w.server.lost("p01", "its process has ended")
     there = w.send_all(0, but=("p01",))
     if when == "last":
         w.settle()
-        w.barrier.lost("p01", "its process has ended")
+        w.server.lost("p01", "its process has ended")
     assert set(verdicts(answers(there)).values()) == {"abandoned"}
     assert sums(answers(w.send_all(1, but=("p01",)))) == {w.total("p00", "p02", "p03")}
     assert w.now == 0
@@ -58,9 +58,9 @@ def test_a_lost_party_closes_the_round_at_once(world, when):
 def test_a_view_shrinks_twice_where_the_quorum_allows_it(world):
     w = world(7)
     w.expect(3)
-    w.barrier.lost("p01", "gone")
+    w.server.lost("p01", "gone")
     answers(w.send_all(0, but=("p01",)))
-    w.barrier.lost("p05", "gone")
+    w.server.lost("p05", "gone")
     found = answers(w.send_all(1, but=("p01", "p05")))
     assert {answer.view.counter for answer in found.values()} == {2}
     assert sums(answers(w.send_all(2, but=("p01", "p05")))) == {w.total("p00", "p02", "p03", "p04", "p06")}
@@ -71,12 +71,12 @@ def test_too_few_to_go_on_is_told_to_everybody_and_nothing_opens(world):
     w.expect(2)
     there = w.send_all(0, but=("p02",))
     w.settle()
-    w.barrier.lost("p02", "its process has ended")
+    w.server.lost("p02", "its process has ended")
     for future in there.values():
         refused(
             future, r"p00, p01 cannot go on without the others: a sum needs at least 3.*p02 \(its process has ended\)"
         )
-    progress = w.barrier.progress(-1, 0)
+    progress = w.server.progress(-1, 0)
     assert "p02 (its process has ended)" in progress.error
     refused(w.send("p00", 1), "cannot go on without the others")
 
@@ -84,7 +84,7 @@ def test_too_few_to_go_on_is_told_to_everybody_and_nothing_opens(world):
 def test_metrics_get_a_round_of_their_own_after_an_abandoned_last_one(world):
     w = world()
     w.expect(1, report=True)
-    w.barrier.lost("p03", "gone")
+    w.server.lost("p03", "gone")
     assert set(verdicts(answers(w.send_all(0, but=("p03",)))).values()) == {"abandoned"}
     found = answers(w.send_all(1, but=("p03",), manifest=REPORT))
     assert [list(answer.metrics) for answer in found.values()] == [[3.0]] * 3
@@ -96,7 +96,7 @@ def test_a_stop_is_told_to_everybody_in_the_same_round(world):
     w.expect(5)
     there = w.send_all(0, but=("p00",))
     w.settle()
-    w.barrier.stop()
+    w.server.stop()
     there["p00"] = w.send("p00", 0)
     assert {answer.stop for answer in answers(there).values()} == {True}
 
@@ -106,7 +106,7 @@ def test_an_abort_wakes_everybody_at_once(world):
     w.expect(5)
     there = w.send_all(0, but=("p00",))
     w.settle()
-    w.barrier.abort("bob raised ValueError")
+    w.server.abort("bob raised ValueError")
     for future in there.values():
         refused(future, "round 0 was given up: bob raised ValueError")
     refused(w.send("p00", 0), "bob raised ValueError")
@@ -124,7 +124,7 @@ def test_what_belongs_to_an_earlier_session_is_not_taken(world):
     w.expect(1)
     stale._session = earlier
     refused(w.send("p00", 0), "a new session has begun")
-    assert w.barrier.progress(-1, 0).done == 0
+    assert w.server.progress(-1, 0).done == 0
 
 
 def test_a_round_ahead_is_dropped_unread(world):
@@ -133,7 +133,7 @@ def test_a_round_ahead_is_dropped_unread(world):
     there = w.send_all(0, but=("p00",))
     w.settle()
     refused(w.send("p00", 1), "round 1 is not the one under way; its message was dropped unread")
-    w.barrier.abort("over")
+    w.server.abort("over")
     for future in there.values():
         refused(future, "over")
 
@@ -149,7 +149,7 @@ def test_a_fault_of_the_server_reaches_everybody(world):
     def faulty(opened):
         raise ZeroDivisionError("no such strategy")
 
-    w.barrier.expect(Expect(0, 1, MANIFEST, "sum"), faulty)
+    w.server.expect(Expect(0, 1, MANIFEST, "sum"), faulty)
     for future in w.send_all(0).values():
         refused(future, "ZeroDivisionError at the server: no such strategy")
 
@@ -157,12 +157,12 @@ def test_a_fault_of_the_server_reaches_everybody(world):
 def test_progress_is_told_now_and_then_and_at_the_end_of_a_segment(world):
     w = world()
     w.expect(2)
-    assert w.barrier.progress(-1, SOON).done == 0
+    assert w.server.progress(-1, SOON).done == 0
     answers(w.send_all(0))
-    assert w.barrier.progress(0, 0.01).done == 1
+    assert w.server.progress(0, 0.01).done == 1
     answers(w.send_all(1))
-    assert w.barrier.progress(1, SOON).done == 2
-    assert w.barrier.progress(2, 0.01) == w.barrier.progress(-1, SOON)
+    assert w.server.progress(1, SOON).done == 2
+    assert w.server.progress(2, 0.01) == w.server.progress(-1, SOON)
     assert Answer("opened") != Answer("missed")
 
 
@@ -172,7 +172,7 @@ def test_a_round_that_was_given_up_is_not_over(world):
     answers(w.send_all(0))
     there = w.send_all(1, but=("p02",))
     w.settle()
-    w.barrier.lost("p02", "its process has ended")
+    w.server.lost("p02", "its process has ended")
     for future in there.values():
         refused(future, "cannot go on")
-    assert w.barrier.progress(-1, 0).done == 1
+    assert w.server.progress(-1, 0).done == 1

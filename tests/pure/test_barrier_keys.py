@@ -21,12 +21,13 @@ def test_keys_that_one_party_does_not_prepare_are_refused_to_all_alike(world):
         found = answers(there)
     assert set(verdicts(found).values()) == {"renew"}
     assert all("keys for further rounds need everybody; missing: p03" in answer.reason for answer in found.values())
+    assert answers({"p03": w.send("p03", 4)})["p03"] == found["p00"], "who asks later is told so at once"
 
 
 def test_no_keys_are_awaited_from_one_that_is_gone(world):
     w = world(4, "recovery", batch=2)
     w.expect(6)
-    w.barrier.lost("p03", "its process has ended")
+    w.server.lost("p03", "its process has ended")
     found = answers(w.send_all(0, but=("p03",)))
     assert set(verdicts(found).values()) == {"renew"}
     assert w.now == 0
@@ -47,7 +48,7 @@ def test_an_abort_frees_whoever_waits_for_keys(world):
     w.expect(1)
     there = w.send_all(0, but=("p03",))
     w.settle()
-    w.barrier.abort("p03 raised ValueError")
+    w.server.abort("p03 raised ValueError")
     for future in there.values():
         refused(future, "round 0 was given up: p03 raised ValueError")
     refused(w.send("p03", 0), "p03 raised ValueError")

@@ -4,6 +4,8 @@
 import pytest
 from pure.barrier_kit import SOON, TIMEOUT, answers, hold, sums, verdicts
 
+from fedray.errors import FedRayError
+
 
 def in_round_one(world, rounds=3, **settings):
     """Returns a world that has keys: its first round is over."""
@@ -32,14 +34,14 @@ def test_who_is_late_misses_the_round_and_takes_part_in_the_next(world):
 def test_nobody_waits_again_for_one_that_is_still_late(world):
     w = in_round_one(world, rounds=6)
     without_p03(w, 1)
-    assert w.barrier.progress(-1, 0).away == {"p03"}
+    assert w.server.progress(-1, 0).away == {"p03"}
     for number in (2, 3):
         assert sums(answers(w.send_all(number, but=("p03",)))) == {w.total("p00", "p01", "p02")}
     assert w.now == TIMEOUT
     answer = w.send("p03", 1).result(SOON)
     assert (answer.verdict, answer.number) == ("missed", 4)
     assert answer.values is None, "several rounds behind"
-    assert [one.number for one in w.barrier.progress(-1, 0).missing] == [1, 2, 3]
+    assert [one.number for one in w.server.progress(-1, 0).missing] == [1, 2, 3]
 
 
 def test_who_comes_back_is_waited_for(world):
@@ -48,7 +50,7 @@ def test_who_comes_back_is_waited_for(world):
     without_p03(w, 1)
     answers(w.send_all(2, but=("p03",)))
     assert w.send("p03", 1).result(SOON).number == 3
-    assert w.barrier.progress(-1, 0).away == frozenset()
+    assert w.server.progress(-1, 0).away == frozenset()
     there = w.send_all(3, but=("p03",))
     w.settle()
     assert not any(future.done() for future in there.values())
@@ -136,12 +138,25 @@ def test_who_did_not_see_the_quorum_knows_that_it_has_not_verified(world, next_b
     assert w.contributors["p03"].verified is not next_begun
 
 
+def test_a_wrong_message_for_the_next_round_takes_no_answer_of_this_one_away(world):
+    w = world(4, "recovery")
+    w.expect(2)
+    slow = hold(w, "p03", 0, before=1)
+    there = w.send_all(0)
+    w.advance(TIMEOUT)
+    w.settle()
+    with pytest.raises(FedRayError):
+        w.server.rounds.take(w.server.ticket(), "p00", 1, 1, b"x" * 100, w.now)
+    slow.set()
+    assert there["p03"].result(SOON).verdict == "opened"
+
+
 def test_one_gone_and_one_late_wait_for_the_late_one(world):
     w = in_round_one(world)
     without_p03(w, 1)
     there = w.send_all(2, but=("p02", "p03"))
     w.settle()
-    w.barrier.lost("p02", "its process has ended")
+    w.server.lost("p02", "its process has ended")
     w.settle()
     assert not any(future.done() for future in there.values())
     assert w.send("p03", 1).result(SOON).number == 2

@@ -22,7 +22,7 @@ def test_a_party_that_dies_at_any_step_counts_if_its_input_came(world, before, n
     assert set(verdicts(found).values()) == {"opened"}
     assert sums(found) == {w.total(*(w.names if before else rest))}
     assert all(w.contributors[name].verified for name in rest)
-    assert [one.party for one in w.barrier.progress(-1, 0).missing] == ([] if before else ["p02"])
+    assert [one.party for one in w.server.progress(-1, 0).missing] == ([] if before else ["p02"])
     found = answers(w.send_all(number + 1, but=("p02",)))
     assert sums(found) == {w.total(*rest)}, "and the next round does without it"
     assert w.now == 0, "nobody waited for a deadline"
@@ -34,8 +34,8 @@ def test_two_gone_of_four_void_the_round_for_everybody(world):
     answers(w.send_all(0))
     there = w.send_all(1, but=("p02", "p03"))
     w.settle()
-    w.barrier.lost("p02", "its process has ended")
-    w.barrier.lost("p03", "its process has ended")
+    w.server.lost("p02", "its process has ended")
+    w.server.lost("p03", "its process has ended")
     for future in there.values():
         refused(future, r"2 survivors, expected at least 3; missing: p02 \(its process has ended\), p03")
 
@@ -46,7 +46,7 @@ def test_who_does_not_take_part_is_not_waited_for(world):
     answers(w.send_all(0))
     w.expect(1, first=1, absent=("p01",))
     assert sums(answers(w.send_all(1, but=("p01",)))) == {w.total("p00", "p02", "p03")}
-    assert w.barrier.progress(-1, 0).missing[0].reason == "it does not take part"
+    assert w.server.progress(-1, 0).missing[0].reason == "it does not take part"
 
 
 @pytest.mark.parametrize("before", [1, 2], ids=["before signing", "before unmasking"])
@@ -75,7 +75,7 @@ def test_an_abort_ends_a_round_at_every_exchange(world):
     for gate in gates[:2]:
         gate.set()
     w.settle()
-    w.barrier.abort("bob raised ValueError")
+    w.server.abort("bob raised ValueError")
     for name in ("p00", "p01", "p02"):
         refused(there[name], "round 0 was given up: bob raised ValueError")
     gates[2].set()

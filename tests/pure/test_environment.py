@@ -43,16 +43,29 @@ def test_a_users_own_choices_stand(monkeypatch):
     assert environment.short_folder() is None
 
 
+def marked(mark: str, code: str) -> subprocess.Popen:
+    """Returns a process with a mark that has started to run its code."""
+    variables = os.environ | environment.services(mark)
+    program = [sys.executable, "-c", f"print(1, flush=True); {code}"]
+    child = subprocess.Popen(program, env=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    child.stdout.readline()
+    return child
+
+
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")
 def test_marked_processes_are_found():
-    child = subprocess.Popen(
-        [sys.executable, "-c", "print(1, flush=True); input()"],
-        env=os.environ | environment.services("mark-of-this-test"),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    child.stdout.readline()
+    child = marked("mark-of-this-test", "input()")
     assert environment.processes("mark-of-this-test") == [child.pid]
     assert environment.processes("mark-of-this-tes") == []
     child.communicate(b"\n")
     assert environment.processes("mark-of-this-test") == []
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")
+@pytest.mark.parametrize(("code", "peace", "ended"), [("import time; time.sleep(0.3)", 30.0, 0), ("input()", 0.2, -9)])
+def test_marked_processes_end_in_peace_or_by_force(monkeypatch, code, peace, ended):
+    monkeypatch.setattr(environment, "_PEACE_SECONDS", peace)
+    monkeypatch.setattr(environment, "_GIVE_UP_SECONDS", 60.0)
+    child = marked(f"mark-of-{ended}", code)
+    environment.end_processes(f"mark-of-{ended}")
+    assert child.wait(10) == ended

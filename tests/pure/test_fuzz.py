@@ -22,6 +22,13 @@ def test_no_bytes_do_anything_but_decode_or_raise(name: str) -> None:
     assert found["refused"] > 50
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EVERY)
+def test_a_hundred_thousand_inputs_do_no_more(name: str) -> None:
+    found = fuzz(name, EVERY[name], OTHERS, 100_000, random.Random(f"long {name}"))
+    assert found["refused"] > 15_000
+
+
 def test_every_decoder_of_messages_is_tried() -> None:
     sources = [path.read_text() for path in (Path(fedray.__file__).parent / "protocol").rglob("*.py")]
     decoders = sum(len(re.findall(r"^    def decode\(cls, (?:data|message):", text, flags=re.M)) for text in sources)

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from fedray.backends import BACKENDS
 from fedray.party.door.egress import Kind
+from fedray.strategies import STRATEGIES
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -43,7 +45,7 @@ def test_ci_runs_exactly_the_test_command() -> None:
     assert reads is not None
     found = subprocess.run(["bash", "-c", reads[1]], cwd=ROOT, capture_output=True, text=True, check=True)
     assert found.stdout.strip() == commands()[1]
-    assert script.rstrip().endswith('eval "$test_command"')
+    assert script.rstrip().splitlines()[-2:] == ['eval "$test_command"', ".venv/bin/pytest -m slow"]
     assert "set -euo pipefail" in script
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o111, "it must be executable"
 
@@ -86,6 +88,11 @@ def test_the_map_is_complete() -> None:
         assert f"`fedray/{name}/" in text, f"fedray/{name} is not on the map"
     for name in modules:
         assert f"`fedray/{name}.py`" in text, f"fedray/{name}.py is not on the map"
+
+
+def test_every_strategy_and_backend_is_spoken_of() -> None:
+    model = README.split("## `FLModel`")[1].split("\n## ")[0]
+    assert [name for name in [*STRATEGIES, *BACKENDS] if f'"{name}"' not in model] == []
 
 
 def test_every_kind_of_egress_is_in_the_table() -> None:

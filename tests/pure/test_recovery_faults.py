@@ -12,8 +12,9 @@ import pytest
 from pure.recovery_kit import ALL, MANIFEST, Stage, context, contribution, propose_small
 
 from fedray.errors import EncodingError, ProtocolError
-from fedray.protocol.crypto.keys import sign
+from fedray.protocol.crypto.keys import public_bytes, sign
 from fedray.protocol.recovery import key_batch
+from fedray.protocol.recovery.evidence import TwoInputs, proves
 from fedray.protocol.recovery.pads import self_commitment
 from fedray.protocol.recovery.rehearsal import Rehearsal
 from fedray.protocol.recovery.round_messages import PAIR, SELF, MaskedInput, Survive, Unmask
@@ -111,6 +112,13 @@ def test_a_second_signature_is_kept_as_evidence(stage: Stage) -> None:
     with pytest.raises(ProtocolError, match="signed another set"):
         stage.collector.add(ALL[1], message)
     assert stage.collector.faults[0].evidence == message
+    signer, other_key = (public_bytes(stage.rehearsal.identities[ALL[place]]) for place in (1, 0))
+    assert (
+        proves(message, signer) == f"it signed that round {stage.number} is opened over the parties at the places "
+        "0, 1, 2 of the roster"
+    )
+    with pytest.raises(ProtocolError, match="signed with the party's key"):
+        proves(message, other_key)
     forged = Survive(survivors.statement, 1, secrets.token_bytes(64)).encode()
     with pytest.raises(ProtocolError, match="not signed by it"):
         stage.collector.add(ALL[1], forged)
@@ -166,7 +174,8 @@ def test_inputs_of_a_wrong_length_or_ring_and_a_flood_of_contexts(stage: Stage) 
     collector.add(ALL[3], resigned(stage, ALL[3], np.zeros(size, "<u8"), secrets.token_bytes(32)))
     with pytest.raises(ProtocolError, match="a second, different masked input"):
         collector.add(ALL[3], resigned(stage, ALL[3], np.zeros(size, "<u8"), ctx))
-    assert collector.faults[-1].evidence
+    evidence, key = collector.faults[-1].evidence, public_bytes(stage.rehearsal.identities[ALL[3]])
+    assert proves(evidence, key) == f"it signed two different masked inputs for round {stage.number}"
     # One party may lie about its context (T = 1), so that one vector more is kept, and no second one.
     assert len(collector._totals) == 2
     del collector._hashes[0]
@@ -244,3 +253,17 @@ def test_a_round_is_aborted_for_a_listed_reason(stage: Stage) -> None:
     assert collector.open() is collector.open()
     with pytest.raises(ProtocolError, match="no further stage"):
         collector.advance()
+
+
+def test_evidence_that_proves_nothing_is_refused(stage: Stage) -> None:
+    stage.begin()
+    masked = MaskedInput.decode(stage.shields[ALL[0]]._turn.sent.message)
+    key = public_bytes(stage.rehearsal.identities[ALL[0]])
+    signed = (masked.statement, masked.signature)
+    with pytest.raises(ProtocolError, match="two different inputs of one party for one round"):
+        proves(TwoInputs(*signed, *signed).encode(), key)
+    with pytest.raises(ProtocolError, match="signed with the party's key"):
+        proves(TwoInputs(*signed, masked.statement, bytes(64)).encode(), key)
+    for other in (b"", b"x" * 100, masked.statement):
+        with pytest.raises(EncodingError):
+            proves(other, key)

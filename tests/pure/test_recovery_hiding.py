@@ -22,8 +22,13 @@ def symbols(monkeypatch: pytest.MonkeyPatch) -> Symbols:
     return symbolic(monkeypatch)
 
 
+def marked(*setting: int) -> object:
+    """Returns a parameter set; five parties take longer than all the others together."""
+    return pytest.param(*setting, marks=[pytest.mark.slow] * (setting[0] > 4))
+
+
 SETTINGS = [
-    (parties, colluders, t_share)
+    marked(parties, colluders, t_share)
     for parties, colluders in [(2, 0), (3, 0), (3, 1), (4, 1), (4, 2), (5, 1), (5, 2), (5, 3)]
     for t_share in range(colluders + 1, parties + 1)
 ]
@@ -48,7 +53,9 @@ def test_every_coalition_sees_the_sum_of_the_honest_survivors_and_nothing_else(
     assert opened >= 1
 
 
-@pytest.mark.parametrize(("parties", "colluders"), [(3, 1), (4, 1), (4, 2), (5, 1), (5, 2), (5, 3)])
+@pytest.mark.parametrize(
+    ("parties", "colluders"), [marked(*one) for one in [(3, 1), (4, 1), (4, 2), (5, 1), (5, 2), (5, 3)]]
+)
 def test_no_pair_of_survivor_sets_opens_twice(symbols: Symbols, parties: int, colluders: int) -> None:
     world = World(symbols, parties, colluders)
     coalition = tuple(range(colluders))

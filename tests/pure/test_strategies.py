@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from fedray.errors import PlanError
-from fedray.strategies import make_strategy
+from fedray.strategies import STRATEGIES, make_strategy
 
 GLOBAL = np.array([1.0, 2.0, 3.0], np.float32)
 ALICE = np.array([2.0, 2.0, 0.0], np.float32)
@@ -75,7 +75,7 @@ def test_fed_prox_refuses_a_mu_that_is_no_strength(mu):
 def test_an_unknown_strategy_is_refused_with_the_nearest_name():
     with pytest.raises(PlanError, match=r"found 'fedprox'\. Did you mean 'fed_prox'"):
         make_strategy("fedprox", {})
-    with pytest.raises(PlanError, match="expected one of fed_avg_g, fed_avg_u, fed_avg_w, fed_prox; found None"):
+    with pytest.raises(PlanError, match=f"expected one of {', '.join(STRATEGIES)}; found None"):
         make_strategy(None, {})
 
 

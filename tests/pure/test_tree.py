@@ -1,87 +1,74 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nested values as one vector and back: what comes out is what went in, or an error that says which part cannot."""
+"""Tree: nested arrays keep their places, have names, and share their rows."""
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fedray.errors import DataError
-from fedray.party.rounds.tree import flatten, join, rebuild
+from fedray.tree import Tree, common_rows
 
-numbers = st.one_of(
-    st.integers(-(2**31), 2**31),
-    st.floats(-1e6, 1e6),
-    st.lists(st.floats(-1e3, 1e3), max_size=4).map(np.array),
-    st.lists(st.integers(-9, 9), max_size=4).map(lambda values: np.array(values, np.int32)),
-)
 nests = st.recursive(
-    numbers,
+    st.integers() | st.none(),
     lambda inner: st.one_of(
         st.lists(inner, max_size=3),
         st.lists(inner, max_size=3).map(tuple),
         st.dictionaries(st.text(max_size=3), inner, max_size=3),
     ),
-    max_leaves=6,
+    max_leaves=8,
 )
 
 
-def through(value, averaged=False):
-    nest, tensors, arrays = flatten(value)
-    return rebuild(nest, tensors, join(arrays).astype(np.float64), averaged=averaged)
-
-
-def same(found, value):
-    if isinstance(value, dict):
-        return set(found) == set(value) and all(same(found[key], value[key]) for key in value)
-    if isinstance(value, list | tuple):
-        return type(found) is type(value) and all(map(same, found, value)) and len(found) == len(value)
-    return np.array_equal(found, value) and isinstance(found, np.ndarray) == isinstance(value, np.ndarray)
-
-
-@settings(deadline=None)
 @given(nests)
-def test_a_nest_comes_back_as_it_was(value):
-    assert same(through(value), value)
+def test_changing_nothing_changes_nothing(nest):
+    tree = Tree(nest)
+    assert tree.map(lambda leaf: leaf) == tree.rebuild(tree.leaves()) == tree
+    assert tree.same_form(tree.map(str))
+    assert len(tree.names()) == len(tree.leaves())
+    assert len(set(tree.names())) == len(tree.names())
 
 
-def test_floats_keep_their_type_and_integers_widen():
-    value = {"a": np.ones((2, 3), np.float32), "b": np.array([1, 2], np.int8), "c": 7, "d": 1.5}
-    summed, averaged = through(value), through(value, averaged=True)
-    assert [summed[key].dtype for key in "ab"] == [np.float32, np.int64]
-    assert [averaged[key].dtype for key in "ab"] == [np.float32, np.float64]
-    assert summed["a"].shape == (2, 3)
-    assert (type(summed["c"]), type(averaged["c"]), type(summed["d"])) == (int, float, float)
+@given(nests, nests)
+def test_two_trees_of_one_form_have_leaves_of_the_same_names(one, other):
+    if Tree(one).same_form(Tree(other)):
+        assert Tree(one).names() == Tree(other).names()
 
 
-def test_every_tensor_has_a_name_that_leads_to_it():
-    _, tensors, _ = flatten({"b": [1.0, (2.0, 3.0)], "a": np.zeros(2)})
-    assert [tensor.name for tensor in tensors] == ["/a", "/b/0", "/b/1/0", "/b/1/1"]
-    assert flatten(1.0)[1][0].name == "value"
+def test_leaves_are_called_by_their_path_and_dicts_go_by_sorted_keys():
+    tree = Tree({"image": 1, "age": [2, (3,)]}, "x")
+    assert tree.named() == [("x['age'][0]", 2), ("x['age'][1][0]", 3), ("x['image']", 1)]
+    assert Tree({"age": [2, (3,)], "image": 1}, "x").leaves() == tree.leaves()
+    assert tree.rebuild([5, 6, 7]).nest == {"age": [5, (6,)], "image": 7}
+    assert Tree(4, "x").named() == [("x", 4)]
 
 
-def test_integers_alone_are_joined_as_integers():
-    assert join([np.array([2**62]), np.array(3, np.uint8)]).tolist() == [2**62, 3]
-    assert join([np.array([1]), np.array([0.5])]).dtype == np.float64
-    assert join([]).shape == (0,)
+def test_a_list_and_a_tuple_are_one_form_and_a_dict_is_another():
+    assert Tree([1, 2]).same_form(Tree((3, 4)))
+    assert not Tree([1, 2]).same_form(Tree([1, 2, 3]))
+    assert not Tree([1, 2]).same_form(Tree({"0": 1, "1": 2}))
+    assert not Tree([1]).same_form(Tree(1))
+    assert (Tree([1]).nested, Tree({}).nested, Tree(1).nested) == (True, True, False)
 
 
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [
-        ({"a": "text"}, "/a: expected an array or number of floats or integers, found str"),
-        ([1.0, None], "/1: expected an array or number of floats or integers, found NoneType"),
-        (np.array([True]), r"value: expected .* dtype bool; convert it first"),
-        (1j, "value: expected an array or number"),
-        ({1: 2.0}, "value: expected a dict with string keys"),
-        ({"a": {2: 1.0}}, "/a: expected a dict with string keys"),
-    ],
-)
-def test_what_cannot_be_summed(value, message):
-    with pytest.raises(DataError, match=message):
-        flatten(value)
+def test_all_leaves_share_their_rows():
+    x, y = Tree({"a": np.zeros((3, 2)), "b": np.zeros(3)}, "x"), Tree(np.zeros(3), "y")
+    assert x.rows == y.rows == common_rows([x, y]) == 3
+    with pytest.raises(DataError, match=r"same length, found rows of x\['a'\]: 3, x\['b'\]: 4"):
+        _ = Tree({"a": np.zeros((3, 2)), "b": np.zeros(4)}, "x").rows
+    with pytest.raises(DataError, match=r"same length, found rows of x\['a'\]: 3, x\['b'\]: 3, y: 2"):
+        common_rows([x, Tree(np.zeros(2), "y")])
 
 
-def test_an_integer_beyond_the_sums_range():
-    with pytest.raises(DataError, match=r"beyond 2\^63 - 1"):
-        join([np.array([2**63], np.uint64)])
+def test_rows_are_asked_of_arrays_only():
+    with pytest.raises(DataError, match="x: expected at least one array, found none"):
+        _ = Tree([], "x").rows
+    with pytest.raises(DataError, match=r"x\[1\]: expected an array with rows, found float without an axis"):
+        _ = Tree([np.zeros(2), 1.0], "x").rows
+
+
+def test_keys_are_strings_and_leaves_are_as_many_as_before():
+    with pytest.raises(DataError, match=r"x\[0\]: expected a dict with string keys"):
+        Tree([{1: 2}], "x")
+    with pytest.raises(DataError, match="x: expected 2 leaves, found 1"):
+        Tree([1, 2], "x").rebuild([1])

@@ -4,7 +4,7 @@
 import json
 import pickle
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
 from fedray.errors import EncodingError
-from fedray.party.records import Answer, Progress
-from fedray.party.rounds.compute_party import RoundOutcome
+from fedray.party import records
+from fedray.party.records import Answer, Progress, RoundMessage, RoundOutcome
 from fedray.protocol.scheme import View
-from fedray.runtime.wire import read, write
+from fedray.runtime.wire import _RECORDS, read, write
 from fedray.types import Failure
 
 ARRAYS = nps.arrays(
@@ -48,7 +48,7 @@ def same(a: Any, b: Any) -> bool:
         return len(a) == len(b) and all(map(same, a, b))
     if isinstance(a, np.ndarray | np.generic):
         return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
-    if isinstance(a, Answer | Failure | RoundOutcome | View):
+    if is_dataclass(a):
         return all(same(getattr(a, field.name), getattr(b, field.name)) for field in fields(a))
     return a == b or (a != a and b != b)
 
@@ -63,9 +63,35 @@ def test_a_value_arrives_as_it_was(value: Any) -> None:
     assert same(carried(value), value)
 
 
-@pytest.mark.parametrize("record", [ANSWER, Answer("abandoned"), FAILURE, RoundOutcome(ANSWER, b"proof"), View(0, ())])
+WORDS = np.arange(6, dtype="<u8").reshape(2, 3)
+RECORDS = (
+    ANSWER,
+    Answer("abandoned"),
+    FAILURE,
+    RoundOutcome(ANSWER, b"proof"),
+    View(0, ()),
+    RoundMessage(1, 2, WORDS),
+    RoundMessage(1, 2, b"signature"),
+    records.KeyMessage(1, 0, b"keys"),
+    records.ModelMessage(WORDS.astype("<f4")),
+    records.ModelRequest(),
+    records.ShareMessage(3, WORDS.view("u1"), True),
+    records.SignatureMessage(3, b"signature"),
+    records.RoundFailure(1, 3, "why"),
+    records.DealtShares("value 1", b"form", [b"seed", WORDS]),
+    records.GivenShares("value 1/bob", b"form", WORDS),
+    records.SharesFailure("value 1", FAILURE),
+    records.AreYouThere(),
+)
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)
 def test_a_record_arrives_as_it_was(record: Any) -> None:
-    assert same(carried(("sum", 1, record)), ("sum", 1, record))
+    assert same(carried(("alice", 1, record)), ("alice", 1, record))
+
+
+def test_every_record_of_the_table_is_tried() -> None:
+    assert set(_RECORDS) == {type(record).__name__ for record in RECORDS}
 
 
 @pytest.mark.parametrize("scalar", [np.float64(1.5), np.uint64(2**63), np.bool_(True)])
@@ -75,9 +101,9 @@ def test_a_scalar_stays_one(scalar: np.generic) -> None:
 
 def test_memory_is_neither_copied_nor_writable() -> None:
     words = np.arange(1000, dtype="<u8")
-    parts = write(("sum", words))
+    parts = write(RoundMessage(0, 1, words))
     assert np.shares_memory(np.frombuffer(parts[1], np.uint8), words)
-    arrived = read(parts)[1]
+    arrived = read(parts).body
     assert np.shares_memory(arrived, words)
     assert not arrived.flags.writeable
 

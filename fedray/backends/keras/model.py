@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""KerasBackend: a compiled Keras model in one party. What it needs of TensorFlow and Keras it imports when it is used.
+"""KerasBackend: a compiled Keras model in one party.
 
 Knows no strategy, no protocol and no other party. What it cannot do with a model it says when the model or the data is
 handed over, not in the middle of training.
@@ -7,8 +7,6 @@ handed over, not in the middle of training.
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -21,10 +19,9 @@ from fedray.backends.keras import checks, files, shapes
 from fedray.backends.keras.data import KerasData, to_tensors
 from fedray.backends.keras.fitted import Fitted, fit
 from fedray.backends.keras.flat import FlatVariables
-from fedray.backends.keras.frameworks import frameworks
 from fedray.backends.keras.frozen import FrozenTensors
 from fedray.backends.keras.graph import Graphs
-from fedray.backends.keras.quiet import quiet
+from fedray.backends.keras.start import frameworks, quietly
 from fedray.backends.keras.state import KerasState, seeded
 from fedray.backends.keras.traces import Traces
 from fedray.backends.rows import as_arrays, row_weights
@@ -390,7 +387,7 @@ def make(builder: Callable[[], Any], seed: int, noise_seed: int, threads: int, l
 
 def build_at_driver(builder: Callable[[], Any], weights: Sequence[NDArray[Any]], rows: Tree | None = None) -> Any:
     """Returns a model of the builder with these weights; see `fedray.backends.build_at_driver`."""
-    with contextlib.nullcontext() if "tensorflow" in sys.modules else quiet():
+    with quietly():
         model = builder()
         if not model.built and rows is not None:
             model(rows.nest)

@@ -73,6 +73,11 @@ class LinearRegression:
 
     Raises:
         PlanError: A setting cannot work.
+
+    Example:
+        >>> from fedray.ml.nn.numpy import LinearRegression
+        >>> LinearRegression(features=3, learning_rate=0.1).outputs
+        1
     """
 
     features: int
@@ -124,6 +129,11 @@ class SoftmaxRegression:
 
     Raises:
         PlanError: A setting cannot work.
+
+    Example:
+        >>> from fedray.ml.nn.numpy import SoftmaxRegression
+        >>> SoftmaxRegression(features=4, classes=3).outputs
+        3
     """
 
     features: int

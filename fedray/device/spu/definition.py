@@ -12,6 +12,7 @@ from fedray.errors import PlanError
 from fedray.protocol.spu.form import Layout
 from fedray.types import PartyName
 
+# ABY3 keeps each share twice and is defined for three; CHEETAH is a two-party protocol. SEMI2K adds up any number.
 PROTOCOLS: Mapping[str, tuple[int, int | None]] = {"SEMI2K": (2, None), "ABY3": (3, 3), "CHEETAH": (2, 2)}
 """Fewest and most compute parties of each protocol."""
 
@@ -29,6 +30,8 @@ TRIPLES: Mapping[str, str] = {
 }
 """Where SEMI2K gets its multiplication triples from, and what that means."""
 
+# A list of our own, so that a misspelt setting is refused here and not ignored there, and a driver without the package
+# can still check a definition.
 OPTIONS = frozenset(
     {
         "beaver_type",
@@ -97,7 +100,7 @@ class Cluster:
 
 
 def read(cluster_def: Any, link_desc: Mapping[str, int] | None, bound: float | None) -> Cluster:
-    """Returns a checked definition.
+    """Reads the definition of an SPU and checks it.
 
     Args:
         cluster_def: As in `SPU`.
@@ -110,6 +113,7 @@ def read(cluster_def: Any, link_desc: Mapping[str, int] | None, bound: float | N
     nodes, config = _nodes(cluster_def), _runtime_config(cluster_def)
     parties = tuple(node["party"] for node in nodes)
     layout = _layout(config, len(parties))
+    # What a ring of this size can hold at all. The bits above stay free for the sign and for sums of such numbers.
     limit = layout.default_bound() if bound is None else bound
     most = 2.0 ** (layout.bits - 2 - layout.fraction)
     if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit <= min(most, 2.0**40):
@@ -120,9 +124,11 @@ def read(cluster_def: Any, link_desc: Mapping[str, int] | None, bound: float | N
     triples = config.get("beaver_type")
     if triples is not None and triples not in TRIPLES:
         raise PlanError(f"runtime_config['beaver_type']: expected one of {sorted(TRIPLES)}, found {triples!r}")
+    # Told now: the package would look for a server without an address, deep inside the first product.
     if triples == "TrustedThirdParty" and "ttp_beaver_config" not in config:
         raise PlanError("runtime_config['beaver_type'] is TrustedThirdParty, and 'ttp_beaver_config' names no server")
     addresses = tuple((node["party"], str(node.get("address", ""))) for node in nodes)
+    # Protocol, field and fraction bits are in the layout; the runtime takes them from there.
     options = {name: value for name, value in config.items() if name in OPTIONS}
     link = _link(link_desc)
     return Cluster(parties, layout, RuntimeSettings(addresses, options, link, _tls(nodes)), triples)
@@ -138,6 +144,7 @@ def _nodes(cluster_def: Any) -> list[Mapping[str, Any]]:
         if not isinstance(node, Mapping) or not isinstance(node.get("party"), str):
             raise PlanError(f"SPU: expected nodes such as {{'party': 'alice', 'address': ...}}, found {node!r}")
     parties = [node["party"] for node in nodes]
+    # A party that computed twice would hold two shares, and fewer than all could open a value.
     if len(set(parties)) != len(parties):
         raise PlanError(f"SPU: a party is named twice in {', '.join(parties)}")
     return list(nodes)
@@ -165,6 +172,7 @@ def _layout(config: Mapping[str, Any], nodes: int) -> Layout:
         raise PlanError(f"runtime_config['field']: expected one of {list(FIELDS)}, found {name!r}")
     bits = FIELDS[name]
     fraction = config.get("fxp_fraction_bits", 18)
+    # At most half the ring, since a product has twice as many fraction bits before it is cut.
     if isinstance(fraction, bool) or not isinstance(fraction, int) or not 1 <= fraction <= min(bits // 2, 40):
         raise PlanError(
             f"runtime_config['fxp_fraction_bits']: expected 1 to {min(bits // 2, 40)} of {bits} bits, found "
@@ -185,6 +193,7 @@ def _tls(nodes: list[Mapping[str, Any]]) -> tuple[Mapping[str, str], ...]:
     if not with_tls:
         return ()
     for node in nodes:
+        # At every node or at none: a link that one end encrypts and the other does not is no link.
         if not isinstance(node.get("tls"), Mapping) or set(node["tls"]) != TLS_PATHS:
             raise PlanError(
                 f"node {node['party']!r}: expected 'tls' with the paths {sorted(TLS_PATHS)} at every node or at none"

@@ -40,6 +40,13 @@ class SPU(Device[SPUObject]):
     Raises:
         PlanError: The definition is not of this form, its protocol does not fit the number of parties, or it names a
             party that the session does not have.
+
+    Example:
+        >>> spu = sf.SPU(sf.utils.testing.cluster_def(["alice", "bob"]))
+        >>> a = alice(np.array)([1.0, 2.0]).to(spu)
+        >>> b = bob(np.array)([3.0, 4.0]).to(spu)
+        >>> sf.reveal(2 * a + b).round(3).tolist()
+        [5.0, 8.0]
     """
 
     def __init__(
@@ -99,11 +106,11 @@ class SPU(Device[SPUObject]):
         return made
 
     def stack(self, values: Sequence[SPUObject], axis: int = 0) -> SPUObject:
-        """Returns values of one shape, of any owners, along a new axis."""
+        """Returns shared values of one shape, whoever owned them, along a new axis."""
         return self._join("stack", values, axis)
 
     def concatenate(self, values: Sequence[SPUObject], axis: int = 0) -> SPUObject:
-        """Returns values end to end along an axis that they have."""
+        """Returns shared values end to end along an axis that they have."""
         return self._join("concatenate", values, axis)
 
     def __call__(
@@ -125,6 +132,8 @@ class SPU(Device[SPUObject]):
         if not callable(function):
             raise PlanError(f"{self!r}(...): expected a function, found {type(function).__name__}")
         check_count(num_returns)
+        # Checked at the first program and not before: sums and public factors need no triples, and so no choice of a
+        # dealer.
         self.cluster.check_triples()
         session = current()
         vaults = self.vaults(session)
@@ -135,8 +144,11 @@ class SPU(Device[SPUObject]):
         def call_there(*args: Any, **kwargs: Any) -> Any:
             if not session.open:
                 raise NotInitialized(f"{name}: its session has ended; make spu(function) again after sf.init(...)")
+            # A party's own handle is refused, not shared in silence: sharing is a step that the ledger shows, and so
+            # should the program.
             replace((args, kwargs), PYUObject, lambda held: _refuse(self, name, held))
             given = replace((args, kwargs), SPUObject, lambda held: self.shared(held, name))
+            # Every compute party keeps its share under the same key, so one handle names them all.
             made = tuple(make_handle(self, session) for _ in range(num_returns))
             vaults.ask_nodes("run", name, [one.key for one in made], program, given)
             return made[0] if num_returns == 1 else made
@@ -145,6 +157,7 @@ class SPU(Device[SPUObject]):
 
     def vaults(self, session: Session) -> Vaults:
         """Returns the vaults of a session; the first time they are made and introduced to each other."""
+        # Made late: an SPU may be described before `init`, and one that is never used costs no messages.
         if self._vaults is None or self._vaults.session is not session:
             self._vaults = Vaults(self.cluster, session, self._bound, self._compress)
         return self._vaults
@@ -165,7 +178,13 @@ class SPU(Device[SPUObject]):
         return Shared(held.key, held.owner)
 
     def apply(self, operation: str, args: Sequence[Any], values: Sequence[SPUObject]) -> SPUObject:
-        """Lets every compute party apply one of `fedray.party.spu.vault.OPERATIONS` to its shares."""
+        """Lets every compute party apply one of `fedray.party.spu.vault.OPERATIONS` to its shares.
+
+        Args:
+            operation: Its name there.
+            args: Its plain arguments.
+            values: The shared values it works on, all of this SPU and one session.
+        """
         session = live(values[0])
         inputs = [self.shared(value, operation) for value in values]
         made = make_handle(self, session)

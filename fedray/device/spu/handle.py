@@ -44,7 +44,13 @@ class ShareHolder(Protocol):
         """Returns what stands for a value in the arguments of the call `name`."""
 
     def apply(self, operation: str, args: Sequence[Any], values: Sequence[SPUObject]) -> SPUObject:
-        """Lets every compute party apply an operation to its shares."""
+        """Lets every compute party apply an operation to its shares.
+
+        Args:
+            operation: Its name in `fedray.party.spu.vault`.
+            args: Its plain arguments.
+            values: The shared values it works on.
+        """
 
 
 @final
@@ -59,6 +65,17 @@ class SPUObject(Handle):
         key: The value's name in the tables of the compute parties.
         session: The session it belongs to.
         owner: The party that shares it; None for a result.
+
+    Raises:
+        PlanError: Always: a handle is made by sharing a value.
+
+    Example:
+        >>> spu = sf.SPU(sf.utils.testing.cluster_def(["alice", "bob"]))
+        >>> x = charlie(np.array)([[1, 2], [3, 4]]).to(spu)
+        >>> x.shape
+        (2, 2)
+        >>> sf.reveal(x.sum(axis=0).to(charlie)).tolist()
+        [4, 6]
     """
 
     __slots__ = ("__weakref__", "_described", "device", "key", "owner", "session")
@@ -96,6 +113,8 @@ class SPUObject(Handle):
         session.check(device.name)
         vaults, ticket = self.device.vaults(session), session.new_key()
         vaults.ask_nodes("give", f"to {device.name}", self.device.shared(self, "to"), device.name, ticket)
+        # The second half of the opening runs in the receiving party: it puts the shares together that come in under
+        # this ticket.
         payload = pack((_collect, (Slot(vaults.keys[device.name]), ticket), {}))
         opened: PYUObject = issue(device, 1, "open", "run", payload)
         return opened
@@ -150,6 +169,7 @@ class SPUObject(Handle):
     def __sub__(self, other: Any) -> SPUObject:
         if isinstance(other, SPUObject):
             return self + (-other)
+        # Negated with sign: -array of unsigned integers wraps round, and of booleans raises.
         array = _public(other)
         return self + (-array if array.dtype.kind == "f" else -array.astype(np.int64))
 
@@ -164,8 +184,11 @@ class SPUObject(Handle):
     def __truediv__(self, other: Any) -> SPUObject:
         if isinstance(other, SPUObject):
             raise PlanError("division by a shared value needs the extra fedray[spu]: spu(lambda a, b: a / b)(x, y)")
+        # Division by zero gives infinity here, and the compute parties refuse numbers that are not finite.
         with np.errstate(divide="ignore", invalid="ignore"):
             return self * (1.0 / _public(other).astype(np.float64))
+
+    # NumPy numbers and arrays on the left come here, too: `__array_ufunc__ = None` above makes NumPy stand back.
 
     def __radd__(self, other: Any) -> SPUObject:
         return self.__add__(other)
@@ -181,12 +204,14 @@ class SPUObject(Handle):
             session = live(self)
             vaults, first = self.device.vaults(session), self.device.parties[0]
             shared = self.device.shared(self, "describe")
+            # The first compute party will do: all know the form, and only the numbers are in shares.
             (self._described,) = session.get([vaults.ask(first, "describe", "describe", shared)])
         return self._described
 
     def __repr__(self) -> str:
         layout = self.device.cluster.layout
         where = f"{', '.join(self.device.parties)}; {layout.protocol}, FM{layout.bits}"
+        # A repr must not raise, and after the session there is nobody left to ask.
         if not self.session.open:
             return f"SPUObject({self.key} at {where}; session ended)"
         shape, dtype = self._describe()
@@ -204,12 +229,19 @@ class SPUObject(Handle):
     def __del__(self) -> None:
         session = getattr(self, "session", None)
         if session is not None:
+            # Every compute party holds a share under this key.
             for party in self.device.parties:
                 session.release(party, self.key)
 
 
 def make_handle(spu: ShareHolder, session: Session, owner: PartyName | None = None) -> SPUObject:
-    """Returns a handle under a new key."""
+    """Returns a handle under a new key.
+
+    Args:
+        spu: What holds the shares.
+        session: The running session.
+        owner: The party that shares the value; None for a result.
+    """
     made = object.__new__(SPUObject)
     made.device, made.key, made.session, made.owner = spu, session.new_key(), session, owner
     made._described = None
@@ -224,6 +256,7 @@ def _public(value: Any) -> NDArray[Any]:
     if isinstance(value, PYUObject):
         raise DeviceMismatch(f"{value!r} is held by {value.device.name}; share it first with x.to(spu)")
     array = np.asarray(value)
+    # Numbers and booleans. Complex numbers, dates and objects have no form in shares.
     if array.dtype.kind not in "fiub":
         raise PlanError(f"expected a public number or array of numbers, found {type(value).__name__}")
     return array

@@ -26,6 +26,7 @@ REFUSED: Mapping[str, str] = {
 }
 """Stock callbacks that cannot work from the driver, with the reason."""
 
+# Refused where a callback overrides them: a hook that is silently never called would be worse.
 UNUSED_HOOKS = (
     "on_test_batch_begin",
     "on_test_batch_end",
@@ -46,12 +47,13 @@ USED_HOOKS = (
     "set_params",
     "set_model",
 )
+# The last two are Keras's older names of the first two.
 BATCH_HOOKS = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
 
 
 @dataclass(frozen=True, slots=True)
 class ModelAccess:
-    """What the proxy needs of an `FLModel`: five functions, no object."""
+    """What the proxy needs of an `FLModel`: functions, so that a callback cannot reach anything else of it."""
 
     get_weights: Callable[[], list[NDArray[Any]]]
     set_weights: Callable[[Sequence[NDArray[Any]]], None]
@@ -62,7 +64,11 @@ class ModelAccess:
 
 
 class OptimizerProxy:
-    """The parties' optimizers as one: reading asks the first party, assigning reaches all of them."""
+    """The parties' optimizers as one: reading asks the first party, assigning reaches all of them.
+
+    Args:
+        access: How they are reached.
+    """
 
     def __init__(self, access: ModelAccess) -> None:
         self._access = access
@@ -85,7 +91,11 @@ class LearningRate:
 
 
 class ModelProxy:
-    """The model as a callback sees it: the global weights, `save`, the learning rate and `stop_training`."""
+    """The model as a callback sees it: the global weights, `save`, the learning rate and `stop_training`.
+
+    Args:
+        access: How the model is reached.
+    """
 
     def __init__(self, access: ModelAccess) -> None:
         self._access = access
@@ -145,7 +155,7 @@ class CallbackList:
         self.wants_rounds = any(_wants_rounds(callback) for callback in callbacks)
 
     def prepare(self, params: Mapping[str, Any], directions: Mapping[str, str]) -> None:
-        """Shows the callbacks the run.
+        """Tells the callbacks about the run that begins.
 
         Args:
             params: What they see as `self.params`.
@@ -157,7 +167,15 @@ class CallbackList:
             callback.set_model(self.model)
 
     def call(self, hook: str, *args: Any, logs: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Calls one hook of every callback; returns the logs as the callbacks left them."""
+        """Calls one hook of every callback; returns the logs as the callbacks left them.
+
+        Args:
+            hook: Name of the method.
+            *args: Its arguments before the logs, such as the epoch.
+            logs: What the callbacks see, and may add to.
+        """
+        # One dict for all, as in Keras: a callback sees what those before it have added, and `fit` puts it into the
+        # history.
         shared = dict(logs or {})
         for callback in self._callbacks:
             getattr(callback, hook)(*args, shared)
@@ -180,6 +198,7 @@ def _check(callback: Any) -> None:
     name = type(callback).__name__
     if isinstance(callback, type) or not all(hasattr(callback, hook) for hook in USED_HOOKS):
         raise PlanError(f"callbacks: expected instances of keras.callbacks.Callback, found {callback!r}")
+    # A user's subclass of a refused callback does what its base does.
     for base in type(callback).__mro__:
         if base.__name__ in REFUSED and base.__module__.startswith("keras."):
             raise PlanError(f"callbacks: {name} is not supported: {REFUSED[base.__name__]}")
@@ -204,5 +223,6 @@ def _wants_rounds(callback: Any) -> bool:
 
 def _settle_mode(callback: Any, directions: Mapping[str, str]) -> None:
     monitor, mode = getattr(callback, "monitor", None), getattr(callback, "mode", None)
+    # Keras would ask the compiled metrics, which live in the parties.
     if isinstance(monitor, str) and mode == "auto":
         callback.mode = directions.get(monitor.removeprefix("val_"), "auto")

@@ -22,10 +22,12 @@ from fedray.ml.nn.membership import Membership
 from fedray.ml.nn.source import Source
 from fedray.party.records import Missing
 from fedray.party.table import Slot
-from fedray.party.training.local_model import Report, evaluate_manifest
+from fedray.party.training.local_model import LocalModel
+from fedray.party.training.model_rounds import ModelRounds, Report, evaluate_manifest
 from fedray.party.training.orders import EvaluateOrder, TrainOrder
 from fedray.party.training.trainer import Trainer, report_manifest, train_manifest
 from fedray.protocol.config import Config, Encoding
+from fedray.protocol.scheme import Fault
 from fedray.rounds.notices import notices_of, unsaid
 from fedray.rounds.sum_session import SumSession
 from fedray.rounds.supervision import SegmentOutcome
@@ -81,31 +83,29 @@ class Federation:
         self.strategy = (strategy.name, dict(strategy.parameters))
         server, timeout = aggregator.server.name, aggregator.round_timeout
         self._sums = SumSession(session, server, self.strategy, timeout, aggregator.compute)
-        arguments = (
-            aggregator.server.name,
-            self._sums.round_server,
-            backend,
-            builder,
-            seed,
-            local_metrics,
-            self.strategy,
-        )
-        self._trainers: dict[PartyName, Key] = {
-            party.name: session.serve(party.name, Trainer, *arguments, label=session.statement("build the model"))
-            for party in aggregator.participants
+        # Four small services in each party; the later ones are given the earlier ones there, by their slots.
+        ends = self._sums.add([party.name for party in aggregator.participants])
+        built = session.statement("build the model")
+        self._models = {p: session.serve(p, LocalModel, backend, builder, seed, label=built) for p in ends}
+        self._rounds = {
+            p: session.serve(p, ModelRounds, Slot(end), Slot(self._models[p]), local_metrics) for p, end in ends.items()
         }
-        self._sums.add(self._trainers)
-        for party, key in [*self._trainers.items(), *self._sums.compute.items(), (server, self._sums.round_server)]:
+        self._trainers = {
+            p: session.serve(p, Trainer, Slot(end), Slot(self._models[p]), Slot(self._rounds[p]), self.strategy)
+            for p, end in ends.items()
+        }
+        served = [*ends.items(), *self._models.items(), *self._rounds.items(), *self._trainers.items()]
+        for party, key in [*served, *self._sums.compute.items(), (server, self._sums.round_server)]:
             weakref.finalize(self, session.release, party, key)
-        self._members = Membership(list(self._trainers), [device.name for device in self._devices], self._sums)
+        self._members = Membership(list(ends), [device.name for device in self._devices], self._sums)
         self._terms: tuple[int, RoundShape | None] = (1, None)
         self._in_step = self._behind = False
         self._fresh = True
         self._evaluated = 0
-        allowed = min(session.policies[party].rounds.get("evaluate", 0) for party in self._trainers)
+        allowed = min(session.policies[party].rounds.get("evaluate", 0) for party in ends)
         self._evaluations = max(allowed - SPARE_EVALUATIONS, 1)
         self.row: Tree | None = None
-        self._sums.ask_all("ready")
+        self._sums.ask_all(self._trainers, "ready")
 
     def bind(self, purpose: DataPurpose, source: Source, class_weight: Mapping[int, float] | None = None) -> ModelFacts:
         """Hands every trainer its own arrays, and returns what all of them say of the model.
@@ -117,9 +117,9 @@ class Federation:
             PartyTimeout: A party is still at an earlier segment.
         """
         weights = dict(class_weight) if class_weight else None
-        self.row = Tree(np.zeros((1, *source.x.shape[1:]), np.float32), "x")
+        self.row = source.x.map(lambda array: np.zeros((1, *array.shape[1:]), np.float32))
         self._sums.await_busy()
-        refs = [self._ask(d, "bind", purpose, *_slots(source, d), weights) for d in self._devices]
+        refs = [self._ask(d, "bind", purpose, *source.parts(d), weights) for d in self._devices]
         try:
             first, *others = self._session.get(refs)
         except PartyLost as error:
@@ -168,6 +168,10 @@ class Federation:
         """Returns those of them that were not told in this session; whoever asks tells them."""
         return unsaid(self._session, self._sums.config)
 
+    def take_faults(self) -> tuple[Fault, ...]:
+        """Returns what parties did wrong since this was last asked."""
+        return self._sums.take_faults()
+
     def train(
         self, facts: ModelFacts, order: Callable[[int, int], TrainOrder], on_round: Callable[[int], None]
     ) -> tuple[dict[PartyName, Report], list[Missing]]:
@@ -190,7 +194,7 @@ class Federation:
             report = report_manifest(facts, draft.metric_bound)
             number = self._sums.announce(manifest, len(draft.spans), train=True, report=report)
             self._fresh = False
-            outcome = self._run("train", order(number, over), partial(_add, on_round, over))
+            outcome = self._run(self._trainers, "train", order(number, over), partial(_add, on_round, over))
             missing += outcome.missing
             done = max(r.done for r in outcome.reports.values())
             over += done
@@ -211,22 +215,29 @@ class Federation:
             self._fresh = False
             self._evaluated += 1
             number = self._sums.announce(evaluate_manifest(facts, bound), 1, train=False)
-            outcome = self._run("evaluate", EvaluateOrder(number, batch_size, source.sizes, bound))
+            outcome = self._run(self._rounds, "evaluate", EvaluateOrder(number, batch_size, source.sizes, bound))
             missing += outcome.missing
             if all(r.done for r in outcome.reports.values()):
                 return outcome.reports, missing
             self._behind = self._behind or any(r.renew for r in outcome.reports.values())
         raise ProtocolError("evaluate: in every round another party dropped out; nothing was opened")
 
-    def predict(self, device: PYU, x: PYUObject, batch_size: int) -> PYUObject:
-        """Returns one party's predictions, which stay there."""
-        payload = parcel(device, ((x, batch_size), {}), "predict")
-        predictions: PYUObject = issue(device, 1, "predict", "invoke", self._trainers[device.name], "predict", payload)
+    def predict(self, device: PYU, x: Tree, batch_size: int) -> PYUObject:
+        """Returns one party's predictions, which stay there.
+
+        Args:
+            device: The party.
+            x: Its rows, a FedNdarray at each leaf.
+            batch_size: Rows in one local batch.
+        """
+        parts = x.map(lambda array: array.partitions[device]).nest
+        payload = parcel(device, ((parts, batch_size), {}), "predict")
+        predictions: PYUObject = issue(device, 1, "predict", "invoke", self._models[device.name], "predict", payload)
         return predictions
 
     def arrays(self) -> list[NDArray[Any]]:
         """Returns the global weights in the framework's order."""
-        return list(self._first("arrays"))
+        return list(self._first(self._models, "arrays"))
 
     def set_arrays(self, arrays: Sequence[NDArray[Any]]) -> None:
         """Sets the global weights everywhere.
@@ -238,7 +249,7 @@ class Federation:
 
     def export_model(self, kind: FileKind) -> bytes:
         """Returns the global model as a stock file of its framework, made in the first party."""
-        content: bytes = self._first("export_model", kind)
+        content: bytes = self._first(self._models, "export_model", kind)
         return content
 
     def import_model(self, content: bytes) -> None:
@@ -251,16 +262,22 @@ class Federation:
 
     def learning_rate(self) -> float:
         """Returns the first party's learning rate."""
-        return float(self._first("learning_rate"))
+        return float(self._first(self._models, "learning_rate"))
 
     def _replace(self, method: str, content: Any) -> None:
         """Changes one party's weights, and then everybody's; a session may have trained on those before."""
-        self._first(method, content)
+        self._first(self._models, method, content)
         self._behind = self._fresh = True
         self.open()
 
-    def _run(self, method: str, order: Any, on_round: Callable[[int], None] | None = None) -> SegmentOutcome:
-        outcome = self._sums.run(method, order, on_round)
+    def _run(
+        self,
+        services: Mapping[PartyName, Key],
+        method: str,
+        order: Any,
+        on_round: Callable[[int], None] | None = None,
+    ) -> SegmentOutcome:
+        outcome = self._sums.run(services, method, order, on_round)
         self._members.lead(outcome.reports)
         self._members.lose(outcome.dead)
         return outcome
@@ -276,8 +293,8 @@ class Federation:
             self._behind = self._in_step = False
             self._evaluated = 0
         if not self._in_step:
-            self._first("publish")
-            self._sums.ask_all("pull")
+            self._first(self._rounds, "publish")
+            self._sums.ask_all(self._rounds, "pull")
             self._in_step = True
 
     def _agrees(self, config: Config) -> bool:
@@ -290,20 +307,20 @@ class Federation:
         encoding = Encoding(overflow="refuse", weight_bound=largest_weight)
         return self._aggregator.config(self._session, encoding, members, shape)
 
-    def _first(self, method: str, *args: Any) -> Any:
-        """Asks a party that holds the current model.
+    def _first(self, services: Mapping[PartyName, Key], method: str, *args: Any) -> Any:
+        """Asks a service of a party that holds the current model.
 
         Raises:
             PartyLost: None is left.
         """
 
         def ask(party: PartyName) -> Any:
-            return self._session.get([self._session.ask(party, self._trainers[party], method, *args)])[0]
+            return self._session.get([self._session.ask(party, services[party], method, *args)])[0]
 
         return self._members.first(ask)
 
     def _ask(self, device: PYU, method: str, *args: Any) -> Ref:
-        return self._session.ask(device.name, self._trainers[device.name], method, *args)
+        return self._session.ask(device.name, self._models[device.name], method, *args)
 
 
 def _add(on_round: Callable[[int], None], before: int, done: int) -> None:
@@ -321,7 +338,3 @@ def _with_remedy(error: PartyLost) -> PartyLost:
 def metric_bound(rows: int, source: Source) -> int:
     """Returns a power of two that no metric's count over `rows` rows exceeds, so that integer totals stay exact."""
     return 1 << max(rows * source.label_words, 1).bit_length()
-
-
-def _slots(source: Source, device: PYU) -> list[Slot | None]:
-    return [None if part is None else part.slot() for part in source.parts(device)]

@@ -12,12 +12,12 @@ from fedray.errors import NotFinite
 from fedray.metrics import Metric
 from fedray.ml.nn.callbacks import CallbackList, LearningRate
 from fedray.ml.nn.federation import Federation, metric_bound
-from fedray.ml.nn.history import Absences, History, MetricValue
+from fedray.ml.nn.history import Absences, FaultRecord, History, MetricValue
 from fedray.ml.nn.plan import FitPlan, Segment
 from fedray.ml.nn.progress import EpochBar
 from fedray.ml.nn.source import Source
 from fedray.party.records import Missing
-from fedray.party.training.local_model import Report
+from fedray.party.training.model_rounds import Report
 from fedray.party.training.orders import TrainOrder
 from fedray.types import PartyName
 
@@ -59,6 +59,7 @@ class FitRun:
     def execute(self) -> History:
         """Runs the plan."""
         logs: Logs = {}
+        self.federation.take_faults()  # those of before, e.g. of an evaluation, belong to no epoch of this fit
         self.callbacks.call("on_train_begin")
         for epoch in range(self.plan.initial_epoch, self.plan.epochs):
             logs = self._epoch(epoch)
@@ -126,6 +127,9 @@ class FitRun:
     def _tell(self, epoch: int, missing: Sequence[Missing], reports: Collection[PartyName], bar: EpochBar) -> None:
         for news in self.absences.take(epoch, missing, reports):
             bar.note(news)
+        self.history.faults += [
+            FaultRecord(epoch, one.number, one.party, one.what, one.evidence) for one in self.federation.take_faults()
+        ]
 
     def _validate(self, epoch: int, source: Source, bar: EpochBar) -> tuple[Logs, dict[PartyName, Logs]]:
         self.callbacks.call("on_test_begin")

@@ -15,7 +15,6 @@ from typing import Any
 
 from fedray.backends import BACKENDS, build_at_driver
 from fedray.backends.backend import FileKind
-from fedray.data.ndarray import FedNdarray
 from fedray.device import PYU, PYUObject
 from fedray.errors import PlanError
 from fedray.metrics import Metric
@@ -25,7 +24,7 @@ from fedray.ml.nn.fitting import FitRun, values
 from fedray.ml.nn.history import History
 from fedray.ml.nn.plan import FitPlan, plan_evaluate, plan_fit, whole
 from fedray.ml.nn.progress import EpochBar, Verbose, check_verbose
-from fedray.ml.nn.source import Source, check_source
+from fedray.ml.nn.source import Arrays, Source, check_inputs, check_source
 from fedray.runtime.session import current
 from fedray.security.aggregation import Aggregator, PlainAggregator, RoundShape, SecureAggregator, SPUAggregator
 from fedray.strategies import make_strategy
@@ -54,6 +53,22 @@ class FLModel:
         NotInitialized: No session is running.
         PlanError: An argument cannot work; the message names it.
         PartyError: `model` failed inside a party.
+
+    Example:
+        >>> from fedray.data.ndarray import load
+        >>> from fedray.ml.nn import FLModel
+        >>> from fedray.ml.nn.numpy import LinearRegression
+        >>> def build():
+        ...     return LinearRegression(features=1, learning_rate=0.1)
+        >>> x = load({alice: np.array([[0.0], [1.0]]), bob: np.array([[2.0], [3.0]])})
+        >>> y = 2 * x + 1
+        >>> model = FLModel(server=charlie, device_list=[alice, bob], model=build, backend="numpy")
+        >>> history = model.fit(x, y, epochs=60, verbose=0)
+        >>> history.history["loss"][-1] < 0.01
+        True
+        >>> metrics, of_each_party = model.evaluate(x, y, verbose=0)
+        >>> [metric.name for metric in metrics]
+        ['loss', 'mae']
     """
 
     def __init__(
@@ -99,17 +114,17 @@ class FLModel:
 
     def fit(
         self,
-        x: FedNdarray,
-        y: FedNdarray,
+        x: Arrays,
+        y: Arrays,
         *,
         batch_size: int = 32,
         epochs: int = 1,
         verbose: Verbose = "auto",
         callbacks: Any = None,
-        validation_data: tuple[FedNdarray, ...] | None = None,
+        validation_data: tuple[Arrays, ...] | None = None,
         shuffle: bool = True,
         class_weight: Mapping[int, float] | None = None,
-        sample_weight: FedNdarray | None = None,
+        sample_weight: Arrays | None = None,
         initial_epoch: int = 0,
         validation_freq: int | Sequence[int] = 1,
         aggregate_freq: int = 1,
@@ -119,16 +134,16 @@ class FLModel:
         """Trains, and returns the history; arguments mean what they mean in Keras's `fit`.
 
         Args:
-            x: Rows.
-            y: Labels, as the model's loss wants them.
+            x: Rows, a FedNdarray; a list, tuple or dict of such where the model has several inputs.
+            y: Labels, as the model's loss wants them; nested in the same way where it has several outputs.
             batch_size: Rows in one local batch of each party.
             epochs: Epoch to stop before.
             verbose: `"auto"` or 1: a bar per epoch; 2: a line per epoch; 0: nothing.
             callbacks: Keras callbacks, a list or one; they run at the driver on the aggregated metrics.
             validation_data: `(x, y)` or `(x, y, sample_weight)`.
             shuffle: Whether each party deals its rows in a new order each epoch.
-            class_weight: Weight of each class.
-            sample_weight: One weight per row.
+            class_weight: Weight of each class, of the one output.
+            sample_weight: One weight per row; for several outputs, one array for all or one (or None) for each.
             initial_epoch: Epoch to start with.
             validation_freq: Epochs between validations, or a list of epochs counted from 1.
             aggregate_freq: Local batches between two sums.
@@ -180,20 +195,20 @@ class FLModel:
 
     def evaluate(
         self,
-        x: FedNdarray,
-        y: FedNdarray,
+        x: Arrays,
+        y: Arrays,
         *,
         batch_size: int = 32,
-        sample_weight: FedNdarray | None = None,
+        sample_weight: Arrays | None = None,
         verbose: Verbose = "auto",
     ) -> tuple[list[Metric], dict[PartyName, list[Metric]]]:
         """Returns the metrics over all parties' rows, and each party's own.
 
         Args:
-            x: Rows.
-            y: Labels.
+            x: Rows, as in `fit`.
+            y: Labels, as in `fit`.
             batch_size: Rows in one local batch.
-            sample_weight: One weight per row.
+            sample_weight: One weight per row, as in `fit`.
             verbose: 0 for silence; otherwise a line.
 
         Raises:
@@ -216,24 +231,20 @@ class FLModel:
             bar.figures(values(overall))
         return overall, {party: list(report.local) for party, report in reports.items() if report.local}
 
-    def predict(self, x: FedNdarray, *, batch_size: int = 32) -> dict[PYU, PYUObject]:
-        """Returns each party's predictions for its own rows; they stay with their party.
+    def predict(self, x: Arrays, *, batch_size: int = 32) -> dict[PYU, PYUObject]:
+        """Returns each party's predictions for its own rows, one array or as the model has outputs; they stay there.
 
         Args:
-            x: Rows, at any of the model's parties.
+            x: Rows, at any of the model's parties; a list, tuple or dict where the model has several inputs.
             batch_size: Rows in one local batch.
 
         Raises:
-            PlanError: A party that holds rows is not one of the model's.
+            PlanError: A party that holds rows is not one of the model's, or lacks those of an input.
         """
-        if not isinstance(x, FedNdarray):
-            raise PlanError(f"x: expected a FedNdarray, found {type(x).__name__}")
+        inputs, places = check_inputs(self._devices, x)
         rows = whole("batch_size", batch_size, least=1)
-        strangers = [device.name for device in x.partitions if device not in self._devices]
-        if strangers:
-            raise PlanError(f"x: expected parts at the model's parties only, found parts at {strangers}")
         self._seed_is_open = False
-        return {device: self._federation.predict(device, part, rows) for device, part in x.partitions.items()}
+        return {device: self._federation.predict(device, inputs, rows) for device in places}
 
     def save(self, path: str | Path) -> None:
         """Saves the global model at the driver as a stock file of its framework: `.keras`, or `.npz` of NumPy's.

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.party.records import Missing
+from fedray.protocol.recovery.evidence import proves
 from fedray.types import PartyName, Round
 
 MetricValue: TypeAlias = "float | NDArray[np.float64]"
@@ -32,6 +33,12 @@ class Dropout:
         abandoned: Whether that round's work was lost; otherwise it was opened without the party.
         rounds: How many rounds were abandoned because of it or opened without it, until it took part again or a new
             session began without it.
+
+    Example:
+        >>> from fedray.ml.nn import Dropout
+        >>> one = Dropout(epoch=0, round=3, party="bob", reason="its process has ended", abandoned=True)
+        >>> f"{one.party} missed {one.rounds} round"
+        'bob missed 1 round'
     """
 
     epoch: int
@@ -40,6 +47,43 @@ class Dropout:
     reason: str
     abandoned: bool
     rounds: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class FaultRecord:
+    """What a party did wrong, as the server or a compute party says.
+
+    Attributes:
+        epoch: Epoch, counted from 0.
+        round: Number of the round, which is one masked sum, within its session.
+        party: Who.
+        what: In words.
+        evidence: Statements that the party signed, which show it to others; empty where there are none. Then the record
+            is the word of whoever reports it, and nothing more. There is no value of the party's in it.
+    """
+
+    epoch: int
+    round: Round
+    party: PartyName
+    what: str
+    evidence: bytes = field(default=b"", repr=False)
+
+    @property
+    def proven(self) -> bool:
+        """Whether there is signed evidence; `proves` says of what."""
+        return bool(self.evidence)
+
+    def proves(self, key: bytes) -> str:
+        """Returns what the evidence proves to whoever knows the party's public key, in words.
+
+        Args:
+            key: Its public identity key, 32 bytes, e.g. `sf.ledger().roster[fault.party]`.
+
+        Raises:
+            EncodingError: There is no evidence.
+            ProtocolError: It is not signed with that key.
+        """
+        return proves(self.evidence, key)
 
 
 @dataclass
@@ -53,7 +97,17 @@ class History:
             with a value per class has float64[k] in place of each float.
         local_history: Party -> metric name -> one float per epoch; empty where `local_metrics=False`.
         dropouts: Who dropped out of which round, one record each time.
+        faults: What parties did wrong, and whether what they signed proves it.
         notices: What is to be known about the protection of these rounds, e.g. what two parties learn of each other.
+
+    Example:
+        >>> from fedray.ml.nn import History
+        >>> history = History()
+        >>> history.record(0, {"loss": 0.5}, {"alice": {"loss": 0.4}, "bob": {"loss": 0.6}})
+        >>> history.history
+        {'loss': [0.5]}
+        >>> history.local_history["bob"]
+        {'loss': [0.6]}
     """
 
     params: dict[str, Any] = field(default_factory=dict)
@@ -61,6 +115,7 @@ class History:
     global_history: Lists = field(default_factory=dict)
     local_history: dict[PartyName, Lists] = field(default_factory=dict)
     dropouts: list[Dropout] = field(default_factory=list)
+    faults: list[FaultRecord] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     _known: dict[str, dict[int, MetricValue]] = field(default_factory=dict, repr=False, compare=False)
 
@@ -84,7 +139,13 @@ class History:
     def record(
         self, epoch: int, logs: Mapping[str, MetricValue], local: Mapping[PartyName, Mapping[str, MetricValue]]
     ) -> None:
-        """Appends one epoch."""
+        """Appends one epoch.
+
+        Args:
+            epoch: Its number, from 0.
+            logs: Metric name -> value over all parties.
+            local: Party -> metric name -> value; empty where parties keep theirs.
+        """
         self.epoch.append(epoch)
         self._append(epoch, self.global_history, logs, "")
         for party, values in local.items():
@@ -98,9 +159,11 @@ class History:
         Raises:
             ImportError: pandas is not installed.
         """
+        # Only here: pandas is an extra, and takes a second to import.
         import pandas as pd
 
         index = pd.Index(self.epoch, name="epoch")
+        # By epoch and not by place, since validation may have run in some epochs only.
         columns = {name: pd.Series(values).reindex(index) for name, values in self._known.items()}
         return pd.DataFrame(columns, index=index)
 
@@ -134,6 +197,8 @@ class Absences:
         news: list[str] = []
         last: dict[PartyName, Round] = {}
         for one in missing:
+            # One record per absence: rounds that follow each other belong together, and a gap between them means that
+            # the party was back.
             goes_on = one.party in self._away and last.get(one.party, one.number - 1) == one.number - 1
             last[one.party] = one.number
             if goes_on:

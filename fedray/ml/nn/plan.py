@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sizes in, rounds out: what `fit` and `evaluate` are going to do, settled before any work starts. Pure.
+"""The plan of `fit` and `evaluate`: from the parties' numbers of rows to rounds, before any work starts. Pure.
 
 A **step** is one share of rows at every party, a **round** is `aggregate_freq` steps and one private sum, a **segment**
 is a run of rounds after which the driver has something to do. No round is planned in which fewer than two parties hold
@@ -105,9 +105,11 @@ class FitPlan:
 
     def rounds(self, epoch: int) -> tuple[PlannedRound, ...]:
         """Returns the rounds of one epoch, empty where no round of a poisson epoch can be held."""
+        # By the same arithmetic that the parties use, so that what is planned here is what they do.
         shares = np.stack([self.sampling.share_sizes(party, rows, epoch) for party, rows in self.sizes.items()])
         starts = np.arange(0, self.steps, self.aggregate_freq)
         rows: NDArray[np.int64] = np.add.reduceat(shares, starts, axis=1)
+        # The sum of a round with one party would be that party's own vector.
         enough = np.count_nonzero(rows, axis=0) >= (1 if self.alone else 2)
         return tuple(
             PlannedRound(epoch, int(start), min(int(start) + self.aggregate_freq, self.steps), tuple(column.tolist()))
@@ -118,6 +120,7 @@ class FitPlan:
     def segments(self, epoch: int) -> tuple[Segment, ...]:
         """Returns the segments of one epoch; the last one ends it."""
         rounds = self.rounds(epoch)
+        # One segment an epoch is the normal case: the parties then run from sum to sum without the driver.
         if not self.every_round:
             return (Segment(epoch, rounds, True),) if rounds else ()
         return tuple(Segment(epoch, (one,), one is rounds[-1]) for one in rounds)
@@ -130,11 +133,12 @@ class FitPlan:
     def validates(self, epoch: int) -> bool:
         """Returns whether validation follows epoch `epoch` (from 0), by Keras's rule."""
         if isinstance(self.validation, int):
+            # Keras counts epochs from 1 here.
             return (epoch + 1) % self.validation == 0
         return epoch + 1 in self.validation
 
     def largest_weight(self) -> int:
-        """Returns W: the most rows any party trains on in one round of the run."""
+        """Returns the most rows any party trains on in one round of the run: what its weight in a sum can be."""
         return max((max(r.rows) for segment in self._distinct() for r in segment.rounds), default=1)
 
     def largest_segment(self) -> int:
@@ -143,6 +147,8 @@ class FitPlan:
 
     def _distinct(self) -> Iterator[Segment]:
         """Yields segments that cover every size there is; dealt evenly, all epochs are alike."""
+        # Poisson draws new numbers of rows each epoch; otherwise the first epoch stands for all, and a thousand need
+        # not be planned.
         last = self.epochs if self.sampling.method == "poisson" else self.initial_epoch + 1
         for epoch in range(self.initial_epoch, last):
             yield from self.segments(epoch)
@@ -220,6 +226,11 @@ def plan_fit(
 def plan_evaluate(sizes: Mapping[PartyName, int], *, batch_size: int = 32, alone: bool = False) -> EvaluatePlan:
     """Returns the plan of one `evaluate`.
 
+    Args:
+        sizes: Party -> rows.
+        batch_size: Rows in a batch.
+        alone: Whether a single party may hold rows (no aggregation protects it).
+
     Raises:
         PlanError: `batch_size` is not a whole number of 1 or more, or too few parties hold rows.
     """
@@ -229,10 +240,16 @@ def plan_evaluate(sizes: Mapping[PartyName, int], *, batch_size: int = 32, alone
 def whole(argument: str, value: object, *, least: int) -> int:
     """Returns `value` as an int.
 
+    Args:
+        argument: Its name, for the error.
+        value: What the user passed.
+        least: Smallest number that is allowed.
+
     Raises:
         PlanError: It is not a whole number, or smaller than `least`.
     """
     try:
+        # True is an integer to Python; as a number of epochs it is a mistake.
         if isinstance(value, bool | np.bool_):
             raise TypeError
         number = operator.index(value)  # type: ignore[arg-type]  # refuses everything that is not an integer
@@ -247,6 +264,8 @@ def _steps(sizes: Mapping[PartyName, int], batch_size: int) -> int:
     """Steps in an epoch: the largest party's batches, but never so many that a second party runs out of rows."""
     largest, *others = sorted(sizes.values(), reverse=True)
     steps = -(-largest // batch_size)
+    # Dealt over more steps than it has rows, the second party would be missing from some rounds, and those could not
+    # be held.
     return min(steps, others[0]) if others and others[0] else steps
 
 

@@ -50,17 +50,20 @@ class EpochBar:
 
     def __enter__(self) -> Self:
         if self._verbose == 1:
+            # On stdout, as Keras does, so that bar and figures stay in order.
             self._bar = tqdm(total=self._total, desc=self._title, unit=self._unit, file=sys.stdout, dynamic_ncols=True)
         return self
 
     def advance_to(self, done: int) -> None:
         """Draws `done` steps of the total."""
         if self._bar is not None:
+            # tqdm counts steps that were added; we know how many are done.
             self._bar.update(done - self._bar.n)
 
     def note(self, text: str) -> None:
         """Prints a line above the bar."""
         if self._verbose:
+            # A plain print would leave half a bar behind on the line above.
             tqdm.write(text, file=sys.stdout)
 
     def close(self, *, complete: bool) -> None:

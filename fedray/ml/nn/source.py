@@ -3,42 +3,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, TypeAlias
 
 from fedray.data.ndarray import FedNdarray
-from fedray.device import PYU, PYUObject
+from fedray.device import PYU
 from fedray.errors import DataError, PlanError
+from fedray.tree import Tree
 from fedray.types import PartyName
+
+Arrays: TypeAlias = FedNdarray | Sequence["Arrays | None"] | Mapping[str, "Arrays | None"]
+"""One partitioned array, or lists, tuples and dicts of such, as a model with several inputs or outputs takes them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Rows with their labels.
+    """Rows with their labels; every leaf of the trees is a FedNdarray.
 
     Attributes:
         x: Rows.
         y: Labels.
-        sample_weight: One weight per row, or None.
+        sample_weight: One weight per row, for all outputs or (with None where there are none) for each; or None.
         sizes: Rows of every party, in the model's order of parties.
     """
 
-    x: FedNdarray
-    y: FedNdarray
-    sample_weight: FedNdarray | None
+    x: Tree
+    y: Tree
+    sample_weight: Tree | None
     sizes: dict[PartyName, int]
 
-    def parts(self, device: PYU) -> tuple[PYUObject, PYUObject, PYUObject | None]:
-        """Returns one party's rows, labels and weights."""
-        weight = None if self.sample_weight is None else self.sample_weight.partitions[device]
-        return self.x.partitions[device], self.y.partitions[device], weight
+    def parts(self, device: PYU) -> tuple[Any, Any, Any]:
+        """Returns what stands for one party's rows, labels and weights in a call to it, each as nested as the whole."""
+        x, y = (tree.map(lambda array: array.partitions[device].slot()).nest for tree in (self.x, self.y))
+        weight = self.sample_weight
+        if weight is None:
+            return x, y, None
+        return x, y, weight.map(lambda array: None if array is None else array.partitions[device].slot()).nest
 
     @property
     def label_words(self) -> int:
-        """Numbers in the label of one row, what a per-element metric counts."""
-        return prod(self.y.shape[1:])
+        """Numbers in the label of one row, what a per-element metric counts; of several outputs, the most."""
+        words: list[int] = [prod(array.shape[1:]) for array in self.y.leaves()]
+        return max(words)
 
 
 def check_source(devices: Sequence[PYU], x: Any, y: Any, sample_weight: Any = None, *, prefix: str = "") -> Source:
@@ -46,32 +54,77 @@ def check_source(devices: Sequence[PYU], x: Any, y: Any, sample_weight: Any = No
 
     Args:
         devices: The model's parties; each must hold one part of every array.
-        x: Rows, a FedNdarray.
-        y: Labels, a FedNdarray with as many rows in every party.
-        sample_weight: float FedNdarray of one dimension, or None.
+        x: Rows, a FedNdarray or lists, tuples and dicts of such.
+        y: Labels, the same, with as many rows in every party.
+        sample_weight: float FedNdarray of one dimension, or one (or None) for every output, nested as `y`; or None.
         prefix: What stands before the arrays' names in errors, e.g. `"validation "`.
 
     Raises:
         PlanError: An argument is no FedNdarray, or its parties are not the model's.
         DataError: A party holds a different number of rows of two of them.
     """
-    arrays = {"x": x, "y": y} | ({} if sample_weight is None else {"sample_weight": sample_weight})
-    for name, array in arrays.items():
-        _check_parties(devices, prefix + name, array)
-        _check_rows(prefix + "x", x, prefix + name, array)
-    if sample_weight is not None and len(sample_weight.shape) != 1:
-        found = sample_weight.shape
-        raise DataError(f"{prefix}sample_weight: expected one number per row, found shape {found}")
-    rows = x.partition_shape()
-    return Source(x, y, sample_weight, {device.name: rows[device][0] for device in devices})
+    given = {"x": x, "y": y} | ({} if sample_weight is None else {"sample_weight": sample_weight})
+    trees = {name: _arrays(nest, prefix + name, optional=name == "sample_weight") for name, nest in given.items()}
+    named = [(name, array) for tree in trees.values() for name, array in tree.named() if array is not None]
+    first, rows = named[0]
+    for name, array in named:
+        _check_parties(devices, name, array)
+        _check_rows(first, rows, name, array)
+    weight = trees.get("sample_weight")
+    for name, array in () if weight is None else weight.named():
+        if array is not None and len(array.shape) != 1:
+            raise DataError(f"{name}: expected one number per row, found shape {array.shape}")
+    shapes = rows.partition_shape()
+    return Source(trees["x"], trees["y"], weight, {device.name: shapes[device][0] for device in devices})
 
 
-def _check_parties(devices: Sequence[PYU], name: str, array: Any) -> None:
-    if not isinstance(array, FedNdarray):
-        raise PlanError(
-            f"{name}: expected a FedNdarray, found {type(array).__name__}; "
-            "make one with fedray.data.ndarray.load({alice: ..., bob: ...})"
-        )
+def check_inputs(devices: Sequence[PYU], x: Any) -> tuple[Tree, list[PYU]]:
+    """Returns the rows that are to be predicted, and who holds them.
+
+    Args:
+        devices: The model's parties.
+        x: A FedNdarray at any of them, or lists, tuples and dicts of such at the same ones.
+
+    Raises:
+        PlanError: It is something else, or a party is not the model's, or lacks one of the inputs.
+    """
+    inputs = _arrays(x, "x")
+    places = list(inputs.leaves()[0].partitions)
+    for name, array in inputs.named():
+        strangers = [device.name for device in array.partitions if device not in devices]
+        if strangers:
+            raise PlanError(f"{name}: expected parts at the model's parties only, found parts at {strangers}")
+        if set(array.partitions) != set(places):
+            expected, found = (sorted(device.name for device in held) for held in (places, array.partitions))
+            raise PlanError(f"{name}: expected parts at {expected}, as the other inputs, found parts at {found}")
+    return inputs, places
+
+
+def _arrays(nest: Any, name: str, *, optional: bool = False) -> Tree:
+    """Returns an argument of the user's as a tree of FedNdarrays.
+
+    Args:
+        nest: What was passed.
+        name: What it is called in errors.
+        optional: Whether an array within lists, tuples and dicts may be None.
+
+    Raises:
+        PlanError: It is something else, or holds no array.
+    """
+    remedy = "make one with fedray.data.ndarray.load({alice: ..., bob: ...})"
+    try:
+        tree = Tree(nest, name)
+    except DataError as error:
+        raise PlanError(f"{error} of FedNdarrays, or one FedNdarray; {remedy}") from None
+    for path, array in tree.named():
+        if not isinstance(array, FedNdarray) and not (array is None and optional and tree.nested):
+            raise PlanError(f"{path}: expected a FedNdarray, found {type(array).__name__}; {remedy}")
+    if not tree.leaves():
+        raise PlanError(f"{name}: expected at least one FedNdarray, found none; {remedy}")
+    return tree
+
+
+def _check_parties(devices: Sequence[PYU], name: str, array: FedNdarray) -> None:
     expected, found = {device.name for device in devices}, {device.name for device in array.partitions}
     if expected != found:
         raise PlanError(

@@ -76,14 +76,14 @@ class DefaultPolicy:
     """Lets everything pass; raw values leave only on an explicit request and are in the ledger like all others."""
 
     def check(self, leaving: Leaving) -> None:
-        """Returns."""
+        """Returns, whatever is leaving."""
 
 
 class StrictPolicy:
-    """Refuses raw values."""
+    """Lets everything pass but raw values."""
 
     def check(self, leaving: Leaving) -> None:
-        """Refuses kind RAW.
+        """Returns unless the value is raw.
 
         Raises:
             EgressDenied: The value is raw.
@@ -100,7 +100,13 @@ POLICIES: Mapping[str, type[DefaultPolicy] | type[StrictPolicy]] = {"default": D
 
 
 class Egress:
-    """The door of one party."""
+    """The door of one party.
+
+    Args:
+        party: Whose door it is.
+        policy: What may leave.
+        journal: Where every attempt is written down.
+    """
 
     def __init__(self, party: PartyName, policy: EgressPolicy, journal: Journal) -> None:
         self._party = party
@@ -109,6 +115,12 @@ class Egress:
 
     def send(self, value: T, *, to: PartyName, kind: Kind, call: str) -> T:
         """Returns the value if it may leave, and writes it down; a refused attempt is written down too.
+
+        Args:
+            value: What is to leave.
+            to: Another party's name, or `"driver"`.
+            kind: What it is.
+            call: The driver's statement that asked for it.
 
         Raises:
             EgressDenied: The policy refuses.
@@ -120,15 +132,24 @@ class Egress:
     def admit(self, size: Size, *, to: PartyName, kind: Kind, call: str) -> None:
         """Asks the policy about a value of this size, and writes the attempt down.
 
+        Args:
+            size: What the value looks like from outside.
+            to: Another party's name, or `"driver"`.
+            kind: What it is.
+            call: The driver's statement that asked for it.
+
         Raises:
             EgressDenied: The policy refuses.
         """
+        # Policies see everything but the value, so none can leak it, in an error for example.
         leaving = Leaving(self._party, to, Kind(kind), size.shape, size.dtype, size.nbytes, call)
         try:
             self._policy.check(leaving)
         except Exception:
+            # Refused attempts are entries, too: they tell a party's operator what was tried.
             self._write(leaving, allowed=False)
             raise
+        # Written before the value is on its way: nothing leaves without an entry.
         self._write(leaving, allowed=True)
 
     def _write(self, leaving: Leaving, *, allowed: bool) -> None:

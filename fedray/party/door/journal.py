@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from fedray.types import PartyName
 
-_CHAIN = b"fedray ledger 1"
+_CHAIN = b"fedray ledger 1"  # keeps the hashes of this chain apart from hashes of anything else
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,12 @@ class LedgerPage:
 
 
 class Journal:
-    """The growing chain inside a party. Safe to use from several threads."""
+    """The growing chain inside a party. Safe to use from several threads.
+
+    Args:
+        party: Whose chain it is.
+        identity: The party's key, which signs the head.
+    """
 
     def __init__(self, party: PartyName, identity: Ed25519PrivateKey) -> None:
         self._party = party
@@ -79,6 +84,7 @@ class Journal:
     def append(self, entry: Entry) -> None:
         """Adds an entry."""
         with self._lock:
+            # Both under one lock: two threads that read the same head would fork the chain.
             self._head = link(self._head, entry)
             self._entries.append(entry)
 
@@ -86,12 +92,14 @@ class Journal:
         """Returns all entries with the signed head."""
         with self._lock:
             entries, head = tuple(self._entries), self._head
+        # Signed when asked for and not with every entry: a signature costs more than a short message.
         signature = self._identity.sign(statement(self._party, roster, len(entries), head))
         return LedgerPage(self._party, entries, head, signature)
 
 
 def canonical(record: Mapping[str, Any]) -> bytes:
     """Returns a record as bytes, the same for equal records: ASCII JSON with sorted keys and no spaces."""
+    # ASCII and sorted, so that no setting of a machine changes the bytes; NaN, which JSON does not know, is refused.
     return json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode("ascii")
 
 
@@ -114,9 +122,17 @@ def chain(party: PartyName, entries: Iterable[Entry]) -> bytes:
 
 
 def statement(party: PartyName, roster: Mapping[PartyName, bytes], count: int, head: bytes) -> bytes:
-    """Returns the bytes that a party signs."""
+    """Returns the bytes that a party signs: what it says of its own ledger.
+
+    Args:
+        party: Who signs.
+        roster: Public identity keys of all parties of the session, 32 bytes each.
+        count: Number of entries; without it a page cut short at an earlier head would pass.
+        head: Hash over these entries, 32 bytes.
+    """
     return canonical(
         {
+            # Says what is signed: the same key signs messages of the protocol, and none may pass for another.
             "what": "fedray ledger head",
             "party": party,
             "roster": {name: key.hex() for name, key in roster.items()},
@@ -127,11 +143,12 @@ def statement(party: PartyName, roster: Mapping[PartyName, bytes], count: int, h
 
 
 def check_page(page: LedgerPage, roster: Mapping[PartyName, bytes]) -> str | None:
-    """Returns what is wrong with a page, or None."""
+    """Returns what is wrong with a page, or None if it is as its party signed it."""
     key = roster.get(page.party)
     if key is None:
         return f"{page.party}: not in the roster"
     try:
+        # The chain first: its complaint says more than that of a signature which does not fit.
         if chain(page.party, page.entries) != page.head:
             return f"{page.party}: entries were changed, dropped, added or reordered"
         signed = statement(page.party, roster, len(page.entries), page.head)

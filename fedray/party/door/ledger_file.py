@@ -19,7 +19,7 @@ from typing import Any
 from fedray.party.door.journal import Entry, LedgerPage, canonical, check_page
 from fedray.types import PartyName
 
-_VERSION = 1
+_VERSION = 1  # in the first line; a reader of another one refuses the file
 
 
 class BrokenLedger(ValueError):  # noqa: N818 (says what is wrong with the file; it never leaves `check`)
@@ -32,6 +32,7 @@ def to_bytes(pages: Mapping[PartyName, LedgerPage], roster: Mapping[PartyName, b
     lines = [canonical(header)]
     for name in _ordered(roster):
         page = pages.get(name)
+        # No gap is marked: that a page is missing follows from the roster, which the others have signed.
         if page is None:
             continue
         for index, entry in enumerate(page.entries):
@@ -78,6 +79,8 @@ def from_bytes(content: bytes) -> tuple[dict[PartyName, LedgerPage], dict[PartyN
         header, *records = [json.loads(line) for line in content.splitlines()]
         roster = {str(name): bytes.fromhex(key) for name, key in header["roster"].items()}
         pages = _pages(records)
+        # Written again and compared byte by byte. So spaces, other orders and repeated keys are found, which JSON
+        # would read over.
         written = to_bytes(pages, roster)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise BrokenLedger(f"not a ledger file, or damaged: {type(error).__name__}") from error
@@ -93,8 +96,10 @@ def _pages(records: list[dict[str, Any]]) -> dict[PartyName, LedgerPage]:
         name = record["party"]
         if "signature" in record:
             head, signature = bytes.fromhex(record["head"]), bytes.fromhex(record["signature"])
+            # A party's head comes after its entries; a file in another order differs from what is written again.
             pages[name] = LedgerPage(name, tuple(entries.get(name, ())), head, signature)
         else:
+            # Only the fields there are; a further one is found when the file is written again.
             values = {field.name: record[field.name] for field in fields(Entry)}
             shape = None if values["shape"] is None else tuple(values["shape"])
             entries.setdefault(name, []).append(Entry(**(values | {"shape": shape})))
@@ -102,6 +107,7 @@ def _pages(records: list[dict[str, Any]]) -> dict[PartyName, LedgerPage]:
 
 
 def _ordered(roster: Mapping[PartyName, bytes]) -> list[PartyName]:
+    # By bytes, as everywhere where an order is signed.
     return sorted(roster, key=lambda name: name.encode())
 
 

@@ -48,6 +48,7 @@ class Total:
     def with_entry(self, entry: Entry) -> Total:
         """Returns the sum with one more entry."""
         if not entry.allowed:
+            # What was refused has not left, so its bytes do not count.
             return Total(self.count, self.nbytes, self.refused + 1)
         return Total(self.count + 1, self.nbytes + entry.nbytes, self.refused)
 
@@ -110,4 +111,5 @@ class Ledger:
 
 
 def _aligned(line: tuple[str, ...], widths: list[int]) -> list[str]:
+    # Three names, then three numbers.
     return [text.rjust(w) if i >= 3 else text.ljust(w) for i, (text, w) in enumerate(zip(line, widths, strict=True))]

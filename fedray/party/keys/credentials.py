@@ -36,7 +36,14 @@ per party. The driver cannot name another one then."""
 
 
 class Credentials(Guarded):
-    """What makes a party the one it is.
+    """A party's own identity, roster, policy and memory.
+
+    Args:
+        identity: Its Ed25519 key.
+        policy: What it accepts of sums.
+        roster: The keys that its operator knows everybody by.
+        folder: Its key folder, for errors.
+        file: Its memory of models; None for one that ends with the process.
 
     Attributes:
         identity: Its Ed25519 key.
@@ -80,8 +87,11 @@ class Credentials(Guarded):
         stated = None if config.policy is None else Policy.of(config.policy)
         if folder is None:
             return cls.made_up(stated)
+        # The folder before its files: where others may put files in, the right file proves nothing.
         check_folder(folder)
         identity, roster, own = read_identity(folder), read_roster(folder / ROSTER), read_policy(folder)
+        # Refused even where the two agree: a driver that may state what the file says today could state more tomorrow,
+        # and nobody would notice.
         if own is not None and stated is not None:
             raise PlanError(
                 f"{folder / POLICY} states this party's policy, and the driver stated one, too; only the party's own "
@@ -89,6 +99,7 @@ class Credentials(Guarded):
             )
         _check_own(config.name, identity, roster, folder)
         try:
+            # Last, since it locks the folder: what fails before this leaves no lock behind.
             file = MemoryFile(folder / MODELS, config.name, patience)
         except OSError as error:
             raise PlanError(f"{folder / MODELS} cannot be used: {error.strerror}") from None
@@ -122,7 +133,9 @@ def _folder(config: PartyConfig, environment: Mapping[str, str]) -> Path | None:
     if not environment.get(VARIABLE):
         return named
     kept = Path(os.path.expanduser(environment[VARIABLE]))
+    # The variable may name the folder itself, where a machine has one party, or the folder above those of several.
     folder = kept if (kept / IDENTITY).exists() else kept / config.name
+    # Refused and not overruled in silence: the driver's user believes that the other folder is used.
     if named is not None and named.resolve() != folder.resolve():
         raise PlanError(
             f"this party's machine keeps its keys in {folder} ({VARIABLE}), the driver named {named}. Leave the "

@@ -34,8 +34,8 @@ POLICY = "policy.toml"
 MODELS = "models.log"
 """The files of a folder. The public key lies in NAME.pub beside them, to be given to the others."""
 
-_OTHERS = stat.S_IRWXG | stat.S_IRWXO
-_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO  # whatever the group and everybody else may do
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH  # public files may be read, but who writes one chooses whom a party trusts
 
 
 def new_identity(folder: Path, party: PartyName) -> Path:
@@ -48,6 +48,7 @@ def new_identity(folder: Path, party: PartyName) -> Path:
         PlanError: The folder holds a key already, or the name cannot be a file's.
         OSError: The files cannot be written.
     """
+    # The name becomes a file's: no path into another folder, and no hidden file.
     if party != party.strip() or party.startswith(".") or not party.isprintable() or set(party) & set("/\\"):
         raise PlanError(f"{party!r} cannot be the name of a party with a key folder: it names a file, {party}.pub")
     _check_system()
@@ -60,6 +61,7 @@ def new_identity(folder: Path, party: PartyName) -> Path:
             "these files and give every other party the new public key"
         )
     content = identity.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    # The private key first: a public file without one would be given to others for nothing.
     _write_new(folder / IDENTITY, content, 0o600)
     public = folder / f"{party}.pub"
     _write_new(public, written_public(party, public_bytes(identity)), 0o644)
@@ -79,6 +81,7 @@ def check_folder(folder: Path) -> None:
         raise PlanError(f"{folder} cannot be read: {error.strerror}; 'fedray keys new' makes one") from None
     if not folder.is_dir():
         raise PlanError(f"{folder} is no folder")
+    # Who can write into a folder can replace a file in it, whatever the file's own mode.
     if mode & _OTHERS_WRITE:
         raise PlanError(
             f"{folder} has mode {mode:03o}: other users may put files into it. Close it with: chmod go-w {folder}"
@@ -95,7 +98,7 @@ def read_identity(folder: Path) -> Ed25519PrivateKey:
     content = _read(path, _OTHERS, f"chmod 600 {path}")
     try:
         key = load_pem_private_key(content, None)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError):  # its own message could quote what it found
         key = None
     if not isinstance(key, Ed25519PrivateKey):
         raise PlanError(f"{path} is no Ed25519 private key in PEM; make one with 'fedray keys new'")
@@ -150,6 +153,7 @@ def read_policy(folder: Path) -> Policy | None:
         PlanError: Others may write it, or it is no policy.
     """
     path = folder / POLICY
+    # No policy is a choice; one that cannot be read is an error, since the default might allow what it forbids.
     if not path.exists():
         return None
     text = _text(path)
@@ -161,6 +165,7 @@ def read_policy(folder: Path) -> Policy | None:
 
 def replace_file(path: Path, content: bytes) -> None:
     """Writes a file that everybody may read, whole or not at all."""
+    # In the same folder, since a file can be put in another's place in one step only on one disk.
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         _write_new(beside, content, 0o644)
@@ -179,6 +184,7 @@ def _read(path: Path, forbidden: int, remedy: str) -> bytes:
     _check_system()
     try:
         with path.open("rb") as file:
+            # Of the open file and not of the path, which could be another file by the time it is opened.
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             if mode & forbidden:
                 may = "read or write" if forbidden == _OTHERS else "write"
@@ -217,13 +223,17 @@ def _public(path: Path, text: object) -> bytes:
 
 
 def _written(record: Mapping[str, Any]) -> bytes:
+    # For people to read: they compare these files, and names may be in any script.
     return (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def _write_new(path: Path, content: bytes, mode: int) -> None:
+    # O_EXCL: never into a file, or through a link, that somebody else has put there. The mode is given here, so that a
+    # key is at no moment open to others.
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     with os.fdopen(descriptor, "wb") as file:
         os.fchmod(descriptor, mode)  # whatever the umask says
         file.write(content)
         file.flush()
+        # On the disk before anybody is told of it: a key that is lost in a power cut is lost for good.
         os.fsync(descriptor)

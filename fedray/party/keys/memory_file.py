@@ -21,6 +21,7 @@ from fedray.types import PartyName
 PATIENCE = 10.0
 """Seconds to wait for the process that used the file before; one that was just ended may take a moment."""
 
+# Seconds between two tries; `flock` itself would wait without end.
 _POLL = 0.05
 
 
@@ -42,10 +43,13 @@ class MemoryFile:
 
     def __init__(self, path: Path, party: PartyName, patience: float = PATIENCE) -> None:
         self._path, self._party = path, party
+        # O_APPEND: each line is one write at the end, wherever this process believes the end to be.
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._groups: dict[tuple[PartyName, ...], int] = {}
         try:
             self._lock(patience)
+            # After the lock and before the first line: the file's name must survive a power cut, too, or its lines are
+            # lost with it.
             _settle(path.parent)
             self.memory = ModelMemory(self._read(), self._append)
         except BaseException:
@@ -76,6 +80,7 @@ class MemoryFile:
 
     def _read(self) -> list[Memo]:
         content = self._path.read_bytes()
+        # What follows the last line end was cut off while it was written.
         whole = content.rpartition(b"\n")[0] + b"\n" if b"\n" in content else b""
         groups: list[tuple[PartyName, ...]] = []
         memos: list[Memo] = []
@@ -88,6 +93,7 @@ class MemoryFile:
                     "summed with whom; without it one party's input may be found by subtraction. Restore it, or remove "
                     "it if you start from new models"
                 ) from None
+        # Cut before anything is appended, or the next line would be joined to the torn one.
         if len(whole) < len(content):
             os.ftruncate(self._file, len(whole))
         self._groups = {group: number for number, group in enumerate(groups)}
@@ -96,6 +102,8 @@ class MemoryFile:
     def _append(self, memo: Memo) -> None:
         lines = []
         if isinstance(memo, Served):
+            # Who takes part is written once and then named by its number: a line is written each round, and the names
+            # of many parties would be most of it.
             number = self._groups.get(memo.members)
             if number is None:
                 number = self._groups[memo.members] = len(self._groups)
@@ -106,9 +114,12 @@ class MemoryFile:
         written, expected = -1, sum(map(len, lines))
         try:
             written = os.write(self._file, b"".join(lines))
+            # The price of a round's memory: without it, a party that lost power could be made to add to the same model
+            # twice.
             os.fdatasync(self._file)
         except OSError as error:
             raise ProtocolError(self._unwritten(str(error))) from None
+        # A disk that is full takes part of a write and reports no error.
         if written != expected:
             raise ProtocolError(self._unwritten(f"{written} of {expected} bytes were written"))
 
@@ -121,7 +132,7 @@ class MemoryFile:
 
 
 def _settle(folder: Path) -> None:
-    """Makes sure that a file just made is still there after the power failed."""
+    """Puts the name of a new file on the disk, so that it is still there after a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -131,6 +142,7 @@ def _settle(folder: Path) -> None:
 
 def _line(record: list[str | int]) -> bytes:
     body = json.dumps(record, ensure_ascii=True, separators=(",", ":")).encode()
+    # Against a torn or damaged line, not against an attacker: whoever may write the folder owns the key in it.
     return b"%08x %s\n" % (zlib.crc32(body), body)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attendance: who of a session's parties is gone, who is late, and who was missing from which round, and why.
+"""Attendance: who of a session's parties is gone, late or was missing from a round, and why, and who did wrong.
 
 Knows no protocol and no clock; whoever notices an absence says what it was.
 """
@@ -9,7 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from fedray.party.records import Missing
+from fedray.protocol.scheme import Fault
 from fedray.types import PartyName, Round
+
+MOST_FAULTS = 64
+"""So many faults are kept: whoever sends wrong messages without end fills no memory."""
 
 
 class Attendance:
@@ -22,6 +26,7 @@ class Attendance:
         gone: Who will not come back in this session, and why.
         late: Who missed its last deadline and has not been heard since, and why.
         missing: Every absence from a round of the segment under way.
+        faults: What parties did wrong, `MOST_FAULTS` of them at most.
     """
 
     def __init__(self, timeout: float) -> None:
@@ -29,16 +34,25 @@ class Attendance:
         self.gone: dict[PartyName, str] = {}
         self.late: dict[PartyName, str] = {}
         self.missing: list[Missing] = []
+        self.faults: list[Fault] = []
 
     @property
     def away(self) -> frozenset[PartyName]:
         """Returns whom nobody waits for at present."""
         return frozenset(self.gone.keys() | self.late)
 
+    def begin_session(self) -> None:
+        """Forgets everything: all parties of a new session are awaited."""
+        self.gone, self.late, self.missing = {}, {}, []
+
     def begin_segment(self, absent: Collection[PartyName]) -> None:
         """Forgets what was noted of the segment before; `absent` do not take part in the next one."""
         self.missing, self.late = [], {}
         self.gone |= {party: "it does not take part" for party in absent if party not in self.gone}
+
+    def heard(self, party: PartyName) -> None:
+        """Says that a party that may have been late is there again."""
+        self.late.pop(party, None)
 
     def delay(self, parties: Collection[PartyName], reason: str) -> None:
         """Says of parties that they are late, unless they are gone."""
@@ -49,6 +63,11 @@ class Attendance:
         noted = {one.party for one in self.missing if one.number == number}
         for party in sorted(set(parties) - noted):
             self.missing.append(Missing(number, party, self.why(party, reason), abandoned))
+
+    def accuse(self, faults: Collection[Fault]) -> None:
+        """Keeps what parties did wrong, the same thing once."""
+        self.faults += [fault for fault in dict.fromkeys(faults) if fault not in self.faults]
+        del self.faults[MOST_FAULTS:]
 
     def why(self, party: PartyName, otherwise: str) -> str:
         """Returns the reason for a party's absence, or `otherwise` where none is known."""

@@ -1,313 +1,329 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Barrier: whose messages a round waits for, when it closes, and what everybody is told.
+"""Barrier: whose message is missing, until when, and what everybody is told who waits for it. Pure.
 
-Every delivery waits here, on a thread of its own, until there is an answer to it. Knows protocol messages, deadlines
-and who is gone. Knows no model and no strategy; what an opened sum is turned into is the caller's `finish`.
+Everything at which somebody waits for somebody else's message is an exchange: one step of a round, one step of
+preparing keys, the shares of a round at a compute party, the shares of a value in a vault, the driver's wish for news.
+
+Two rules:
+
+* Whatever changes an exchange's state is in this file. What its messages mean, when it is complete and what comes of it
+  is in the `Exchange` that its owner supplies.
+* Nothing here waits and nothing here looks at a clock. Time comes in as a number beside every event, and `deadline`
+  says when `due` has to be called next. Threads wait in `fedray/party/rounds/waiting_room.py` and nowhere else.
+
+How an exchange goes. It is ANNOUNCED before anybody has sent anything: nobody is late, however long that takes, because
+parties may compute for hours before the first of them is done. The first message makes it GATHERING, and starts its
+deadline. Each delivery then waits, and is known by a ticket. It leaves GATHERING once, which is why nothing can be
+opened twice:
+
+* COMPLETE: no message is missing that is worth waiting for. A message was the last one, or a party was lost whose
+  message was the last one missing.
+* DUE: the deadline has passed. It is closed without those whose message is missing.
+* ENDED: the segment or the session is over. There will be no answer; whoever waits is told why.
+
+A CLOSED exchange has an answer for everybody who waits there, or hands them on to the exchange that follows. Whoever
+comes later gets the same answer at once. Its message is not read: what was decided without it stands. An ENDED exchange
+tells late comers, too, why it has ended.
+
+An event that the table does not allow raises and changes nothing; so does a message that its exchange refuses.
+
+What the table cannot show: losing a party, or a party coming back, is no event of one exchange. It changes the
+attendance, and with it whether exchanges are complete, so that every event is followed by a look at all that gather.
 """
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+import math
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Protocol, TypeAlias
 
-from fedray.errors import FedRayError, ProtocolError
-from fedray.party.records import Answer, Expect, Progress
+from fedray.errors import ProtocolError
 from fedray.party.rounds.attendance import Attendance
-from fedray.party.rounds.key_set_ups import KeySetUps
-from fedray.protocol.config import Config
-from fedray.protocol.crypto.keys import Roster
-from fedray.protocol.scheme import Collector, Opened, View
-from fedray.protocol.schemes import SCHEMES, Coordinator
-from fedray.types import Message, PartyName, Round
+from fedray.types import PartyName
+
+Gate: TypeAlias = tuple[Hashable, ...]
+"""Names an exchange; it begins with its kind, e.g. `("round", 3, 0)`."""
+
+Ticket: TypeAlias = int
+"""Names one delivery that waits."""
+
+
+class Stand(Enum):
+    """How far an exchange is."""
+
+    ANNOUNCED = "announced"
+    GATHERING = "gathering"
+    CLOSED = "closed"
+    ENDED = "ended"
+
+
+class Happening(Enum):
+    """What can happen to an exchange."""
+
+    ARRIVED = "a message arrived"
+    COMPLETE = "nobody is awaited any longer"
+    DUE = "the deadline has passed"
+    ENDED = "the segment or the session has ended"
+
+
+TRANSITIONS: Mapping[Stand, Mapping[Happening, Stand]] = {
+    Stand.ANNOUNCED: {Happening.ARRIVED: Stand.GATHERING, Happening.ENDED: Stand.ENDED},
+    Stand.GATHERING: {
+        Happening.ARRIVED: Stand.GATHERING,
+        Happening.COMPLETE: Stand.CLOSED,
+        Happening.DUE: Stand.CLOSED,
+        Happening.ENDED: Stand.ENDED,
+    },
+    Stand.CLOSED: {Happening.ARRIVED: Stand.CLOSED},
+    Stand.ENDED: {Happening.ARRIVED: Stand.ENDED},
+}
+"""What may happen at which stand, and what comes of it. Everything else is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """What comes of an exchange that closes.
+
+    Attributes:
+        answer: Party -> what its deliveries are told; None where they wait on at `then`.
+        then: The exchange that follows. It gathers at once: whoever is told `answer` is about to send to it.
+        ends: Why all other exchanges of this kind end with it, or empty.
+        kept: Whether late comers may still ask for the answer.
+    """
+
+    answer: Callable[[PartyName], Any] | None
+    then: Exchange | None = None
+    ends: str = ""
+    kept: bool = True
+
+
+class Exchange(Protocol):
+    """What one exchange is about. Its methods are pure or only send; none of them waits."""
+
+    @property
+    def gate(self) -> Gate:
+        """Its name."""
+
+    def take(self, sender: PartyName, message: Any) -> None:
+        """Takes one message.
+
+        Raises:
+            FedRayError: The message is wrong. Nothing has changed.
+        """
+
+    def complete(self) -> bool:
+        """Returns whether it can be closed by now."""
+
+    def until(self, now: float) -> float:
+        """Returns the deadline of an exchange that begins now; infinity for none."""
+
+    def close(self, *, late: bool) -> Closing:
+        """Settles what comes of it; `late` says that it is closed because its deadline has passed."""
+
+    def ended(self, reason: str) -> Any:
+        """Returns what whoever waits is told if it ends without an answer."""
 
 
 @dataclass(slots=True)
-class _Round:
-    """One round while it lasts.
+class _Place:
+    """One exchange, and who waits at it."""
 
-    Attributes:
-        number: The round.
-        collector: Its summing end.
-        deadline: When the exchange under way is closed without those who are missing, on the barrier's clock.
-        answers: `answers[k]` is what the deliveries of exchange k wait for.
-        heard: How many exchanges of it each party has taken part in.
-    """
-
-    number: Round
-    collector: Collector
-    deadline: float
-    answers: list[Answer] = field(default_factory=list)
-    heard: dict[PartyName, int] = field(default_factory=dict)
-
-    @property
-    def over(self) -> bool:
-        """Whether the last answer is final."""
-        return bool(self.answers) and self.answers[-1].verdict != "next"
+    exchange: Exchange
+    stand: Stand
+    deadline: float = math.inf
+    waiting: list[tuple[Ticket, PartyName]] = field(default_factory=list)
+    answer: Callable[[PartyName], Any] | None = None
+    then: Gate | None = None
 
 
 class Barrier:
-    """Runs the rounds of one aggregator, one segment after the other.
+    """The exchanges of one service.
 
     Args:
-        timeout: Seconds that one exchange may take after its first message.
-        clock: Monotonic seconds.
+        attendance: Who is gone and who is late.
+
+    Attributes:
+        attendance: The same.
+        answers: Ticket -> answer, of deliveries that have one; whoever passes it on takes it out.
     """
 
-    def __init__(self, timeout: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._timeout, self._clock = timeout, clock
-        self._changed = threading.Condition()
-        self._number = 0
-        self._coordinator: Coordinator | None = None
-        self._set_ups: KeySetUps | None = None
-        self._view = View(0, ())
-        self._owners: frozenset[PartyName] = frozenset()
-        self._attendance = Attendance(timeout)
-        self._expect: Expect | None = None
-        self._finish: Callable[[Opened], Answer] | None = None
-        self._round: _Round | None = None
-        self._last: tuple[Round, Answer] | None = None
-        self._next: Round = 0
-        self._stop = False
-        self._error = ""
+    def __init__(self, attendance: Attendance) -> None:
+        self.attendance = attendance
+        self.answers: dict[Ticket, Any] = {}
+        self._places: dict[Gate, _Place] = {}
 
-    def begin(
-        self, number: int, config: Config, roster: Roster, hellos: Sequence[bytes], confirms: Sequence[bytes]
-    ) -> None:
-        """Starts a session among the parties of a roster; all of them are awaited.
+    @property
+    def deadline(self) -> float:
+        """Returns when `due` has to be called next; infinity for never."""
+        places = self._places.values()
+        return min((place.deadline for place in places if place.stand is Stand.GATHERING), default=math.inf)
 
-        Args:
-            number: Number of the session; what is sent in another one is not taken.
-            config: What all have agreed on.
-            roster: The parties of the session.
-            hellos: Their Hellos, in roster order.
-            confirms: Their Confirms, in roster order.
-        """
-        with self._changed:
-            self._fail("a new session has begun")
-            self._end_set_ups("a new session has begun")
-            self._number = number
-            self._coordinator = SCHEMES[config.scheme].coordinator(config, roster, hellos, confirms)
-            self._view, self._owners = View(0, roster.names), frozenset(config.owners or roster.names)
-            self._attendance = Attendance(self._timeout)
-            gone = self._attendance.gone
-            self._set_ups = KeySetUps(self._coordinator, self._changed, self._timeout, self._clock, gone)
-            self._expect = self._round = self._last = None
-            self._error = ""
+    def deadline_of(self, ticket: Ticket) -> float:
+        """Returns the deadline of the exchange at which a delivery waits; infinity for none."""
+        waits = (place for place in self._places.values() if any(one == ticket for one, _ in place.waiting))
+        return min((place.deadline for place in waits), default=math.inf)
 
-    def expect(self, order: Expect, finish: Callable[[Opened], Answer]) -> None:
-        """Announces the rounds of a segment, and what an opened sum is turned into."""
-        with self._changed:
-            self._fail("the segment has ended")
-            self._expect, self._finish, self._round = order, finish, None
-            self._next, self._stop, self._error = order.number, False, ""
-            self._attendance.begin_segment(order.absent)
+    def stand(self, gate: Gate) -> Stand | None:
+        """Returns how far an exchange is; None for one that was never announced, or is forgotten."""
+        place = self._places.get(gate)
+        return None if place is None else place.stand
 
-    def stop(self) -> None:
-        """Ends the segment after the round under way, for every party alike."""
-        with self._changed:
-            self._stop = True
+    # What happens. Each of these is an event; `now` is when, in seconds of any clock.
 
-    def abort(self, reason: str) -> None:
-        """Ends the segment at once: whoever waits, for a round or for keys, is told why, and nothing more is opened."""
-        with self._changed:
-            self._fail(reason)
-            self._end_set_ups(reason)
-
-    def lost(self, party: PartyName, reason: str) -> None:
-        """Waits no longer for a party that is known to be gone."""
-        with self._changed:
-            self._attendance.gone[party] = reason
-            if self._round is not None and not self._round.over:
-                self._close_if_ready(self._round)
-            self._changed.notify_all()
-
-    def progress(self, seen: int, seconds: float) -> Progress:
-        """Returns the progress after some seconds, or as soon as the segment's last round is over or it was given up.
-
-        Not after every round: where rounds are short, telling the driver would cost more than the rounds.
-
-        Args:
-            seen: The number of rounds that the caller knows of; below 0 the answer comes at once.
-            seconds: How long to wait at most.
-        """
-        with self._changed:
-            self._changed.wait_for(lambda: seen < 0 or bool(self._error) or seen != self._done == self._count, seconds)
-            return Progress(self._done, tuple(self._attendance.missing), self._error, self._attendance.away)
-
-    def take(self, sender: PartyName, session: int, number: Round, body: Message) -> Answer:
-        """Takes one message of a round and returns the answer, when there is one.
-
-        Args:
-            sender: Who sent it.
-            session: Number of the session it was sent in.
-            number: The round.
-            body: The protocol message.
+    def announce(self, exchange: Exchange) -> None:
+        """Says that an exchange begins with the first message for it.
 
         Raises:
-            ProtocolError: The message is wrong or does not belong to the round under way.
+            ProtocolError: It is there already.
         """
-        with self._changed:
-            refusal = self._refusal(sender, session)
-            if refusal is not None:
-                return refusal
-            self._attendance.late.pop(sender, None)
-            current = self._admitted(number)
-            if current is None:
-                return self._missed(sender, session, number)
-            heard = current.heard.get(sender, 0)
-            stage = min(heard, len(current.answers) - current.over)
-            if stage == len(current.answers):
-                current.collector.add(sender, body)
-                current.heard[sender] = stage + 1
-                self._close_if_ready(current)
-                self._wait(current, lambda: len(current.answers) > stage)
-            elif heard == 0:  # closed without it: its message is not read
-                return self._missed(sender, session, number)
-            else:
-                current.heard[sender] = stage + 1
-            return current.answers[stage]
+        self._enter(exchange, Stand.ANNOUNCED)
 
-    def set_up(self, sender: PartyName, session: int, batch: int, body: bytes) -> Answer:
-        """Takes one message of the set-up of a batch of rounds and returns what the others sent.
+    def open(self, exchange: Exchange, ticket: Ticket, sender: PartyName, now: float) -> None:
+        """Begins an exchange at which somebody waits without having sent anything.
 
         Raises:
-            ProtocolError: The message is wrong, or the session's scheme has no batches.
+            ProtocolError: It is there already.
         """
-        with self._changed:
-            if session != self._number or self._set_ups is None:
-                return Answer("left", reason="a new session has begun")
-            return self._set_ups.take(sender, batch, body)
+        place = self._enter(exchange, Stand.GATHERING)
+        place.deadline = exchange.until(now)
+        place.waiting.append((ticket, sender))
+        self.check(now)
 
-    @property
-    def _count(self) -> int:
-        return 0 if self._expect is None else self._expect.count
+    def arrive(self, gate: Gate, sender: PartyName, message: Any, now: float, ticket: Ticket | None = None) -> None:
+        """Takes a message for an exchange.
 
-    @property
-    def _done(self) -> int:
-        if self._expect is None:
-            return 0
-        unfinished = self._round is not None and not (self._round.over and self._round.answers[-1].verdict != "aborted")
-        return min(self._next - self._expect.number - unfinished, self._expect.count)
+        Args:
+            gate: Which one.
+            sender: Whose message.
+            message: What the exchange takes.
+            now: When.
+            ticket: Who waits for the answer; None where nobody does.
 
-    def _refusal(self, sender: PartyName, session: int) -> Answer | None:
-        """Returns the answer to whoever has no part in the rounds that are under way."""
-        if session != self._number:
-            return Answer("left", reason="a new session has begun")
-        if self._error:
-            return Answer("aborted", reason=self._error)
-        if sender not in self._view.members:
-            return Answer("left", reason=self._attendance.why(sender, "it was not part of the view"))
-        return None
+        Raises:
+            ProtocolError: There is no such exchange.
+            FedRayError: The exchange refuses the message.
+        """
+        place = self._place(gate)
+        stand = self._next(place, Happening.ARRIVED)
+        if stand is Stand.GATHERING:
+            place.exchange.take(sender, message)  # it may raise, and then nothing has happened
+            if place.stand is Stand.ANNOUNCED:
+                place.deadline = place.exchange.until(now)
+        place.stand = stand
+        self.attendance.heard(sender)
+        if ticket is not None:
+            self.wait(gate, ticket, sender)
+        self.check(now)
 
-    def _admitted(self, number: Round) -> _Round | None:
-        """Returns the round of this number, begun if it is the next one; None where it was over before the last one."""
-        current, expect = self._round, self._expect
-        if current is not None and current.number == number:
-            return current
-        if number < self._next:
-            return None
-        if expect is None or (current is not None and not current.over) or number >= self._end(expect):
-            raise ProtocolError(f"round {number} is not the one under way; its message was dropped unread")
-        metrics_alone = expect.report is not None and number >= expect.number + expect.count
-        manifest = expect.report if metrics_alone and expect.report is not None else expect.manifest
-        collector = self._session.collector(self._view, number, manifest)
-        self._round = _Round(number, collector, self._clock() + self._timeout)
-        self._next = number + 1
-        return self._round
+    def wait(self, gate: Gate, ticket: Ticket, sender: PartyName) -> None:
+        """Lets a delivery wait at an exchange, or at the one that it was handed on to.
 
-    def _end(self, expect: Expect) -> Round:
-        """Returns the number after the last that the segment may use: each smaller view reports the metrics anew."""
-        return expect.number + expect.count + (len(self._view.members) if expect.report is not None else 0)
+        Raises:
+            ProtocolError: There is no such exchange.
+        """
+        place = self._place(gate)
+        while place.answer is None and place.then is not None:
+            place = self._place(place.then)
+        if place.answer is None:
+            place.waiting.append((ticket, sender))
+        else:
+            self.tell(ticket, place.answer(sender))
 
-    @property
-    def _session(self) -> Coordinator:
-        if self._coordinator is None:
-            raise ProtocolError("the server has no session yet")
-        return self._coordinator
+    def lost(self, party: PartyName, reason: str, now: float) -> None:
+        """Notes that a party will not answer any more."""
+        self.attendance.gone[party] = reason
+        self.check(now)
 
-    def _wait(self, current: _Round, done: Callable[[], bool]) -> None:
-        while not done():
-            left = current.deadline - self._clock()
-            if left <= 0 and not current.over:
-                self._close(current, f"no message within {self._timeout:g} s")
-            elif not done():
-                self._changed.wait(max(left, 0.01))
+    def due(self, now: float) -> None:
+        """Closes what has reached its deadline.
 
-    def _wait_out(self, current: _Round) -> None:
-        self._wait(current, lambda: current.over)
+        Raises:
+            ProtocolError: Nothing has.
+        """
+        late = [place for place in self._gathering() if place.deadline <= now]
+        if not late:
+            raise ProtocolError(f"nothing is due before {self.deadline:g}, found {now:g}")
+        for place in late:
+            if place.stand is Stand.GATHERING:  # closing one may have ended another
+                self._close(place, now, Happening.DUE)
+        self.check(now)
 
-    def _close_if_ready(self, current: _Round) -> None:
-        """Closes the exchange under way when nobody is awaited, or only such as are late and can be done without."""
-        absent, attendance = current.collector.missing(), self._attendance
-        if absent <= attendance.gone.keys() or (absent <= attendance.away and current.collector.sufficient()):
-            self._close(current, "")
+    def end(self, kind: str, reason: str, now: float) -> None:
+        """Ends all exchanges of a kind that have no answer yet; whoever waits is told why."""
+        self._end(kind, reason)
+        self.check(now)
 
-    def _close(self, current: _Round, reason: str) -> None:
-        """Ends the exchange under way: with everybody's message, or without those of whom there is none."""
-        absent, recovers = current.collector.missing(), self._session.recovers
-        if recovers and reason:
-            self._attendance.delay(absent, reason)
-        if not current.answers:
-            self._attendance.note(current.number, absent & self._owners, reason, abandoned=not recovers)
-        try:
-            answer = self._abandoned(absent) if absent and not recovers else self._advanced(current)
-        except Exception as error:  # whoever waits must learn of it, even of a fault of our own
-            text = str(error) if isinstance(error, FedRayError) else f"{type(error).__name__} at the server: {error}"
-            self._fail(text + self._attendance.listed(absent, reason))
-            return
-        current.answers.append(answer)
-        current.deadline = self._clock() + self._timeout
-        self._changed.notify_all()
+    def check(self, now: float) -> None:
+        """Closes whatever is complete by now; to be called where something else has changed that decides on that."""
+        while complete := [place for place in self._gathering() if place.exchange.complete()]:
+            self._close(complete[0], now, Happening.COMPLETE)
 
-    def _advanced(self, current: _Round) -> Answer:
-        broadcast = current.collector.advance()
-        if broadcast is not None:
-            return Answer("next", broadcast=broadcast)
-        opened = current.collector.open()
-        expect, finish = self._expect, self._finish
-        if expect is None or finish is None:
-            raise ProtocolError("no rounds were announced")
-        others = self._owners.intersection(self._view.members) - set(opened.parties)
-        self._attendance.note(current.number, others, "", abandoned=False)
-        extra = current.number >= expect.number + expect.count
-        answer = Answer("opened", opened.values, opened.metrics) if extra else finish(opened)
-        answer = replace(answer, stop=self._stop)
-        self._last = current.number, answer
-        return answer
+    def tell(self, ticket: Ticket, answer: Any) -> None:
+        """Answers a delivery."""
+        self.answers[ticket] = answer
 
-    def _abandoned(self, absent: frozenset[PartyName]) -> Answer:
-        for party in absent:
-            self._attendance.gone.setdefault(party, "the others went on without it")
-        members = tuple(name for name in self._view.members if name not in absent)
-        self._session.check_view(members)
-        self._view = View(self._view.counter + 1, members)
-        return Answer("abandoned", view=self._view, stop=self._stop)
+    def forget(self, kind: str, but: Hashable = None) -> None:
+        """Forgets the exchanges of a kind at which nobody waits, except those whose gate has `but` after the kind."""
+        self._places = {
+            gate: place
+            for gate, place in self._places.items()
+            if gate[0] != kind or gate[1] == but or place.stand is Stand.GATHERING
+        }
 
-    def _missed(self, sender: PartyName, session: int, number: Round) -> Answer:
-        """Waits until a party that missed a round can take part again, and tells it where."""
-        while True:
-            current, refusal = self._round, self._refusal(sender, session)
-            if refusal is not None:
-                return refusal
-            if current is None or current.over:
-                resume = self._next
-                break
-            if not current.answers and sender in current.collector.missing():
-                resume = current.number
-                break
-            self._wait_out(current)
-        last, answer = self._last or (-1, Answer("opened"))
-        values = answer.values if last == number else None
-        return Answer("missed", values, answer.metrics, number=resume, stop=answer.stop)
+    # Inside.
 
-    def _fail(self, reason: str) -> None:
-        self._error = self._error or reason
-        if self._round is not None and not self._round.over:
-            self._round.answers.append(Answer("aborted", reason=self._error))
-        self._changed.notify_all()
+    def _enter(self, exchange: Exchange, stand: Stand) -> _Place:
+        if exchange.gate in self._places:
+            raise ProtocolError(f"exchange {exchange.gate} was announced before")
+        place = self._places[exchange.gate] = _Place(exchange, stand)
+        return place
 
-    def _end_set_ups(self, reason: str) -> None:
-        if self._set_ups is not None:
-            self._set_ups.end(reason)
+    def _place(self, gate: Gate) -> _Place:
+        place = self._places.get(gate)
+        if place is None:
+            raise ProtocolError(f"exchange {gate} is not under way")
+        return place
+
+    def _next(self, place: _Place, happening: Happening) -> Stand:
+        after = TRANSITIONS[place.stand].get(happening)
+        if after is None:
+            raise ProtocolError(f"exchange {place.exchange.gate} is {place.stand.value}, yet {happening.value}")
+        return after
+
+    def _gathering(self) -> list[_Place]:
+        return [place for place in self._places.values() if place.stand is Stand.GATHERING]
+
+    def _close(self, place: _Place, now: float, happening: Happening) -> None:
+        after, gate = self._next(place, happening), place.exchange.gate
+        closing = place.exchange.close(late=happening is Happening.DUE)
+        place.stand, place.answer = after, closing.answer
+        waiting, place.waiting = place.waiting, []
+        if closing.then is not None:
+            place.then = closing.then.gate
+            following = self._enter(closing.then, Stand.GATHERING)
+            following.deadline = closing.then.until(now)
+            if closing.answer is None:
+                following.waiting, waiting = waiting, []
+        for ticket, party in waiting:
+            self.tell(ticket, closing.answer(party) if closing.answer is not None else None)
+        if not closing.kept:
+            del self._places[gate]
+        if closing.ends:
+            self._end(str(gate[0]), closing.ends)
+
+    def _end(self, kind: str, reason: str) -> None:
+        for place in self._places.values():
+            if place.exchange.gate[0] != kind or Happening.ENDED not in TRANSITIONS[place.stand]:
+                continue
+            place.stand = self._next(place, Happening.ENDED)
+            told = place.exchange.ended(reason)
+            place.answer = _constant(told)
+            for ticket, _ in place.waiting:
+                self.tell(ticket, told)
+            place.waiting = []
+
+
+def _constant(value: Any) -> Callable[[PartyName], Any]:
+    return lambda _: value

@@ -1,23 +1,59 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Contributor: one party's end of an aggregator's private sums, set-up and rounds. Knows no model."""
+"""Contributor: one party's end of an aggregator's private sums, set-up and rounds. Knows no model.
+
+A round is a conversation with the server: a generator that yields what is to be sent and is resumed with the answer. So
+it can be read from top to bottom, and goes on without threads where a test passes the messages.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from fedray.errors import FedRayError, ProtocolError
 from fedray.party.context import PartyContext, Reply
 from fedray.party.door.egress import Kind
-from fedray.party.records import Answer
+from fedray.party.records import Answer, KeyMessage, RoundMessage
 from fedray.party.rounds.share_owner import ShareOwner
 from fedray.protocol.config import Config
 from fedray.protocol.scheme import BatchedShield, Contribution, RoundContext, Shield
 from fedray.protocol.schemes import SCHEMES
 from fedray.protocol.sharing import SharingShield
 from fedray.types import Key, PartyName, Ref, Round
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """A message to the server that is to be answered.
+
+    Attributes:
+        call: What it is for, in words, for the ledger.
+        message: The message.
+        kind: What it is.
+    """
+
+    call: str
+    message: Any
+    kind: Kind
+
+
+class Errand(Protocol):
+    """A conversation that goes on beside the round; a `threading.Thread` is one."""
+
+    def is_alive(self) -> bool:
+        """Returns whether it still goes on."""
+
+    def join(self) -> None:
+        """Waits until it is over."""
+
+
+Conversation: TypeAlias = Generator[Post | Errand, Answer | None, T]
+"""Yields a message, and is resumed with its answer; or an errand, and is resumed when that is over."""
 
 
 class Contributor:
@@ -29,6 +65,7 @@ class Contributor:
         round_server: Key of the server's `RoundServer`.
 
     Attributes:
+        server: The party that sums.
         members: Whose inputs the next round sums.
         verified: Whether this party knows for certain over whose inputs the last round was opened. Where it does not,
             what the round changed here is put back: parties that were told different things would keep it apart.
@@ -36,7 +73,7 @@ class Contributor:
 
     def __init__(self, context: PartyContext, server: PartyName, round_server: Key) -> None:
         self._context = context
-        self._server = server
+        self.server = server
         self._round_server = round_server
         self.members: tuple[PartyName, ...] = ()
         self.verified = True
@@ -45,7 +82,7 @@ class Contributor:
         self._kind = Kind.MASKED
         self._batch_length = 0
         self._lock = threading.Lock()  # keys of later rounds are prepared beside the round under way
-        self._key_supply = KeySupply(None, 0, self._lock, partial(self._relay, 0))
+        self._key_supply = KeySupply(None, 0, self._lock, 0, self._beside)
         self._session = 0
         self._compute: Mapping[PartyName, Key] = {}
         self._share_owner: ShareOwner | None = None
@@ -81,16 +118,12 @@ class Contributor:
         shield.start(confirms)
         self._batched = shield if isinstance(shield, BatchedShield) else None
         self._session = number
-        self._key_supply = KeySupply(self._batched, self._batch_length, self._lock, partial(self._relay, number))
+        self._key_supply = KeySupply(self._batched, self._batch_length, self._lock, number, self._beside)
         if isinstance(shield, SharingShield):
             self._share_owner = ShareOwner(self._context, shield, self._compute, self._round_server)
 
-    def _relay(self, session: int, batch: int, message: bytes) -> Answer:
-        answer: Answer = self._send(f"keys of batch {batch}", ("set up", session, batch, message), Kind.SHARE)
-        return answer
-
     def exchange(self, call: str, context: RoundContext, contribution: Contribution) -> Answer:
-        """Sends one round's protected contribution to the server and returns its answer.
+        """Sends one round's protected contribution and returns the server's answer.
 
         Args:
             call: The round in words, for the ledger.
@@ -107,37 +140,80 @@ class Contributor:
         if self._share_owner is not None:
             opened, self.members = self._share_owner.exchange(call, context, contribution)
             return opened
-        shield = self._active()
-        answer = self._key_supply.cover(context.number) or self._answered(shield, call, context, contribution)
+        return self._talk(self.conversation(call, context, contribution))
+
+    def ask_server(self, call: str, message: Any, kind: Kind) -> Any:
+        """Sends the server a message that belongs to no round, and returns the answer.
+
+        Args:
+            call: What it is for in words, for the ledger.
+            message: A record that the server's `deliver` takes.
+            kind: What the message is, for the door.
+        """
+        return self._context.get(self._dispatch(Post(call, message, kind)), None)
+
+    def conversation(self, call: str, context: RoundContext, contribution: Contribution) -> Conversation[Answer]:
+        """Yields the messages of one round that go to the server, and returns its last word; see `exchange`."""
+        shield, number = self._active(), context.number
+        answer = yield from self._key_supply.cover(number)
+        if answer is None:
+            answer = yield from self._answered(shield, call, context, contribution)
         if answer.verdict in ("aborted", "left"):
-            raise ProtocolError(f"round {context.number} was given up: {answer.reason}")
+            raise ProtocolError(f"round {number} was given up: {answer.reason}")
         if answer.view is not None:
             with self._lock:
                 shield.join(answer.view)
             self.members = answer.view.members
-        self.verified = self._batched is None or self._batched.survivors(context.number) is not None
+        self.verified = self._batched is None or self._batched.survivors(number) is not None
         return answer
 
-    def _answered(self, shield: Shield, call: str, context: RoundContext, contribution: Contribution) -> Answer:
-        """Returns the server's last word on a round, after as many exchanges as the scheme has."""
-        answer: Answer = self._context.get(self._contribute(shield, call, context, contribution), None)
-        while answer.verdict == "next":
+    def _answered(
+        self, shield: Shield, call: str, context: RoundContext, contribution: Contribution
+    ) -> Conversation[Answer]:
+        """Goes through as many exchanges as the scheme has."""
+        answer = yield self._protected(shield, call, context, contribution)
+        while answer is not None and answer.verdict == "next":
             with self._lock:
                 reply = shield.reply(answer.broadcast)
-            answer = self._send(call, ("sum", self._session, context.number, reply), Kind.SHARE)
-        return answer
+            answer = yield Post(call, RoundMessage(self._session, context.number, reply), Kind.SHARE)
+        return _there(answer)
 
-    def _contribute(self, shield: Shield, call: str, context: RoundContext, contribution: Contribution) -> Ref:
-        """Sends what hides the contribution; a large message is held by nobody here while the answer is awaited."""
+    def _protected(self, shield: Shield, call: str, context: RoundContext, contribution: Contribution) -> Post:
         with self._lock:
             (message,) = shield.protect(context, contribution).values()
-        return self._dispatch(call, ("sum", self._session, context.number, message), self._kind)
+        return Post(call, RoundMessage(self._session, context.number, message), self._kind)
 
-    def _send(self, call: str, message: tuple[Any, ...], kind: Kind) -> Any:
-        return self._context.get(self._dispatch(call, message, kind), None)
+    def _talk(self, conversation: Conversation[T]) -> T:
+        """Carries a conversation on until it is over; what goes wrong on the way is raised in it, where it belongs."""
+        step: Callable[[], Post | Errand] = partial(next, conversation)
+        while True:
+            try:
+                post = step()
+            except StopIteration as over:
+                result: T = over.value
+                return result
+            try:
+                sent = self._dispatch(post) if isinstance(post, Post) else post
+                del post  # a large message is held by nobody here while the answer is awaited
+                step = partial(conversation.send, self._outcome(sent))
+            except FedRayError as error:
+                step = partial(conversation.throw, error)
 
-    def _dispatch(self, call: str, message: tuple[Any, ...], kind: Kind) -> Ref:
-        return self._context.send(call, self._server, self._round_server, message, kind)
+    def _outcome(self, sent: Ref | Errand) -> Answer | None:
+        if isinstance(sent, threading.Thread):
+            sent.join()
+            return None
+        answer: Answer = self._context.get(sent, None)
+        return answer
+
+    def _dispatch(self, post: Post) -> Ref:
+        return self._context.send(post.call, self.server, self._round_server, post.message, post.kind)
+
+    def _beside(self, conversation: Conversation[None]) -> Errand:
+        """Begins a conversation that goes on beside the round."""
+        thread = threading.Thread(target=self._talk, args=(conversation,), name="fedray-keys", daemon=True)
+        thread.start()
+        return thread
 
     def _active(self) -> Shield:
         if self._shield is None:
@@ -152,7 +228,8 @@ class KeySupply:
         shield: Whose rounds need keys; None where the scheme has no batches.
         length: Rounds in a batch.
         lock: Held while the shield is used.
-        relay: (batch, message) -> the server's answer; blocks until everybody has answered.
+        session: Number of the session.
+        beside: Begins a conversation that goes on beside the round.
     """
 
     def __init__(
@@ -160,18 +237,17 @@ class KeySupply:
         shield: BatchedShield | None,
         length: int,
         lock: threading.Lock,
-        relay: Callable[[int, bytes], Answer],
+        session: int,
+        beside: Callable[[Conversation[None]], Errand],
     ) -> None:
-        self._shield = shield
-        self._length = length
-        self._lock = lock
-        self._relay = relay
+        self._shield, self._length, self._lock = shield, length, lock
+        self._session, self._beside = session, beside
         self._batch = 0
         self._ready: Round = 0
-        self._ahead: threading.Thread | None = None
+        self._ahead: Errand | None = None
         self._refusal: Answer | None = None
 
-    def cover(self, number: Round) -> Answer | None:
+    def cover(self, number: Round) -> Conversation[Answer | None]:
         """Waits until round `number` has keys.
 
         Returns:
@@ -180,28 +256,25 @@ class KeySupply:
         if self._shield is None:
             return None
         if self._ahead is not None and (number >= self._ready or not self._ahead.is_alive()):
-            self._ahead.join()
+            yield self._ahead
             self._ahead = None
         while self._refusal is None and number >= self._ready:  # round numbers may skip a whole batch
-            self._prepare()
+            yield from self._prepare(self._shield)
         if number >= self._ready:
             return self._refusal
         half_used = number >= self._ready - self._length // 2
         if half_used and self._ahead is None and self._refusal is None:
-            self._ahead = threading.Thread(target=self._prepare, name="fedray-keys", daemon=True)
-            self._ahead.start()
+            self._ahead = self._beside(self._prepare(self._shield))
         return None
 
-    def _prepare(self) -> None:
-        shield = self._shield
-        if shield is None:
-            return
+    def _prepare(self, shield: BatchedShield) -> Conversation[None]:
         batch, self._batch = self._batch, self._batch + 1
         try:
             with self._lock:
                 message: bytes | None = shield.prepare(batch, self._ready)
             while message is not None:
-                answer = self._relay(batch, message)
+                step = KeyMessage(self._session, batch, message)
+                answer = _there((yield Post(f"keys of batch {batch}", step, Kind.SHARE)))
                 if answer.verdict != "next":
                     self._refusal = answer
                     return
@@ -211,3 +284,10 @@ class KeySupply:
             self._refusal = Answer("aborted", reason=str(error))
             return
         self._ready += self._length
+
+
+def _there(answer: Answer | None) -> Answer:
+    """Returns the answer to a message; only what waits for an errand is resumed with None."""
+    if answer is None:
+        raise ProtocolError("the server answered a message with nothing")
+    return answer

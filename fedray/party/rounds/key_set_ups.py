@@ -1,47 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
-"""KeySetUps: the server's part in preparing keys for rounds to come, where the scheme prepares them together.
+"""KeySetUps: the server's part in preparing keys for rounds to come, where the scheme prepares them together. Pure.
 
-Knows whose message is awaited and for how long. Cannot open what it hands on. A set-up that failed for one party has
-failed for all: whoever asks later is told so at once.
+Each step of a set-up is an exchange that needs everybody. Cannot open what it hands on. A set-up that failed for one
+party has failed for all: whoever asks later is told so at once.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from fedray.errors import ProtocolError
 from fedray.party.records import Answer
+from fedray.party.rounds.barrier import Barrier, Closing, Gate, Ticket
 from fedray.protocol.schemes import BatchCoordinator, Coordinator
 from fedray.types import PartyName
 
 
 class KeySetUps:
-    """The set-ups of one session's batches of rounds. Every method is called under the lock of `changed`.
+    """The set-ups of one session's batches of rounds.
 
     Args:
         coordinator: The session's server side.
-        changed: Woken when a message has come.
-        timeout: Seconds that one exchange may take after a party's own message.
-        clock: Monotonic seconds.
-        gone: Who will not answer, and why; it may grow meanwhile.
+        barrier: Where deliveries wait.
+        timeout: Seconds that one exchange may take after its first message.
     """
 
-    def __init__(
-        self,
-        coordinator: Coordinator,
-        changed: threading.Condition,
-        timeout: float,
-        clock: Callable[[], float],
-        gone: Mapping[PartyName, str],
-    ) -> None:
-        self._coordinator = coordinator
-        self._changed, self._timeout, self._clock, self._gone = changed, timeout, clock, gone
+    def __init__(self, coordinator: Coordinator, barrier: Barrier, timeout: float) -> None:
+        self._coordinator, self._barrier, self._timeout = coordinator, barrier, timeout
         self._refused: dict[int, str] = {}
         self._ended = ""
 
-    def take(self, sender: PartyName, batch: int, body: bytes) -> Answer:
-        """Takes one party's message and returns what the others sent, when all of them have.
+    def take(self, ticket: Ticket, sender: PartyName, batch: int, body: bytes, now: float) -> None:
+        """Takes one party's message; the answer is what the others sent, when all of them have.
+
+        Args:
+            ticket: Who is answered.
+            sender: Who sent it.
+            batch: Number of the batch.
+            body: The protocol message.
+            now: When.
 
         Raises:
             ProtocolError: The message is wrong, or the session's scheme has no batches.
@@ -49,32 +46,78 @@ class KeySetUps:
         coordinator = self._coordinator
         if not isinstance(coordinator, BatchCoordinator):
             raise ProtocolError(f"{sender}: this session's scheme has no batches of rounds, found batch {batch}")
-        stage = coordinator.set_up_stage(batch)
-        if batch not in self._refused:
-            coordinator.add_set_up(sender, batch, body)
-            self._changed.notify_all()
-        deadline = self._clock() + self._timeout
-        while not self._ended and batch not in self._refused:
-            if coordinator.set_up_stage(batch) != stage:
-                return Answer("next", broadcast=coordinator.set_up_answer(batch, stage, sender))
-            self._give_up_if(batch, coordinator.awaited(batch), late=self._clock() >= deadline)
-            if batch not in self._refused:
-                self._changed.wait(max(deadline - self._clock(), 0.01))
         if self._ended:
-            return Answer("left", reason=self._ended)
-        return Answer("renew", reason=self._refused[batch])
+            self._barrier.tell(ticket, Answer("left", reason=self._ended))
+        elif batch in self._refused:
+            self._barrier.tell(ticket, Answer("renew", reason=self._refused[batch]))
+        else:
+            step = _Step(self, coordinator, batch, coordinator.set_up_stage(batch), self._timeout)
+            if self._barrier.stand(step.gate) is None:
+                self._barrier.announce(step)
+            self._barrier.arrive(step.gate, sender, body, now, ticket)
 
-    def end(self, reason: str) -> None:
+    def end(self, reason: str, now: float) -> None:
         """Ends every set-up, those under way and those to come: whoever asks is told why."""
         self._ended = self._ended or reason
-        self._changed.notify_all()
+        self._barrier.end("keys", self._ended, now)
+        self._barrier.forget("keys")
 
-    def _give_up_if(self, batch: int, awaited: frozenset[PartyName], *, late: bool) -> None:
-        absent = awaited & self._gone.keys()
-        if absent or late:
-            listed = ", ".join(
-                f"{party} ({self._gone.get(party, f'no message within {self._timeout:g} s')})"
-                for party in sorted(absent or awaited)
-            )
-            self._refused[batch] = f"keys for further rounds need everybody; missing: {listed}"
-            self._changed.notify_all()
+    def owes(self, sender: PartyName, batch: int) -> bool:
+        """Returns whether a party's message of the set-up of a batch is awaited."""
+        coordinator = self._coordinator
+        return isinstance(coordinator, BatchCoordinator) and sender in coordinator.awaited(batch)
+
+    def gone(self, awaited: frozenset[PartyName]) -> frozenset[PartyName]:
+        """Returns who of the awaited will not answer any more."""
+        return awaited & self._barrier.attendance.gone.keys()
+
+    def refuse(self, batch: int, awaited: frozenset[PartyName]) -> Answer:
+        """Gives a batch up because of parties that did not answer, and returns what everybody is told."""
+        gone = self._barrier.attendance.gone
+        listed = ", ".join(
+            f"{party} ({gone.get(party, f'no message within {self._timeout:g} s')})" for party in sorted(awaited)
+        )
+        self._refused[batch] = f"keys for further rounds need everybody; missing: {listed}"
+        return Answer("renew", reason=self._refused[batch])
+
+
+@dataclass(slots=True)
+class _Step:
+    """One exchange of the set-up of a batch: a message from everybody, and to each what the others made for it."""
+
+    set_ups: KeySetUps
+    coordinator: BatchCoordinator
+    batch: int
+    stage: int
+    timeout: float
+
+    @property
+    def gate(self) -> Gate:
+        return "keys", self.batch, self.stage
+
+    @property
+    def _over(self) -> bool:
+        return self.coordinator.set_up_stage(self.batch) != self.stage
+
+    def take(self, sender: PartyName, message: bytes) -> None:
+        self.coordinator.add_set_up(sender, self.batch, message)
+
+    def complete(self) -> bool:
+        return self._over or bool(self.set_ups.gone(self.coordinator.awaited(self.batch)))
+
+    def until(self, now: float) -> float:
+        return now + self.timeout
+
+    def close(self, *, late: bool) -> Closing:
+        del late
+        if self._over:  # nobody comes to a step that is over: who repeats its message comes to the next one
+            return Closing(self._handed_on, kept=False)
+        awaited = self.coordinator.awaited(self.batch)
+        answer = self.set_ups.refuse(self.batch, self.set_ups.gone(awaited) or awaited)
+        return Closing(lambda _: answer, kept=False)
+
+    def ended(self, reason: str) -> Answer:
+        return Answer("left", reason=reason)
+
+    def _handed_on(self, party: PartyName) -> Answer:
+        return Answer("next", broadcast=self.coordinator.set_up_answer(self.batch, self.stage, party))

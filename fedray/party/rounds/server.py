@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from fedray.errors import ProtocolError
 from fedray.party.context import PartyContext, Reply
 from fedray.party.door.egress import Kind
-from fedray.party.records import Answer, Expect
-from fedray.party.rounds.barrier import Barrier
+from fedray.party.records import Answer, Expect, KeyMessage, ModelMessage, ModelRequest, RoundMessage, unknown
+from fedray.party.rounds.server_rounds import ServerRounds
+from fedray.party.rounds.waiting_room import WaitingRoom
 from fedray.protocol.config import Config
 from fedray.protocol.crypto.keys import Roster
 from fedray.protocol.scheme import Opened
@@ -43,7 +43,8 @@ class RoundServer:
     ) -> None:
         self._context = context
         self._strategy: Strategy | None = make_strategy(*strategy) if strategy else None
-        self._barrier = Barrier(round_timeout)
+        self._rounds = ServerRounds(round_timeout)
+        self._room = WaitingRoom(self._rounds.barrier)
         self._global: Vector | None = None
         self._state: State = {}
 
@@ -65,57 +66,64 @@ class RoundServer:
             confirms: Their Confirms, in the same order.
         """
         roster = Roster.of({name: self._context.roster[name] for name in names})
-        self._barrier.begin(number, Config.decode(config), roster, hellos, confirms)
+        agreed = Config.decode(config)
+        self._room.note(lambda now: self._rounds.begin(number, agreed, roster, hellos, confirms, now))
 
     def expect(self, order: Expect) -> None:
         """Announces the rounds of a segment."""
-        self._barrier.expect(order, self._applied if order.purpose == "train" else _as_opened)
+        finish = self._applied if order.purpose == "train" else _as_opened
+        self._room.note(lambda now: self._rounds.expect(order, finish, now))
 
     def stop(self) -> None:
         """Ends the segment after the round under way, for every party alike."""
-        self._barrier.stop()
+        self._room.note(lambda _: self._rounds.stop())
 
     def abort(self, reason: str) -> None:
         """Ends the segment at once: whoever waits is told why, and nothing more is opened."""
-        self._barrier.abort(reason)
+        self._room.note(lambda now: self._rounds.abort(reason, now))
 
     def lost(self, party: PartyName, reason: str) -> None:
         """Waits no longer for a party that the driver knows to be gone."""
-        self._barrier.lost(party, reason)
+        self._room.note(lambda now: self._rounds.lost(party, reason, now))
 
     def watch(self, seen: int) -> Reply:
-        """Returns the `Progress` after a quarter of a second, or at the segment's end; see `Barrier.progress`."""
-        return Reply(Kind.AGGREGATE, self._barrier.progress(seen, WATCH_SECONDS))
+        """Returns the `Progress` after a quarter of a second, or at the segment's end; see `ServerRounds.watch`."""
+        progress = self._room.deliver(lambda ticket, now: self._rounds.watch(ticket, seen, WATCH_SECONDS, now))
+        return Reply(Kind.AGGREGATE, progress)
 
     def progress(self) -> Reply:
         """Returns the `Progress` at once, whoever else watches."""
-        return Reply(Kind.AGGREGATE, self._barrier.progress(-1, 0.0))
+        return Reply(Kind.AGGREGATE, self._room.note(lambda _: self._rounds.progress()))
 
-    def deliver(self, sender: PartyName, message: tuple[Any, ...]) -> Reply | None:
+    def deliver(self, sender: PartyName, message: object) -> Reply | None:
         """Takes one message of a party and returns the answer, when there is one.
 
         Args:
             sender: Who sent it, as the transport names it.
-            message: `("sum", session, round, protocol bytes)`, `("set up", session, batch, protocol bytes)`,
-                `("model", vector)` or `("pull",)`.
+            message: A `RoundMessage`, `KeyMessage`, `ModelMessage` or `ModelRequest`.
 
         Raises:
-            ProtocolError: The message does not belong to the round under way.
+            ProtocolError: The message is none of these, is wrong, or does not belong to the round under way.
         """
         match message:
-            case ("sum", int(session), int(number), body):
-                answer = self._barrier.take(sender, session, number, body)
+            case RoundMessage(int(session), int(number), bytes() | np.ndarray() as body):
+                answer: Answer = self._room.deliver(
+                    lambda ticket, now: self._rounds.take(ticket, sender, session, number, body, now)
+                )
                 if answer.verdict == "missed" and self._keeps_model:
                     answer = replace(answer, values=self._global)
                 return Reply(Kind.AGGREGATE, answer)
-            case ("set up", int(session), int(batch), bytes(body)):
-                return Reply(Kind.HELLO, self._barrier.set_up(sender, session, batch, body))
-            case ("model", vector):
-                self._global, self._state = vector, {}
+            case KeyMessage(int(session), int(batch), bytes(body)):
+                answer = self._room.deliver(
+                    lambda ticket, now: self._rounds.set_up(ticket, sender, session, batch, body, now)
+                )
+                return Reply(Kind.HELLO, answer)
+            case ModelMessage(np.ndarray() as values):
+                self._global, self._state = values, {}
                 return None
-            case ("pull",):
+            case ModelRequest():
                 return Reply(Kind.AGGREGATE, Answer("opened", values=self._global))
-        raise ProtocolError(f"{sender} sent a message of unknown form to the server")
+        raise unknown(sender, message, "the server", RoundMessage, KeyMessage, ModelMessage, ModelRequest)
 
     def _applied(self, opened: Opened) -> Answer:
         if self._strategy is None or self._global is None:

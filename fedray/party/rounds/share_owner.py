@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from fedray.errors import ProtocolError
 from fedray.party.context import PartyContext
 from fedray.party.door.egress import Kind
-from fedray.party.records import Answer
-from fedray.party.rounds.compute_party import ComputeParty, RoundOutcome, register
+from fedray.party.records import Answer, RoundOutcome, ShareMessage
+from fedray.party.rounds.compute_party import ComputeParty, register
 from fedray.protocol.scheme import Contribution, RoundContext
 from fedray.protocol.sharing import SharingShield
 from fedray.types import Key, Message, PartyName, Ref
@@ -47,7 +47,7 @@ class ShareOwner:
         number = context.number
         messages = dict(self._shield.protect(context, contribution))
         home, last = messages.popitem()
-        acknowledged = [self._send(call, to, ("share", number, message, False)) for to, message in messages.items()]
+        acknowledged = [self._send(call, to, ShareMessage(number, message, False)) for to, message in messages.items()]
         outcome = self._at_home(call, home, number, last, acknowledged)
         answer = outcome.answer
         if answer.verdict != "opened":
@@ -62,7 +62,7 @@ class ShareOwner:
             end.take(home, number, message)
             self._confirm(others)
             return end.wait(home, number)
-        ref = self._send(call, home, ("share", number, message, True))
+        ref = self._send(call, home, ShareMessage(number, message, True))
         self._confirm(others)
         outcome: RoundOutcome = self._context.get(ref, None)
         return outcome
@@ -71,5 +71,5 @@ class ShareOwner:
         for ref in refs:
             self._context.get(ref, None)
 
-    def _send(self, call: str, to: PartyName, message: tuple[object, ...]) -> Ref:
+    def _send(self, call: str, to: PartyName, message: ShareMessage) -> Ref:
         return self._context.send(call, to, self._compute[to], message, Kind.SHARE)

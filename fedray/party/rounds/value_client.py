@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.errors import DataError
-from fedray.party.context import Reply
+from fedray.party.context import PartyContext, Reply
 from fedray.party.door.egress import Kind
-from fedray.party.rounds import tree
+from fedray.party.rounds import summable
 from fedray.party.rounds.contributor import Contributor
 from fedray.protocol.scheme import Contribution, Manifest, RoundContext
 from fedray.types import Round, Value
@@ -34,11 +34,18 @@ class SumOrder:
     manifest: Manifest
 
 
-class ValueClient(Contributor):
-    """Holds one value while it is summed."""
+class ValueClient:
+    """Holds one value while it is summed.
 
-    _arrays: list[NDArray[Any]] | None = None
-    _weight = 1
+    Args:
+        context: The party this service lives in.
+        contributor: Its end of the private sums.
+    """
+
+    def __init__(self, context: PartyContext, contributor: Contributor) -> None:
+        self._context, self._contributor = context, contributor
+        self._arrays: list[NDArray[Any]] | None = None
+        self._weight = 1
 
     def offer(self, value: Value, weight: Any, most: float, unit: float) -> Reply:
         """Takes the value and its weight, and returns the nest and its tensors: names, shapes and dtypes.
@@ -52,7 +59,7 @@ class ValueClient(Contributor):
         Raises:
             DataError: The value cannot be summed, or the weight is out of range.
         """
-        nest, tensors, arrays = tree.flatten(value)
+        nest, tensors, arrays = summable.flatten(value)
         self._weight = 1
         if weight is not None:
             number = float(np.asarray(weight))
@@ -71,5 +78,7 @@ class ValueClient(Contributor):
         arrays, self._arrays = self._arrays, None
         operation = hashlib.sha256(order.operation.encode()).digest()
         context = RoundContext(order.number, operation, b"", order.manifest, "sum")
-        answer = self.exchange("sum", context, Contribution(tree.join(arrays), self._weight, np.empty(0)))
+        answer = self._contributor.exchange(
+            "sum", context, Contribution(summable.join(arrays), self._weight, np.empty(0))
+        )
         return Reply(Kind.AGGREGATE, answer.values)

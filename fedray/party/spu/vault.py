@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -20,6 +20,11 @@ from fedray.errors import PlanError, ProtocolError
 from fedray.party.context import PartyContext, Reply
 from fedray.party.door.egress import Kind
 from fedray.party.failures import to_failure
+from fedray.party.records import AreYouThere, DealtShares, GivenShares, SharesFailure, unknown
+from fedray.party.rounds.attendance import Attendance
+from fedray.party.rounds.barrier import Barrier
+from fedray.party.rounds.news import News
+from fedray.party.rounds.waiting_room import WaitingRoom
 from fedray.party.table import replace
 from fedray.protocol.config import Config
 from fedray.protocol.spu.dealer import Dealer
@@ -43,6 +48,11 @@ class Shared:
     key: Key
     owner: PartyName | None = None
 
+
+_Telling: TypeAlias = DealtShares | GivenShares | SharesFailure
+
+_CALLS: Mapping[type[_Telling], str] = {DealtShares: "shares", GivenShares: "part", SharesFailure: "failed"}
+"""What a message is called in the ledger."""
 
 OPERATIONS: Mapping[str, Callable[..., Secret]] = {
     "negative": Linear.negative,
@@ -73,6 +83,8 @@ class Vault:
         self._dealer: Dealer | None = None
         self._linear: Linear | None = None
         self._runtime: SpuRuntime | None = None
+        self._arrivals = Barrier(Attendance(PING_SECONDS))
+        self._room = WaitingRoom(self._arrivals)
 
     # Set-up.
 
@@ -107,10 +119,10 @@ class Vault:
         try:
             form, messages = self._deals().deal(out, self._context.value(source), self._bound)
         except BaseException as error:  # whoever uses the shares must learn of it
-            self._tell_all(("failed", out, self._failure(error, "to(spu)")), Kind.ERROR)
+            self._tell_all(SharesFailure(out, self._failure(error, "to(spu)")), Kind.ERROR)
             raise
         for node, shares in messages.items():
-            self._tell(node, ("shares", out, form.encode(), shares), Kind.SHARE)
+            self._tell(node, DealtShares(out, form.encode(), shares), Kind.SHARE)
 
     def apply(self, out: Key, operation: str, args: Sequence[Any], inputs: Sequence[Shared]) -> None:
         """Applies one of `OPERATIONS` and keeps the result, or its failure."""
@@ -170,79 +182,95 @@ class Vault:
             if to == self._context.name:
                 self._context.put(name, secret)
             else:
-                self._tell(to, ("part", name, secret.form.encode(), secret.shares), Kind.RAW)
+                self._tell(to, GivenShares(name, secret.form.encode(), secret.shares), Kind.RAW)
         except BaseException as error:  # whoever waits for it must learn of it
-            self._tell(to, ("failed", name, self._failure(error, f"to({to})")), Kind.ERROR)
+            self._tell(to, SharesFailure(name, self._failure(error, f"to({to})")), Kind.ERROR)
             raise
 
     def collect(self, ticket: Key) -> Value:
         """Returns a value from the shares that all compute parties give."""
         parts = [Shared(_part(ticket, node), node) for node in self._nodes]
         try:
-            self._await_all(parts)
+            self._await(parts)
             return combine(self._layout, [self._secret(part) for part in parts])
         finally:
             self._context.drop([part.key for part in parts])
 
     # Messages.
 
-    def deliver(self, sender: PartyName, message: tuple[Any, ...]) -> Reply | None:
+    def deliver(self, sender: PartyName, message: object) -> None:
         """Takes another party's shares, or learns why there are none; also tells who asks that this party is there.
 
         Raises:
             ProtocolError: The message is wrong.
         """
+        try:
+            self._take(sender, message)
+        finally:
+            self._room.note(self._arrivals.check)
+
+    def _take(self, sender: PartyName, message: object) -> None:
         match message:
-            case ("shares", str(key), bytes(form), list(shares)):
+            case DealtShares(str(key), bytes(form), list(shares)):
                 with self._making([key], "to(spu)"):
                     self._context.put(key, self._deals().receive(sender, key, Form.decode(form), shares))
-                return None
-            case ("part", str(key), bytes(form), np.ndarray() as words) if sender in self._nodes:
+            case GivenShares(str(key), bytes(form), np.ndarray() as words) if sender in self._nodes:
                 self._context.put(key, Secret(Form.decode(form), words))
-                return None
-            case ("failed", str(key), Failure() as failure):
+            case SharesFailure(str(key), Failure() as failure):
                 self._context.put(key, failure)
-                return None
-            case ("there?",):
-                return None
-        raise ProtocolError(f"{sender} sent a message of unknown form to the vault of {self._context.name!r}")
+            case AreYouThere():
+                pass
+            case _:
+                receiver = f"the vault of {self._context.name!r}"
+                raise unknown(sender, message, receiver, DealtShares, GivenShares, SharesFailure, AreYouThere)
 
     # Inside.
 
     def _secret(self, one: Shared) -> Secret:
         """Returns this party's shares, when they have come."""
-        while not self._context.arrives(one.key, PING_SECONDS):
-            if one.owner is None or one.owner == self._context.name:
-                break
-            self._context.get(self._ping(one.owner), None)
+        self._await([one])
         found = self._context.value(one.key)
         if not isinstance(found, Secret):
             raise PlanError(f"party {self._context.name!r} holds no shares under {one.key!r}")
         return found
 
-    def _await_all(self, parts: Sequence[Shared]) -> None:
-        """Waits for parts of several parties, and finds out which of them ends, whichever the others wait for."""
-        waiting = list(parts)
-        while waiting:
-            there = [one for one in waiting if self._context.arrives(one.key, 0.0)]
-            for one in there:
-                self._secret(one)
-            waiting = [one for one in waiting if one not in there]
-            if waiting and not self._context.arrives(waiting[0].key, PING_SECONDS):
-                for one in waiting:
-                    if one.owner not in (None, self._context.name):
-                        self._context.get(self._ping(one.owner), None)
+    def _await(self, parts: Sequence[Shared]) -> None:
+        """Waits until shares have come; asks now and then whether those are still there that were to send them.
+
+        Raises:
+            FedRayError: One of them cannot come, or its sender has ended; whichever the others wait for.
+        """
+        own, context = self._context.name, self._context
+
+        def missing() -> list[Shared]:
+            return [one for one in parts if not context.holds(one.key)]
+
+        def ready() -> bool:
+            return not missing() or any(context.failed(one.key) for one in parts)
+
+        while True:
+            awaited: list[Shared] = self._room.deliver(
+                lambda ticket, now: self._arrivals.open(News(ticket, PING_SECONDS, ready, missing), ticket, own, now)
+            )
+            for one in parts:
+                if context.failed(one.key):
+                    context.value(one.key)  # raises what happened
+            senders = {one.owner for one in awaited if one.owner not in (None, own)}
+            if not senders:  # all is there, or nobody is about to send it
+                return
+            for party in sorted(senders):
+                context.get(self._ping(party), None)
 
     def _ping(self, party: PartyName) -> Any:
-        return self._context.send("there?", party, self._vaults[party], ("there?",), Kind.SHAPE)
+        return self._context.send("there?", party, self._vaults[party], AreYouThere(), Kind.SHAPE)
 
-    def _tell(self, to: PartyName, message: tuple[Any, ...], kind: Kind) -> None:
+    def _tell(self, to: PartyName, message: _Telling, kind: Kind) -> None:
         if to == self._context.name:
             self.deliver(to, message)
         else:
-            self._context.send(f"{message[0]} {message[1]}", to, self._vaults[to], message, kind)
+            self._context.send(f"{_CALLS[type(message)]} {message.key}", to, self._vaults[to], message, kind)
 
-    def _tell_all(self, message: tuple[Any, ...], kind: Kind) -> None:
+    def _tell_all(self, message: SharesFailure, kind: Kind) -> None:
         for node in self._nodes:
             self._tell(node, message, kind)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +16,16 @@ from numpy.typing import NDArray
 from fedray import metrics
 from fedray.backends.backend import Batch, ModelFacts, Snapshot
 from fedray.errors import ProtocolError
-from fedray.metrics import Metric, from_words, to_words, word_names
+from fedray.metrics import Metric, to_words, word_names
 from fedray.party.context import PartyContext, Reply
 from fedray.party.records import Answer
+from fedray.party.rounds.contributor import Contributor
 from fedray.party.training.local_model import LocalModel
+from fedray.party.training.model_rounds import ModelRounds, opened_metrics
 from fedray.party.training.orders import TrainOrder, settings
 from fedray.protocol.scheme import Contribution, Manifest, RoundContext, Tensor
 from fedray.strategies import State, Strategy, make_strategy
-from fedray.types import Key, PartyName, Vector
+from fedray.types import Vector
 
 
 @dataclass(slots=True)
@@ -54,37 +55,37 @@ class _Segment:
     local: Snapshot | None = None
 
 
-class Trainer(LocalModel):
-    """Trains inside one party.
+class Trainer:
+    """Trains inside one party. Its model, its end of the sums and its strategy are objects of their own.
 
     Args:
         context: The party this service lives in.
-        server: The party that sums.
-        round_server: Key of its round_server.
-        backend: Name of the framework.
-        builder: The user's function that returns a compiled model.
-        seed: Seed under which every party builds the same model.
-        local_metrics: Whether this party's own metrics go to the driver.
+        contributor: Its end of the private sums.
+        model: Its model.
+        rounds: The rounds that it shares with evaluation.
         strategy: Name and parameters.
+
+    Raises:
+        PlanError: The model cannot be trained with this strategy.
     """
 
     def __init__(
         self,
         context: PartyContext,
-        server: PartyName,
-        round_server: Key,
-        backend: str,
-        builder: Any,
-        seed: int,
-        local_metrics: bool,
+        contributor: Contributor,
+        model: LocalModel,
+        rounds: ModelRounds,
         strategy: tuple[str, dict[str, float]],
     ) -> None:
-        super().__init__(context, server, round_server, backend, builder, seed, local_metrics)
+        self._context, self._contributor, self._model, self._rounds = context, contributor, model, rounds
         self._strategy: Strategy = make_strategy(*strategy)
-        with self._named():
-            self._backend.check_strategy(self._strategy)
+        with model.named():
+            model.backend.check_strategy(self._strategy)
         self._state: State = {}
         self._measured: list[Metric] = []
+
+    def ready(self) -> None:
+        """Acknowledges that the model is there and can be trained."""
 
     def train(self, order: TrainOrder) -> Reply:
         """Runs the rounds of a segment and returns a `Report`.
@@ -92,23 +93,24 @@ class Trainer(LocalModel):
         A round that fails or is abandoned is put back: model, optimizer and random state are as they were before it.
         """
         if order.begins_epoch:
-            self._backend.take_metrics()
+            self._model.backend.take_metrics()
             self._measured = []
         if order.learning_rate is not None:
-            self._backend.set_learning_rate(order.learning_rate)
+            self._model.backend.set_learning_rate(order.learning_rate)
         rows = order.sizes[self._context.name]
         steps = order.sampling.deal(self._context.name, rows, order.epoch)
-        told = settings(order, self._class_weight["train"])
-        segment = _Segment(order, told, train_manifest(self._facts, order.metric_bound), steps)
+        told = settings(order, self._model.class_weight["train"])
+        segment = _Segment(order, told, train_manifest(self._model.facts, order.metric_bound), steps)
         while segment.done < len(order.spans) and not segment.renew:
-            if self._holders(order, segment.done) < 2 and len(self.members) > 1:
+            if self._holders(order, segment.done) < 2 and len(self._contributor.members) > 1:
                 segment.done += 1
             elif self._round(segment, report=segment.done == len(order.spans) - 1):
                 break
-        self._backend.set_weights(self._global)
+        self._model.backend.set_weights(self._model.weights)
         if segment.sums is None and segment.done == len(order.spans):
             self._report_alone(segment)
-        return self._report(self._measured, segment.sums, segment.done, segment.renew, segment.fresh)
+        done, renew, fresh = segment.done, segment.renew, segment.fresh
+        return self._rounds.report(self._measured, segment.sums, done=done, renew=renew, fresh=fresh)
 
     def _round(self, segment: _Segment, report: bool) -> bool:
         """Runs one round; returns whether the driver wants the segment to end."""
@@ -116,20 +118,20 @@ class Trainer(LocalModel):
         start, stop = order.spans[place]
         batches = [batch for step in segment.steps[start:stop] for batch in step]
         bound = segment.settings + place.to_bytes(8, "big")
-        context = RoundContext(order.number + place, self._model_hash(), bound, manifest)
+        context = RoundContext(order.number + place, self._model.hash(), bound, manifest)
         with self._unless_opened(segment) as kept:
             payload, weight = self._update(segment, batches)
             measured = self._measure(order) if report else np.zeros(len(manifest.metrics))
             call = f"train round {context.number}"
-            answer = self._exchange(call, context, Contribution(payload, weight, measured))
-            if answer.verdict == "opened" and self.verified:
+            answer = self._rounds.exchange(call, context, Contribution(payload, weight, measured))
+            if answer.verdict == "opened" and self._contributor.verified:
                 kept.append(answer)
         segment.done += 1
         if answer.verdict == "opened":
-            before = self._model_hash()
+            before = self._model.hash()
             self._take(answer)
-            segment.sums = self._opened(answer, order) if report else None
-            segment.fresh = self._model_hash() != before
+            segment.sums = opened_metrics(answer, order.metric_bound) if report else None
+            segment.fresh = self._model.hash() != before
             if not segment.fresh:
                 segment.renew = "the round left the model as it was, and no session trains twice on one model"
         elif answer.verdict == "missed":
@@ -143,25 +145,26 @@ class Trainer(LocalModel):
 
     def _update(self, segment: _Segment, batches: Sequence[Batch]) -> tuple[Vector, int]:
         """Returns this party's payload and its weight; without rows the payload counts nothing."""
-        self._state = self._strategy.open(self._state, self._global)
-        local, rows = self._global, 0
+        model = self._model
+        self._state = self._strategy.open(self._state, model.weights)
+        local, rows = model.weights, 0
         if batches and self._strategy.local == "train":
-            data, hook = self._data["train"], self._strategy.hook
-            local, rows, segment.local = self._backend.train(self._global, data, batches, hook, self._state)
+            hook, state = self._strategy.hook, self._state
+            local, rows, segment.local = model.backend.train(model.weights, model.data["train"], batches, hook, state)
         elif batches:
-            local, rows = self._backend.gradient(self._data["train"], batches)
-        self._state, payload = self._strategy.close(self._state, self._global, local)
+            local, rows = model.backend.gradient(model.data["train"], batches)
+        self._state, payload = self._strategy.close(self._state, model.weights, local)
         return payload, rows
 
     def _take(self, answer: Answer) -> None:
         if answer.values is None:
             raise ProtocolError("the server opened a round without its result")
-        self._as_built = False
+        self._model.as_built = False
         if self._strategy.local == "gradient":
-            self._backend.apply_gradient(answer.values)
-            self._take_over(self._backend.weights())
+            self._model.backend.apply_gradient(answer.values)
+            self._model.take_over(self._model.backend.weights())
         else:
-            self._take_over(answer.values)
+            self._model.take_over(answer.values)
 
     def _catch_up(self, segment: _Segment, answer: Answer) -> None:
         """Takes the others' model after rounds that were opened without this party, and goes on where they are."""
@@ -176,7 +179,7 @@ class Trainer(LocalModel):
         order, rounds = segment.order, len(segment.order.spans)
         segment.done = min(max(segment.done, answer.number - order.number), rounds)
         if segment.done == rounds:
-            segment.sums, segment.fresh = self._opened(answer, order), True
+            segment.sums, segment.fresh = opened_metrics(answer, order.metric_bound), True
 
     def _check_rows(self, segment: _Segment, batches: Sequence[Batch]) -> None:
         """Leaves after an abandoned round that used more than half of this party's rows.
@@ -194,15 +197,12 @@ class Trainer(LocalModel):
                 "with; use on_dropout='recover' for rounds this long"
             )
 
-    def _opened(self, answer: Answer, order: TrainOrder) -> NDArray[np.float64] | None:
-        return None if answer.metrics is None else from_words(answer.metrics, order.metric_bound)
-
     def _measure(self, order: TrainOrder) -> NDArray[np.float64]:
         """Adds what was measured since the last segment to the epoch's metrics, and returns their words."""
-        taken = self._backend.take_metrics()
+        taken = self._model.backend.take_metrics()
         if self._measured:
             merged = {metric.name: metric for metric in metrics.merge([self._measured, taken])}
-            taken = self._backend.finish([merged.get(metric.name, metric) for metric in taken])
+            taken = self._model.backend.finish([merged.get(metric.name, metric) for metric in taken])
         self._measured = taken
         return to_words(metrics.flatten(taken), order.metric_bound)
 
@@ -210,29 +210,30 @@ class Trainer(LocalModel):
         """Sums the epoch's metrics in a round of their own, where no opened round carried them."""
         order, measured = segment.order, self._measure(segment.order)
         segment.fresh = False
-        manifest = report_manifest(self._facts, order.metric_bound)
+        manifest = report_manifest(self._model.facts, order.metric_bound)
         for number in range(order.number + len(order.spans), order.number + len(order.spans) + len(order.sizes)):
-            context = RoundContext(number, self._model_hash(), segment.settings, manifest, "evaluate")
-            nothing = np.empty(0, self._global.dtype)
-            answer = self._exchange("report metrics", context, Contribution(nothing, 0, measured))
+            context = RoundContext(number, self._model.hash(), segment.settings, manifest, "evaluate")
+            answer = self._rounds.exchange_metrics("report metrics", context, measured)
             if answer.verdict == "renew":
                 segment.renew = answer.reason
             if answer.verdict != "abandoned":
-                segment.sums = self._opened(answer, order)
+                segment.sums = opened_metrics(answer, order.metric_bound)
                 return
 
     def _holders(self, order: TrainOrder, place: int) -> int:
         """Returns how many parties of the view hold rows in a round; every party computes the same from the sizes."""
-        if len(self.members) == len(order.sizes):
+        if len(self._contributor.members) == len(order.sizes):
             return len(order.sizes)  # the plan holds no round of the whole roster with fewer than two
         start, stop = order.spans[place]
-        shares = [order.sampling.share_sizes(party, order.sizes[party], order.epoch) for party in self.members]
+        shares = [
+            order.sampling.share_sizes(party, order.sizes[party], order.epoch) for party in self._contributor.members
+        ]
         return sum(int(share[start:stop].sum()) > 0 for share in shares)
 
     @contextmanager
     def _unless_opened(self, segment: _Segment) -> Iterator[list[Answer]]:
         """Puts model, optimizer, metrics and random state back as they were, unless an opened answer is put in."""
-        state, measured, local = self._state, self._measured, segment.local or self._backend.snapshot()
+        state, measured, local = self._state, self._measured, segment.local or self._model.backend.snapshot()
         segment.local = None
         opened: list[Answer] = []
         try:
@@ -240,13 +241,9 @@ class Trainer(LocalModel):
         finally:
             if not opened:
                 segment.local = None
-                self._backend.restore(local)
-                self._backend.set_weights(self._global)
+                self._model.backend.restore(local)
+                self._model.backend.set_weights(self._model.weights)
                 self._state, self._measured = state, measured
-
-    def _adopt(self, values: Vector) -> None:
-        super()._adopt(values)
-        self._state = {}
 
 
 def train_manifest(facts: ModelFacts, metric_bound: int) -> Manifest:

@@ -8,13 +8,13 @@ is dropped unread.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 
 import numpy as np
 
 from fedray.errors import ProtocolError
 from fedray.protocol.crypto.keys import verify
 from fedray.protocol.messages import Words, digest
+from fedray.protocol.recovery.evidence import TwoInputs
 from fedray.protocol.recovery.opening import Opening
 from fedray.protocol.recovery.round_messages import (
     MaskedInput,
@@ -26,25 +26,10 @@ from fedray.protocol.recovery.round_messages import (
     purpose_of,
 )
 from fedray.protocol.recovery.round_public import RoundPublic
-from fedray.protocol.scheme import Opened
+from fedray.protocol.scheme import Fault, Opened
 from fedray.types import Message, PartyName
 
 _PURPOSES = ("mask", "signed-survive", "unmask")
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """What one party did wrong in a round.
-
-    Attributes:
-        party: Who.
-        what: In words.
-        evidence: A signed statement that proves it to others, or empty.
-    """
-
-    party: PartyName
-    what: str
-    evidence: bytes = b""
 
 
 class _ProvenFaultError(ProtocolError):
@@ -73,6 +58,7 @@ class RecoveryCollector:
         self._facts = facts
         self._stage = 0
         self._hashes: dict[int, tuple[bytes, bytes]] = {}
+        self._signed: dict[int, tuple[bytes, bytes]] = {}
         self._totals: dict[bytes, Words] = {}
         self._survivors: Survivors | None = None
         self._signatures: dict[int, bytes] = {}
@@ -106,7 +92,7 @@ class RecoveryCollector:
                 self._add_shares(place, bytes(message))
         except ProtocolError as error:
             evidence = error.evidence if isinstance(error, _ProvenFaultError) else b""
-            self.faults.append(Fault(sender, str(error), evidence))
+            self.faults.append(Fault(facts.number, sender, str(error), evidence))
             raise ProtocolError(f"{sender}: round {facts.number}: {error}") from None
 
     def missing(self) -> frozenset[PartyName]:
@@ -157,7 +143,7 @@ class RecoveryCollector:
             self._opened = opening.open(total)
         finally:
             names = self._facts.roster.names
-            self.faults += [Fault(names[i], what) for i, what in opening.faulty.items()]
+            self.faults += [Fault(self._facts.number, names[i], what) for i, what in opening.faulty.items()]
         return self._opened
 
     @property
@@ -181,7 +167,8 @@ class RecoveryCollector:
         sent = (masked.ctx, masked.words_hash)
         if place in self._hashes:
             if self._hashes[place] != sent:
-                raise _ProvenFaultError("a second, different masked input", masked.statement + masked.signature)
+                both = TwoInputs(*self._signed[place], masked.statement, masked.signature)
+                raise _ProvenFaultError("a second, different masked input", both.encode())
             return
         if masked.ctx in self._totals:
             np.add(self._totals[masked.ctx], masked.words, out=self._totals[masked.ctx])
@@ -191,7 +178,7 @@ class RecoveryCollector:
             raise ProtocolError(
                 f"a further context: honest parties agree on one, colluders make at most {len(self._totals)}"
             )
-        self._hashes[place] = sent
+        self._hashes[place], self._signed[place] = sent, (masked.statement, masked.signature)
 
     def _check_stage(self) -> None:
         facts = self._facts
@@ -218,7 +205,8 @@ class RecoveryCollector:
     def _close_inputs(self) -> Survivors:
         facts, (ctx, members) = self._facts, self._usual()
         for other in sorted(set(self._hashes) - set(members)):
-            self.faults.append(Fault(facts.roster.names[other], "was told another model or settings than the others"))
+            what = "was told another model or settings than the others"
+            self.faults.append(Fault(facts.number, facts.roster.names[other], what))
         self._totals = {ctx: self._totals[ctx]}
         hashes = tuple(self._hashes[i][1] for i in members)
         self._survivors = Survivors(facts.sid, facts.number, ctx, members, hashes)

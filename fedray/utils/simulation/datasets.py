@@ -38,9 +38,16 @@ def dataset(name: str) -> str:
 
     Raises:
         PlanError: There is no such data set.
+
+    Example:
+        >>> from fedray.utils.simulation.datasets import dataset
+        >>> with np.load(dataset("mnist")) as archive:
+        ...     archive["x_test"].shape
+        (10000, 28, 28)
     """
     if name not in _FILES:
         raise PlanError(f"dataset {name!r}: expected one of {list(_FILES)}")
+    # Asked inside the party, this gives the path on the party's own machine.
     return str(Path(fedray.data.__file__).with_name(_FILES[name]))
 
 
@@ -61,9 +68,18 @@ def load_mnist(
     Raises:
         PlanError: `parts` is of another kind, names a party twice, or a share is impossible.
         DataError: A share holds no row of one of the sets.
+
+    Example:
+        >>> from fedray.utils.simulation.datasets import load_mnist
+        >>> (x_train, y_train), (x_test, y_test) = load_mnist({alice: (0, 600), bob: (600, 1800)})
+        >>> x_train
+        FedNdarray(shape=(1800, 28, 28), dtype=float32, rows={alice: 600, bob: 1200})
+        >>> len(x_test)
+        300
     """
     parties, train_rows, test_rows = _shares(parts)
     for party, train, test in zip(parties, train_rows, test_rows, strict=True):
+        # Told here by the numbers; the first `fit` would only say that an array is empty.
         if not len(train) or not len(test):
             raise DataError(
                 f"party {party.name!r}: expected at least one row of each set, found {len(train)} for training and "
@@ -98,6 +114,7 @@ def _shares(parts: Parts) -> tuple[list[PYU], tuple[range, ...], tuple[range, ..
         raise PlanError(
             f"parts: expected a fraction for each party or (start, end) for each, found {list(parts.values())}"
         )
+    # Rows are those of the training set; as fractions they cut the test set alike.
     bounds = [share_bounds(start, end, _MNIST_ROWS[0]) for start, end in pairs]
     train_rows, test_rows = (tuple(bounded_range(total, pair) for pair in bounds) for total in _MNIST_ROWS)
     return parties, train_rows, test_rows
@@ -110,6 +127,7 @@ def _read_mnist(
     with np.load(dataset("mnist"), allow_pickle=False) as archive:
         arrays = []
         for part, rows in (("train", train), ("test", test)):
+            # Copied out, so that the rest of the set, of which this is a view, can be freed.
             images = archive[f"x_{part}"][rows.start : rows.stop].copy()
             labels = archive[f"y_{part}"][rows.start : rows.stop].copy()
             arrays += [_images(images, normalized_x, is_torch), _labels(labels, categorical_y)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TensorFlow and Keras, imported the first time a party needs them, and without their chatter."""
+"""TensorFlow and Keras as they start in a party: the only file that imports them, when the first model is made."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def frameworks(threads: int) -> tuple[Any, Any]:
     """
     with BUILDING, generators_kept():
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        with contextlib.nullcontext() if "tensorflow" in sys.modules else quiet():
+        with quietly():
             import keras
             import tensorflow as tf
 
@@ -37,3 +37,8 @@ def frameworks(threads: int) -> tuple[Any, Any]:
     if keras.config.backend() != "tensorflow":
         raise PlanError(f"Keras: expected backend 'tensorflow', found {keras.config.backend()!r}; unset KERAS_BACKEND")
     return tf, keras
+
+
+def quietly() -> contextlib.AbstractContextManager[None]:
+    """Returns a block that keeps TensorFlow's start-up chatter off the screen, where it has not started yet."""
+    return contextlib.nullcontext() if "tensorflow" in sys.modules else quiet()

@@ -1,0 +1,369 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ComputeRounds: the rounds of sums of shares at one compute party. Whose message is missing, and what follows.
+
+A round is a chain of three exchanges, and the owners that wait are handed on from one to the next: the owners' shares,
+all compute parties' signatures under one set of owners, and the server's word on their sums. The first compute party
+proposes the set: everybody who is expected, or at the deadline those that came. Knows no model, and no input. Sends
+through its caller, and waits for nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+from fedray.errors import FedRayError, ProtocolError
+from fedray.party.records import Answer, Expect, RoundOutcome
+from fedray.party.rounds.attendance import Attendance
+from fedray.party.rounds.barrier import Barrier, Closing, Gate, Stand, Ticket
+from fedray.party.rounds.news import News
+from fedray.protocol.scheme import Fault
+from fedray.protocol.sharing import ShareAdder
+from fedray.types import Message, PartyName, Round
+
+
+@dataclass(frozen=True, slots=True)
+class ComputeRoles:
+    """Who does what in one session of sums of shares.
+
+    Attributes:
+        adder: This compute party's own end.
+        owners: Whose shares are awaited.
+        leader: The compute party that proposes.
+        leads: Whether that is this one.
+    """
+
+    adder: ShareAdder
+    owners: tuple[PartyName, ...]
+    leader: PartyName
+    leads: bool
+
+
+class ComputeRounds:
+    """One compute party's rounds, one segment after the other.
+
+    Args:
+        name: The compute party, for error messages.
+        timeout: Seconds that a round waits for owners after its first message.
+        sign: (round, signature under a set of owners) -> None; tells the other compute parties.
+        publish: (round, this party's sum) -> None; sends it to the server, whose answer comes to `answered`.
+        fail: (round, reason) -> None; tells the other compute parties that nothing will be opened.
+
+    Attributes:
+        barrier: Where deliveries wait.
+    """
+
+    def __init__(
+        self,
+        name: PartyName,
+        timeout: float,
+        sign: Callable[[Round, bytes], None],
+        publish: Callable[[Round, Message], None],
+        fail: Callable[[Round, str], None],
+    ) -> None:
+        self._name, self.timeout = name, timeout
+        self._sign, self._publish, self._tell_failure = sign, publish, fail
+        self._attendance = Attendance(timeout)
+        self.barrier = Barrier(self._attendance)
+        self._roles: ComputeRoles | None = None
+        self._proposed: dict[Round, tuple[PartyName, ...]] = {}
+        self._announced: list[range] = []
+        self._unanswered: set[Round] = set()
+        self._watch: Ticket = 0
+        self._error = ""
+
+    # The driver's words.
+
+    def begin(self, roles: ComputeRoles, now: float) -> None:
+        """Starts a session; all of its owners are awaited."""
+        self._clear("a new session has begun", now)
+        self._attendance.begin_session()
+        self._roles = roles
+
+    def expect(self, order: Expect, spare: int, now: float) -> None:
+        """Announces the rounds of a segment, and `spare` further ones that carry metrics alone."""
+        first, end = order.number, order.number + order.count
+        spans = [(range(first, end), order.manifest.words)]
+        if order.report is not None:
+            spans.append((range(end, end + spare), order.report.words))
+        self.roles.adder.expect(*spans)
+        self._announced = [numbers for numbers, _ in spans]
+        self._clear("the segment has ended", now)
+        self._attendance.begin_segment(order.absent)
+
+    def abort(self, reason: str, now: float) -> None:
+        """Ends the segment at once: whoever waits is told why, and nothing more is published."""
+        self._give_up(reason)
+        self.barrier.end("round", self._error, now)
+
+    def watch(self, ticket: Ticket, seconds: float, now: float) -> None:
+        """Answers with the faults found so far, after so long or when asked again."""
+        self._watch = ticket
+        news = News(ticket, seconds, lambda: self._watch != ticket, lambda: self.faults)
+        self.barrier.open(news, ticket, "the driver", now)
+
+    # Messages.
+
+    def take(self, owner: PartyName, number: Round, body: Message, now: float, ticket: Ticket | None = None) -> None:
+        """Takes an owner's share.
+
+        Args:
+            owner: Who sent it.
+            number: The round.
+            body: The protocol message.
+            now: When.
+            ticket: Who waits for the `RoundOutcome`; None where nobody does.
+
+        Raises:
+            ProtocolError: As in `ShareAdder.add`; or the segment has ended.
+        """
+        self._check_open()
+        try:
+            self.roles.adder.add(owner, body)
+        except FedRayError as error:
+            if self._expects(number):  # else it is late, or early
+                self._accuse(number, owner, error)
+            raise
+        self._arrive(number, owner, now, ticket)
+
+    def await_outcome(self, ticket: Ticket, owner: PartyName, number: Round) -> None:
+        """Answers with what came of a round, when it is over."""
+        if self.barrier.stand(_gate(number)) is None:
+            reason = self._error or f"round {number} is not under way"
+            self.barrier.tell(ticket, RoundOutcome(Answer("aborted", reason=reason)))
+        else:
+            self.barrier.wait(_gate(number), ticket, owner)
+
+    def hear(self, peer: PartyName, number: Round, body: bytes, now: float) -> None:
+        """Takes another compute party's signature under a set of owners.
+
+        Raises:
+            ProtocolError: It is wrong, and the segment has ended because of it; or it had ended before.
+        """
+        self._check_open()
+        try:
+            members = self.roles.adder.hear(peer, body)
+        except ProtocolError as error:
+            self._accuse(number, peer, error)
+            self._tell_all(str(error))
+            self.abort(str(error), now)
+            raise
+        if peer == self.roles.leader:
+            self._proposed[number] = members
+        self._arrive(number, peer, now)
+
+    def failed(self, number: Round, reason: str, now: float) -> None:
+        """Learns from another compute party that nothing will be opened."""
+        if self.barrier.stand(_gate(number)) is not None:
+            self.abort(reason, now)
+
+    def answered(self, number: Round, answer: Answer, now: float) -> None:
+        """Learns what the server says of this party's sum."""
+        gate = _gate(number, "sum")
+        if self.barrier.stand(gate) is not None:
+            self.barrier.arrive(gate, "the server", answer, now)
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """What parties did wrong since this was made."""
+        return tuple(self._attendance.faults)
+
+    # For the exchanges below.
+
+    @property
+    def roles(self) -> ComputeRoles:
+        """Who does what.
+
+        Raises:
+            ProtocolError: There is no session yet.
+        """
+        if self._roles is None:
+            raise ProtocolError(f"compute party {self._name!r} has no session yet")
+        return self._roles
+
+    def may_sign(self, number: Round, *, late: bool) -> bool:
+        """Returns whether a set of owners is settled, and their shares are here."""
+        roles, held = self.roles, set(self.roles.adder.held())
+        if not roles.leads:
+            return number in self._proposed and set(self._proposed[number]) <= held
+        return bool(held) and (late or set(roles.owners) - self._attendance.gone.keys() <= held)
+
+    def sign(self, number: Round, deadline: float) -> Closing:
+        """Signs the set of owners, and has the other compute parties told."""
+        adder = self.roles.adder
+        try:
+            members = adder.held() if self.roles.leads else self._proposed[number]
+            self._sign(number, adder.sign(members))
+        except FedRayError as error:
+            return self.given_up(f"{error}{self._absent()}")
+        return Closing(None, _Signatures(self, number, deadline))
+
+    def publish(self, number: Round) -> Closing:
+        """Publishes this party's sum."""
+        adder = self.roles.adder
+        try:
+            message = adder.publish()
+            opened = _Sum(self, number, adder.opened(), adder.proof(number))
+            self._publish(number, message)
+        except FedRayError as error:
+            return self.given_up(f"{error}{self._absent()}")
+        return Closing(None, opened)
+
+    def unsigned(self, number: Round) -> Closing:
+        """Gives up because a signature is missing."""
+        awaited = ", ".join(self.roles.adder.awaited()) or "nobody"
+        return self.given_up(f"round {number}: no signature from {awaited} within {1.5 * self.timeout:g} s")
+
+    def given_up(self, reason: str) -> Closing:
+        """Ends the segment because of what one of its rounds came to."""
+        self._tell_all(reason)
+        self._give_up(reason)
+        aborted = RoundOutcome(Answer("aborted", reason=self._error))
+        return Closing(lambda _: aborted, ends=self._error)
+
+    def over(self, number: Round) -> None:
+        """Notes that a round is over."""
+        self._unanswered.discard(number)
+
+    # Inside.
+
+    def _arrive(self, number: Round, sender: PartyName, now: float, ticket: Ticket | None = None) -> None:
+        if self.barrier.stand(_gate(number)) is None:
+            self.barrier.forget("round", but=number - 1)  # an owner may not yet have asked what came of the last one
+            self._proposed = {n: names for n, names in self._proposed.items() if n >= number - 1}
+            self._unanswered.add(number)
+            self.barrier.announce(_Shares(self, number))
+        self.barrier.arrive(_gate(number), sender, None, now, ticket)
+
+    def _expects(self, number: Round) -> bool:
+        """Returns whether shares of a round may come now: it is announced, not settled, and no other is under way."""
+        announced = any(number in numbers for numbers in self._announced)
+        unsettled = self.barrier.stand(_gate(number)) in (None, Stand.ANNOUNCED, Stand.GATHERING)
+        return announced and unsettled and self._unanswered <= {number}
+
+    def _accuse(self, number: Round, party: PartyName, error: FedRayError) -> None:
+        what = str(error).removeprefix(f"{self._name}: ").removeprefix(f"{party}: ")
+        self._attendance.accuse([Fault(number, party, what)])
+
+    def _clear(self, reason: str, now: float) -> None:
+        self.barrier.end("round", self._error or reason, now)
+        self.barrier.forget("round")
+        self._proposed, self._unanswered, self._error = {}, set(), ""
+
+    def _give_up(self, reason: str) -> None:
+        self._error = self._error or reason
+        self._unanswered = set()
+        if self._roles is not None:
+            self._roles.adder.fail()
+
+    def _tell_all(self, reason: str) -> None:
+        for number in sorted(self._unanswered):
+            self._tell_failure(number, self._error or reason)
+
+    def _check_open(self) -> None:
+        if self._error:
+            raise ProtocolError(f"the segment has ended: {self._error}")
+
+    def _absent(self) -> str:
+        """Returns who of the owners was missing, and why, as the end of a message."""
+        held: Collection[PartyName] = self.roles.adder.held()
+        absent = [owner for owner in self.roles.owners if owner not in held]
+        late = f"no share within {self.timeout:g} s"
+        listed = "; ".join(f"{owner!r}: {self._attendance.gone.get(owner, late)}" for owner in absent)
+        return f" ({listed})" if listed else ""
+
+
+def _gate(number: Round, step: str = "shares") -> Gate:
+    return "round", number, step
+
+
+@dataclass(slots=True)
+class _Step:
+    """One exchange of a round. Its messages were taken by the adder: some may come before the step they belong to."""
+
+    rounds: ComputeRounds
+    number: Round
+
+    def take(self, sender: PartyName, message: Any) -> None:
+        """Takes nothing more."""
+
+    def ended(self, reason: str) -> RoundOutcome:
+        return RoundOutcome(Answer("aborted", reason=reason))
+
+
+@dataclass(slots=True)
+class _Shares(_Step):
+    """The owners' shares, until it is settled whose are opened."""
+
+    given_up: float = math.inf
+
+    @property
+    def gate(self) -> Gate:
+        return _gate(self.number)
+
+    def complete(self) -> bool:
+        return self.rounds.may_sign(self.number, late=False)
+
+    def until(self, now: float) -> float:
+        self.given_up = now + 1.5 * self.rounds.timeout
+        return now + self.rounds.timeout if self.rounds.roles.leads else self.given_up
+
+    def close(self, *, late: bool) -> Closing:
+        if self.rounds.may_sign(self.number, late=late):
+            return self.rounds.sign(self.number, self.given_up)
+        return self.rounds.unsigned(self.number)
+
+
+@dataclass(slots=True)
+class _Signatures(_Step):
+    """All compute parties' signatures under one set of owners."""
+
+    deadline: float
+
+    @property
+    def gate(self) -> Gate:
+        return _gate(self.number, "signatures")
+
+    def complete(self) -> bool:
+        return self.rounds.roles.adder.ready()
+
+    def until(self, now: float) -> float:  # noqa: ARG002 (as the barrier calls it)
+        return self.deadline
+
+    def close(self, *, late: bool) -> Closing:
+        return self.rounds.unsigned(self.number) if late else self.rounds.publish(self.number)
+
+
+@dataclass(slots=True)
+class _Sum(_Step):
+    """The server's word on the compute parties' sums. It keeps a deadline of its own."""
+
+    members: tuple[PartyName, ...]
+    proof: bytes
+    answer: Answer | None = None
+
+    @property
+    def gate(self) -> Gate:
+        return _gate(self.number, "sum")
+
+    def take(self, sender: PartyName, message: Answer) -> None:  # noqa: ARG002
+        self.answer = message
+
+    def complete(self) -> bool:
+        return self.answer is not None
+
+    def until(self, now: float) -> float:  # noqa: ARG002
+        return math.inf
+
+    def close(self, *, late: bool) -> Closing:
+        del late
+        self.rounds.over(self.number)
+        return Closing(self._told)
+
+    def _told(self, owner: PartyName) -> RoundOutcome:
+        answer = self.answer or Answer("aborted")
+        if answer.verdict == "opened" and owner not in self.members:
+            return RoundOutcome(Answer("left", reason=f"it was opened over {', '.join(self.members)}"))
+        return RoundOutcome(answer, self.proof)

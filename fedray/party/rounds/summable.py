@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A user's value as one flat vector of a sum, and back: nested lists, tuples and dicts of arrays and numbers. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedray.errors import DataError
+from fedray.protocol.scheme import Tensor
+from fedray.tree import Tree
+
+
+def flatten(value: Any) -> tuple[Any, list[Tensor], list[NDArray[Any]]]:
+    """Returns the shape of a nest, what each of its arrays is, and the arrays.
+
+    Args:
+        value: An array or number, or lists, tuples and dicts (with string keys) of such.
+
+    Returns:
+        The nest with True in place of each plain number and False in place of each array; then one `Tensor` and one
+        array per leaf, in the order of `Tree`.
+
+    Raises:
+        DataError: Something else is in it.
+    """
+    tree = Tree(value)
+    tensors: list[Tensor] = []
+    arrays: list[NDArray[Any]] = []
+    for name, leaf in tree.named():
+        array = np.asarray(leaf)
+        if array.dtype.kind not in "fiu":
+            raise DataError(
+                f"{name}: expected an array or number of floats or integers, found {type(leaf).__name__} of dtype "
+                f"{array.dtype}; convert it first, e.g. with .astype(np.float64)"
+            )
+        tensors.append(Tensor(name, array.shape, str(array.dtype)))
+        arrays.append(array)
+    return tree.map(lambda leaf: not isinstance(leaf, np.ndarray | np.generic)).nest, tensors, arrays
+
+
+def join(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Returns arrays end to end: int64[n] where all are integers, else float64[n].
+
+    Raises:
+        DataError: An unsigned 64-bit integer is beyond the range of int64.
+    """
+    whole = bool(arrays) and all(array.dtype.kind in "iu" for array in arrays)
+    dtype = np.int64 if whole else np.float64
+    for array in arrays:
+        if whole and array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
+            raise DataError("value: an unsigned integer is beyond 2^63 - 1, which a sum cannot hold")
+    return np.concatenate([np.empty(0, dtype), *(np.ravel(array).astype(dtype) for array in arrays)])
+
+
+def rebuild(nest: Any, tensors: Sequence[Tensor], values: NDArray[Any], *, averaged: bool) -> Any:
+    """Returns the nest with opened values in place of its leaves.
+
+    Floats get their dtype back. Integers become int64 where they were summed and float64 where they were averaged.
+    """
+    ends = np.cumsum([tensor.size for tensor in tensors])
+    parts = np.split(values, ends[:-1]) if tensors else []
+    tree = Tree(nest)
+    leaves: list[Any] = []
+    for tensor, part, number in zip(tensors, parts, tree.leaves(), strict=True):
+        dtype = np.dtype(tensor.dtype if not tensor.integer else ("float64" if averaged else "int64"))
+        array = part.reshape(tensor.shape).astype(dtype)
+        leaves.append(array.item() if number else array)
+    return tree.rebuild(leaves).nest

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ModelRounds: one party's model in rounds without training: it is handed round, evaluated, reported on.
+
+Knows a contributor's end and a local model. Knows no training and no other party's data. What it may tell the driver
+about its own rows is decided by `local_metrics`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedray import metrics
+from fedray.backends.backend import ModelFacts
+from fedray.errors import EncodingError, PlanError
+from fedray.metrics import Metric, from_words, to_words, word_names
+from fedray.party.context import PartyContext, Reply
+from fedray.party.door.egress import Kind
+from fedray.party.records import Answer, ModelMessage, ModelRequest
+from fedray.party.rounds.contributor import Contributor
+from fedray.party.training.local_model import LocalModel
+from fedray.party.training.orders import EvaluateOrder, settings
+from fedray.party.training.sampling import cut
+from fedray.protocol.scheme import Contribution, Manifest, RoundContext
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a party tells the driver at the end of a segment.
+
+    Attributes:
+        local: This party's own metrics; empty where they are withheld.
+        overall: The metrics over all parties, finished from the opened sums.
+        done: Rounds of the segment that are over.
+        renew: Why no further round can be held in this session, or empty.
+        fresh: Whether nothing has been sent yet that was computed with the model as it is now. Only then may another
+            session go on with other parties: two sums on one model over different parties differ by one party's part.
+    """
+
+    local: tuple[Metric, ...]
+    overall: tuple[Metric, ...]
+    done: int = 1
+    renew: str = ""
+    fresh: bool = False
+
+
+class ModelRounds:
+    """One party's model in the rounds of its aggregator.
+
+    Args:
+        context: The party this service lives in.
+        contributor: Its end of the private sums.
+        model: Its model.
+        local_metrics: Whether this party's own metrics go to the driver.
+    """
+
+    def __init__(self, context: PartyContext, contributor: Contributor, model: LocalModel, local_metrics: bool) -> None:
+        self._context, self._contributor, self._model = context, contributor, model
+        self._local_metrics = local_metrics
+
+    def publish(self) -> None:
+        """Sends the model to the server, before rounds begin, as everybody's starting point.
+
+        It leaves as `initial` only while it is what the builder made; after that it is the global model.
+        """
+        model = self._model
+        model.adopt(np.array(model.backend.weights()))
+        kind = Kind.INITIAL if model.as_built else Kind.AGGREGATE
+        self._contributor.ask_server("publish the model", ModelMessage(model.weights), kind)
+
+    def pull(self) -> None:
+        """Takes the server's model as this party's own.
+
+        Raises:
+            PlanError: The server has none.
+        """
+        model = self._model
+        answer: Answer = self._contributor.ask_server("pull the model", ModelRequest(), Kind.SHAPE)
+        if answer.values is None:
+            raise PlanError(f"server {self._contributor.server!r} has no model yet; publish it first")
+        model.as_built = model.as_built and np.array_equal(answer.values, model.backend.weights())
+        model.adopt(np.array(answer.values))
+
+    def evaluate(self, order: EvaluateOrder) -> Reply:
+        """Evaluates the global model on the bound data and returns a `Report`."""
+        model = self._model
+        rows = np.arange(order.sizes[model.party], dtype=np.int64)
+        model.backend.set_weights(model.weights)
+        with model.named():
+            local = model.backend.evaluate(model.data["evaluate"], cut(rows, order.batch_size))
+        told = settings(order, model.class_weight["evaluate"])
+        manifest = evaluate_manifest(model.facts, order.metric_bound)
+        context = RoundContext(order.number, model.hash(), told, manifest, "evaluate")
+        answer = self.exchange_metrics("evaluate", context, to_words(metrics.flatten(local), order.metric_bound))
+        done = int(answer.verdict in ("opened", "missed"))
+        sums = opened_metrics(answer, order.metric_bound)
+        return self.report(local, sums, done=done, renew=answer.reason if answer.verdict == "renew" else "")
+
+    def exchange(self, call: str, context: RoundContext, contribution: Contribution) -> Answer:
+        """Takes part in one round; says of numbers that cannot be summed whose they are and what to do.
+
+        Args:
+            call: The round in words, for the ledger.
+            context: What the round is about.
+            contribution: This party's part.
+
+        Raises:
+            EncodingError: A number is not finite, or too large.
+            ProtocolError: The round was given up, or the others went on without this party.
+        """
+        try:
+            return self._contributor.exchange(call, context, contribution)
+        except EncodingError as error:
+            party = self._model.party
+            found = str(error).removeprefix(f"{party}: ")
+            raise type(error)(
+                f"party {party!r}: {found}; look for NaN and very large numbers in its rows, or lower the learning rate"
+            ) from error
+
+    def exchange_metrics(self, call: str, context: RoundContext, words: NDArray[np.float64]) -> Answer:
+        """Takes part in a round of metrics alone; `words` is float64[m], as `fedray.metrics.to_words` returns it."""
+        nothing = np.empty(0, self._model.weights.dtype)
+        return self.exchange(call, context, Contribution(nothing, 0, words))
+
+    def report(
+        self,
+        local: Sequence[Metric],
+        sums: NDArray[np.float64] | None,
+        *,
+        done: int,
+        renew: str = "",
+        fresh: bool = False,
+    ) -> Reply:
+        """Returns the `Report` of a segment.
+
+        Args:
+            local: This party's own metrics.
+            sums: float64[m], the opened sums over all parties; None where there are none.
+            done: As in `Report`.
+            renew: As in `Report`.
+            fresh: As in `Report`.
+        """
+        finished = () if sums is None else tuple(self._model.backend.finish(metrics.rebuild(local, sums)))
+        shown = tuple(local) if self._local_metrics else ()
+        return Reply(Kind.METRICS if shown else Kind.AGGREGATE, Report(shown, finished, done, renew, fresh))
+
+
+def opened_metrics(answer: Answer, metric_bound: int) -> NDArray[np.float64] | None:
+    """Returns the metric sums that a round opened, float64[m]; None where it opened none."""
+    return None if answer.metrics is None else from_words(answer.metrics, metric_bound)
+
+
+def evaluate_manifest(facts: ModelFacts, metric_bound: int) -> Manifest:
+    """Returns what the words of an evaluation round mean: metrics only."""
+    return Manifest((), word_names(facts.evaluate_words), metric_bound, weighted=False)

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rounds at the compute parties, with real shares and without threads: who is missing, and what follows from it."""
+
+import math
+from collections import deque
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from pure.masking_kit import context_of, manifest_of, plain_values
+from pure.sharing_kit import session
+
+from fedray.errors import ProtocolError
+from fedray.party.records import Answer, Expect, RoundOutcome
+from fedray.party.rounds.compute_rounds import ComputeRoles, ComputeRounds
+from fedray.protocol.sharing.agreement import AgreementSignature
+
+MANIFEST = manifest_of(3, weighted=False)
+TIMEOUT = 10.0
+
+
+class World:
+    """Two compute parties, four owners and the server, whose answer is the opened values."""
+
+    def __init__(self) -> None:
+        self.now, self.kit = 0.0, session(owners=4, nodes=2, apart=2)
+        self.owners = list(self.kit.owners)
+        self.mail: deque = deque()
+        self.held_back: set[str] = set()
+        self.collectors: dict = {}
+        self.rounds = {name: self._rounds(name) for name in self.kit.nodes}
+        self.leader, self.other = self.rounds
+        self.told: dict[int, RoundOutcome] = {}
+        self.tickets: dict[str, int] = {}
+        for rounds in self.rounds.values():
+            rounds.expect(Expect(0, 3, MANIFEST, "sum"), 0, 0.0)
+
+    def _rounds(self, name: str) -> ComputeRounds:
+        def tell(what):
+            def send(number, content):
+                for peer in set(self.kit.nodes) - {name}:
+                    self.mail.append((what, name, peer, number, content))
+
+            return send
+
+        made = ComputeRounds(
+            name, TIMEOUT, tell("hear"), lambda n, sum_: self.mail.append(("sum", name, "", n, sum_)), tell("failed")
+        )
+        first = next(iter(self.kit.nodes))
+        made.begin(ComputeRoles(self.kit.nodes[name], self.kit.owners, first, name == first), 0.0)
+        return made
+
+    def send(self, owner: str, number: int = 0, home: str = "") -> None:
+        """Sends an owner's shares; at `home` it waits."""
+        contribution = plain_values(np.full(MANIFEST.size, self.value(owner)))
+        messages = self.kit.shields[owner].protect(context_of(number, MANIFEST), contribution)
+        for name, message in messages.items():
+            ticket = None
+            if name == home:
+                ticket = self.tickets[owner] = len(self.tickets) + 1
+            self.rounds[name].take(owner, number, message, self.now, ticket)
+
+    def value(self, owner: str) -> float:
+        return float(1 << self.owners.index(owner))
+
+    def settle(self) -> None:
+        """Carries messages until there are none; what compute parties in `held_back` send stays behind."""
+        kept: list = []
+        while self.mail:
+            what, sender, to, number, content = self.mail.popleft()
+            if sender in self.held_back:
+                kept.append((what, sender, to, number, content))
+            elif what == "sum":
+                collector = self.collectors.setdefault(number, self.kit.collector(number, MANIFEST))
+                collector.add(sender, content)
+                if not collector.missing():
+                    answer = Answer("opened", collector.open().values)
+                    for rounds in self.rounds.values():
+                        rounds.answered(number, answer, self.now)
+            elif what == "hear":
+                self.rounds[to].hear(sender, number, content, self.now)
+            else:
+                self.rounds[to].failed(number, content, self.now)
+        self.mail.extend(kept)
+
+    def advance(self, seconds: float) -> None:
+        self.settle()
+        self.now += seconds
+        for rounds in self.rounds.values():
+            while rounds.barrier.deadline <= self.now:
+                rounds.barrier.due(self.now)
+        self.settle()
+
+    def outcome(self, owner: str) -> RoundOutcome | None:
+        """Returns what an owner was told, or None while it waits."""
+        for rounds in self.rounds.values():
+            self.told |= {ticket: rounds.barrier.answers.pop(ticket) for ticket in list(rounds.barrier.answers)}
+        return self.told.get(self.tickets[owner])
+
+
+def test_a_round_that_everybody_comes_to_opens_without_a_deadline():
+    w = World()
+    for owner in w.owners:
+        w.send(owner, home=w.leader)
+    w.settle()
+    for owner in w.owners:
+        assert list(w.outcome(owner).answer.values) == [15.0] * 3
+        assert w.kit.shields[owner].verify(w.outcome(owner).proof) == tuple(w.owners)
+    assert w.now == 0
+
+
+def test_at_the_deadline_it_is_over_those_that_came_and_who_was_late_is_refused():
+    w = World()
+    first, second, third, late = w.owners
+    w.send(first, home=w.leader)
+    w.send(second, home=w.other)
+    w.send(third, home=w.other)
+    w.advance(TIMEOUT - 1)
+    assert w.outcome(first) is w.outcome(second) is None
+    w.advance(1)
+    assert list(w.outcome(first).answer.values) == list(w.outcome(second).answer.values) == [7.0] * 3
+    with pytest.raises(ProtocolError, match="over or not announced"):
+        w.send(late)
+
+
+def test_nobody_waits_for_an_owner_that_is_lost():
+    w = World()
+    for owner in w.owners[:3]:
+        w.send(owner, home=w.leader)
+    w.settle()
+    for rounds in w.rounds.values():
+        rounds.barrier.lost(w.owners[3], "its process has ended", w.now)
+    w.settle()
+    assert list(w.outcome(w.owners[0]).answer.values) == [7.0] * 3
+    assert w.now == 0
+
+
+def test_a_compute_party_that_does_not_sign_ends_the_segment_for_both():
+    w = World()
+    w.held_back = {w.other}
+    for owner in w.owners:
+        w.send(owner, home=w.leader)
+    w.advance(1.5 * TIMEOUT - 1)
+    assert w.outcome(w.owners[0]) is None
+    w.advance(1)
+    answer = w.outcome(w.owners[0]).answer
+    assert answer.verdict == "aborted"
+    assert answer.reason == f"round 0: no signature from {w.other} within 15 s"
+    for rounds in w.rounds.values():
+        with pytest.raises(ProtocolError, match="the segment has ended: round 0: no signature"):
+            rounds.hear(w.leader, 0, b"", w.now)
+
+
+def test_too_few_owners_end_the_segment_and_the_absent_are_named():
+    w = World()
+    w.send(w.owners[0], home=w.leader)
+    w.advance(TIMEOUT)
+    answer = w.outcome(w.owners[0]).answer
+    assert answer.verdict == "aborted"
+    for absent in w.owners[1:]:
+        assert f"{absent!r}: no share within 10 s" in answer.reason
+
+
+def test_a_signature_that_is_wrong_ends_the_segment_and_says_whose_it_is():
+    w = World()
+    for owner in w.owners:
+        w.send(owner, home=w.leader)
+    (what, sender, to, number, content) = w.mail.popleft()
+    assert (what, sender, to) == ("hear", w.leader, w.other)
+    forged = replace(AgreementSignature.decode(content), signature=bytes(64)).encode()
+    with pytest.raises(ProtocolError, match=f"{w.leader}: a set of owners that it did not sign"):
+        w.rounds[w.other].hear(w.leader, number, forged, w.now)
+    w.settle()  # the leader is told
+    assert "did not sign" in w.outcome(w.owners[0]).answer.reason
+
+
+def test_who_asks_late_is_told_the_same_and_a_new_segment_frees_who_waits():
+    w = World()
+    for owner in w.owners:
+        w.send(owner, home=w.leader)
+    w.settle()
+    leader = w.rounds[w.leader]
+    leader.await_outcome(99, w.owners[0], 0)
+    assert leader.barrier.answers.pop(99) == w.outcome(w.owners[0])
+    w.held_back = {w.leader, w.other}
+    for owner in w.owners:
+        w.send(owner, number=1, home=w.leader)
+    w.settle()
+    leader.expect(Expect(2, 1, MANIFEST, "sum"), 0, w.now)
+    assert w.outcome(w.owners[0]).answer == Answer("aborted", reason="the segment has ended")
+    assert leader.barrier.deadline == math.inf
+
+
+def test_what_came_of_a_round_may_be_asked_when_the_next_one_has_begun():
+    w = World()
+    for owner in w.owners:
+        w.send(owner, home=w.leader)
+    w.settle()
+    w.send(w.owners[1], number=1)
+    w.rounds[w.leader].await_outcome(99, w.owners[0], 0)
+    assert w.rounds[w.leader].barrier.answers[99] == w.outcome(w.owners[0])
+
+
+def test_a_watch_ends_when_the_driver_asks_again_or_after_its_time():
+    rounds = World().rounds.popitem()[1]
+    rounds.watch(1, 1.0, 0.0)
+    rounds.watch(2, 1.0, 0.5)
+    assert rounds.barrier.answers == {1: ()}
+    rounds.barrier.due(1.5)
+    assert rounds.barrier.answers == {1: (), 2: ()}
