@@ -85,7 +85,7 @@ def arrays(model: Any, as_built: Sequence[tuple[Any, NDArray[Any]]]) -> list[NDA
         as_built: Local variables, and what stands in their place.
     """
     instead = {id(variable): value for variable, value in as_built}
-    return [np.array(instead.get(id(variable), variable)) for variable in model.weights]
+    return [np.array(instead.get(id(weight), weight.numpy())) for weight in model.weights]
 
 
 def set_arrays(model: Any, values: Sequence[NDArray[Any]], but: Iterable[Any]) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fedray.backends.backend import Batch, Data, FileKind, ModelFacts, Snapshot
 from fedray.backends.numpy.regression import LinearRegression, Regression, SoftmaxRegression
-from fedray.backends.numpy.words import ORDER, Words
+from fedray.backends.numpy.words import ORDER, RegressionWords
 from fedray.backends.rows import as_arrays, row_weights
 from fedray.backends.spec import ParamSpec
 from fedray.errors import DataError, PlanError
@@ -64,7 +64,7 @@ class NumpyBackend:
                 f"model: expected the builder to return a LinearRegression or a SoftmaxRegression, found {found}"
             )
         self._regression: Regression = regression
-        self._words = Words(regression.features, regression.outputs, regression.dtype, local)
+        self._words = RegressionWords(regression.features, regression.outputs, regression.dtype, local)
         # The variance at which scores of standardised rows start near one, whatever the number of features.
         shape = (regression.features, regression.outputs)
         kernel = np.random.default_rng(seed).normal(0, regression.features**-0.5, shape)

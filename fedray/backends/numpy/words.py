@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Words: kernel and bias of a regression end to end, the shared ones first. Knows no rows and no training."""
+"""RegressionWords: kernel and bias of a regression end to end, the shared ones first. Knows no rows and no training."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ORDER = ("kernel", "bias")
 """The framework's own order of arrays."""
 
 
-class Words:
+class RegressionWords:
     """Where kernel and bias are in one vector of all words, of which the flat vector is the beginning.
 
     Args:

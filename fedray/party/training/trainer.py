@@ -147,12 +147,13 @@ class Trainer:
         """Returns this party's payload and its weight; without rows the payload counts nothing."""
         model = self._model
         self._state = self._strategy.open(self._state, model.weights)
-        local, rows = model.weights, 0
-        if batches and self._strategy.local == "train":
-            hook, state = self._strategy.hook, self._state
-            local, rows, segment.local = model.backend.train(model.weights, model.data["train"], batches, hook, state)
-        elif batches:
-            local, rows = model.backend.gradient(model.data["train"], batches)
+        local, rows, hook, state = model.weights, 0, self._strategy.hook, self._state
+        with model.named():
+            if batches and self._strategy.local == "train":
+                trained = model.backend.train(model.weights, model.data["train"], batches, hook, state)
+                local, rows, segment.local = trained
+            elif batches:
+                local, rows = model.backend.gradient(model.data["train"], batches)
         self._state, payload = self._strategy.close(self._state, model.weights, local)
         return payload, rows
 
