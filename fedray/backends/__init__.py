@@ -41,7 +41,9 @@ BACKENDS: Mapping[str, Framework] = {
 """Name in `FLModel(backend=...)` -> the framework."""
 
 
-def make_backend(name: str, builder: Callable[[], Any], seed: int, noise_seed: int, threads: int) -> Backend:
+def make_backend(
+    name: str, builder: Callable[[], Any], seed: int, noise_seed: int, threads: int, local: Sequence[str] = ()
+) -> Backend:
     """Returns a party's model.
 
     Args:
@@ -50,11 +52,12 @@ def make_backend(name: str, builder: Callable[[], Any], seed: int, noise_seed: i
         seed: Seed under which every party builds the same model.
         noise_seed: This party's own seed, for what a model draws while it trains.
         threads: Compute threads.
+        local: Patterns for the names of tensors that stay in the party.
 
     Raises:
-        PlanError: The builder's model cannot be trained here.
+        PlanError: The builder's model cannot be trained here, or a pattern matches nothing.
     """
-    backend: Backend = import_module(BACKENDS[name].module).make(builder, seed, noise_seed, threads)
+    backend: Backend = import_module(BACKENDS[name].module).make(builder, seed, noise_seed, threads, tuple(local))
     return backend
 
 

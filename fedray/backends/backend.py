@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -20,7 +20,7 @@ from fedray.tree import Tree
 from fedray.types import Vector
 
 Snapshot: TypeAlias = Mapping[str, Any]
-"""All local state of a model but the weights, at one moment."""
+"""All local state of a model but the shared weights, at one moment; local tensors are part of it."""
 
 FileKind: TypeAlias = Literal["model", "weights"]
 """A whole model, or its weights alone."""
@@ -31,16 +31,18 @@ class ModelFacts:
     """What the driver and the server need to know of a model; nothing in it depends on data.
 
     Attributes:
-        spec: Its parameters.
+        spec: Its tensors.
         train_words: Names of the words in which the additive metrics of training are summed.
         evaluate_words: The same of evaluation.
         directions: Metric name -> `"max"` or `"min"`, where the framework knows which is better.
+        frozen: Frozen tensor -> SHA-256 of its values: they are not sent, so that everybody has to have the same.
     """
 
     spec: ParamSpec
     train_words: tuple[str, ...]
     evaluate_words: tuple[str, ...]
     directions: Mapping[str, str]
+    frozen: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,27 +61,30 @@ class Data(Protocol):
 
 
 class Weights(Protocol):
-    """The flat vector: what is averaged, end to end.
+    """The flat vector: what is averaged, end to end. Frozen and local tensors are not in it.
 
     A model that learns its shape from the data has none before its first `bind`; all of this then raises PlanError.
     """
 
     @property
     def spec(self) -> ParamSpec:
-        """What the words of the flat vector are."""
+        """The tensors of the model, and what the words of the flat vector are."""
 
     def weights(self) -> Vector:
         """Returns the flat vector."""
 
     def set_weights(self, values: Vector) -> None:
-        """Sets every parameter from the flat vector.
+        """Sets every shared tensor from the flat vector.
 
         Raises:
             DataError: It is longer or shorter than the model's.
         """
 
     def fingerprint(self) -> bytes:
-        """Returns SHA-256 over architecture, optimizer, loss and metrics: equal where the same model is trained."""
+        """Returns SHA-256 over architecture, roles, optimizer, loss, metrics and the values of frozen tensors.
+
+        It is equal where the same model is trained, and enters the keys of every round.
+        """
 
     def facts(self) -> ModelFacts:
         """Returns names and shapes of tensors and metrics.
@@ -124,17 +129,29 @@ class Steps(Protocol):
     ) -> tuple[Vector, int, Snapshot]:
         """Sets the weights to `start` and trains on the batches in order.
 
-        The hook's `state` holds vectors over the trainable words, and numbers.
+        The hook's `state` holds vectors over the trainable words, and numbers; nothing of local tensors is in them.
 
         Returns:
             The new flat vector, the rows seen, and what `snapshot` would return now, which costs less this way.
+
+        Raises:
+            PlanError: A frozen tensor has changed; it is put back.
         """
 
     def gradient(self, data: Data, batches: Sequence[Batch]) -> tuple[Vector, int]:
-        """Returns the mean gradient over the batches' rows and their number; non-trainable words hold the values."""
+        """Returns the mean gradient over the batches' rows and their number; non-trainable words hold the values.
+
+        The gradient of local tensors is kept until `apply_gradient` or `restore`.
+
+        Raises:
+            PlanError: A frozen tensor has changed; it is put back.
+        """
 
     def apply_gradient(self, gradient: Vector) -> None:
-        """Lets the optimizer apply a gradient; non-trainable words are set."""
+        """Lets the optimizer apply a gradient, and with it the kept one of local tensors; non-trainable words are set.
+
+        Where none is kept, since the party had no rows, local tensors stay as they are.
+        """
 
     def take_metrics(self) -> list[Metric]:
         """Returns the training metrics accumulated since the last call, and resets them."""
@@ -160,10 +177,10 @@ class Steps(Protocol):
 
 
 class LocalState(Protocol):
-    """What stays with the party beside the weights, so that a round can be taken back whole."""
+    """What stays with the party beside the shared weights, so that a round can be taken back whole."""
 
     def snapshot(self) -> Snapshot:
-        """Returns all local state but the weights: optimizer, metrics, random generators."""
+        """Returns all local state: local tensors, optimizer, metrics, random generators."""
 
     def restore(self, snapshot: Snapshot) -> None:
         """Puts back what `snapshot` returned."""
@@ -175,21 +192,31 @@ class ModelFile(Protocol):
     What the files are called is in the table of `fedray.backends`, where the driver reads it without the framework.
     """
 
-    def export_model(self, kind: FileKind = "model") -> bytes:
-        """Returns the content of a file. Nothing in it depends on this party's rows but through the weights."""
+    def export_model(self, kind: FileKind = "model", own: bool = False) -> bytes:
+        """Returns the content of a file.
 
-    def import_model(self, content: bytes) -> None:
-        """Takes the weights from a file of kind `"model"`; runs none of its code, leaves local state as it is.
+        Args:
+            kind: What is in it.
+            own: Whether local tensors have this party's values, in a file that stays with it; else those they were
+                built with. Nothing else depends on this party's rows but through the shared weights.
+        """
+
+    def import_model(self, content: bytes, own: bool = False) -> None:
+        """Takes weights from a file of kind `"model"`; runs none of its code, leaves all other local state as it is.
+
+        Args:
+            content: Of the file.
+            own: Whether only local tensors are taken; else only the others are.
 
         Raises:
             DataError: The file does not fit the model; its weights are as before.
         """
 
     def arrays(self) -> list[NDArray[Any]]:
-        """Returns the weights in the framework's own order; none where the model is not built yet."""
+        """Returns the weights in the framework's own order, local tensors as built; none where it is not built yet."""
 
     def set_arrays(self, values: Sequence[NDArray[Any]]) -> None:
-        """Sets the weights from arrays in the framework's own order.
+        """Sets the weights from arrays in the framework's own order; local tensors stay as they are.
 
         Raises:
             DataError: Their number or a shape is not the model's.

@@ -1,17 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ParamSpec: what the words of a model's flat vector are. Pure; knows no framework."""
+"""ParamSpec: the tensors of a model, their roles, and what the words of the flat vector are. Pure; knows no framework.
+
+Every tensor is `shared` (summed each round), `frozen` (equal everywhere: agreed on once by hash, in no round) or
+`local` (stays in its party). The flat vector is made of the shared ones alone.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedray.errors import DataError
 from fedray.types import Vector
+
+Role: TypeAlias = Literal["shared", "frozen", "local"]
+"""What becomes of a tensor in a federation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +30,14 @@ class Param:
         shape: Its shape.
         dtype: Its dtype as a string; floating point only.
         trainable: Whether the optimizer changes it.
+        role: Whether it is summed, the same everywhere, or each party's own.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     trainable: bool
+    role: Role = "shared"
 
     @property
     def size(self) -> int:
@@ -38,23 +47,32 @@ class Param:
 
 @dataclass(frozen=True, slots=True)
 class ParamSpec:
-    """The tensors of a flat vector, in its order: trainable ones first.
+    """The tensors of a model. All that speaks of words speaks of the flat vector: shared tensors, trainable ones first.
 
     Attributes:
-        params: One record per tensor.
+        params: One record per tensor, the shared ones in the order of the flat vector.
     """
 
     params: tuple[Param, ...]
 
     @property
+    def shared(self) -> tuple[Param, ...]:
+        """The tensors of the flat vector, in its order."""
+        return self.of("shared")
+
+    def of(self, role: Role) -> tuple[Param, ...]:
+        """Returns the tensors of one role."""
+        return tuple(param for param in self.params if param.role == role)
+
+    @property
     def names(self) -> tuple[str, ...]:
-        """Name of each tensor."""
-        return tuple(param.name for param in self.params)
+        """Name of each shared tensor."""
+        return tuple(param.name for param in self.shared)
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Number of words of each tensor."""
-        return tuple(param.size for param in self.params)
+        """Number of words of each shared tensor."""
+        return tuple(param.size for param in self.shared)
 
     @property
     def size(self) -> int:
@@ -64,29 +82,29 @@ class ParamSpec:
     @property
     def trainable(self) -> int:
         """How many words of the flat vector, from its start, belong to trainable tensors."""
-        return sum(param.size for param in self.params if param.trainable)
+        return sum(param.size for param in self.shared if param.trainable)
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Type of the flat vector: float64 if any tensor is, else float32."""
-        return np.dtype("float64" if any(param.dtype == "float64" for param in self.params) else "float32")
+        """Type of the flat vector: float64 if any of its tensors is, else float32."""
+        return np.dtype("float64" if any(param.dtype == "float64" for param in self.shared) else "float32")
 
     def pack(self, tensors: Sequence[NDArray[Any]]) -> Vector:
-        """Returns the tensors end to end, in the vector's dtype.
+        """Returns the shared tensors end to end, in the vector's dtype.
 
         Raises:
             DataError: A tensor's shape differs from the spec.
         """
-        for param, tensor in zip(self.params, tensors, strict=True):
+        for param, tensor in zip(self.shared, tensors, strict=True):
             if tuple(tensor.shape) != param.shape:
                 raise DataError(f"tensor {param.name!r}: expected shape {param.shape}, found {tuple(tensor.shape)}")
         flat: Vector = np.concatenate([np.ravel(t).astype(self.dtype) for t in tensors] or [np.empty(0, self.dtype)])
         return flat
 
     def unpack(self, values: Vector) -> list[NDArray[Any]]:
-        """Returns views (or casts) of the flat vector, one per tensor, in its shape and dtype."""
-        parts = np.split(values, np.cumsum(self.sizes)[:-1]) if self.params else []
+        """Returns views (or casts) of the flat vector, one per shared tensor, in its shape and dtype."""
+        parts = np.split(values, np.cumsum(self.sizes)[:-1]) if self.shared else []
         return [
             part.reshape(param.shape).astype(param.dtype, copy=False)
-            for part, param in zip(parts, self.params, strict=True)
+            for part, param in zip(parts, self.shared, strict=True)
         ]

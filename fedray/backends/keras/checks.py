@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from fedray.backends.keras.lambdas import unwarned, without_places
@@ -54,9 +55,17 @@ def is_custom(keras: Any, model: Any, method: str) -> bool:
     return getattr(getattr(model, method), "__func__", None) is not getattr(keras.Model, method)
 
 
-def model_fingerprint(keras: Any, model: Any, spec: object) -> bytes:
-    """Returns SHA-256 over the model's architecture, optimizer, loss and metrics."""
+def model_fingerprint(keras: Any, model: Any, spec: object, frozen: Mapping[str, str]) -> bytes:
+    """Returns SHA-256 over the model's architecture, roles, optimizer, loss, metrics and frozen values.
+
+    Args:
+        keras: The keras module.
+        model: A built, compiled model.
+        spec: Its tensors and their roles.
+        frozen: Frozen tensor -> hash of its values.
+    """
     parts = {"class": type(model).__qualname__, "spec": repr(spec), "model": _config(keras, model)}
+    parts["frozen"] = dict(frozen)
     for name in ("optimizer", "loss", "loss_weights", "metrics", "weighted_metrics"):
         source = model._compile_config.config if getattr(model, "_compile_config", None) else {}
         parts[name] = _config(keras, model.optimizer if name == "optimizer" else source.get(name))

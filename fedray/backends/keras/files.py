@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,28 +19,42 @@ from numpy.typing import NDArray
 from fedray.errors import DataError
 
 
-def export_model(model: Any, weights_only: bool) -> bytes:
+def export_model(model: Any, weights_only: bool, as_built: Sequence[tuple[Any, NDArray[Any]]]) -> bytes:
     """Returns the content of a `.keras` file, or of a `.weights.h5` file; in it the optimizer is as if just made.
 
     The optimizer's own variables are running means of this party's gradients, which must not leave it.
+
+    Args:
+        model: A built, compiled model.
+        weights_only: Which of the two.
+        as_built: Local variables, and what stands in their place in the file.
     """
-    with tempfile.TemporaryDirectory() as folder, _kept(model):
+    local = {id(variable) for variable, _ in as_built}
+    unchanged = [variable for variable in model.weights if id(variable) not in local]
+    with tempfile.TemporaryDirectory() as folder, _kept(model, unchanged):
         path = Path(folder, "model.weights.h5" if weights_only else "model.keras")
         fresh = type(model.optimizer).from_config(model.optimizer.get_config())
         fresh.build(model.trainable_variables)
         for variable, start in zip(model.optimizer.variables, fresh.variables, strict=True):
             variable.assign(start)
+        for variable, value in as_built:
+            variable.assign(value)
         (model.save_weights if weights_only else model.save)(path)
         return path.read_bytes()
 
 
-def import_model(model: Any, content: bytes) -> None:
-    """Takes the weights from the content of a `.keras` file; runs none of its code, leaves all local state as it is.
+def import_model(model: Any, content: bytes, taken: Iterable[Any]) -> None:
+    """Takes weights from the content of a `.keras` file; runs none of its code, leaves everything else as it is.
+
+    Args:
+        model: A built, compiled model.
+        content: Of the file.
+        taken: The variables that are set.
 
     Raises:
         DataError: It holds another model.
     """
-    with tempfile.TemporaryDirectory() as folder, _kept(model):
+    with tempfile.TemporaryDirectory() as folder, _kept(model, taken):
         path = Path(folder, "model.keras")
         path.write_bytes(content)
         try:
@@ -51,10 +65,10 @@ def import_model(model: Any, content: bytes) -> None:
 
 
 @contextmanager
-def _kept(model: Any) -> Iterator[None]:
-    """Leaves what belongs to this party alone as it was: optimizer, metrics, counters, random generators."""
-    averaged = [v for v in model.weights if "float" in str(v.dtype)]
-    local = [v for v in (*model.variables, *model.optimizer.variables) if all(v is not other for other in averaged)]
+def _kept(model: Any, but: Iterable[Any]) -> Iterator[None]:
+    """Leaves all variables as they were, but these: optimizer, metrics, counters and random generators above all."""
+    set_free = {id(variable) for variable in but}
+    local = [v for v in (*model.variables, *model.optimizer.variables) if id(v) not in set_free]
     values = [variable.numpy() for variable in local]
     try:
         yield
@@ -63,13 +77,24 @@ def _kept(model: Any) -> Iterator[None]:
             variable.assign(value)
 
 
-def arrays(model: Any) -> list[NDArray[Any]]:
-    """Returns the weights in the order of Keras's `get_weights()`."""
-    return [np.array(weight) for weight in model.get_weights()]
+def arrays(model: Any, as_built: Sequence[tuple[Any, NDArray[Any]]]) -> list[NDArray[Any]]:
+    """Returns the weights in the order of Keras's `get_weights()`.
+
+    Args:
+        model: A model.
+        as_built: Local variables, and what stands in their place.
+    """
+    instead = {id(variable): value for variable, value in as_built}
+    return [np.array(instead.get(id(weight), weight.numpy())) for weight in model.weights]
 
 
-def set_arrays(model: Any, values: Sequence[NDArray[Any]]) -> None:
+def set_arrays(model: Any, values: Sequence[NDArray[Any]], but: Iterable[Any]) -> None:
     """Sets the weights from arrays in the order of Keras's `get_weights()`.
+
+    Args:
+        model: A model.
+        values: The arrays.
+        but: Variables that stay as they are.
 
     Raises:
         DataError: Their number or a shape is not the model's.
@@ -77,4 +102,7 @@ def set_arrays(model: Any, values: Sequence[NDArray[Any]]) -> None:
     expected, found = [tuple(w.shape) for w in model.weights], [tuple(np.shape(v)) for v in values]
     if expected != found:
         raise DataError(f"weights: expected arrays of shapes {expected}, found {found}")
-    model.set_weights(list(values))
+    own = {id(variable) for variable in but}
+    for variable, value in zip(model.weights, values, strict=True):
+        if id(variable) not in own:
+            variable.assign(value)

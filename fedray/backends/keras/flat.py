@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FlatVariables: a Keras model's averaged variables as one flat tensor, inside a traced function.
+"""FlatVariables: a Keras model's shared variables as one flat tensor, inside a traced function.
 
 Works on the modules and variables it is handed; imports no framework. Knows no data and no step.
 """
@@ -10,39 +10,52 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from fedray.backends.spec import Param, ParamSpec
-from fedray.errors import PlanError
+from fedray.backends.keras.frozen import frozen_ids
+from fedray.backends.roles import check_something_is_shared, local_names
+from fedray.backends.spec import Param, ParamSpec, Role
 
 
 class FlatVariables:
-    """Trainable variables first, then the other floating-point weights (BatchNorm's statistics); all are averaged.
+    """A model's shared variables: trainable ones first, then the other floating-point weights (BatchNorm's statistics).
 
-    Integer state (counters, seed generators) stays with the party and is not in here.
+    Integer state (counters, seed generators) stays with the party and has no role.
 
     Args:
         tf: The tensorflow module.
         model: A built Keras model.
+        local: Patterns for what stays in the party.
+
+    Attributes:
+        variables: The shared ones, in the order of the flat vector.
+        trainable: Those of them that the optimizer changes.
+        local: The local ones.
+        own: Those of them that the optimizer changes.
+        frozen: The frozen ones.
+        spec: All of them, by name.
+        size: Length of the flat vector.
+        dtype: Its type.
 
     Raises:
-        PlanError: The model has no weights.
+        PlanError: A pattern fits no weight, or none is left to sum.
     """
 
-    def __init__(self, tf: Any, model: Any) -> None:
+    def __init__(self, tf: Any, model: Any, local: Sequence[str] = ()) -> None:
         self._tf = tf
         trainable = list(model.trainable_weights)
         others = [v for v in model.non_trainable_weights if "float" in str(v.dtype)]
-        self.variables = trainable + others
-        self.trainable = trainable
-        if not self.variables:
-            raise PlanError("model: expected at least one weight to train, found none")
-        names = _unique([_short(v.path, model.name) for v in self.variables])
-        places = [(tuple(int(n) for n in v.shape), str(v.dtype)) for v in self.variables]
-        self.spec = ParamSpec(
-            tuple(
-                Param(name, shape, dtype, trainable=place < len(trainable))
-                for place, (name, (shape, dtype)) in enumerate(zip(names, places, strict=True))
-            )
-        )
+        names = _unique([_short(v.path, model.name) for v in trainable + others])
+        kept, frozen = local_names(local, names), frozen_ids(model)
+        roles = {"shared": list[Any](), "frozen": list[Any](), "local": list[Any]()}
+        params = []
+        for place, (variable, name) in enumerate(zip(trainable + others, names, strict=True)):
+            role: Role = "local" if name in kept else "frozen" if id(variable) in frozen else "shared"
+            shape, dtype = tuple(int(n) for n in variable.shape), str(variable.dtype)
+            params.append(Param(name, shape, dtype, place < len(trainable), role))
+            roles[role].append((variable, place < len(trainable)))
+        self.spec = ParamSpec(tuple(sorted(params, key=lambda param: list(roles).index(param.role))))
+        check_something_is_shared(self.spec.names, sorted(kept))
+        self.variables, self.frozen, self.local = ([variable for variable, _ in part] for part in roles.values())
+        self.trainable, _, self.own = ([v for v, trained in part if trained] for part in roles.values())
         self.size = self.spec.size
         self.dtype = tf.as_dtype(self.spec.dtype)
 
@@ -71,13 +84,20 @@ class FlatVariables:
 
     def join_gradients(self, gradients: Sequence[Any]) -> Any:
         """Returns gradients end to end, [spec.trainable]; None (a variable the loss does not touch) becomes zeros."""
-        tf = self._tf
-        dense = [tf.zeros(v.shape, v.dtype) if g is None else g for g, v in zip(gradients, self.trainable, strict=True)]
-        return self._join([tf.convert_to_tensor(g) for g in dense])
+        return self._join(self._dense(gradients, self.trainable))
+
+    def own_gradients(self, gradients: Sequence[Any]) -> list[Any]:
+        """Returns gradients of the local trainable variables, each as it is; None becomes zeros."""
+        return self._dense(gradients, self.own)
 
     def split_gradient(self, flat: Any) -> list[Any]:
         """Returns one gradient per trainable variable, in its shape and dtype, from [spec.trainable]."""
         return self._split(flat, self.trainable)
+
+    def _dense(self, gradients: Sequence[Any], like: Sequence[Any]) -> list[Any]:
+        tf = self._tf
+        dense = [tf.zeros(v.shape, v.dtype) if g is None else g for g, v in zip(gradients, like, strict=True)]
+        return [tf.convert_to_tensor(g) for g in dense]
 
     def _join(self, tensors: Sequence[Any]) -> Any:
         tf = self._tf

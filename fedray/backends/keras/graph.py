@@ -50,12 +50,15 @@ class Graphs:
         return self._flat.get(), sums
 
     def train_with(self, hook: Hook) -> Callable[..., tuple[Any, Any]]:
-        """Returns `train` with a step that lets the hook change each gradient; takes the hook's state as well."""
+        """Returns `train` with a step that lets the hook change each gradient; takes the hook's state as well.
+
+        Gradients of local variables pass by the hook, which knows of the shared ones only.
+        """
 
         def train(start: Any, data: Tensors, rows: Any, ends: Any, state: Mapping[str, Any]) -> tuple[Any, Any]:
             def step(batch: Tensors, size: Any) -> Tensors:  # noqa: ARG001
-                gradient = hook(state, self._gradient(batch), self._flat.get_trainable())
-                self._apply(gradient)
+                gradient, own = self._gradient(batch)
+                self._apply(hook(state, gradient, self._flat.get_trainable()), own)
                 return ()
 
             self._flat.put(start)
@@ -64,21 +67,25 @@ class Graphs:
 
         return train
 
-    def gradient(self, data: Tensors, rows: Any, ends: Any) -> Any:
-        """Returns the mean gradient over all rows, with the values of the non-trainable words behind it."""
+    def gradient(self, data: Tensors, rows: Any, ends: Any) -> tuple[Any, list[Any]]:
+        """Returns mean gradients over all rows: [size], with the values of non-trainable words, and the local ones."""
         tf, flat = self._tf, self._flat
 
-        def step(batch: Tensors, size: Any, total: Any) -> Tensors:
-            return (total + self._gradient(batch) * tf.cast(size, flat.dtype),)
+        def step(batch: Tensors, size: Any, total: Any, *own: Any) -> Tensors:
+            gradient, parts = self._gradient(batch)
+            summed = (sum_ + part * tf.cast(size, part.dtype) for sum_, part in zip(own, parts, strict=True))
+            return (total + gradient * tf.cast(size, flat.dtype), *summed)
 
-        (total,) = self._loop(step, data, rows, ends, (tf.zeros([flat.spec.trainable], flat.dtype),))
-        count = tf.cast(tf.maximum(tf.size(rows, tf.int64), 1), flat.dtype)
-        return tf.concat([total / count, flat.get_others()], 0)
+        zeros = [tf.zeros(variable.shape, variable.dtype) for variable in flat.own]
+        total, *own = self._loop(step, data, rows, ends, (tf.zeros([flat.spec.trainable], flat.dtype), *zeros))
+        count = tf.maximum(tf.size(rows, tf.int64), 1)
+        mean = tf.concat([total / tf.cast(count, flat.dtype), flat.get_others()], 0)
+        return mean, [part / tf.cast(count, part.dtype) for part in own]
 
-    def apply_gradient(self, gradient: Any) -> None:
-        """Lets the optimizer apply a flat gradient; sets the non-trainable words."""
+    def apply_gradient(self, gradient: Any, own: Sequence[Any] | None = None) -> None:
+        """Lets the optimizer apply a flat gradient and those of local variables, if any; sets non-trainable words."""
         words = self._flat.spec.trainable
-        self._apply(gradient[:words])
+        self._apply(gradient[:words], own)
         self._flat.put_others(gradient[words:])
 
     def evaluate(self, data: Tensors, rows: Any, ends: Any) -> Any:
@@ -98,8 +105,12 @@ class Graphs:
         mode = {"training": training} if self._loss_takes_training else {}
         return self._model.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, **mode)
 
-    def _gradient(self, batch: Tensors) -> Any:
-        """One forward and backward pass of Keras's standard train_step, metrics included; returns [trainable]."""
+    def _gradient(self, batch: Tensors) -> tuple[Any, list[Any]]:
+        """One forward and backward pass of Keras's standard train_step, metrics included.
+
+        Returns:
+            The gradient of shared variables, [trainable], and those of local ones.
+        """
         tf, model = self._tf, self._model
         x, y, sample_weight = (*batch, None, None)[:3]
         with tf.GradientTape() as tape:
@@ -109,15 +120,20 @@ class Graphs:
         if tracker is not None:
             tracker.update_state(loss, sample_weight=tf.shape(tf.nest.flatten(x)[0])[0])
         model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
-        return self._flat.join_gradients(tape.gradient(loss, self._flat.trainable))
+        shared = len(self._flat.trainable)
+        gradients = tape.gradient(loss, [*self._flat.trainable, *self._flat.own])
+        return self._flat.join_gradients(gradients[:shared]), self._flat.own_gradients(gradients[shared:])
 
     def _gathered(self, data: Tensors, rows: Any) -> Tensors:
         """Returns these rows of every tensor, in the order of `rows`."""
         picked: Tensors = self._tf.nest.map_structure(lambda tensor: self._tf.gather(tensor, rows), data)
         return picked
 
-    def _apply(self, gradient: Any) -> None:
-        self._model.optimizer.apply(self._flat.split_gradient(gradient), self._flat.trainable)
+    def _apply(self, gradient: Any, own: Sequence[Any] | None) -> None:
+        """Lets the optimizer take one step; local variables have no part in it where they have no gradient."""
+        flat, parts = self._flat, list(own or ())
+        variables = flat.trainable + (flat.own if own is not None else [])
+        self._model.optimizer.apply(flat.split_gradient(gradient) + parts, variables)
 
     def _compiled(self, step: Callable[..., Any]) -> Callable[..., Any]:
         """XLA only where the user compiled the model with it: on a CPU it is several times slower."""

@@ -19,6 +19,7 @@ from fedray.backends.keras import checks, files, shapes
 from fedray.backends.keras.data import KerasData, to_tensors
 from fedray.backends.keras.fitted import Fitted, fit
 from fedray.backends.keras.flat import FlatVariables
+from fedray.backends.keras.frozen import FrozenTensors
 from fedray.backends.keras.graph import Graphs
 from fedray.backends.keras.start import frameworks, quietly
 from fedray.backends.keras.state import KerasState, seeded
@@ -40,21 +41,27 @@ class KerasBackend:
         seed: Everything random about building; parties with the same seed and builder have the same model.
         noise_seed: What the model draws while it trains (dropout); each party has its own.
         threads: Compute threads of the process; takes effect before TensorFlow's first operation only.
+        local: Patterns for the names of weights that stay in the party.
 
     Raises:
-        PlanError: The builder's model cannot be trained here.
+        PlanError: The builder's model cannot be trained here, or a pattern matches nothing.
     """
 
-    def __init__(self, builder: Callable[[], Any], *, seed: int, noise_seed: int = 0, threads: int = 1) -> None:
+    def __init__(
+        self, builder: Callable[[], Any], *, seed: int, noise_seed: int = 0, threads: int = 1, local: Sequence[str] = ()
+    ) -> None:
         self._tf, self._keras = frameworks(threads)
         self._seed = seed
         self._noise_seed = noise_seed
+        self._patterns = tuple(local)
         self._flat: FlatVariables | None = None
         self._fitted: Fitted | None = None
         self._outputs: dict[Any, Tree] = {}  # what the model returns for no rows, by their form
         self._log_sums = np.zeros(0)
         self._log_rows = 0
         self._fingerprint = b""
+        self._as_built: list[tuple[Any, NDArray[Any]]] = []  # local weights with their first values
+        self._own_gradients: list[Any] | None = None  # of local weights, between a round's gradient and its answer
         self._model = self._seeded(builder)
         checks.check_model(self._keras, self._model)
         if self._model.built:
@@ -62,7 +69,7 @@ class KerasBackend:
 
     @property
     def spec(self) -> ParamSpec:
-        """What the words of the flat vector are."""
+        """The weights, and what the words of the flat vector are."""
         return self._variables().spec
 
     def bind(
@@ -101,7 +108,7 @@ class KerasBackend:
         return _view(self._traces.get("get", flat.get)())
 
     def set_weights(self, values: Vector) -> None:
-        """Sets every parameter from the flat vector."""
+        """Sets every shared weight from the flat vector."""
         flat = self._variables()
         self._traces.get("put", flat.put, self._vector_spec)(self._vector(values))
 
@@ -122,23 +129,32 @@ class KerasBackend:
             function = self._traces.get(key, self._local.after(self._ready().steps.train_with(hook)), *specs)
             arguments += (held,)
         flat, sums, local = function(*arguments)
+        self._frozen.check()
         if self._log_sums.size:
             self._log_sums = self._log_sums + sums.numpy()
         self._log_rows += count
         return _view(flat), count, self._snapshot(local)
 
     def gradient(self, data: Data, batches: Sequence[Batch]) -> tuple[Vector, int]:
-        """Returns the mean gradient over the batches' rows and their number; non-trainable words hold the values."""
+        """Returns the mean gradient over the batches' rows and their number; keeps that of local weights."""
         checks.check_own_step(self._keras, self._model, "a strategy that averages gradients")
         bound, rows, ends, count = self._arguments(data, batches)
         specs = (bound.specs, self._rows_spec, self._rows_spec)
         function = self._traces.get(("gradient", bound.kind), self._ready().steps.gradient, *specs)
-        return _view(function(bound.tensors, rows, ends)), count
+        mean, own = function(bound.tensors, rows, ends)
+        self._frozen.check()
+        self._own_gradients = list(own) if count else None
+        return _view(mean), count
 
     def apply_gradient(self, gradient: Vector) -> None:
-        """Lets the optimizer apply a gradient; non-trainable words are set."""
-        steps = self._ready().steps
-        self._traces.get("apply", steps.apply_gradient, self._vector_spec)(self._vector(gradient))
+        """Lets the optimizer apply a gradient, with the kept one of local weights; non-trainable words are set."""
+        steps, (own, self._own_gradients) = self._ready().steps, (self._own_gradients, None)
+        if own:
+            like = [self._tf.TensorSpec(part.shape, part.dtype) for part in own]
+            function = self._traces.get("apply all", steps.apply_gradient, self._vector_spec, like)
+            function(self._vector(gradient), own)
+        else:
+            self._traces.get("apply", steps.apply_gradient, self._vector_spec)(self._vector(gradient))
 
     def take_metrics(self) -> list[Metric]:
         """Returns the training metrics accumulated since the last call, and resets them."""
@@ -158,6 +174,7 @@ class KerasBackend:
         try:
             fitted.metrics.reset()
             sums = function(bound.tensors, rows, ends).numpy()
+            self._frozen.check()
             return fitted.tested.read(sums, count)
         finally:
             fitted.metrics.set_values(kept)
@@ -179,17 +196,20 @@ class KerasBackend:
         return parts[-1].rebuild([np.concatenate(leaf) for leaf in leaves])
 
     def snapshot(self) -> Snapshot:
-        """Returns all local state but the weights; tensors that share memory with the variables until those change."""
+        """Returns all local state; tensors that share memory with the variables until those change."""
         return self._snapshot(self._local.read())
 
     def restore(self, snapshot: Snapshot) -> None:
         """Puts back what `snapshot` returned."""
         self._local.write(snapshot["variables"])
         self._log_sums, self._log_rows = snapshot["logs"]
+        self._own_gradients = None
 
     def fingerprint(self) -> bytes:
-        """Returns SHA-256 over architecture, optimizer, loss and metrics."""
-        self._fingerprint = self._fingerprint or checks.model_fingerprint(self._keras, self._model, self.spec)
+        """Returns SHA-256 over architecture, roles, optimizer, loss, metrics and frozen values."""
+        if not self._fingerprint:
+            spec = self.spec
+            self._fingerprint = checks.model_fingerprint(self._keras, self._model, spec, self._frozen.hashes)
         return self._fingerprint
 
     def learning_rate(self) -> float:
@@ -211,29 +231,41 @@ class KerasBackend:
             fitted.trained.words,
             fitted.tested.words,
             fitted.metrics.directions,
+            self._frozen.hashes,
         )
 
-    def export_model(self, kind: FileKind = "model") -> bytes:
+    def export_model(self, kind: FileKind = "model", own: bool = False) -> bytes:
         """Returns the compiled model as the content of a `.keras` file, or its weights as that of a `.weights.h5`."""
-        return files.export_model(self._model, weights_only=kind == "weights")
+        self._variables()
+        return files.export_model(self._model, kind == "weights", () if own else self._as_built)
 
-    def import_model(self, content: bytes) -> None:
-        """Takes the weights from the content of a `.keras` file; runs none of its code."""
-        weights = self.weights()
+    def import_model(self, content: bytes, own: bool = False) -> None:
+        """Takes weights from the content of a `.keras` file; runs none of its code."""
+        flat = self._variables()
+        taken = flat.local if own else flat.variables + flat.frozen
+        before = [variable.numpy() for variable in taken]
         try:
-            files.import_model(self._model, content)
+            files.import_model(self._model, content, taken)
         except DataError:
             # Keras loads layer by layer: a file that does not fit has changed the layers before the one that shows it.
-            self.set_weights(weights)
+            for variable, value in zip(taken, before, strict=True):
+                variable.assign(value)
             raise
+        self._agree_anew()
 
     def arrays(self) -> list[NDArray[Any]]:
-        """Returns the weights in the order of Keras's `get_weights()`."""
-        return files.arrays(self._model)
+        """Returns the weights in the order of Keras's `get_weights()`, local ones as built."""
+        return files.arrays(self._model, self._as_built)
 
     def set_arrays(self, values: Sequence[NDArray[Any]]) -> None:
-        """Sets the weights from arrays in the order of Keras's `get_weights()`."""
-        files.set_arrays(self._model, values)
+        """Sets the weights from arrays in the order of Keras's `get_weights()`; local ones stay as they are."""
+        files.set_arrays(self._model, values, [variable for variable, _ in self._as_built])
+        self._agree_anew()
+
+    def _agree_anew(self) -> None:
+        """Takes frozen values that were set from outside for those to be agreed on."""
+        self._frozen.keep()
+        self._fingerprint = b""
 
     def _variables(self) -> FlatVariables:
         if self._flat is None:
@@ -251,9 +283,11 @@ class KerasBackend:
 
     def _take_variables(self) -> None:
         """Fixes the flat vector and builds the optimizer, once the model is built."""
-        self._flat = FlatVariables(self._tf, self._model)
+        flat = self._flat = FlatVariables(self._tf, self._model, self._patterns)
+        self._frozen = FrozenTensors(self._tf, flat.frozen, [param.name for param in flat.spec.of("frozen")])
+        self._as_built = [(variable, variable.numpy()) for variable in flat.local]
         self._model.optimizer.build(self._model.trainable_variables)
-        self._local = KerasState(self._tf, [v.value for v in self._flat.variables], self._noise_seed)
+        self._local = KerasState(self._tf, [v.value for v in flat.variables + flat.frozen], self._noise_seed)
         self._local.adopt(v.value for v in (*self._model.variables, *self._model.optimizer.variables))
         self._traces = Traces(self._tf, self._model, self._local, self._seeded)
         self._predictor = Graphs(self._tf, self._model, self._flat, (), ())
@@ -345,9 +379,9 @@ def _identity(hook: Hook) -> Any:
     return hook
 
 
-def make(builder: Callable[[], Any], seed: int, noise_seed: int, threads: int) -> KerasBackend:
+def make(builder: Callable[[], Any], seed: int, noise_seed: int, threads: int, local: Sequence[str]) -> KerasBackend:
     """Returns the backend of one party; see `fedray.backends.make_backend`."""
-    return KerasBackend(builder, seed=seed, noise_seed=noise_seed, threads=threads)
+    return KerasBackend(builder, seed=seed, noise_seed=noise_seed, threads=threads, local=local)
 
 
 def build_at_driver(builder: Callable[[], Any], weights: Sequence[NDArray[Any]], rows: Tree | None = None) -> Any:

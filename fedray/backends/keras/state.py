@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Local state of a Keras model: what stays with the party beside the averaged weights, and the seeds it starts from.
+"""Local state of a Keras model: what stays with the party beside the shared weights, and the seeds it starts from.
 
 Works on the objects it is handed; imports no framework.
 """
@@ -54,24 +54,26 @@ def word(seed: int, purpose: str) -> int:
 
 
 class KerasState:
-    """Every variable that a step changes and that is not averaged: optimizer, metrics, counters, seed generators.
+    """Every variable that a step changes and that is not summed.
+
+    Those are the optimizer's, metrics, counters, seed generators and local weights.
 
     Args:
         tf: The tensorflow module.
-        averaged: The variables of the flat vector.
+        others: The variables that are summed, and the frozen ones.
         noise_seed: This party's own randomness while training.
     """
 
-    def __init__(self, tf: Any, averaged: Iterable[Any], noise_seed: int) -> None:
+    def __init__(self, tf: Any, others: Iterable[Any], noise_seed: int) -> None:
         self._tf = tf
-        self._averaged = {variable.ref() for variable in averaged}
+        self._others = {variable.ref() for variable in others}
         self._noise_seed = noise_seed
         self._variables: dict[Any, Any] = {}
 
     def adopt(self, variables: Iterable[Any]) -> None:
         """Takes in tf.Variables not known yet, and gives seed generators among them this party's own stream."""
         for variable in variables:
-            if variable.ref() in self._averaged or variable.ref() in self._variables:
+            if variable.ref() in self._others or variable.ref() in self._variables:
                 continue
             if "seed_generator_state" in variable.name:
                 old = variable.numpy()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""NumpyBackend: a linear model in one party, trained by plain SGD. The whole of `Backend` in one short file.
+"""NumpyBackend: a linear model in one party, trained by plain SGD. The whole of `Backend` in one file.
 
 Two runs with one seed are equal to the last bit on one machine. Knows no protocol and no other party.
 """
@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from fedray.backends.backend import Batch, Data, FileKind, ModelFacts, Snapshot
 from fedray.backends.numpy.regression import LinearRegression, Regression, SoftmaxRegression
+from fedray.backends.numpy.words import ORDER, RegressionWords
 from fedray.backends.rows import as_arrays, row_weights
-from fedray.backends.spec import Param, ParamSpec
+from fedray.backends.spec import ParamSpec
 from fedray.errors import DataError, PlanError
 from fedray.metrics import Mean, Metric, words
 from fedray.strategies.strategy import Hook, State, Strategy
@@ -50,25 +51,27 @@ class NumpyBackend:
     Args:
         regression: What the builder returned.
         seed: Seed of the initial kernel; the bias starts at zero.
+        local: Patterns for what stays in the party, of `kernel` and `bias`; none is ever frozen.
 
     Raises:
-        PlanError: The builder returned something else.
+        PlanError: The builder returned something else, or the patterns fit no tensor or leave none.
     """
 
-    def __init__(self, regression: Regression, seed: int) -> None:
+    def __init__(self, regression: Regression, seed: int, local: Sequence[str] = ()) -> None:
         if not isinstance(regression, LinearRegression | SoftmaxRegression):
             found = type(regression).__name__
             raise PlanError(
                 f"model: expected the builder to return a LinearRegression or a SoftmaxRegression, found {found}"
             )
         self._regression: Regression = regression
-        shape = (regression.features, regression.outputs)
-        params = (Param("kernel", shape, regression.dtype, True), Param("bias", shape[1:], regression.dtype, True))
-        self._spec = ParamSpec(params)
+        self._words = RegressionWords(regression.features, regression.outputs, regression.dtype, local)
         # The variance at which scores of standardised rows start near one, whatever the number of features.
+        shape = (regression.features, regression.outputs)
         kernel = np.random.default_rng(seed).normal(0, regression.features**-0.5, shape)
-        self._flat = self._spec.pack([kernel, np.zeros(regression.outputs)])
-        self._velocity = np.zeros_like(self._flat)
+        self._all = self._words.packed({"kernel": kernel, "bias": np.zeros(regression.outputs)})
+        self._built = self._words.own(self._all)
+        self._velocity = np.zeros_like(self._all)
+        self._own_gradient: Vector | None = None
         self._rate = regression.learning_rate
         self._names = ("loss", *regression.measures)
         self._sums, self._rows = np.zeros(len(self._names)), 0
@@ -77,28 +80,28 @@ class NumpyBackend:
 
     @property
     def spec(self) -> ParamSpec:
-        """Kernel and bias, both trainable."""
-        return self._spec
+        """Kernel and bias, both trainable, shared or local."""
+        return self._words.spec
 
     def weights(self) -> Vector:
         """Returns a copy of the flat vector."""
-        return self._flat.copy()
+        return self._words.shared(self._all).copy()
 
     def set_weights(self, values: Vector) -> None:
-        """Sets kernel and bias from the flat vector."""
-        if values.shape != self._flat.shape:
-            raise DataError(f"weights: expected {self._flat.size} words, found shape {values.shape}")
-        self._flat = np.array(values, self._flat.dtype)
+        """Sets what is shared of kernel and bias from the flat vector."""
+        if values.shape != (self._words.spec.size,):
+            raise DataError(f"weights: expected {self._words.spec.size} words, found shape {values.shape}")
+        self._all = np.concatenate([np.asarray(values, self._all.dtype), self._words.own(self._all)])
 
     def fingerprint(self) -> bytes:
-        """Returns SHA-256 over the regression and its settings."""
-        return hashlib.sha256(repr(self._regression).encode()).digest()
+        """Returns SHA-256 over the regression, its settings and the roles of its tensors."""
+        return hashlib.sha256(repr((self._regression, self._words.spec)).encode()).digest()
 
     def facts(self) -> ModelFacts:
         """Returns names and shapes of tensors and metrics; training and evaluation have the same."""
         names = words(self._means(self._sums, 0))
         directions = {name: "max" if name == "accuracy" else "min" for name in self._names}
-        return ModelFacts(self._spec, names, names, directions)
+        return ModelFacts(self._words.spec, names, names, directions)
 
     # Steps
 
@@ -140,21 +143,29 @@ class NumpyBackend:
         self.set_weights(start)
         for batch in batches:
             gradient = self._gradient(data, batch.rows)
-            self.apply_gradient(gradient if hook is None else hook(state or {}, gradient, self._flat))
+            shared = self._words.shared(gradient)
+            pulled = shared if hook is None else hook(state or {}, shared, self._words.shared(self._all))
+            self._step(np.concatenate([pulled, self._words.own(gradient)]))
         return self.weights(), sum(len(batch.rows) for batch in batches), self.snapshot()
 
     def gradient(self, data: Data, batches: Sequence[Batch]) -> tuple[Vector, int]:
-        """Returns the mean gradient over the batches' rows and their number."""
-        total, rows = np.zeros_like(self._flat), 0
+        """Returns the mean gradient over the batches' rows and their number; keeps that of local tensors."""
+        total, rows = np.zeros_like(self._all), 0
         for batch in batches:
             total += self._gradient(data, batch.rows) * len(batch.rows)
             rows += len(batch.rows)
-        return total / max(rows, 1), rows
+        mean = total / max(rows, 1)
+        self._own_gradient = self._words.own(mean) if rows else None
+        return self._words.shared(mean), rows
 
     def apply_gradient(self, gradient: Vector) -> None:
-        """Takes one step of SGD with momentum."""
-        self._velocity = self._regression.momentum * self._velocity + np.asarray(gradient, self._flat.dtype)
-        self._flat = self._flat - self._flat.dtype.type(self._rate) * self._velocity
+        """Takes one step of SGD with momentum; local tensors rest where no rows of this party's speak for them."""
+        own, self._own_gradient = self._own_gradient, None
+        at_rest = self._words.own(self._all), self._words.own(self._velocity)
+        self._step(np.concatenate([gradient, np.zeros_like(at_rest[0]) if own is None else own]))
+        if own is None:
+            self._all = np.concatenate([self._words.shared(self._all), at_rest[0]])
+            self._velocity = np.concatenate([self._words.shared(self._velocity), at_rest[1]])
 
     def take_metrics(self) -> list[Metric]:
         """Returns the training metrics accumulated since the last call, and resets them."""
@@ -191,49 +202,60 @@ class NumpyBackend:
     # LocalState
 
     def snapshot(self) -> Snapshot:
-        """Returns velocity and metrics; arrays here are replaced and never changed, so none is copied."""
-        return {"velocity": self._velocity, "sums": self._sums, "rows": self._rows}
+        """Returns local tensors, velocity and metrics; arrays here are replaced and never changed: none is copied."""
+        own = self._words.own(self._all)
+        return {"own": own, "velocity": self._velocity, "sums": self._sums, "rows": self._rows}
 
     def restore(self, snapshot: Snapshot) -> None:
         """Puts back what `snapshot` returned."""
         self._velocity, self._sums, self._rows = snapshot["velocity"], snapshot["sums"], snapshot["rows"]
+        self._all = np.concatenate([self._words.shared(self._all), snapshot["own"]])
+        self._own_gradient = None
 
     # ModelFile
 
-    def export_model(self, kind: FileKind = "model") -> bytes:  # noqa: ARG002 (both kinds are the same)
+    def export_model(self, kind: FileKind = "model", own: bool = False) -> bytes:  # noqa: ARG002 (both are the same)
         """Returns the content of an `.npz` file with `kernel` and `bias`."""
         file = io.BytesIO()
-        kernel, bias = self.arrays()
-        np.savez(file, kernel=kernel, bias=bias)
+        tensors = self._words.tensors(self._all) if own else self._as_built()
+        np.savez(file, kernel=tensors["kernel"], bias=tensors["bias"])
         return file.getvalue()
 
-    def import_model(self, content: bytes) -> None:
-        """Takes the weights from the content of an `.npz` file."""
+    def import_model(self, content: bytes, own: bool = False) -> None:
+        """Takes weights from the content of an `.npz` file."""
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as file:
-                values = [file[name] for name in self._spec.names]
-            self.set_arrays(values)
+                self._take([file[name] for name in ORDER], own)
         except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, DataError) as error:
-            names = ", ".join(self._spec.names)
-            raise DataError(f"the file does not hold the weights of this model ({names})") from error
+            raise DataError(f"the file does not hold the weights of this model ({', '.join(ORDER)})") from error
 
     def arrays(self) -> list[NDArray[Any]]:
-        """Returns kernel and bias."""
-        return [array.copy() for array in self._spec.unpack(self._flat)]
+        """Returns kernel and bias, local ones as built."""
+        return [array.copy() for array in self._as_built().values()]
 
     def set_arrays(self, values: Sequence[NDArray[Any]]) -> None:
-        """Sets kernel and bias."""
-        expected, found = [param.shape for param in self._spec.params], [np.shape(value) for value in values]
-        if expected != found:
-            raise DataError(f"weights: expected arrays of shapes {expected}, found {found}")
-        self._flat = self._spec.pack([np.asarray(value) for value in values])
+        """Sets what is shared of kernel and bias."""
+        self._take(values, own=False)
+
+    def _take(self, values: Sequence[NDArray[Any]], own: bool) -> None:
+        """Sets local tensors, or the others, from kernel and bias."""
+        found = self._words.from_arrays(values)
+        shared, local = (self._all, found) if own else (found, self._all)
+        self._all = np.concatenate([self._words.shared(shared), self._words.own(local)])
+
+    def _as_built(self) -> dict[str, NDArray[Any]]:
+        return self._words.tensors(np.concatenate([self._words.shared(self._all), self._built]))
+
+    def _step(self, gradient: Vector) -> None:
+        self._velocity = self._regression.momentum * self._velocity + np.asarray(gradient, self._all.dtype)
+        self._all = self._all - self._all.dtype.type(self._rate) * self._velocity
 
     def _gradient(self, data: Data, rows: NDArray[np.int64]) -> Vector:
         """Returns the mean gradient over some rows, and adds what was measured on the way to the metrics."""
         sums, x, errors = self._forward(data, rows)
         self._sums, self._rows = self._sums + sums, self._rows + len(rows)
         count = max(len(rows), 1)
-        return self._spec.pack([x.T @ errors / count, errors.sum(axis=0) / count])
+        return self._words.packed({"kernel": x.T @ errors / count, "bias": errors.sum(axis=0) / count})
 
     def _forward(self, data: Data, rows: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         """Returns sums over some rows of loss and measures, the rows, and their weighted errors."""
@@ -249,8 +271,8 @@ class NumpyBackend:
         return sums, x, self._regression.errors(predictions, y) * weight[:, None]
 
     def _scores(self, x: NDArray[Any]) -> NDArray[Any]:
-        kernel, bias = self._spec.unpack(self._flat)
-        return np.asarray(x @ kernel + bias)
+        tensors = self._words.tensors(self._all)
+        return np.asarray(x @ tensors["kernel"] + tensors["bias"])
 
     def _means(self, sums: NDArray[Any], rows: int) -> list[Metric]:
         return [Mean(name, float(total), float(rows)) for name, total in zip(self._names, sums, strict=True)]
@@ -285,9 +307,15 @@ def _bound(data: Data) -> NumpyData:
     return data
 
 
-def make(builder: Callable[[], Any], seed: int, noise_seed: int, threads: int) -> NumpyBackend:  # noqa: ARG001 (no noise)
+def make(
+    builder: Callable[[], Any],
+    seed: int,
+    noise_seed: int,  # noqa: ARG001 (no noise)
+    threads: int,  # noqa: ARG001 (as many as NumPy's library takes)
+    local: Sequence[str],
+) -> NumpyBackend:
     """Returns the backend of one party; see `fedray.backends.make_backend`."""
-    return NumpyBackend(builder(), seed)
+    return NumpyBackend(builder(), seed, local)
 
 
 def build_at_driver(

@@ -56,6 +56,7 @@ class Federation:
         strategy: What happens around each mean.
         seed: Seed under which every party builds the same model.
         local_metrics: Whether the parties' own metrics come to the driver.
+        local: Patterns for the names of tensors that stay in their party.
 
     Attributes:
         strategy: Name and parameters.
@@ -76,6 +77,7 @@ class Federation:
         strategy: Strategy,
         seed: int,
         local_metrics: bool,
+        local: tuple[str, ...] = (),
     ) -> None:
         self._session = session
         self._aggregator = aggregator
@@ -86,7 +88,7 @@ class Federation:
         # Four small services in each party; the later ones are given the earlier ones there, by their slots.
         ends = self._sums.add([party.name for party in aggregator.participants])
         built = session.statement("build the model")
-        self._models = {p: session.serve(p, LocalModel, backend, builder, seed, label=built) for p in ends}
+        self._models = {p: session.serve(p, LocalModel, backend, builder, seed, local, label=built) for p in ends}
         self._rounds = {
             p: session.serve(p, ModelRounds, Slot(end), Slot(self._models[p]), local_metrics) for p, end in ends.items()
         }
@@ -112,7 +114,7 @@ class Federation:
 
         Raises:
             DataError: A party's arrays do not fit the model.
-            PlanError: The parties' models differ.
+            PlanError: The parties' models differ, or their frozen tensors.
             PartyLost: A party's process has ended, and its rows with it.
             PartyTimeout: A party is still at an earlier segment.
         """
@@ -125,11 +127,7 @@ class Federation:
         except PartyLost as error:
             raise _with_remedy(error) from error
         for device, facts in zip(self._devices[1:], others, strict=True):
-            if facts != first:
-                raise PlanError(
-                    f"model: party {device.name!r} built another model than party {self._devices[0].name!r}; "
-                    "the builder must return the same architecture everywhere"
-                )
+            _check_same(self._devices[0].name, first, device.name, facts)
         found: ModelFacts = first
         return found
 
@@ -262,6 +260,18 @@ class Federation:
         """
         self._replace("import_model", content)
 
+    def save_own(self, party: PartyName, path: str) -> None:
+        """Lets a party write the model with its own local tensors to a file on its machine."""
+        self._session.get([self._session.ask(party, self._models[party], "save_own", path)])
+
+    def load_own(self, party: PartyName, path: str) -> None:
+        """Lets a party take its local tensors from a file on its machine."""
+        self._session.get([self._session.ask(party, self._models[party], "load_own", path)])
+
+    def local_tensors(self) -> tuple[str, ...]:
+        """Returns the names of the tensors that stay in their party."""
+        return tuple(self._first(self._models, "local_tensors"))
+
     def learning_rate(self) -> float:
         """Returns the first party's learning rate."""
         return float(self._first(self._models, "learning_rate"))
@@ -269,15 +279,27 @@ class Federation:
     def _replace(self, method: str, content: Any) -> None:
         """Changes one party's weights, and then everybody's; a session may have trained on those before.
 
-        What the strategy remembers belongs to the weights that were there, so everybody forgets it.
+        Shared tensors are handed round by way of the server, as always. Frozen ones are not, and everybody takes them
+        from the content itself; whether all of them did is part of what a round is bound to. What the strategy knows
+        belongs to the weights that were there, so everybody forgets it.
         """
-        self._first(self._models, method, content)
+        if self._first(self._models, method, content):
+            self._everywhere(method, content)
         calls = {party: self._session.ask(party, self._trainers[party], "forget") for party in self._members.left}
         told = self._session.tell(self._sums.server, self._sums.round_server, "forget")
         # A party that is still at an earlier segment forgets when it is done; nobody waits for it here.
         self._session.get([told, *(calls[party] for party in self._sums.parties if party in calls)])
         self._behind = self._fresh = True
         self.open()
+
+    def _everywhere(self, method: str, content: Any) -> None:
+        """Asks every party that is left, and waits for those that are not late: the others come to it in their turn."""
+        calls = {party: self._session.ask(party, self._models[party], method, content) for party in self._members.left}
+        for party in set(calls) & set(self._sums.parties):
+            try:
+                self._session.get([calls[party]])
+            except PartyLost:
+                self._members.lose([party])
 
     def _run(
         self,
@@ -343,6 +365,26 @@ class Federation:
 
 def _add(on_round: Callable[[int], None], before: int, done: int) -> None:
     on_round(before + done)
+
+
+def _check_same(name: PartyName, facts: ModelFacts, other_name: PartyName, other: ModelFacts) -> None:
+    """Refuses parties whose models, or whose frozen tensors, differ.
+
+    Raises:
+        PlanError: They do.
+    """
+    differing = [tensor for tensor, found in facts.frozen.items() if other.frozen.get(tensor) != found]
+    if facts.spec == other.spec and differing:
+        raise PlanError(
+            f"model: frozen tensor {differing[0]!r} has other values at party {other_name!r} than at party {name!r}. "
+            "Frozen tensors are not sent: let the builder load the same file everywhere, or make the layer trainable, "
+            f"or keep each party's own with local=[{differing[0]!r}]"
+        )
+    if facts != other:
+        raise PlanError(
+            f"model: party {other_name!r} built another model than party {name!r}; the builder must return the same "
+            "architecture everywhere"
+        )
 
 
 def _with_remedy(error: PartyLost) -> PartyLost:

@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fedray.backends import BACKENDS, build_at_driver
-from fedray.backends.backend import FileKind
+from fedray.backends import BACKENDS
+from fedray.backends.roles import checked_patterns
 from fedray.data.columns import Names
 from fedray.device import PYU, PYUObject
 from fedray.errors import PlanError
@@ -25,6 +25,7 @@ from fedray.ml.nn.fitting import FitRun, values
 from fedray.ml.nn.history import History
 from fedray.ml.nn.plan import FitPlan, plan_evaluate, plan_fit, whole
 from fedray.ml.nn.progress import EpochBar, Verbose, check_verbose
+from fedray.ml.nn.saving import SavedModels
 from fedray.ml.nn.source import VALIDATION, Arrays, Source, check_columns, check_inputs, check_source
 from fedray.runtime.session import current
 from fedray.security.aggregation import Aggregator, PlainAggregator, RoundShape, SecureAggregator, SPUAggregator
@@ -50,6 +51,9 @@ class FLModel:
         backend: `"tensorflow"`, for Keras models, or `"numpy"`, for those of `fedray.ml.nn.numpy`.
         random_seed: Seed of all that is random; None takes the session's, or that of a first `fit(random_seed=...)`.
         local_metrics: Whether each party's own metrics and losses come to the driver, as egress kind `metrics`.
+        local: Patterns for tensors that stay in their party and are trained on its rows alone, e.g. `["head/*",
+            "*/batch_normalization*"]`: `fnmatch` on Keras's `variable.path` without the model's name. They start equal
+            everywhere, and each party's `evaluate` and `predict` use its own.
 
     Raises:
         NotInitialized: No session is running.
@@ -85,6 +89,7 @@ class FLModel:
         *,
         strategy_parameters: Mapping[str, float] | None = None,
         local_metrics: bool = True,
+        local: Sequence[str] = (),
     ) -> None:
         session = current()
         self._devices = _checked_devices(device_list)
@@ -96,10 +101,11 @@ class FLModel:
                 f"model: expected a function that returns a compiled model, found {found}; every party calls it and "
                 "builds a model of its own"
             )
+        patterns = checked_patterns(local)
         made = make_strategy(strategy, strategy_parameters)
         self._aggregator = _checked_aggregator(server, self._devices, aggregator)
         self._seed = session.seed if random_seed is None else whole("random_seed", random_seed, least=0)
-        self._builder, self._backend = model, backend
+        self._files = SavedModels(backend, model, self._devices, patterns)
         self._federate = partial(
             Federation,
             session,
@@ -109,6 +115,7 @@ class FLModel:
             backend,
             made,
             local_metrics=bool(local_metrics),
+            local=patterns,
         )
         self._federation = self._federate(self._seed)
         self._seed_is_open = random_seed is None
@@ -255,56 +262,52 @@ class FLModel:
         self._seed_is_open = False
         return {device: self._federation.predict(device, inputs, rows) for device in places}
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, *, party: PYU | None = None) -> None:
         """Saves the global model at the driver as a stock file of its framework: `.keras`, or `.npz` of NumPy's.
+
+        Tensors that stay in their party are in it as they were built; a warning names them once.
 
         Args:
             path: Where to; its ending is the framework's.
+            party: Saves this party's model instead, with its own local tensors, at this path on its machine. Nothing
+                leaves the party.
 
         Raises:
             PlanError: The path ends otherwise.
         """
-        self._write(Path(path), "model")
+        self._files.save(self._federation, path, party=party)
+        self._seed_is_open = False
 
-    def load(self, path: str | Path) -> None:
-        """Replaces the weights, everywhere, by those in a file that `save` wrote.
+    def load(self, path: str | Path, *, party: PYU | None = None) -> None:
+        """Replaces the weights, everywhere, by those in a file that `save` wrote; local tensors stay as they are.
+
+        Args:
+            path: The file.
+            party: Takes only this party's local tensors instead, from this path on its machine.
 
         Raises:
             PlanError: There is no such file.
             DataError: It holds another model.
         """
-        file = Path(path)
-        if not file.is_file():
-            raise PlanError(f"load: no file {str(file)!r}; expected one that save(path) wrote")
+        self._files.load(self._federation, path, party)
         self._seed_is_open = False
-        self._federation.import_model(file.read_bytes())
         self._columns = {}  # what that model was trained on is not in the file
 
     def global_model(self) -> Any:
         """Returns the global model as a stock model in this process, which imports its framework.
 
+        Tensors that stay in their party are in it as they were built; a warning names them once.
+
         Raises:
             PlanError: The model learns its shape from the data, and has not seen any.
         """
         self._seed_is_open = False
-        arrays = self._federation.arrays()
-        if not arrays:
-            raise PlanError("global_model: the model learns its shape from the data; call fit or evaluate first")
-        return build_at_driver(self._backend, self._builder, arrays, self._federation.row)
+        return self._files.global_model(self._federation)
 
     def _say_notices(self, verbose: int) -> None:
         if verbose:
             for text in self._federation.unsaid():
                 print(f"note: {text}", flush=True)
-
-    def _write(self, path: Path, kind: FileKind) -> None:
-        suffix = BACKENDS[self._backend].suffixes[kind]
-        if not path.name.endswith(suffix):
-            raise PlanError(f"path: expected a name that ends in {suffix}, found {str(path)!r}")
-        if not path.parent.is_dir():
-            raise PlanError(f"path: folder {str(path.parent)!r} does not exist; make it first")
-        self._seed_is_open = False
-        path.write_bytes(self._federation.export_model(kind))
 
     @property
     def _alone(self) -> bool:
@@ -338,7 +341,7 @@ class FLModel:
             get_weights=federation.arrays,
             set_weights=federation.set_arrays,
             save=self.save,
-            save_weights=lambda path: self._write(Path(path), "weights"),
+            save_weights=lambda path: self._files.save(federation, path, "weights"),
             get_learning_rate=lambda: federation.learning_rate() if rate.value is None else rate.value,
             set_learning_rate=set_rate,
         )

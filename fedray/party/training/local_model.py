@@ -2,7 +2,7 @@
 """LocalModel: one party's model between the rounds. Built, fed with rows, saved, asked for predictions.
 
 Knows no round, no server and no other party. The global vector is what all parties agree on; the backend's own weights
-differ from it only while a round is trained.
+differ from it only while a round is trained. Local tensors are in neither: no other party and no driver sees them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ class LocalModel:
         backend: Name of the framework.
         builder: The user's function that returns a compiled model.
         seed: Seed under which every party builds the same model.
+        local: Patterns for the names of tensors that stay in the party.
 
     Attributes:
         party: Name of the party.
@@ -47,13 +49,15 @@ class LocalModel:
 
     facts: ModelFacts
 
-    def __init__(self, context: PartyContext, backend: str, builder: Any, seed: int) -> None:
+    def __init__(
+        self, context: PartyContext, backend: str, builder: Any, seed: int, local: tuple[str, ...] = ()
+    ) -> None:
         self.party = context.name
         # Each party draws noise (dropout) of its own, yet the same in every run with this seed.
         noise = hashlib.sha256(f"{seed} {context.name}".encode()).digest()
         with self.named():
             threads = context.config.threads
-            self.backend = make_backend(backend, builder, seed, int.from_bytes(noise[:8], "big"), threads)
+            self.backend = make_backend(backend, builder, seed, int.from_bytes(noise[:8], "big"), threads, local)
         self.weights: Vector = np.empty(0, np.float32)
         self.known: tuple[Vector, ...] = ()
         self.as_built = True
@@ -74,7 +78,7 @@ class LocalModel:
             class_weight: Class number -> weight.
 
         Returns:
-            `ModelFacts`, in which nothing depends on the numbers in the arrays.
+            `ModelFacts`, in which nothing depends on the numbers in the arrays. Of frozen tensors it has hashes.
 
         Raises:
             DataError: Rows, labels or weights do not fit each other or the model.
@@ -90,11 +94,12 @@ class LocalModel:
         """Acknowledges that the model is there."""
 
     def export_model(self, kind: FileKind) -> Reply:
-        """Returns the global model, or its weights alone, as the bytes of a stock file of its framework."""
-        return Reply(Kind.AGGREGATE, self.backend.export_model(kind))
+        """Returns the global model, or its weights alone, as the bytes of a stock file; local tensors as built."""
+        with self.named():
+            return Reply(Kind.AGGREGATE, self.backend.export_model(kind))
 
-    def import_model(self, content: bytes) -> None:
-        """Replaces the weights by those in a saved model.
+    def import_model(self, content: bytes) -> Reply:
+        """Replaces shared and frozen weights by those in a saved model; returns whether there are frozen ones.
 
         Raises:
             DataError: The file holds another model.
@@ -102,13 +107,58 @@ class LocalModel:
         self.as_built = False
         with self.named():
             self.backend.import_model(content)
+            return self._has_frozen()
+
+    def save_own(self, path: str) -> None:
+        """Writes the model with this party's own local tensors to a file on this party's machine.
+
+        Raises:
+            PlanError: The file cannot be written.
+        """
+        file = Path(path).expanduser()
+        with self.named():
+            content = self.backend.export_model(own=True)
+            try:
+                file.write_bytes(content)
+            except OSError as error:
+                raise PlanError(
+                    f"path: {str(file)!r} cannot be written where this party's process runs ({error.strerror}); "
+                    "expected a file name in a folder that is there"
+                ) from error
+
+    def load_own(self, path: str) -> None:
+        """Takes the local tensors from a file on this party's machine, and nothing else.
+
+        Raises:
+            PlanError: There is no such file.
+            DataError: It holds another model.
+        """
+        file = Path(path).expanduser()
+        with self.named():
+            try:
+                content = file.read_bytes()
+            except OSError as error:
+                raise PlanError(
+                    f"load: {str(file)!r} cannot be read where this party's process runs ({error.strerror}); "
+                    "expected a file that save(path, party=...) wrote"
+                ) from error
+            self.backend.import_model(content, own=True)
+
+    def local_tensors(self) -> Reply:
+        """Returns the names of the tensors that stay in the party.
+
+        Raises:
+            PlanError: The model learns its shape from the data, and has not seen any.
+        """
+        with self.named():
+            return Reply(Kind.SHAPE, tuple(param.name for param in self.backend.spec.of("local")))
 
     def arrays(self) -> Reply:
-        """Returns the global weights as arrays, in the framework's order."""
+        """Returns the global weights as arrays, in the framework's order; local tensors as built."""
         return Reply(Kind.AGGREGATE, self.backend.arrays())
 
-    def set_arrays(self, arrays: Sequence[NDArray[Any]]) -> None:
-        """Sets the weights from arrays in the framework's order.
+    def set_arrays(self, arrays: Sequence[NDArray[Any]]) -> Reply:
+        """Sets shared and frozen weights from arrays in the framework's order; returns whether there are frozen ones.
 
         Raises:
             DataError: Their number or shapes are not the model's.
@@ -116,6 +166,7 @@ class LocalModel:
         self.as_built = False
         with self.named():
             self.backend.set_arrays(arrays)
+            return self._has_frozen()
 
     def learning_rate(self) -> Reply:
         """Returns the optimizer's learning rate."""
@@ -152,6 +203,9 @@ class LocalModel:
                 model.update(np.ascontiguousarray(vector).data)
             self._hash = model.digest()
         return self._hash
+
+    def _has_frozen(self) -> Reply:
+        return Reply(Kind.SHAPE, bool(self.backend.spec.of("frozen")))
 
     @contextmanager
     def named(self) -> Iterator[None]:

@@ -156,12 +156,13 @@ class Trainer:
         weights = model.weights[:trainable]
         state = strategy.client_init(weights) if self._state is None else self._state
         state = strategy.client_begin(state, weights, known(strategy, model.known, weights))
-        local, rows = model.weights, 0
-        if batches and strategy.local == "train":
-            hook = strategy.client_hook
-            local, rows, segment.local = model.backend.train(model.weights, model.data["train"], batches, hook, state)
-        elif batches:
-            local, rows = model.backend.gradient(model.data["train"], batches)
+        local, rows, hook = model.weights, 0, strategy.client_hook
+        with model.named():
+            if batches and strategy.local == "train":
+                trained = model.backend.train(model.weights, model.data["train"], batches, hook, state)
+                local, rows, segment.local = trained
+            elif batches:
+                local, rows = model.backend.gradient(model.data["train"], batches)
         self._state, sent = strategy.client_finish(state, weights, local[:trainable])
         return payload(strategy, sent, local[trainable:]), rows
 
@@ -268,9 +269,9 @@ def train_manifest(facts: ModelFacts, strategy: Strategy, metric_bound: int) -> 
         prefix = f"{uplink.name} of " if len(strategy.uplink) > 1 else ""
         weighted = uplink.weighted
         tensors += [
-            Tensor(prefix + p.name, p.shape, p.dtype, weighted=weighted) for p in facts.spec.params if p.trainable
+            Tensor(prefix + p.name, p.shape, p.dtype, weighted=weighted) for p in facts.spec.shared if p.trainable
         ]
-    tensors += [Tensor(p.name, p.shape, p.dtype) for p in facts.spec.params if not p.trainable]
+    tensors += [Tensor(p.name, p.shape, p.dtype) for p in facts.spec.shared if not p.trainable]
     return Manifest(tuple(tensors), word_names(facts.train_words), metric_bound)
 
 
