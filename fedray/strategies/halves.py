@@ -74,6 +74,8 @@ def advance(strategy: Strategy, server: ServerState, trainable: int, mean: NDArr
     """
     *vectors, other = np.split(mean, [trainable * k for k in range(1, len(strategy.uplink) + 1)])
     weights = server.weights[:trainable]
+    if strategy.local == "gradient":  # the vector that was published last is not the one that the gradients are of
+        weights = np.zeros_like(weights)
     state = strategy.server_init(weights) if server.state is None else server.state
     means = {uplink.name: vector for uplink, vector in zip(strategy.uplink, vectors, strict=True)}
     state, new, told = strategy.server_update(state, weights, means)

@@ -98,7 +98,8 @@ class Update(Protocol):
 
         Args:
             state: The server's.
-            weights: float[n], the global vector of the round, in the model's dtype.
+            weights: float[n], the global vector of the round, in the model's dtype; zeros with `local="gradient"`, as
+                only the parties have a model then.
             means: Uplink -> float64[n], the opened mean.
         """
 

@@ -9,6 +9,7 @@ from inline.keras_models import noisy
 from fedray.ml.nn.numpy import LinearRegression
 from fedray.party.rounds.server import RoundServer
 from fedray.party.training.trainer import Trainer
+from fedray.runtime.session import running
 from fedray.security.aggregation import PlainAggregator, SecureAggregator
 from fedray.strategies import STRATEGIES
 from fedray.strategies.strategy import Strategy, Uplink
@@ -168,3 +169,34 @@ def test_a_second_vector_goes_up_and_down_beside_the_model(start, monkeypatch, o
         assert seen[0] == []
         assert [float(known[0][0]) for known in seen[1:]] == pytest.approx(expected[1:], abs=1e-8)
     assert len(opened["means"][0]) == 2 * len(flat(model))
+
+
+def test_a_party_without_rows_in_a_round_keeps_its_state_and_is_given_no_gradient(start, monkeypatch):
+    """Two rows over eight rounds: the weights must not pass for a gradient where there is none."""
+    given = []
+
+    def finish(state, weights, local):
+        given.append(np.array_equal(weights, local))
+        return state, {"gradient": local}
+
+    def update(state, weights, means):
+        return state, means["gradient"].astype(weights.dtype), {}
+
+    made = Strategy("bare", {}, (Uplink("gradient"),), finish, update, local="gradient")
+    monkeypatch.setitem(STRATEGIES, "bare", lambda: made)
+    fed = world(start, rows=(40, 18, 2), y=TARGETS, backend="numpy")
+    fed.model(regression, strategy="bare").fit(fed.x, fed.y, batch_size=5, verbose=0)
+    assert len(given) == 8 + 8 + 2
+    assert not any(given)
+
+
+def test_load_goes_on_without_a_party_that_is_lost(start, tmp_path):
+    fed = world(start, rows=(15, 15, 15, 15), y=TARGETS, backend="numpy")
+    model = fed.model(regression, aggregator=SecureAggregator(fed.server, fed.devices, on_dropout="recover"))
+    model.fit(fed.x, fed.y, batch_size=5, verbose=0)
+    model.save(tmp_path / "model.npz")
+    saved = flat(model)
+    model.fit(fed.x, fed.y, batch_size=5, verbose=0)
+    running().transport.lose("dave")
+    model.load(tmp_path / "model.npz")
+    assert flat(model).tobytes() == saved.tobytes()

@@ -283,18 +283,17 @@ class Federation:
         from the content itself; whether all of them did is part of what a round is bound to. What the strategy knows
         belongs to the weights that were there, so everybody forgets it.
         """
-        if self._first(self._models, method, content):
-            self._everywhere(method, content)
-        calls = {party: self._session.ask(party, self._trainers[party], "forget") for party in self._members.left}
-        told = self._session.tell(self._sums.server, self._sums.round_server, "forget")
-        # A party that is still at an earlier segment forgets when it is done; nobody waits for it here.
-        self._session.get([told, *(calls[party] for party in self._sums.parties if party in calls)])
-        self._behind = self._fresh = True
+        frozen = self._first(self._models, method, content)
+        self._behind = self._fresh = True  # from here on one party has the new weights, whatever else happens
+        if frozen:
+            self._everywhere(self._models, method, content)
+        self._everywhere(self._trainers, "forget")
+        self._session.get([self._session.tell(self._sums.server, self._sums.round_server, "forget")])
         self.open()
 
-    def _everywhere(self, method: str, content: Any) -> None:
+    def _everywhere(self, services: Mapping[PartyName, Key], method: str, *args: Any) -> None:
         """Asks every party that is left, and waits for those that are not late: the others come to it in their turn."""
-        calls = {party: self._session.ask(party, self._models[party], method, content) for party in self._members.left}
+        calls = {party: self._session.ask(party, services[party], method, *args) for party in self._members.left}
         for party in set(calls) & set(self._sums.parties):
             try:
                 self._session.get([calls[party]])

@@ -265,7 +265,8 @@ class ServerRounds:
             return refusal
         last, answer = self._last or (-1, Answer("opened"))
         values = answer.values if last == number else None  # one round behind, these alone bring it up to date
-        return Answer("missed", values, answer.metrics, number=resume, stop=answer.stop)
+        known = answer.known if last == number else ()
+        return Answer("missed", values, answer.metrics, number=resume, stop=answer.stop, known=known)
 
     # Inside.
 

@@ -193,14 +193,10 @@ class LocalModel:
         self.weights, self.known, self._hash = values, known, b""
 
     def hash(self) -> bytes:
-        """Returns SHA-256 over all that a round begins with: the model's description, the global vector, what is known.
-
-        A vector is hashed once.
-        """
+        """Returns SHA-256 over the model's description and the global vector; a vector is hashed once."""
         if not self._hash:
             model = hashlib.sha256(self.backend.fingerprint())
-            for vector in (self.weights, *self.known):
-                model.update(np.ascontiguousarray(vector).data)
+            model.update(np.ascontiguousarray(self.weights).data)
             self._hash = model.digest()
         return self._hash
 

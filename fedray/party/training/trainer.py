@@ -23,6 +23,7 @@ from fedray.party.rounds.contributor import Contributor
 from fedray.party.training.local_model import LocalModel
 from fedray.party.training.model_rounds import ModelRounds, opened_metrics
 from fedray.party.training.orders import TrainOrder, settings
+from fedray.protocol.messages import digest
 from fedray.protocol.scheme import Contribution, Manifest, RoundContext, Tensor
 from fedray.strategies import State, Strategy, make_strategy
 from fedray.strategies.halves import known, payload
@@ -123,7 +124,9 @@ class Trainer:
         order, manifest, place = segment.order, segment.manifest, segment.done
         start, stop = order.spans[place]
         batches = [batch for step in segment.steps[start:stop] for batch in step]
-        bound = segment.settings + place.to_bytes(8, "big")
+        # What is known beside the model is a setting: equal weights are the same model, whatever came with them.
+        known_hash = b"".join(digest("known", vector.tobytes()) for vector in self._model.known)
+        bound = segment.settings + place.to_bytes(8, "big") + known_hash
         context = RoundContext(order.number + place, self._model.hash(), bound, manifest)
         with self._unless_opened(segment) as kept:
             sent, weight = self._update(segment, batches)
@@ -150,18 +153,22 @@ class Trainer:
         return answer.stop
 
     def _update(self, segment: _Segment, batches: Sequence[Batch]) -> tuple[Vector, int]:
-        """Returns this party's payload and its weight; without rows the payload counts nothing."""
+        """Returns this party's payload and its weight.
+
+        Without rows it has computed nothing: it sends zeros of weight 0, and its strategy's state stays as it is.
+        """
         model, strategy = self._model, self._strategy
+        if not batches:
+            return np.zeros(segment.manifest.size, model.weights.dtype), 0
         trainable = model.facts.spec.trainable
         weights = model.weights[:trainable]
         state = strategy.client_init(weights) if self._state is None else self._state
         state = strategy.client_begin(state, weights, known(strategy, model.known, weights))
-        local, rows, hook = model.weights, 0, strategy.client_hook
         with model.named():
-            if batches and strategy.local == "train":
-                trained = model.backend.train(model.weights, model.data["train"], batches, hook, state)
-                local, rows, segment.local = trained
-            elif batches:
+            if strategy.local == "train":
+                hook, data = strategy.client_hook, model.data["train"]
+                local, rows, segment.local = model.backend.train(model.weights, data, batches, hook, state)
+            else:
                 local, rows = model.backend.gradient(model.data["train"], batches)
         self._state, sent = strategy.client_finish(state, weights, local[:trainable])
         return payload(strategy, sent, local[trainable:]), rows
