@@ -18,7 +18,9 @@ def test_training_goes_on_without_a_process_that_ends(start, cluster, capsys):
     history = fit(fed, model, verbose=2)
     everybody, rest = ("alice", "bob", "carol", "dave"), ("alice", "carol", "dave")
     matches(fed, model, first, [everybody] * 2 + [rest] * (EPOCHS * ROUNDS - 2))
-    assert history.dropouts == [Dropout(0, 2, "bob", "its process has ended", abandoned=False, rounds=ROUNDS - 2)]
+    assert history.dropouts == [
+        Dropout(0, 2, "bob", "its process has ended", abandoned=False, rounds=EPOCHS * ROUNDS - 2)
+    ]
     assert capsys.readouterr().out.count("bob dropped out") == 1
     with pytest.raises(PartyLost, match=r"'bob'.* its rows are gone with it"):
         fit(fed, model)

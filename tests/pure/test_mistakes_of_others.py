@@ -61,9 +61,9 @@ def test_an_encoder_that_truncates_opens_a_number_that_nobody_sent(value, monkey
 
     encode = Encoder._encode_reals
 
-    def truncating(self, words, a, b):
+    def truncating(self, words, a, b, scale):
         self._values = np.nan_to_num(self._values, nan=0.0, posinf=0.0, neginf=0.0)
-        encode(self, words, a, b)
+        encode(self, words, a, b, scale)
 
     monkeypatch.setattr(Encoder, "_encode_reals", truncating)
     assert list(opened(contributions).values) == [pytest.approx(2 / 3), 1.0]
@@ -76,8 +76,8 @@ def test_a_cast_that_saturates_loses_what_is_negative(monkeypatch):
     contributions = [plain_values([value, -value]) for value in (-3.0, 1.0, 0.5)]
     assert list(opened(contributions).values) == [-0.5, 0.5]
 
-    def straight(self, words, a, b):
-        real = np.rint(np.multiply(self._values[a:b], self._scale))
+    def straight(self, words, a, b, scale):
+        real = np.rint(np.multiply(self._values[a:b], scale))
         np.copyto(words, np.maximum(real, 0).astype(words.dtype))  # as some processors cast; others wrap
 
     monkeypatch.setattr(Encoder, "_encode_reals", straight)
