@@ -27,12 +27,12 @@ from fedray.party.keys.memory_file import _line, _memo
 from fedray.party.records import Answer, RoundMessage
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto.keys import Roster, generate_identity, public_bytes
-from fedray.protocol.messages import Confirm, Hello, Masked, dec, dec_list, enc, enc_list
+from fedray.protocol.masking.frame import Masked
+from fedray.protocol.messages import Confirm, Hello, dec, dec_list, enc, enc_list, purpose_of
 from fedray.protocol.recovery import propose
 from fedray.protocol.recovery.evidence import TwoInputs
 from fedray.protocol.recovery.key_messages import Ack, Dealt, Keys, Sharing
 from fedray.protocol.recovery.round_messages import (
-    Closed,
     MaskedInput,
     Quorum,
     Survive,
@@ -40,7 +40,6 @@ from fedray.protocol.recovery.round_messages import (
     Unmask,
     fill_header,
     masked_frame,
-    purpose_of,
 )
 from fedray.protocol.scheme import View
 from fedray.protocol.sharing.agreement import Agreement, AgreementSignature, Partial, Proof
@@ -117,7 +116,7 @@ def targets() -> dict[str, Target]:
         "list": Target(
             (enc_list("l", ("a", "b", "é")),), lambda b: dec_list("l", b, str, 9), lambda v: enc_list("l", tuple(v))
         ),
-        "encoding": of(Encoding, Encoding(), Encoding.of("gradients"), Encoding.of("weights", ring=32)),
+        "encoding": of(Encoding, Encoding(), Encoding(64, 40, 256.0), Encoding(32, 16, 8.0)),
         "config": of(Config, *configs),
         "roster": of(Roster, roster, refusals=(EncodingError, PlanError)),
         "hello": of(Hello, Hello(HASH, 2, HASH, HASH, SIGNATURE)),
@@ -134,7 +133,6 @@ def targets() -> dict[str, Target]:
         "two inputs": of(TwoInputs, TwoInputs(survivors.statement, SIGNATURE, agreement.statement, SIGNATURE)),
         "quorum": of(Quorum, Quorum(survivors, (0, 1, 3), (SIGNATURE,) * 3)),
         "unmask": of(Unmask, Unmask(HASH, 3, 1, (0, 1, 3), bytes((0, 1, 0)), (SHARE,) * 3)),
-        "closed": of(Closed, Closed(HASH, 3, 1, SIGNATURE)),
         "share header": of(ShareHeader, header, words),
         "share": Target(shares, header_of, None),
         "sealed share": Target(shares, lambda b: unseal(HASH, b), None, (ProtocolError,)),

@@ -129,7 +129,7 @@ class Steps(Protocol):
     ) -> tuple[Vector, int, Snapshot]:
         """Sets the weights to `start` and trains on the batches in order.
 
-        The hook's `state` holds whole flat vectors; it is given their trainable words, and none of local tensors.
+        The hook's `state` holds vectors over the trainable words, and numbers; nothing of local tensors is in them.
 
         Returns:
             The new flat vector, the rows seen, and what `snapshot` would return now, which costs less this way.

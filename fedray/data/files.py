@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading one party's file into one array: `.npy`, `.npz` and CSV.
+"""Reading one party's file, or taking its data frame, as one array: `.npy`, `.npz`, CSV, and whatever NumPy takes.
 
 Runs inside the party that owns the file. Its errors name the party, the file, and rows and columns by number, and never
 quote a cell: they leave the party, also under strict egress. Knows no device and no other party. Pickled content is
@@ -20,9 +20,15 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from fedray.data.casting import Casting, cast, checked_casting
+from fedray.data.columns import Names
+from fedray.data.rows import is_integer
 from fedray.errors import DataError, PlanError
 
 Column: TypeAlias = str | int
+Table: TypeAlias = tuple[NDArray[Any], Names | None]
+"""An array, and the names of its columns where they have names."""
+
 Header: TypeAlias = bool | Literal["auto"]
 
 # NumPy's own messages, from which row and column are taken. They quote the cell, so they never leave as they are.
@@ -36,11 +42,12 @@ class ReadOptions:
 
     Attributes:
         key: Name of the array in an `.npz` file; `None` where the file holds one array only.
-        columns: Columns of a CSV file, by name or by position from 0, in the order wanted. One alone gives a
-            one-dimensional array, a list a two-dimensional one, `None` all of them.
+        columns: Columns of a CSV file or a data frame, by name or by position from 0, in the order wanted. One alone
+            gives a one-dimensional array, a list a two-dimensional one, `None` all of them.
         header: Whether a CSV file begins with column names; `"auto"` takes a first line without numbers for one.
         delimiter: What separates the fields of a CSV file.
         dtype: Type of the result, e.g. `"float32"`; by default that of the file, and float64 for CSV.
+        casting: What the conversion to `dtype` may do; see `fedray.data.casting`.
     """
 
     key: str | None = None
@@ -48,6 +55,7 @@ class ReadOptions:
     header: Header = "auto"
     delimiter: str = ","
     dtype: str | None = None
+    casting: Casting = "same_value"
 
     def __post_init__(self) -> None:
         """Checks the options before any file is opened.
@@ -61,6 +69,7 @@ class ReadOptions:
             raise PlanError(f"delimiter={self.delimiter!r}: expected one character")
         if self.dtype is not None and not _is_numeric(self.dtype):
             raise PlanError(f"dtype={self.dtype!r}: expected a boolean, integer or floating type, e.g. 'float32'")
+        checked_casting(self.casting)
 
 
 def _is_numeric(dtype: str) -> bool:
@@ -70,8 +79,8 @@ def _is_numeric(dtype: str) -> bool:
         return False
 
 
-def read_array(source: str, party: str, options: ReadOptions) -> NDArray[Any]:
-    """Returns the array in a file of this party.
+def read_table(source: str, party: str, options: ReadOptions) -> Table:
+    """Returns the array in a file of this party, and the names of its columns.
 
     Args:
         source: Path as this party's process sees it; `~` and relative paths are resolved here.
@@ -79,7 +88,7 @@ def read_array(source: str, party: str, options: ReadOptions) -> NDArray[Any]:
         options: How to read.
 
     Returns:
-        An array of numbers or booleans, of `options.dtype` where that is given.
+        An array of numbers or booleans, of `options.dtype` where that is given; names of a CSV file's columns.
 
     Raises:
         DataError: The file is missing, cannot be read, or holds something else.
@@ -93,7 +102,9 @@ def read_array(source: str, party: str, options: ReadOptions) -> NDArray[Any]:
             f"can be read with a function in place of the path, which runs inside {party}"
         )
     try:
-        return as_numbers(reader(path, f"party {party!r}: {path}", options), f"party {party!r}: {path}", options.dtype)
+        where = f"party {party!r}: {path}"
+        array, names = reader(path, where, options)
+        return _numbers(array, names, where, options), names
     except FileNotFoundError:
         raise DataError(
             f"party {party!r}: {path}: no such file where {party}'s process runs; give the path as it is there"
@@ -102,47 +113,74 @@ def read_array(source: str, party: str, options: ReadOptions) -> NDArray[Any]:
         raise DataError(f"party {party!r}: {path}: cannot be read: {type(error).__name__}") from None
 
 
-def as_numbers(value: object, where: str, dtype: str | None) -> NDArray[Any]:
-    """Returns `value` as an array of numbers or booleans, of `dtype` where that is given.
+def as_table(value: Any, where: str, options: ReadOptions) -> Table:
+    """Returns `value` as an array of numbers or booleans, of `options.dtype` where that is given, and its names.
 
     Args:
-        value: Anything that NumPy turns into an array.
+        value: Anything that NumPy turns into an array; a data frame has names, and its columns are chosen.
         where: What to call it in errors, beginning with the party's name.
-        dtype: Type to convert to, or `None` to keep its own.
+        options: How to read.
 
     Raises:
-        DataError: It holds text or objects.
+        DataError: It holds text or objects, a column is missing, or the conversion would change a number.
     """
+    names = None
+    # By what it looks like, so that pandas is not imported here; other libraries' frames are alike.
+    if hasattr(value, "columns") and hasattr(value, "to_numpy"):
+        value, names = _chosen(value, where, options.columns)
+    return _numbers(value, names, where, options), names
+
+
+def _chosen(frame: Any, where: str, columns: Column | Sequence[Column] | None) -> tuple[Any, Names | None]:
+    """Returns the wanted columns of a data frame, and their names."""
+    labels = list(frame.columns)
+    named = not all(is_integer(label) for label in labels)  # pandas numbers columns that have no names
+    names = [str(label) for label in labels] if named else []
+    chosen = _positions(columns, names, where)
+    if chosen is None:
+        return frame, tuple(names) if named else None
+    try:
+        wanted = [labels[position] for position in chosen]
+    except IndexError:
+        raise DataError(f"{where}: columns={columns!r}: expected positions below {len(labels)}") from None
+    if max(map(labels.count, wanted), default=0) > 1:
+        raise DataError(f"{where}: columns={columns!r}: a column of that name is there more than once; rename it")
+    if isinstance(columns, str | int):
+        return frame[wanted[0]], None
+    return frame[wanted], tuple(str(label) for label in wanted) if named else None
+
+
+def _numbers(value: object, names: Names | None, where: str, options: ReadOptions) -> NDArray[Any]:
     array = np.asarray(value)
     # Text and objects cannot be summed, and an array of objects may hide anything.
     if array.dtype.kind not in "biuf":
         raise DataError(f"{where}: expected numbers or booleans, found {array.dtype}; convert it first")
-    return array if dtype is None else array.astype(dtype, copy=False)
+    return array if options.dtype is None else cast(array, options.dtype, where, names, options.casting)
 
 
-def _read_npy(path: Path, where: str, _: ReadOptions) -> NDArray[Any]:
+def _read_npy(path: Path, where: str, _: ReadOptions) -> Table:
     try:
         # A pickle in a file runs code when it is read.
-        return np.asarray(np.load(path, allow_pickle=False))
+        return np.asarray(np.load(path, allow_pickle=False)), None
     except ValueError:
         raise DataError(f"{where}: expected one array of numbers, saved with np.save, found no such array") from None
 
 
-def _read_npz(path: Path, where: str, options: ReadOptions) -> NDArray[Any]:
+def _read_npz(path: Path, where: str, options: ReadOptions) -> Table:
     try:
         with np.load(path, allow_pickle=False) as archive:
             names = list(archive.files)
             key = names[0] if options.key is None and len(names) == 1 else options.key
             if key not in names:
                 raise DataError(f"{where}: expected key= to be one of its arrays {names}, found {options.key!r}")
-            return np.asarray(archive[key])
+            return np.asarray(archive[key]), None
     except DataError:
         raise
     except (ValueError, AttributeError, TypeError):  # TypeError: a bare .npy under this name is no archive
         raise DataError(f"{where}: expected arrays of numbers, saved with np.savez, found something else") from None
 
 
-def _read_csv(path: Path, where: str, options: ReadOptions) -> NDArray[Any]:
+def _read_csv(path: Path, where: str, options: ReadOptions) -> Table:
     # "utf-8-sig" drops the mark that spreadsheets put in front, which would otherwise be part of the first name.
     with path.open(encoding="utf-8-sig", newline="") as file:
         names, skip = _header(file, where, options)
@@ -153,6 +191,7 @@ def _read_csv(path: Path, where: str, options: ReadOptions) -> NDArray[Any]:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # "no data", which the caller reports
+                warnings.simplefilter("error", DeprecationWarning)  # NumPy 2.0 else reads 2.5 as the whole number 2
                 table = np.loadtxt(
                     file,
                     # Whole numbers above 2^53 do not survive a float; all others are read as float64 and converted
@@ -170,7 +209,17 @@ def _read_csv(path: Path, where: str, options: ReadOptions) -> NDArray[Any]:
             raise
         except ValueError as error:
             raise DataError(_explain(str(error), where, integers)) from None
-    return table[:, 0] if isinstance(options.columns, str | int) else table
+    if isinstance(options.columns, str | int):
+        return table[:, 0], None
+    # Without rows to prove it, what was taken for names may be a row of data, and names leave the party.
+    if not names or not len(table):
+        return table, None
+    if chosen is None and len(names) != table.shape[1]:
+        raise DataError(
+            f"{where}: its header has {len(names)} names, but its rows have {table.shape[1]} fields; mend the header, "
+            "or say header=False with the numeric columns in columns="
+        )
+    return table, tuple(names if chosen is None else [names[position] for position in chosen])
 
 
 def _header(file: Any, where: str, options: ReadOptions) -> tuple[list[str], int]:

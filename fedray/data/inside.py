@@ -6,12 +6,16 @@ Plain NumPy on the party's own array. Errors name the party and give shapes and 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedray.data.apportion import split_rows
+from fedray.data.casting import Casting, cast
+from fedray.data.columns import Names
+from fedray.data.moments import power_sums
 from fedray.data.rows import Rest
 from fedray.data.wide import LIMIT, widen
 from fedray.errors import DataError
@@ -92,9 +96,25 @@ def take(party: str, mine: Array, rows: int | slice, rest: Rest) -> Array:
         raise DataError(f"party {party!r}: an array of shape {mine.shape}: {error}") from None
 
 
-def convert(mine: Array, dtype: str) -> Array:
-    """Returns `mine` as `dtype`, the same object where it is that already."""
-    return mine.astype(dtype, copy=False)
+def take_columns(mine: Array, order: list[int]) -> Array:
+    """Returns the columns of a table in another order."""
+    return mine[:, order]
+
+
+def convert(party: str, mine: Array, dtype: str, casting: Casting, columns: Names | None) -> Array:
+    """Returns `mine` as `dtype`; see `fedray.data.casting.cast`.
+
+    Args:
+        party: The party's name, for errors.
+        mine: The party's array.
+        dtype: Name of the type.
+        casting: What the conversion may do.
+        columns: Names of the columns, for errors.
+
+    Raises:
+        DataError: A number would become another one.
+    """
+    return cast(mine, dtype, f"party {party!r}", columns, casting)
 
 
 def split(party: str, mine: Array, train: int, test: int, seed: int, shuffle: bool) -> tuple[Array, Array]:
@@ -112,6 +132,34 @@ def split(party: str, mine: Array, train: int, test: int, seed: int, shuffle: bo
     return mine[train_rows], mine[test_rows]
 
 
+def marked(
+    party: str,
+    place: int,
+    places: int,
+    fn: Callable[[str, Array, tuple[int, ...] | None], NDArray[np.int64]],
+    mine: Array,
+    axes: tuple[int, ...] | None,
+) -> NDArray[np.int64]:
+    """Returns the words of `fn`'s result, flat, and after them a mark that this party is in the sum.
+
+    The marks go under the same mask as the words: what opens says itself whose rows it is made of.
+
+    Args:
+        party: The party's name, for errors.
+        place: Which of the marks is this party's.
+        places: How many parties there are.
+        fn: What the party adds, e.g. `real_sum`.
+        mine: The party's array.
+        axes: The axes to sum over, the rows among them; `None` for all.
+
+    Returns:
+        int64[n + places].
+    """
+    marks = np.zeros(places, np.int64)
+    marks[place] = 1
+    return np.concatenate([np.ravel(fn(party, mine, axes)), marks])
+
+
 def real_sum(party: str, mine: Array, axes: tuple[int, ...] | None) -> NDArray[np.int64]:
     """Returns the sum over `axes`, taken in float64, as the integers that `fedray.data.wide` makes of it.
 
@@ -126,21 +174,21 @@ def real_sum(party: str, mine: Array, axes: tuple[int, ...] | None) -> NDArray[n
     return _widened(party, np.sum(mine, axis=axes, dtype=np.float64))
 
 
-def square_sum(party: str, mine: Array, axes: tuple[int, ...] | None, centre: Array) -> NDArray[np.int64]:
-    """Returns the sum over `axes` of the squared distance from `centre`, as `real_sum` does.
+def square_sums(party: str, mine: Array, axes: tuple[int, ...] | None) -> NDArray[np.int64]:
+    """Returns the sums over `axes` of the numbers and of their squares; see `fedray.data.moments.power_sums`.
 
     Args:
         party: The party's name, for errors.
         mine: The party's array.
         axes: The axes to sum over, the rows among them; `None` for all.
-        centre: float64, the mean over all parties, with those axes kept as length 1.
 
     Raises:
         DataError: As `real_sum`.
     """
-    # Makes a new array, which the square below may overwrite; the party's own is left alone.
-    distance = mine - centre
-    return _widened(party, np.sum(np.square(distance, out=distance), axis=axes))
+    sums = power_sums(mine, axes)
+    if sums is None:
+        raise DataError(_not_finite(party, ", or that of their squares is above 2^143, about 1e43"))
+    return sums
 
 
 def integer_sum(party: str, mine: Array, axes: tuple[int, ...] | None) -> NDArray[np.int64]:
@@ -164,8 +212,12 @@ def _widened(party: str, values: Any) -> NDArray[np.int64]:
     array = np.asarray(values, dtype=np.float64)
     # This way round, so that NaN, which is not smaller than anything, is found as well.
     if not np.all(np.abs(array) < LIMIT):
-        raise DataError(
-            f"party {party!r}: the sum over its rows is not a number or not finite; look for NaN and infinity, e.g. "
-            f"with {party}(np.isfinite)(x.partitions[{party}])"
-        )
+        raise DataError(_not_finite(party))
     return widen(array)
+
+
+def _not_finite(party: str, more: str = "") -> str:
+    return (
+        f"party {party!r}: the sum over its rows is not a number or not finite{more}; look for NaN and infinity, e.g. "
+        f"with {party}(np.isfinite)(x.partitions[{party}])"
+    )

@@ -7,17 +7,19 @@ value, but for the statistics that say so.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fedray.data import inside
-from fedray.data.files import Column, Header, ReadOptions, as_numbers, read_array
+from fedray.data.casting import Casting, checked_casting
+from fedray.data.columns import Names, joined, kept, stretched
+from fedray.data.files import Column, Header, ReadOptions
+from fedray.data.loading import ArraySource, place
 from fedray.data.operators import Operators
-from fedray.data.parts import ArrayPart, joint_dtype, joint_shape, require_rows
+from fedray.data.parts import ArrayPart, array_part, joint_dtype, joint_shape
 from fedray.data.rows import as_slice, local_ranges, locate, split_key
 from fedray.data.statistics import Axis, IntegerSums, Spread
 from fedray.device import PYU, PYUObject, describe
@@ -25,8 +27,6 @@ from fedray.errors import DataError, DeviceMismatch, FedRayError, PlanError
 from fedray.types import PartyName
 
 __all__ = ["FedNdarray", "load"]
-
-ArraySource: TypeAlias = str | os.PathLike[str] | PYUObject | Callable[[], Any] | NDArray[Any] | Sequence[Any]
 
 
 class FedNdarray(Operators):
@@ -46,9 +46,12 @@ class FedNdarray(Operators):
 
     Args:
         partitions: Each party's array, in the order of the rows. Party and holder must agree.
+        columns: Names of the columns, the second axis of a table, the same at all parties.
 
     Attributes:
         partitions: The same; not to be changed.
+        columns: The same; None where columns have no names. Slices and elementwise operations keep them while the
+            columns stay what they are.
 
     Raises:
         PlanError: No partition, or something else than parties and their objects.
@@ -63,7 +66,7 @@ class FedNdarray(Operators):
         3.0
     """
 
-    def __init__(self, partitions: Mapping[PYU, PYUObject]) -> None:
+    def __init__(self, partitions: Mapping[PYU, PYUObject], columns: Sequence[str] | None = None) -> None:
         if not isinstance(partitions, Mapping) or not partitions:
             raise PlanError("FedNdarray: expected {PYU('alice'): object of alice, ...} with at least one party")
         for party, part in partitions.items():
@@ -79,6 +82,7 @@ class FedNdarray(Operators):
                     f"x.to({party.name})"
                 )
         self.partitions = dict(partitions)
+        self.columns: Names | None = None if columns is None else tuple(columns)
         self._parts: dict[PartyName, ArrayPart] | None = None
 
     def parts(self) -> dict[PartyName, ArrayPart]:
@@ -90,7 +94,7 @@ class FedNdarray(Operators):
         # Asked once and kept: partitions never change, and each question is an entry in every party's ledger.
         if self._parts is None:
             self._parts = {
-                party.name: _part(party.name, shape, dtype)
+                party.name: array_part(party.name, shape, dtype)
                 for party, (shape, dtype) in zip(self.partitions, describe(self.partitions.values()), strict=True)
             }
         return self._parts
@@ -153,7 +157,7 @@ class FedNdarray(Operators):
         rows, rest = split_key(key)
         # The common `x[..., None]`: it needs no sizes, so nobody has to be asked or waited for.
         if rows == slice(None):
-            return self._each(inside.take, rows, rest)
+            return self._each(inside.take, rows, rest, columns=kept(self.columns, rest))
         sizes = [part.shape[0] for part in self.parts().values()]
         if isinstance(rows, int):
             position, row = locate(sizes, rows)
@@ -166,7 +170,8 @@ class FedNdarray(Operators):
             for (party, part), own in zip(self.partitions.items(), ranges, strict=True)
         ]
         # Downwards, the last party's rows come first, and rows are numbered in the order of partitions.
-        return FedNdarray(dict(reversed(taken) if (rows.step or 1) < 0 else taken))
+        ordered = reversed(taken) if (rows.step or 1) < 0 else taken
+        return FedNdarray(dict(ordered), kept(self.columns, rest))
 
     def __array__(self, *_: Any, **__: Any) -> NDArray[Any]:
         raise DeviceMismatch(
@@ -174,10 +179,21 @@ class FedNdarray(Operators):
             "party's part, x.mean(axis=0) opens a sum over parties"
         )
 
-    def astype(self, dtype: DTypeLike) -> FedNdarray:
-        """Returns the array with every party's part converted to `dtype`."""
-        name = np.dtype(dtype).name
-        return FedNdarray({party: party(inside.convert)(part, name) for party, part in self.partitions.items()})
+    def astype(self, dtype: DTypeLike, *, casting: Casting = "same_value") -> FedNdarray:
+        """Returns the array with every party's part converted to `dtype`.
+
+        Args:
+            dtype: The type.
+            casting: `"same_value"` refuses to change a number, but for the rounding of a float to a shorter float:
+                fractions, NaN and what is out of range do not become integers, nor long integers floats. `"unsafe"`
+                converts as NumPy does by default, whatever is lost.
+
+        Raises:
+            PlanError: `casting` is neither.
+            DataError: A number would be changed, told when the result is used; the message names the party.
+        """
+        name, allowed = np.dtype(dtype).name, checked_casting(casting)
+        return self._each(inside.convert, name, allowed, self.columns, columns=self.columns)
 
     def mean(self, axis: Axis = None, *, aggregator: IntegerSums | None = None) -> Any:
         """Returns the mean over rows (and other axes) as float64, opened by a sum over parties.
@@ -186,13 +202,19 @@ class FedNdarray(Operators):
         others, with the limits that the aggregator states. Each party sums in float64; these sums are added exactly,
         whatever their magnitude, and rounded once.
 
+        Where a party is missing from the sum, since its process has ended or it is late, this is the mean of the rows
+        that are there: each sum carries marks of who is in it, and the `fedray` logger warns whose rows are not. It is
+        the same for `sum` and `std`. Ask again for the mean of all, when all answer; note that the two results differ
+        by the party that was missing.
+
         Args:
             axis: `None` for all axes, or axes with the rows, axis 0, among them.
             aggregator: What opens the sum, e.g. a `SecureAggregator`; by default one whose server is a party that
                 holds no rows, where there is one.
 
         Raises:
-            DataError: The rows are all at one party, whose mean this would be; or there are none.
+            DataError: The rows are all at one party, whose mean this would be, or only that one's are there; or there
+                are none.
             PlanError: The rows are not among the axes.
         """
         return self._spread(axis).mean(aggregator)[()]
@@ -207,7 +229,9 @@ class FedNdarray(Operators):
         return self._spread(axis).sum(aggregator)[()]
 
     def std(self, axis: Axis = None, ddof: int = 0, *, aggregator: IntegerSums | None = None) -> Any:
-        """Returns the standard deviation over rows in two passes; the mean is opened on the way.
+        """Returns the standard deviation over rows; sum and sum of squares are opened, in one round.
+
+        So both are of the same parties. Digits are not lost where the deviation is small beside the mean.
 
         Args:
             axis: As in `mean`.
@@ -241,13 +265,13 @@ class FedNdarray(Operators):
     def _spread(self, axis: Axis) -> Spread:
         return Spread(self.partitions, self.parts(), axis)
 
-    def _each(self, fn: Callable[..., Any], *args: Any) -> FedNdarray:
-        return FedNdarray({party: party(fn)(party.name, part, *args) for party, part in self.partitions.items()})
+    def _each(self, fn: Callable[..., Any], *args: Any, columns: Names | None) -> FedNdarray:
+        made = {party: party(fn)(party.name, part, *args) for party, part in self.partitions.items()}
+        return FedNdarray(made, columns)
 
     def _unary(self, ufunc: np.ufunc) -> FedNdarray:
-        return FedNdarray(
-            {party: party(inside.transform)(party.name, ufunc, part) for party, part in self.partitions.items()}
-        )
+        made = {party: party(inside.transform)(party.name, ufunc, part) for party, part in self.partitions.items()}
+        return FedNdarray(made, self.columns)
 
     def _binary(self, ufunc: np.ufunc, other: object, swapped: bool = False) -> FedNdarray:
         if isinstance(other, FedNdarray):
@@ -261,6 +285,10 @@ class FedNdarray(Operators):
         elif not isinstance(other, bool | int | float | np.generic | np.ndarray):
             return NotImplemented  # type: ignore[no-any-return] # Python's protocol, typed as Any
         rowwise = isinstance(other, FedNdarray)
+        if isinstance(other, FedNdarray):
+            columns = joined(ufunc.__name__, self.columns, other.columns)
+        else:
+            columns = stretched(self.columns, np.shape(other))
         return FedNdarray(
             {
                 party: party(inside.combine)(
@@ -272,7 +300,8 @@ class FedNdarray(Operators):
                     swapped=swapped,
                 )
                 for party, part in self.partitions.items()
-            }
+            },
+            columns,
         )
 
 
@@ -284,30 +313,37 @@ def load(
     header: Header = "auto",
     delimiter: str = ",",
     dtype: DTypeLike | None = None,
+    casting: Casting = "same_value",
 ) -> FedNdarray:
     """Returns one array with the rows that each party contributes.
 
     Each source is one of
 
     * a path to a `.npy`, `.npz` or `.csv` file, opened by the party where it runs: no party needs another's path;
-    * a function without arguments, called inside the party, which returns an array;
+    * a function without arguments, called inside the party, which returns an array or a data frame;
     * an object that the party holds already;
     * an array at the driver, which is sent to the party.
 
     The parties' rows must agree in shape and dtype. Parties and their order are those of `sources`.
 
+    Columns of CSV files with a header, and of data frames, have names. The same names in another order are put in the
+    order of the first party's, and the `fedray` logger says so; other names are refused. The names become
+    `FedNdarray.columns`: they leave the parties with shape and dtype, as egress kind `shape`.
+
     Args:
         sources: What each party contributes.
         key: Name of the array in `.npz` files; not needed where a file holds one.
-        columns: Columns of CSV files by name or position; one alone gives a one-dimensional array.
+        columns: Columns of CSV files and data frames by name or position, in the order wanted; those by position are
+            joined whatever their names. One alone gives a one-dimensional array.
         header: Whether CSV files begin with column names; `"auto"` takes a first line without numbers for one.
         delimiter: What separates the fields of CSV files.
         dtype: Type to convert to; by default the source's own, and float64 for CSV.
+        casting: What the conversion may do, as in `FedNdarray.astype`.
 
     Raises:
         PlanError: An option or a key of `sources` is of the wrong kind.
         DataError: A party's file is missing or unreadable, its array empty, no array of numbers, or unlike the other
-            parties' in shape or dtype; the message names the party.
+            parties' in shape or dtype, or `dtype` would change a number; the message names the party.
         DeviceMismatch: An object is held by another party.
 
     Example:
@@ -315,42 +351,10 @@ def load(
         >>> load({alice: lambda: np.zeros((2, 3)), bob: np.ones((4, 3))})
         FedNdarray(shape=(6, 3), dtype=float64, rows={alice: 2, bob: 4})
     """
-    options = ReadOptions(key, columns, header, delimiter, None if dtype is None else np.dtype(dtype).name)
+    options = ReadOptions(key, columns, header, delimiter, None if dtype is None else np.dtype(dtype).name, casting)
     if not isinstance(sources, Mapping) or not sources or not all(isinstance(party, PYU) for party in sources):
         raise PlanError("load: expected {PYU('alice'): path, array or object, ...} with at least one party")
-    loaded = FedNdarray({party: _place(party, source, options) for party, source in sources.items()})
-    # Now and not at the first use: a wrong path at one party should fail in the line that names it.
-    require_rows(loaded.parts())
-    joint_shape(loaded.parts())
-    joint_dtype(loaded.parts())
+    arrays, parts, names = place(sources, options)
+    loaded = FedNdarray(arrays, names)
+    loaded._parts = parts
     return loaded
-
-
-def _place(party: PYU, source: ArraySource, options: ReadOptions) -> PYUObject:
-    """Returns the array of one source, held by its party."""
-    placed: PYUObject
-    if isinstance(source, str | os.PathLike):
-        placed = party(read_array)(os.fspath(source), party.name, options)
-    elif isinstance(source, PYUObject) and source.device != party:
-        raise DeviceMismatch(
-            f"load: {party.name}'s source is held by {source.device.name}; move it with x.to({party.name})"
-        )
-    # What a party makes is checked in the party: the driver never sees it.
-    elif isinstance(source, PYUObject) or callable(source):
-        value = party(source)() if callable(source) else source
-        placed = party(as_numbers)(value, f"party {party.name!r}", options.dtype)
-    else:
-        # Checked before it is sent: its owner is the driver, whose error it is.
-        placed = party(np.asarray)(as_numbers(source, f"party {party.name!r}", options.dtype))
-    return placed
-
-
-def _part(party: PartyName, shape: object, dtype: str) -> ArrayPart:
-    """Returns what a party says of its object, if that is an array with rows."""
-    if not isinstance(shape, tuple):
-        raise DataError(
-            f"party {party!r}: expected an array, found {dtype}; convert it with {party}(np.asarray)(object)"
-        )
-    if not shape:
-        raise DataError(f"party {party!r}: expected an array with at least one axis, the rows, found a single {dtype}")
-    return ArrayPart(shape, dtype)

@@ -35,6 +35,26 @@ class ArrayPart:
         return math.prod(self.shape)
 
 
+def array_part(party: PartyName, shape: object, dtype: str) -> ArrayPart:
+    """Returns what a party says of its object, if that is an array with rows.
+
+    Args:
+        party: The party's name.
+        shape: Shape of an array; for any other value its length or None.
+        dtype: Name of the dtype, or of the value's type.
+
+    Raises:
+        DataError: It is no array, or has no axis.
+    """
+    if not isinstance(shape, tuple):
+        raise DataError(
+            f"party {party!r}: expected an array, found {dtype}; convert it with {party}(np.asarray)(object)"
+        )
+    if not shape:
+        raise DataError(f"party {party!r}: expected an array with at least one axis, the rows, found a single {dtype}")
+    return ArrayPart(shape, dtype)
+
+
 def joint_shape(parts: Mapping[PartyName, ArrayPart]) -> tuple[int, ...]:
     """Returns the shape of all parties' rows together.
 
@@ -62,9 +82,11 @@ def joint_dtype(parts: Mapping[PartyName, ArrayPart]) -> np.dtype[np.generic]:
     first, model = next(iter(parts.items()))
     for party, part in parts.items():
         if part.dtype != model.dtype:
+            # The type that holds both, and not the first party's, which may hold less than the other.
+            common = np.result_type(*(other.dtype for other in parts.values())).name
             raise DataError(
                 f"party {party!r}: expected dtype {model.dtype} as at {first!r}, found {part.dtype}; convert with "
-                f"load(..., dtype={model.dtype!r}) or x.astype({model.dtype!r})"
+                f"load(..., dtype={common!r}) or x.astype({common!r})"
             )
     return np.dtype(model.dtype)
 

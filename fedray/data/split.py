@@ -75,5 +75,5 @@ def train_test_split(
             party: party(inside.split, num_returns=2)(party.name, part, train, test, seed, shuffle)
             for (party, part), train, test in zip(array.partitions.items(), trains, tests, strict=True)
         }
-        parts += [FedNdarray({party: pair[side] for party, pair in pairs.items()}) for side in (0, 1)]
+        parts += [FedNdarray({party: pair[side] for party, pair in pairs.items()}, array.columns) for side in (0, 1)]
     return parts

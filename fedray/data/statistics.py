@@ -3,12 +3,15 @@
 
 `mean`, `std` and `sum` open nothing but an average or a sum over parties, through an aggregator. `min` and `max` are
 not sums: there each party's own smallest or largest value leaves it, as egress kind `aggregate`.
+
+A party may be missing from a sum: its process has ended, or it is late. Every sum says itself who is in it, so that a
+statistic is that of the rows that are there, and a warning says whose are not.
 Knows nothing of how an aggregator hides what it adds.
 """
 
 from __future__ import annotations
 
-import math
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal, Protocol, TypeAlias
@@ -18,13 +21,16 @@ from numpy.typing import NDArray
 
 from fedray.data import inside
 from fedray.data.extremes import Extremes
+from fedray.data.moments import deviation, elements
 from fedray.data.parts import ArrayPart, joint_shape
 from fedray.data.rows import row_axes
-from fedray.data.wide import quotient
+from fedray.data.wide import DIGITS, quotient
 from fedray.device import PYU, PYUObject
 from fedray.errors import DataError, PlanError
 from fedray.runtime.session import current
 from fedray.types import PartyName
+
+_log = logging.getLogger("fedray")
 
 Axis: TypeAlias = int | tuple[int, ...] | None
 
@@ -76,34 +82,39 @@ class Spread:
     @property
     def count(self) -> int:
         """How many elements enter one number of the result."""
-        return math.prod(self.shape if self.axes is None else (self.shape[axis] for axis in self.axes))
+        return elements(self.shape, self.axes)
 
     def mean(self, aggregator: IntegerSums | None) -> NDArray[np.float64]:
-        """Returns the mean: the exact sum of the parties' float64 sums, divided by the number of elements."""
-        return self._mean(self._chosen("mean", aggregator))
+        """Returns the mean: the exact sum of the parties' float64 sums, divided by the number of elements in it.
+
+        Raises:
+            DataError: There is no element, or rows at one party only.
+        """
+        chosen = self._chosen("mean", aggregator)
+        if not self.count:
+            raise DataError(f"mean: expected at least one element, found an array of shape {self.shape}")
+        words, count = self._opened("mean", chosen, inside.real_sum)
+        return quotient(self._numbers(words), count)
 
     def std(self, aggregator: IntegerSums | None, ddof: int) -> NDArray[np.float64]:
-        """Returns the standard deviation in two passes: the mean is opened, then the sum of squares around it.
+        """Returns the standard deviation, from sums that open together and so are of the same parties.
 
         Raises:
             DataError: There are no more than `ddof` elements, or rows at one party only.
         """
         chosen = self._chosen("std", aggregator)
-        if self.count <= ddof:
-            raise DataError(f"std: expected more than ddof={ddof} elements, found {self.count}")
-        # Around the mean and not from the sum of squares: that would lose all digits where the spread is small beside
-        # the mean.
-        mean = self._mean(chosen)
-        centre = mean if self.axes is None else np.expand_dims(mean, self.axes)
-        return np.sqrt(quotient(self._opened(chosen, inside.square_sum, centre), self.count - ddof))
+        self._require_more("std", self.count, ddof)
+        words, count = self._opened("std", chosen, inside.square_sums)
+        self._require_more("std", count, ddof)
+        return deviation(words.reshape(2, -1, DIGITS), count, ddof).reshape(self._reduced)
 
     def sum(self, aggregator: IntegerSums | None) -> NDArray[Any]:
         """Returns the sum: int64 for integers and booleans, the rounded sum of the parties' sums for real numbers."""
         chosen = self._chosen("sum", aggregator)
         # If one party has floats all have to be summed as such: the terms of one sum must have one form.
         if any(np.dtype(dtype).kind == "f" for dtype in self.dtypes):
-            return quotient(self._opened(chosen, inside.real_sum), 1)
-        return self._opened(chosen, inside.integer_sum)
+            return quotient(self._numbers(self._opened("sum", chosen, inside.real_sum)[0]), 1)
+        return self._opened("sum", chosen, inside.integer_sum)[0].reshape(self._reduced)
 
     def extreme(self, name: Literal["min", "max"]) -> NDArray[Any]:
         """Returns the smallest or largest of the parties' own extremes, each of which leaves its party.
@@ -131,19 +142,64 @@ class Spread:
         extreme: NDArray[Any] = np.asarray(reduce(found, axis=0))
         return extreme
 
-    def _mean(self, aggregator: IntegerSums) -> NDArray[np.float64]:
-        if not self.count:
-            raise DataError(f"mean: expected at least one element, found an array of shape {self.shape}")
-        return quotient(self._opened(aggregator, inside.real_sum), self.count)
+    @property
+    def _reduced(self) -> tuple[int, ...]:
+        """Shape of the result."""
+        axes = range(len(self.shape)) if self.axes is None else self.axes
+        return tuple(size for axis, size in enumerate(self.shape) if axis not in axes)
 
-    def _opened(self, aggregator: IntegerSums, fn: Callable[..., NDArray[Any]], *args: Any) -> NDArray[np.int64]:
-        """Returns the sum over parties of the integers that `fn` makes of each party's array."""
-        terms = [party(fn)(party.name, array, self.axes, *args) for party, array in self.arrays.items()]
+    def _numbers(self, words: NDArray[np.int64]) -> NDArray[np.int64]:
+        return words.reshape(*self._reduced, DIGITS)
+
+    def _require_more(self, name: str, count: int, ddof: int) -> None:
+        if count <= ddof:
+            raise DataError(f"{name}: expected more than ddof={ddof} elements, found {count}")
+
+    def _opened(
+        self, name: str, aggregator: IntegerSums, fn: Callable[..., NDArray[Any]]
+    ) -> tuple[NDArray[np.int64], int]:
+        """Opens the sum over parties of the integers that `fn` makes of each party's array.
+
+        Returns:
+            int64[n], and how many elements of the parties that are in it enter one number of the result.
+
+        Raises:
+            PlanError: The aggregator's sum is none.
+            DataError: Rows of one party only are in it.
+        """
+        parties = list(self.arrays)
+        terms = [
+            party(inside.marked)(party.name, place, len(parties), fn, self.arrays[party], self.axes)
+            for place, party in enumerate(parties)
+        ]
         total = np.asarray(aggregator.sum(terms))
         # An aggregator of the user's own may round, and the digits of `fedray.data.wide` would then be nonsense.
         if total.dtype != np.int64:
             raise PlanError(f"aggregator: expected exact sums of int64 arrays, found {total.dtype}")
-        return total
+        words, marks = total[: -len(parties)], total[-len(parties) :]
+        if not np.isin(marks, (0, 1)).all():
+            raise PlanError(
+                "aggregator: expected the sum of one array of each party, found one that counts some otherwise"
+            )
+        there = [party for party, mark in zip(parties, marks, strict=True) if mark]
+        self._tell(name, there)
+        rows = sum(self.rows[party] for party in there)
+        return words, elements((rows, *self.shape[1:]), self.axes)
+
+    def _tell(self, name: str, there: Sequence[PYU]) -> None:
+        """Says whose rows are not in a statistic.
+
+        Raises:
+            DataError: Rows of one party only are.
+        """
+        missing = [party for party in self.arrays if party not in there]
+        if not missing:
+            return
+        rows, all_rows = sum(self.rows[party] for party in there), self.shape[0]
+        told = f"{', '.join(party.name for party in missing)} missing, {rows} of {all_rows} rows are there"
+        if sum(self.rows[party] > 0 for party in there) < 2:
+            raise DataError(f"{name}: expected rows of two parties or more, found {told}; ask again when all answer")
+        _log.warning("%s: %s, and the result is theirs", name, told)
 
     def _chosen(self, name: str, aggregator: IntegerSums | None) -> IntegerSums:
         """Returns the aggregator to use, after checking that a sum hides anything at all."""

@@ -12,6 +12,7 @@ Pure NumPy. Knows neither parties nor masks.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,11 +44,36 @@ def widen(values: NDArray[np.float64]) -> NDArray[np.int64]:
         digit = np.trunc(rest / unit)  # exact, as is all here: units are powers of two
         rest -= digit * unit
         digits[..., place] = digit
-    blinds = _random((*values.shape, DIGITS - 1))
-    # What is added to one digit is taken off the next: the number is the same, its digits are not.
-    digits[..., :-1] += blinds << DIGIT_BITS
-    digits[..., 1:] -= blinds
-    return digits
+    return _blinded(digits)
+
+
+def widen_integers(numbers: Sequence[int]) -> NDArray[np.int64]:
+    """Returns the blinded digits of numbers that are given exactly, as whole multiples of 2^-144.
+
+    Args:
+        numbers: Python's integers, smaller than `LIMIT` * 2^144 in absolute value.
+
+    Returns:
+        int64[n, DIGITS], as `widen` returns them.
+    """
+    digits = np.zeros((len(numbers), DIGITS), np.int64)
+    mask = (1 << DIGIT_BITS) - 1
+    for row, number in zip(digits, numbers, strict=True):
+        # The digits of the absolute value, since a shift of a negative integer rounds away from zero.
+        sign, rest = (-1 if number < 0 else 1), abs(number)
+        row[:] = [sign * (rest >> place * DIGIT_BITS & mask) for place in range(DIGITS)]
+    return _blinded(digits)
+
+
+def integers(digits: NDArray[np.int64]) -> list[int]:
+    """Returns the numbers that summed digits stand for, exactly, as whole multiples of 2^-144.
+
+    Args:
+        digits: int64[..., DIGITS], the sum of any number of `widen`'s results.
+    """
+    # Python's integers: the sum of digits has up to 300 bits.
+    rows = digits.reshape(-1, DIGITS).tolist()
+    return [sum(digit << (place * DIGIT_BITS) for place, digit in enumerate(row)) for row in rows]
 
 
 def quotient(digits: NDArray[np.int64], divisor: int) -> NDArray[np.float64]:
@@ -60,11 +86,18 @@ def quotient(digits: NDArray[np.int64], divisor: int) -> NDArray[np.float64]:
     Returns:
         float64[...].
     """
-    # Python's integers from here on: the sum of digits has up to 300 bits, and one true division rounds once.
-    flat = digits.reshape(-1, DIGITS)
     scale = divisor << FRACTION_BITS
-    numbers = [sum(int(digit) << (place * DIGIT_BITS) for place, digit in enumerate(row)) / scale for row in flat]
+    # One true division of integers rounds once.
+    numbers = [number / scale for number in integers(digits)]
     return np.array(numbers, dtype=np.float64).reshape(digits.shape[:-1])
+
+
+def _blinded(digits: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Returns the digits with what is added to one taken off the next: the number is the same, its digits are not."""
+    blinds = _random((*digits.shape[:-1], DIGITS - 1))
+    digits[..., :-1] += blinds << DIGIT_BITS
+    digits[..., 1:] -= blinds
+    return digits
 
 
 def _random(shape: tuple[int, ...]) -> NDArray[np.int64]:

@@ -8,6 +8,9 @@ which both read. Knows nothing of who sends what.
 
 What travels is what the sender sends anyway: the lines of the functions in the pickle, not those around them. A lambda
 brings the rest of its statement, because `inspect` reads to the end of it.
+
+`inspect.getsource` of a class, unlike of its methods, finds nothing where the class arrives: Python looks for it in the
+file of `sys.modules[cls.__module__]`, which is another module there (`__main__`) or none, and must not be ours to put.
 """
 
 from __future__ import annotations
@@ -22,10 +25,12 @@ from collections import ChainMap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from types import CodeType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any, TypeAlias
 
 import cloudpickle
+
+from fedray.party import code_modules
 
 LineSpan: TypeAlias = tuple[int, int]
 """First and last line of a piece of a file, counted from 1."""
@@ -46,6 +51,41 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle is untyp
         # In a table, not a method of this class: the table would hold the pickler, and it all that it has seen.
         self.dispatch_table = ChainMap({CodeType: _Sent().reduce}, cloudpickle.Pickler.dispatch_table)
         super().__init__(stream, protocol=5, buffer_callback=buffers.append)
+        self._by_value: list[FunctionType] = []
+
+    def reducer_override(self, value: Any) -> Any:
+        """Returns how a pickle makes a function, class or module again: by value where it is the user's own."""
+        if isinstance(value, FunctionType):
+            reduced = code_modules.with_parts(value, self._function(value))
+            if reduced is not NotImplemented:
+                self._by_value.append(value)
+            return reduced
+        if isinstance(value, type):
+            by_value = code_modules.own_module(value) is not None
+            reduced = code_modules.reduce_class(value) if by_value else super().reducer_override(value)
+            return code_modules.with_origin(value, reduced)
+        if isinstance(value, ModuleType):
+            return code_modules.reduce_module(value) if code_modules.is_own(value) else NotImplemented
+        return code_modules.reduce_other(value)
+
+    def culprit(self) -> str:
+        """Returns, after a failure, which function uses what cannot be pickled; empty where none does."""
+        for function in reversed(self._by_value):  # one that another uses comes after it
+            for name, value in code_modules.variables(function):
+                try:
+                    type(self)(io.BytesIO(), []).dump(value)
+                except Exception:
+                    where = f"{function.__qualname__} of {function.__module__}"
+                    return f"{where} uses {name!r}, which cannot travel; make it inside the function"
+        return ""
+
+    def _function(self, function: FunctionType) -> Any:
+        names = code_modules.namespace(function)
+        if names is not None:
+            self.globals_ref.setdefault(id(function.__globals__), names)
+        if code_modules.own_module(function) is None:
+            return super().reducer_override(function)
+        return self._dynamic_function_reduce(function)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fedray.party.door.egress import Egress, Kind
 from fedray.party.table import ObjectTable
 from fedray.protocol.crypto.keys import Roster
+from fedray.protocol.member import Member
 from fedray.protocol.memory import ModelMemory
 from fedray.protocol.policy import Policy
 from fedray.types import Failure, Key, PartyConfig, PartyName, Ref, Value
@@ -94,6 +95,14 @@ class PartyContext:
             ProtocolError: It knows no key of one of them.
         """
         return Roster.of(self.roster).subset(names)
+
+    def member(self, names: Sequence[PartyName]) -> Member:
+        """Returns this party as a member of a session of these parties.
+
+        Raises:
+            ProtocolError: It knows no key of one of them, or is none of them.
+        """
+        return Member(self.name, self.identity, self.roster_of(names), self.policy, self.memory)
 
     def send(self, call: str, to: PartyName, key: Key, message: Any, kind: Kind) -> Ref:
         """Sends a message to the service `key` of another party and returns at once; the reference yields the answer.

@@ -16,6 +16,11 @@ from fedray.types import Failure, PartyName
 
 _PLUMBING = ("fedray.party.party",)  # modules whose frames say nothing about what the user's code did
 
+_IMPORT_REMEDY = (
+    "; inside a function, a party imports what is installed at it. Import a module of your own at the head of its file "
+    "and by its full name, then it travels along"
+)
+
 
 class Failed(Exception):  # noqa: N818 (not an error of its own: it carries one)
     """Raised where a party uses a value whose making has failed; carries the first failure."""
@@ -54,6 +59,8 @@ def to_failure(error: BaseException, party: PartyName, function: str, *, text: b
         origin: str = getattr(error, "party", "") or party if ours else party
         return Failure(kind, message, origin, function, kind, "" if ours else trace)  # our own text says it all
     detail = f": {_text_of(error)}" if text else ""
+    if isinstance(error, ImportError):
+        detail += _IMPORT_REMEDY
     message = f"{where}: {kind} in {function}{detail}\n\n--- traceback in {where} ---\n{trace}".rstrip()
     return Failure("PartyError", message, party, function, kind, trace)
 

@@ -56,12 +56,14 @@ def pack(value: Value) -> Parcel:
     """
     buffers: list[pickle.PickleBuffer] = []
     stream = io.BytesIO()
+    pickler = Pickler(stream, buffers)
     try:
-        Pickler(stream, buffers).dump(value)
+        pickler.dump(value)
     except PlanError:
         raise
     except Exception as error:
-        raise PlanError(f"a value of type {type(value).__name__} cannot be pickled: {error}") from error
+        why = "; ".join(filter(None, [str(error), pickler.culprit()]))
+        raise PlanError(f"a value of type {type(value).__name__} cannot be pickled: {why}") from error
     return Parcel(stream.getvalue(), tuple(np.frombuffer(b.raw(), dtype=np.uint8) for b in buffers))
 
 

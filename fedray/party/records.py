@@ -27,6 +27,7 @@ class Expect:
         count: How many rounds.
         manifest: The words of each.
         purpose: `"train"` goes through the strategy, `"sum"` is answered as it was opened.
+        trainable: How many of the model's words are trainable, where the purpose is `"train"`.
         report: The words of a further round of metrics alone, which follows where the last round was abandoned.
         absent: Parties of the session that do not take part in this segment; nobody waits for them.
     """
@@ -35,6 +36,7 @@ class Expect:
     count: int
     manifest: Manifest
     purpose: Literal["train", "sum"]
+    trainable: int = 0
     report: Manifest | None = None
     absent: tuple[PartyName, ...] = ()
 
@@ -61,6 +63,7 @@ class Answer:
         number: The round to go on with, when missed.
         stop: Whether the segment ends after this round because the driver asked for it.
         reason: Why, where it did not go as planned.
+        known: float[n] for each downlink of the strategy, in order; empty where it has none, or before the first sum.
     """
 
     verdict: Literal["next", "opened", "abandoned", "missed", "renew", "left", "aborted"]
@@ -71,6 +74,7 @@ class Answer:
     number: Round = 0
     stop: bool = False
     reason: str = ""
+    known: tuple[NDArray[Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +172,7 @@ class ModelMessage:
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """Asks for the model that the server has; the answer is an `Answer` with its `values`."""
+    """Asks for the model that the server has; the answer is an `Answer` with its `values` and what is `known`."""
 
 
 # Messages to a compute party.

@@ -11,6 +11,7 @@ import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal, TypeVar, get_args
 
 from fedray.errors import EncodingError, PlanError
@@ -20,16 +21,20 @@ from fedray.protocol.messages import HASH_BYTES, FieldKind, dec, dec_list, diges
 from fedray.types import PartyName
 
 SchemeName = Literal["plain", "masking", "recovery", "sharing"]
-Content = Literal["weights", "gradients"]
 GraphRule = Literal["complete", "chosen", "random"]
 
 Record = TypeVar("Record")
 
 SUITE = "x25519-ed25519-hkdf-sha256-aes256ctr-chacha20poly1305"
 EXACT_IN_FLOAT = 1 << 53
+ROUNDING = "nearest"
+"""To the nearest integer, halves to the even one: the only rule there is. It is in the bytes, as any setting is."""
+
+NO_PRIVACY = b""
+"""What the bytes say of privacy noise, of which there is none: whoever claims some makes no Config."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Encoding:
     """How real numbers become ring words (SECAGG section 4).
 
@@ -38,7 +43,6 @@ class Encoding:
         fraction: Bits f after the point; the step is 2^-f.
         clip: Bound C on the absolute value of what is encoded, in the values' unit.
         overflow: What happens to a value beyond C.
-        rounding: To nearest even, or stochastic.
         weight_bound: Largest weight W of one party in one round.
     """
 
@@ -46,7 +50,6 @@ class Encoding:
     fraction: int = 32
     clip: float = 65536.0
     overflow: Literal["clip", "refuse"] = "clip"
-    rounding: Literal["nearest", "stochastic"] = "nearest"
     weight_bound: int = 1
 
     def __post_init__(self) -> None:
@@ -54,23 +57,15 @@ class Encoding:
             raise PlanError(f"ring must be 32 or 64 bits, found {self.ring!r}")
         if not isinstance(self.fraction, int) or not 1 <= self.fraction < self.ring:
             raise PlanError(f"fraction bits must be 1..{self.ring - 1}, found {self.fraction!r}")
+        # NaN fails every comparison, and is refused here too.
         if not isinstance(self.clip, float) or not (0 < self.clip < 2.0**self.ring):
             raise PlanError(f"clip must be a float above 0 and below 2^{self.ring}, found {self.clip!r}")
-        if self.overflow not in ("clip", "refuse") or self.rounding not in ("nearest", "stochastic"):
-            raise PlanError(f"unknown overflow {self.overflow!r} or rounding {self.rounding!r}")
+        if self.overflow not in ("clip", "refuse"):
+            raise PlanError(f"overflow must be 'clip' or 'refuse', found {self.overflow!r}")
         if isinstance(self.weight_bound, bool) or not isinstance(self.weight_bound, int) or self.weight_bound < 1:
             raise PlanError(f"weight_bound must be an integer of at least 1, found {self.weight_bound!r}")
 
-    @classmethod
-    def of(cls, content: Content, *, ring: int = 64, weight_bound: int = 1) -> Encoding:
-        """Returns the default encoding of model weights or of gradients; 32 bits are for clipped, rescaled updates."""
-        if ring == 32:
-            return cls(32, 16, 8.0, rounding="stochastic", weight_bound=weight_bound)
-        if content == "gradients":
-            return cls(ring, 40, 256.0, weight_bound=weight_bound)
-        return cls(ring, weight_bound=weight_bound)
-
-    @property
+    @cached_property
     def limit(self) -> int:
         """Largest absolute word of one party's real value: C * 2^f + 1, rounded up."""
         return math.ceil(math.ldexp(self.clip, self.fraction)) + 1
@@ -97,10 +92,15 @@ class Encoding:
                 f"{parties} parties with weights up to {self.weight_bound} overflow a ring of {self.ring} bits"
             )
 
+    @cached_property
+    def canonical(self) -> bytes:
+        """The bytes that `encode` returns; every round's context has them."""
+        clip = struct.pack(">d", self.clip)
+        return enc("encoding", self.ring, self.fraction, clip, self.overflow, ROUNDING, self.weight_bound)
+
     def encode(self) -> bytes:
         """Returns canonical bytes."""
-        clip = struct.pack(">d", self.clip)
-        return enc("encoding", self.ring, self.fraction, clip, self.overflow, self.rounding, self.weight_bound)
+        return self.canonical
 
     @classmethod
     def decode(cls, data: bytes) -> Encoding:
@@ -110,10 +110,12 @@ class Encoding:
             EncodingError: They are not an encoding's bytes, or its settings do not fit together.
         """
         ring, fraction, clip, overflow, rounding, bound = dec("encoding", data, (int, int, 8, str, str, int))
-        return _made(cls, ring, fraction, struct.unpack(">d", clip)[0], overflow, rounding, bound)
+        if rounding != ROUNDING:
+            raise EncodingError(f"encoding: numbers are rounded to {ROUNDING}, found {rounding!r}")
+        return _made(cls, ring, fraction, struct.unpack(">d", clip)[0], overflow, bound)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Config:
     """What the coordinator proposes and every party checks; its hash is in every key of the session.
 
@@ -125,19 +127,18 @@ class Config:
         encoding: How numbers become words.
         colluders: T, how many parties may collude with the coordinator.
         n_min: Fewest inputs in an opened sum.
-        t_sig: Fewest members of a view (part A), signers of a survivor set (part B).
-        t_share: Shares that reconstruct a secret (part B).
-        graph: Who is masked with whom (part B): everybody, or k neighbours, safe against dropouts that the coordinator
-            chooses, or against random ones only.
+        t_sig: Fewest members of a view (masking), signers of a survivor set (recovery).
+        t_share: Shares that reconstruct a secret (recovery).
+        graph: Who is masked with whom (recovery): everybody, or k neighbours, safe against dropouts that the
+            coordinator chooses, or against random ones only.
         degree: k, neighbours of each party.
-        dropouts: Most parties that may drop out of one round (part B).
-        batch: Rounds that one key set-up serves (part B).
+        dropouts: Most parties that may drop out of one round (recovery).
+        batch: Rounds that one key set-up serves (recovery).
         set_up_timeout: Deadline of each set-up exchange, milliseconds.
         round_timeout: Deadline of each exchange of a round, milliseconds.
-        privacy: Canonical bytes of the privacy noise's settings; empty for none.
         suite: The cryptographic algorithms.
-        owners: Who contributes (part C, where compute parties need own no data), in roster order; empty for everybody.
-        compress: Whether all shares but one are seeds (part C), which rests on AES, or all are as long as the vector.
+        owners: Who contributes (sharing, where compute parties need own no data), in roster order; empty for everybody.
+        compress: Whether all shares but one are seeds (sharing), which rests on AES, or all are as long as the vector.
     """
 
     scheme: SchemeName
@@ -155,7 +156,6 @@ class Config:
     batch: int = 64
     set_up_timeout: int = 60_000
     round_timeout: int = 300_000
-    privacy: bytes = b""
     suite: str = SUITE
     owners: tuple[PartyName, ...] = ()
     compress: bool = True
@@ -203,13 +203,13 @@ class Config:
 
         Args:
             scheme: The scheme.
-            roster: The parties that contribute, and in part C those that compute.
+            roster: The parties that contribute, and in sharing those that compute.
             receivers: The server, or the compute parties.
             encoding: How numbers become words.
             colluders: T; by default max(1, floor((n - 1) / 3)) of n contributors, or 0 for two.
             n_min: Fewest inputs in an opened sum; by default 3, or n where there are fewer.
-            owners: Who contributes, where that is not everybody (part C).
-            compress: Whether shares are compressed to seeds (part C).
+            owners: Who contributes, where that is not everybody (sharing).
+            compress: Whether shares are compressed to seeds (sharing).
 
         Raises:
             PlanError: The settings do not fit together.
@@ -227,19 +227,20 @@ class Config:
                 compress=compress,
             )
         signers = quorum(n, most)
+        # Whatever is left after so many dropouts still signs, counts, and hides two honest inputs.
         dropouts = max(0, n - max(signers, least, most + 2))
         thresholds = (most, least, signers, signers)
         head = (scheme, roster.hash, n, tuple(receivers), encoding, *thresholds)
         return cls(*head, degree=n - 1, dropouts=dropouts)
 
-    @property
+    @cached_property
     def hash(self) -> bytes:
         """SHA-256 of the canonical bytes."""
         return digest("config-hash", self.encode())
 
-    @property
+    @cached_property
     def contributors(self) -> int:
-        """How many parties contribute: the whole roster, or its owners in part C."""
+        """How many parties contribute: the whole roster, or its owners in sharing."""
         return len(self.owners) or self.parties
 
     @property
@@ -247,6 +248,7 @@ class Config:
         """Fewest members of a view: at least n_min, a quorum, and two more than may collude."""
         if self.scheme == "plain":
             return 1
+        # At least two honest inputs are in every sum that T colluders see: one alone would be read off.
         if self.scheme == "sharing":  # there every compute party signs, whoever contributes
             return max(self.n_min, self.colluders + 2)
         return max(self.n_min, self.t_sig, self.colluders + 2)
@@ -263,7 +265,7 @@ class Config:
         times = (self.set_up_timeout, self.round_timeout)
         head = (self.scheme, self.suite, self.roster, self.parties, receivers, self.encoding.encode())
         tail = (enc_list("owners", self.owners), int(self.compress)) if self.scheme == "sharing" else ()
-        return enc("config", *head, *thresholds, *graph, *times, self.privacy, *tail)
+        return enc("config", *head, *thresholds, *graph, *times, NO_PRIVACY, *tail)
 
     @classmethod
     def decode(cls, data: bytes) -> Config:
@@ -274,14 +276,18 @@ class Config:
         """
         schema: tuple[FieldKind, ...] = (str, str, HASH_BYTES, int, bytes, bytes, int, int, int, int)
         schema += (str, int, int, int, int, int, bytes)
-        if data[:4] == (len(schema) + 3).to_bytes(4, "big"):  # label, fields, and the two of part C
+        if data[:4] == (len(schema) + 3).to_bytes(4, "big"):  # label, fields, and the two of sharing
+            # Two lengths, not a version field: a Config of the other schemes has the bytes it always had.
             *fields, listed, compress = dec("config", data, (*schema, bytes, int))
             owners = tuple(dec_list("owners", listed, str, MOST_PARTIES))
         else:
             fields, owners, compress = dec("config", data, schema), (), 1
-        part, suite, roster, parties, receivers, encoding, *rest = fields
+        part, suite, roster, parties, receivers, encoding, *rest, privacy = fields
+        if privacy != NO_PRIVACY:
+            raise EncodingError("config: it claims privacy noise, which this version does not have")
         names = tuple(dec_list("receivers", receivers, str, MOST_PARTIES))
         made = _made(cls, part, roster, parties, names, Encoding.decode(encoding), *rest, suite, owners, compress == 1)
+        # One record, one spelling: else two parties could hash "the same" Config to two session ids.
         if made.encode() != data:
             raise EncodingError("config: these are not the bytes of the settings they state")
         return made

@@ -8,30 +8,22 @@ vector at a time, into memory that the caller gives, so that masks can follow wh
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable
-from itertools import groupby
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedray.errors import EncodingError, NotFinite, ProtocolError
-from fedray.protocol.config import EXACT_IN_FLOAT, Encoding
-from fedray.protocol.crypto.keystream import CHUNK_BYTES, Keystream, scratch
+from fedray.protocol.config import EXACT_IN_FLOAT, Config, Encoding
+from fedray.protocol.crypto.keystream import CHUNK_BYTES
+from fedray.protocol.member import Member
 from fedray.protocol.messages import Words
-from fedray.protocol.scheme import Contribution, Manifest, Opened, Tensor
+from fedray.protocol.scheme import Contribution, Manifest, Opened, Run, Tensor
 from fedray.types import PartyName
-
-_COIN_STEP = 2.0**-32
 
 
 class Encoder:
-    """Turns one contribution into ring words, stretch by stretch, in order.
-
-    Attributes:
-        clipped: How many values were beyond the clip bound so far.
-    """
+    """Turns one contribution into ring words, stretch by stretch: `encode` is the first stage of every pipeline."""
 
     def __init__(
         self,
@@ -42,7 +34,6 @@ class Encoder:
         *,
         owner: PartyName = "this party",
         refuse_overflow: bool = False,
-        entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
         """Checks all that can be checked before the values are read.
 
@@ -53,22 +44,42 @@ class Encoder:
             contribution: What to encode; read later, not copied.
             owner: Name for error messages.
             refuse_overflow: Refuse values beyond the clip bound, also where the encoding would clip them.
-            entropy: Source of the rounding keystream's key, bytes by count.
 
         Raises:
             EncodingError: The contribution does not fit the manifest, or its weight or a metric is out of bounds.
             NotFinite: A metric is NaN or infinite.
         """
-        self.clipped = 0
         self._encoding, self._manifest, self._owner = encoding, manifest, owner
         self._refuse = refuse_overflow or encoding.overflow == "refuse"
         self._values = self._checked_values(contribution.values)
-        self._runs = _runs(encoding, parties, manifest)
+        # All that can be refused without the values is refused before any key is touched: the round is still free.
+        self._runs = _bounded_runs(encoding, parties, manifest)
         self._tail = self._encode_tail(contribution)
         share = contribution.weight / encoding.weight_bound if manifest.weighted else float(contribution.weight)
-        self._scale = math.ldexp(share, encoding.fraction)
+        self._scale, self._once = math.ldexp(share, encoding.fraction), math.ldexp(1.0, encoding.fraction)
         self._real = np.empty(CHUNK_BYTES // (encoding.ring // 8))
-        self._coins = _Coins(entropy) if encoding.rounding == "stochastic" else None
+
+    @classmethod
+    def of(cls, config: Config, member: Member, manifest: Manifest, contribution: Contribution) -> Encoder:
+        """Returns the encoder of one party's contribution to a round under agreed settings.
+
+        Args:
+            config: Agreed settings.
+            member: The party; its policy may refuse what the encoding would clip.
+            manifest: What the words mean.
+            contribution: What to encode.
+
+        Raises:
+            EncodingError: As in the constructor.
+        """
+        return cls(
+            config.encoding,
+            config.contributors,
+            manifest,
+            contribution,
+            owner=member.name,
+            refuse_overflow=member.policy.refuse_overflow,
+        )
 
     def encode(self, words: Words, start: int) -> None:
         """Encodes the words from place `start` on, in place.
@@ -82,14 +93,14 @@ class Encoder:
             EncodingError: A value is out of bounds; the message names the tensor.
         """
         stop = start + len(words)
-        for low, high, integer, bound in self._runs:
-            a, b = max(low, start), min(high, stop)
+        for run, bound in self._runs:
+            a, b = max(run.start, start), min(run.stop, stop)
             if a < b:
                 part = words[a - start : b - start]
-                if integer:
+                if run.integer:
                     self._encode_integers(part, a, b, bound)
                 else:
-                    self._encode_reals(part, a, b)
+                    self._encode_reals(part, a, b, self._scale if run.weighted else self._once)
         size = self._manifest.size
         if stop > size:
             a = max(start, size)
@@ -104,17 +115,16 @@ class Encoder:
             raise self._fault(f"expected {wanted} of at most 64 bits, found {values.dtype}")
         return values
 
-    def _encode_reals(self, words: Words, a: int, b: int) -> None:
+    def _encode_reals(self, words: Words, a: int, b: int, scale: float) -> None:
         real, clip = self._real[: b - a], self._encoding.clip
         np.copyto(real, self._values[a:b])
         low, high = real.min(), real.max()
+        # Two passes over the cached stretch find every odd value, NaN too: it compares false to anything.
         if not (-clip <= low and high <= clip):
             self._clip(real, a)
-        np.multiply(real, self._scale, out=real)
-        if self._coins is None:
-            np.rint(real, out=real)
-        else:
-            self._coins.round(real)
+        np.multiply(real, scale, out=real)
+        np.rint(real, out=real)
+        # By way of the signed type: what a negative float becomes as an unsigned one depends on the processor.
         np.copyto(words.view(f"<i{words.itemsize}"), real, casting="unsafe")
 
     def _clip(self, real: NDArray[np.float64], start: int) -> None:
@@ -124,7 +134,6 @@ class Encoder:
         if self._refuse:
             name = _tensor_at(self._manifest, start + int(beyond.argmax())).name
             raise self._fault(f"tensor {name!r} holds a value beyond the clip bound {clip:g}, which is refused here")
-        self.clipped += int(beyond.sum())
         np.clip(real, -clip, clip, out=real)
 
     def _check_finite(self, values: NDArray[np.floating[Any]], start: int) -> None:
@@ -144,6 +153,7 @@ class Encoder:
             wrong = int(((values < -bound) | (values > bound)).argmax())
             name = _tensor_at(self._manifest, a + wrong).name
             raise self._fault(f"integer tensor {name!r} holds a value beyond its bound {bound}")
+        # Weight 0 sends zeros: the party takes part, and adds nothing.
         whole = values.astype(np.int64)
         np.copyto(words.view(f"<i{words.itemsize}"), whole if self._scale else 0, casting="unsafe")
 
@@ -167,53 +177,13 @@ class Encoder:
             raise self._fault(
                 f"metric {name!r} exceeds its bound {self._encoding.clip * bound:g}; metrics are never clipped"
             )
+        # Dividing by W_m, a power of two as a rule, is exact: integer totals come back as they were.
         scaled = np.rint(np.ldexp(metrics, self._encoding.fraction) / self._manifest.metric_bound)
         tail = np.concatenate(([int(weight)], scaled.astype(np.int64), [1])).astype(np.int64)
         return tail.astype(f"<i{self._encoding.ring // 8}").view(f"<u{self._encoding.ring // 8}")
 
     def _fault(self, message: str) -> EncodingError:
         return EncodingError(f"{self._owner}: {message}")
-
-
-class _Coins(Keystream):
-    """Stochastic rounding: up with a chance equal to the fraction, from a keystream seeded by the operating system."""
-
-    def __init__(self, entropy: Callable[[int], bytes]) -> None:
-        super().__init__(entropy(32))
-        self._bytes = scratch()
-        self._coin = np.empty(CHUNK_BYTES // 4)
-
-    def round(self, real: NDArray[np.float64]) -> None:
-        """Rounds in place; the chance is a multiple of 2^-32, and a whole number stays as it is."""
-        coin = self._coin[: len(real)]
-        self.fill(self._bytes, 4 * len(real))
-        np.multiply(self._bytes[: 4 * len(real)].view("<u4"), _COIN_STEP, out=coin)
-        low = np.floor(real)
-        np.subtract(real, low, out=real)  # exact; a coin added to a large number would be rounded up to it
-        np.subtract(real, coin, out=real)
-        np.ceil(real, out=real)
-        np.add(real, low, out=real)
-
-
-def encode(
-    encoding: Encoding,
-    parties: int,
-    manifest: Manifest,
-    contribution: Contribution,
-    *,
-    entropy: Callable[[int], bytes] = os.urandom,
-) -> Words:
-    """Returns all words of one contribution, uint32[L] or uint64[L].
-
-    Raises:
-        EncodingError: As in `Encoder`.
-    """
-    encoder = Encoder(encoding, parties, manifest, contribution, entropy=entropy)
-    words: Words = np.empty(manifest.words, f"<u{encoding.ring // 8}")
-    step = CHUNK_BYTES // words.itemsize
-    for start in range(0, len(words), step):
-        encoder.encode(words[start : start + step], start)
-    return words
 
 
 def decode(
@@ -238,6 +208,7 @@ def decode(
             f"expected a sum of {manifest.words} words of {encoding.ring} bits, "
             f"found {len(total)} of {8 * total.itemsize}"
         )
+    # First of all: where pads did not cancel every word is noise, and saying so is more use than a wrong range.
     if int(signed[-1]) != count:
         raise ProtocolError(
             f"the sum over {members} is noise or was altered: the check word is not {count}. The parties differ in "
@@ -251,18 +222,22 @@ def decode(
     scale = math.ldexp(weight / encoding.weight_bound if manifest.weighted else 1.0, encoding.fraction)
     dtype = "<i8" if manifest.integers else "<f8"
     values: NDArray[Any] = total[:size].view(dtype) if total.itemsize == 8 else np.empty(size, dtype)
-    for low, high, integer, bound in _runs(encoding, parties, manifest):
-        _decode_run(signed[low:high], values[low:high], 1.0 if integer else scale, count * bound)
+    once = math.ldexp(float(count), encoding.fraction)
+    for run, bound in _bounded_runs(encoding, parties, manifest):
+        unit = 1.0 if run.integer else scale if run.weighted else once
+        _decode_run(signed[run.start : run.stop], values[run.start : run.stop], unit, count * bound)
     metrics = np.ldexp(signed[size + 1 : -1].astype(np.float64) * manifest.metric_bound, -encoding.fraction)
     return Opened(values, weight, metrics, members)
 
 
 def _decode_run(signed: NDArray[Any], values: NDArray[Any], scale: float, bound: int) -> None:
+    # In stretches, in place of the words: a second vector of 800 MB would cost more than the arithmetic.
     step = CHUNK_BYTES // 8
     for start in range(0, len(signed), step):
         part, target = signed[start : start + step], values[start : start + step]
         _check_range(part, bound, "a value")
         np.copyto(target, part)
+        # Divided after the conversion, once: the mean has the rounding of one division, the same on every machine.
         if values.dtype.kind == "f" and scale != 1.0:
             np.divide(target, scale, out=target)
 
@@ -274,21 +249,27 @@ def _check_range(signed: NDArray[Any], bound: int, what: str) -> None:
         )
 
 
-def _runs(encoding: Encoding, parties: int, manifest: Manifest) -> list[tuple[int, int, bool, int]]:
-    """Returns (first, last + 1, integer, bound of a word) of stretches that are encoded alike."""
-    most = encoding.integer_bound(parties)
-    if not manifest.integers:
-        most = min(most, EXACT_IN_FLOAT // parties)
-    runs, place = [], 0
-    for (integer, declared), group in groupby(manifest.tensors, lambda t: (t.integer, t.bound)):
-        stop = place + sum(t.size for t in group)
+def _bounded_runs(encoding: Encoding, parties: int, manifest: Manifest) -> list[tuple[Run, int]]:
+    """Returns the stretches that are encoded alike, each with the largest absolute word of one party.
+
+    Raises:
+        EncodingError: Integers up to their declared bound could wrap around in the sum.
+    """
+    runs = []
+    for run in manifest.runs:
+        if not run.integer:
+            runs.append((run, encoding.limit))
+            continue
+        declared = run.bound
+        most = encoding.integer_bound(parties)
+        if not manifest.integers:  # beside floats the sum is made of floats, which are exact up to 2^53 only
+            most = min(most, EXACT_IN_FLOAT // parties)
         if declared is not None and declared > most:
             raise EncodingError(
                 f"integer tensors with bound {declared} do not fit: {parties} parties have room for "
                 f"{most}; take ring=64, a smaller bound, or sum integers on their own"
             )
-        runs.append((place, stop, integer, (declared or most) if integer else encoding.limit))
-        place = stop
+        runs.append((run, declared or most))
     return runs
 
 

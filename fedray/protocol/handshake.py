@@ -8,20 +8,20 @@ the bytes travel. Any fault ends the set-up; the next one starts with a new obje
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Generic, Literal, TypeVar
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from fedray.errors import ProtocolError
-from fedray.protocol.config import Config
-from fedray.protocol.crypto.keys import Guarded, Roster, exchange, kdf, public_bytes, sign, verify
-from fedray.protocol.memory import ModelMemory
+from fedray.protocol.config import Config, SchemeName
+from fedray.protocol.crypto.keys import Guarded, exchange, kdf, public_bytes, sign, verify
+from fedray.protocol.member import Member
 from fedray.protocol.messages import Confirm, Hello, digest, enc
-from fedray.protocol.policy import Policy
-from fedray.protocol.scheme import Shield
-from fedray.types import PartyName
+from fedray.protocol.scheme import Joining
+
+End = TypeVar("End")
+EndOfSession = TypeVar("EndOfSession", covariant=True)
 
 
 class SessionKeys(Guarded):
@@ -31,46 +31,53 @@ class SessionKeys(Guarded):
         sid: Session id.
         gseed: Seed of the graph, the same at all parties.
         index: The party's own place in the roster.
-        roots: Per other index, the secret that both ends share for pads (part A).
-        sending: Per other index, the key of the channel to it.
-        receiving: Per other index, the key of the channel from it.
+        roots: Per other index, the secret that both ends share for pads; empty but for scheme masking.
+        sending: Per other index, the key of the channel to it; empty for scheme masking, which has no channels.
+        receiving: Per other index, the key of the channel from it; likewise.
     """
 
-    def __init__(self, sid: bytes, gseed: bytes, index: int, shared: Mapping[int, bytes]) -> None:
+    def __init__(self, scheme: SchemeName, sid: bytes, gseed: bytes, index: int, shared: Mapping[int, bytes]) -> None:
+        """Takes what is agreed.
+
+        Args:
+            scheme: Which keys are needed.
+            sid: Session id.
+            gseed: Seed of the graph.
+            index: The party's own place in the roster.
+            shared: Other place -> X25519 shared secret.
+        """
         self.sid, self.gseed, self.index = sid, gseed, index
-        self.roots = {
-            j: kdf(secret, sid, enc("pairroot", min(index, j), max(index, j))) for j, secret in shared.items()
-        }
-        self.sending = {j: kdf(secret, sid, enc("chan", index, j)) for j, secret in shared.items()}
-        self.receiving = {j: kdf(secret, sid, enc("chan", j, index)) for j, secret in shared.items()}
+        self.roots: dict[int, bytes] = {}
+        self.sending: dict[int, bytes] = {}
+        self.receiving: dict[int, bytes] = {}
+        # A key that nobody needs is one more to be stolen.
+        if scheme == "masking":
+            self.roots = {
+                j: kdf(secret, sid, enc("pairroot", min(index, j), max(index, j))) for j, secret in shared.items()
+            }
+        else:
+            self.sending = {j: kdf(secret, sid, enc("chan", index, j)) for j, secret in shared.items()}
+            self.receiving = {j: kdf(secret, sid, enc("chan", j, index)) for j, secret in shared.items()}
 
 
-class Handshake(Guarded):
-    """One party's side of one set-up: `hello`, `confirm`, `start`, in this order and once."""
+class Handshake(Guarded, Generic[End]):
+    """One party's way into a session with keys: `hello`, `confirm`, `start`, in this order and once."""
 
-    def __init__(
-        self,
-        config: Config,
-        name: PartyName,
-        identity: Ed25519PrivateKey,
-        roster: Roster,
-        policy: Policy,
-        memory: ModelMemory,
-    ) -> None:
+    def __init__(self, config: Config, member: Member, make: Callable[[SessionKeys], End]) -> None:
         """Checks the Config and draws this session's secrets.
 
+        Args:
+            config: What the coordinator proposes.
+            member: The party.
+            make: What becomes of the session's keys: the party's end.
+
         Raises:
-            ProtocolError: The policy refuses the Config, the roster holds another key for this party, or too many
-                set-ups were left unfinished.
+            ProtocolError: The policy refuses the Config, or too many set-ups were left unfinished.
         """
-        policy.accept(config, roster)
-        self.index = roster.index(name)
-        if roster.keys[self.index] != public_bytes(identity):
-            raise ProtocolError(f"{name}: the roster holds another identity key for this party")
+        member.policy.accept(config, member.roster)
         if config.scheme == "recovery":  # only there can who answers last choose something: the graph
-            memory.begin(roster.hash, policy.attempts)
-        self._config, self._name, self._roster, self._memory = config, name, roster, memory
-        self._identity = identity
+            member.memory.begin(member.roster.hash, member.policy.attempts)
+        self._config, self._member, self._make = config, member, make
         self._private: X25519PrivateKey | None = X25519PrivateKey.generate()
         self._reveal = secrets.token_bytes(32)
         self._stage: Literal["new", "confirmed", "started", "failed"] = "new"
@@ -82,10 +89,9 @@ class Handshake(Guarded):
         self.sid = b""
 
     def _make_hello(self, public: bytes) -> bytes:
-        commitment = digest("commit", self.index, self._reveal)
-        body = Hello(self._config.hash, self.index, public, commitment, bytes(64))
-        signature = sign(self._identity, body.statement)
-        return Hello(self._config.hash, self.index, public, commitment, signature).encode()
+        commitment = digest("commit", self._member.index, self._reveal)
+        body = Hello(self._config.hash, self._member.index, public, commitment, bytes(64))
+        return replace(body, signature=sign(self._member.identity, body.statement)).encode()
 
     def hello(self) -> bytes:
         """Returns the signed Hello, the same bytes each time."""
@@ -107,15 +113,16 @@ class Handshake(Guarded):
         decoded = self._checked_hellos(given)
         self._publics = tuple(h.public for h in decoded)
         self._commitments = tuple(h.commitment for h in decoded)
+        # Without the signatures: a second valid signature under one statement must not make a second session.
         statements = (h.statement for h in decoded)
         self.sid = digest("sid", self._config.encode(), *statements)
-        body = Confirm(self.sid, self.index, self._reveal, bytes(64))
-        self._confirm = Confirm(self.sid, self.index, self._reveal, sign(self._identity, body.statement)).encode()
+        body = Confirm(self.sid, self._member.index, self._reveal, bytes(64))
+        self._confirm = replace(body, signature=sign(self._member.identity, body.statement)).encode()
         self._hellos, self._stage = given, "confirmed"
         return self._confirm
 
-    def start(self, confirms: Sequence[bytes]) -> SessionKeys:
-        """Checks all Confirms, derives the session's keys and forgets the private one.
+    def start(self, confirms: Sequence[bytes]) -> End:
+        """Checks all Confirms, derives the session's keys, forgets the private one, and returns the party's end.
 
         Args:
             confirms: One per party, in roster order.
@@ -124,77 +131,68 @@ class Handshake(Guarded):
             ProtocolError: A Confirm is missing, wrong, or for another session.
         """
         self._enter("confirmed", "Confirms were not expected now")
-        if len(confirms) != len(self._roster.names):
-            raise ProtocolError(f"{self._name}: expected {len(self._roster.names)} Confirms, found {len(confirms)}")
+        member = self._member
+        if len(confirms) != len(member.roster.names):
+            raise member.fault(f"expected {len(member.roster.names)} Confirms, found {len(confirms)}")
         reveals = [self._checked_confirm(i, data) for i, data in enumerate(confirms)]
+        # Taken out before it is used: no second call, and no error half-way, finds it again.
         private, self._private = self._private, None
         if private is None:
-            raise ProtocolError(f"{self._name}: this set-up's key is gone")
-        shared = {j: exchange(private, key) for j, key in enumerate(self._publics) if j != self.index}
+            raise member.fault("this set-up's key is gone")
+        shared = {j: exchange(private, key) for j, key in enumerate(self._publics) if j != member.index}
         self._stage = "started"
         if self._config.scheme == "recovery":
-            self._memory.finish(self._roster.hash)
-        return SessionKeys(self.sid, digest("graph", self.sid, *reveals), self.index, shared)
+            member.memory.finish(member.roster.hash)
+        gseed = digest("graph", self.sid, *reveals)
+        return self._make(SessionKeys(self._config.scheme, self.sid, gseed, member.index, shared))
 
     def _enter(self, stage: str, otherwise: str) -> None:
         """Leaves the set-up failed unless what follows succeeds."""
         if self._stage != stage:
-            raise ProtocolError(f"{self._name}: {otherwise}; start a new set-up")
+            raise self._member.fault(f"{otherwise}; start a new set-up")
+        # Set before anything is checked: whatever raises below leaves a set-up that cannot be tried again.
         self._stage = "failed"
 
     def _checked_hellos(self, hellos: tuple[bytes, ...]) -> list[Hello]:
-        names = self._roster.names
+        member, names = self._member, self._member.roster.names
         if len(hellos) != len(names):
-            raise ProtocolError(f"{self._name}: expected {len(names)} Hellos, found {len(hellos)}")
-        if hellos[self.index] != self._hello:
-            raise ProtocolError(f"{self._name}: its own Hello was altered on the way")
+            raise member.fault(f"expected {len(names)} Hellos, found {len(hellos)}")
+        # Byte for byte: a Hello of this party's from an earlier session would bring that session's key back.
+        if hellos[member.index] != self._hello:
+            raise member.fault("its own Hello was altered on the way")
         decoded, expected = [Hello.decode(data) for data in hellos], self._config.hash
-        for place, (hello, sender, key) in enumerate(zip(decoded, names, self._roster.keys, strict=True)):
+        for place, (hello, sender, key) in enumerate(zip(decoded, names, member.roster.keys, strict=True)):
             if hello.config != expected:
-                raise ProtocolError(f"{self._name}: {sender} was given another Config")
+                raise member.fault(f"{sender} was given another Config")
             if hello.index != place or not verify(key, hello.statement, hello.signature):
-                raise ProtocolError(f"{self._name}: the Hello of {sender} is not signed by it")
+                raise member.fault(f"the Hello of {sender} is not signed by it")
+        # A repeated key is somebody else's, reflected; a repeated commitment would let its copier follow the original.
         if len({h.public for h in decoded}) != len(names) or len({h.commitment for h in decoded}) != len(names):
-            raise ProtocolError(f"{self._name}: two parties sent the same key or commitment")
+            raise member.fault("two parties sent the same key or commitment")
         return decoded
 
     def _checked_confirm(self, place: int, data: bytes) -> bytes:
-        sender, key = self._roster.names[place], self._roster.keys[place]
+        member = self._member
+        sender, key = member.roster.names[place], member.roster.keys[place]
         confirm = Confirm.decode(data)
         if confirm.sid != self.sid:
-            raise ProtocolError(f"{self._name}: {sender} saw other Hellos")
+            raise member.fault(f"{sender} saw other Hellos")
         if confirm.index != place or not verify(key, confirm.statement, confirm.signature):
-            raise ProtocolError(f"{self._name}: the Confirm of {sender} is not signed by it")
+            raise member.fault(f"the Confirm of {sender} is not signed by it")
         if digest("commit", place, confirm.reveal) != self._commitments[place]:
-            raise ProtocolError(f"{self._name}: {sender} did not open its commitment")
+            raise member.fault(f"{sender} did not open its commitment")
         return confirm.reveal
 
 
-class Introduced(Guarded):
-    """Base of every end that sets its session up by a handshake; what `start` makes of the keys is its own."""
+def introduce(joinings: Sequence[Joining[EndOfSession]]) -> list[EndOfSession]:
+    """Runs the whole set-up among parties in one process, and returns their ends.
 
-    _handshake: Handshake
-
-    def hello(self) -> bytes:
-        """Returns this party's signed Hello."""
-        return self._handshake.hello()
-
-    def confirm(self, hellos: Sequence[bytes]) -> bytes:
-        """Checks everybody's Hello, in roster order, and returns the signed Confirm.
-
-        Raises:
-            ProtocolError: A Hello is wrong, or this party's own one already served.
-        """
-        return self._handshake.confirm(hellos)
-
-
-def introduce(shields: Sequence[Shield]) -> None:
-    """Runs the whole set-up among shields in one process, given in roster order.
+    Args:
+        joinings: One per party, in roster order.
 
     Raises:
-        ProtocolError: A shield refuses.
+        ProtocolError: A party refuses.
     """
-    hellos = [shield.hello() for shield in shields]
-    confirms = [shield.confirm(hellos) for shield in shields]
-    for shield in shields:
-        shield.start(confirms)
+    hellos = [joining.hello() for joining in joinings]
+    confirms = [joining.confirm(hellos) for joining in joinings]
+    return [joining.start(confirms) for joining in joinings]

@@ -86,6 +86,7 @@ class ModelMemory:
         """
         uses = self._uses.get(model, _Uses())
         views, counts = uses.sessions.get(session, (set(), {}))
+        # A smaller view of this session is foreseen (V1) and paid for by the count below; another set never is.
         shrunk = any(set(members) < set(earlier) for earlier in views)
         if uses.members and members not in uses.members and not shrunk and not allow_other_members:
             known = " or ".join(str(list(m)) for m in sorted(uses.members))
@@ -104,9 +105,16 @@ class ModelMemory:
     def record(self, session: bytes, model: bytes, purpose: str, members: tuple[PartyName, ...]) -> None:
         """Remembers one round.
 
+        Args:
+            session: Session id.
+            model: Hash of the model, or an operation id.
+            purpose: What the round is for.
+            members: Whose inputs it sums, in roster order.
+
         Raises:
             FedRayError: The store did not take it; then nothing of the round may leave.
         """
+        # To the store first: a set that is only in memory when the process dies was never recorded.
         if members not in self._uses.get(model, _Uses()).members:
             self._keep(Served(model, members))
         views, counts = self._uses[model].sessions.setdefault(session, (set(), {}))
@@ -141,5 +149,6 @@ class ModelMemory:
         if isinstance(memo, Served):
             self._uses.setdefault(memo.model, _Uses()).members.add(memo.members)
         else:
+            # Not below zero: a log that begins in the middle may finish what it never saw begin.
             step = 1 if memo.what == "begun" else -1
             self._attempts[memo.roster] = max(0, self._attempts.get(memo.roster, 0) + step)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The bytes of the protocol: one injective encoding, and the records of set-up and of a masked round.
+"""The bytes of the protocol: one injective encoding, and the records of set-up.
 
 Knows how fields become bytes and which bytes are acceptable. Does not know what a field is for: signatures, keys and
 the order of messages are checked elsewhere. A decoder either returns a record or raises `EncodingError`; no input makes
@@ -9,21 +9,20 @@ it do anything else.
 from __future__ import annotations
 
 import hashlib
-import struct
 import unicodedata
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedray.errors import EncodingError
-from fedray.protocol.crypto.buffers import BufferPool
 from fedray.types import Message
 
 LABEL = "fedray/secagg/1/"
 HASH_BYTES = 32
 SIGNATURE_BYTES = 64
+_LABEL_WITHIN = 256  # a label ends well before: a longer field is none, and is not read
 
 Words: TypeAlias = NDArray[np.uint32] | NDArray[np.uint64]
 """Ring words, little-endian, uint32[L] or uint64[L]."""
@@ -42,12 +41,20 @@ def enc(purpose: str, *fields: int | str | bytes) -> bytes:
     Raises:
         EncodingError: An integer is outside 0..2^64-1 or a string is not Unicode text.
     """
-    parts = [_field(LABEL + purpose), *(_field(f) for f in fields)]
-    return b"".join([struct.pack(">I", len(parts)), *(struct.pack(">I", len(p)) + p for p in parts)])
+    whole = bytearray((len(fields) + 1).to_bytes(4, "big"))
+    for one in (LABEL + purpose, *fields):
+        part = _field(one)
+        whole += len(part).to_bytes(4, "big") + part
+    return bytes(whole)
 
 
 def dec(purpose: str, data: bytes, schema: tuple[FieldKind, ...]) -> list[Any]:
     """Returns the fields of what `enc` made for the same purpose; accepts exactly the bytes that `enc` makes.
+
+    Args:
+        purpose: What the statement must be for.
+        data: Its bytes.
+        schema: What each field must be, in order.
 
     Raises:
         EncodingError: The bytes are not such a statement.
@@ -68,6 +75,12 @@ def enc_list(purpose: str, items: tuple[int | str | bytes, ...]) -> bytes:
 def dec_list(purpose: str, data: bytes, kind: FieldKind, most: int) -> list[Any]:
     """Returns the items of what `enc_list` made.
 
+    Args:
+        purpose: What the list must be for.
+        data: Its bytes.
+        kind: What each item must be.
+        most: How many items are allowed.
+
     Raises:
         EncodingError: The bytes are not such a list, or it has more than `most` items.
     """
@@ -84,6 +97,20 @@ def digest(purpose: str, *fields: int | str | bytes) -> bytes:
     return hashlib.sha256(enc(purpose, *fields)).digest()
 
 
+def purpose_of(message: Message) -> str:
+    """Returns what a message says it is for; nothing else about it is checked.
+
+    Raises:
+        EncodingError: It has no label.
+    """
+    data = as_bytes(message)[:_LABEL_WITHIN].tobytes()
+    size = int.from_bytes(data[4:8], "big")
+    label = data[8 : 8 + size]
+    if not label.startswith(LABEL.encode()) or not label.isascii():
+        raise EncodingError(f"expected a protocol message, found {len(message)} bytes without a label")
+    return label.decode()[len(LABEL) :]
+
+
 def _field(value: int | str | bytes) -> bytes:
     if isinstance(value, bytes):
         return value
@@ -92,6 +119,7 @@ def _field(value: int | str | bytes) -> bytes:
             return unicodedata.normalize("NFC", value).encode()
         except UnicodeEncodeError:
             raise EncodingError("a string field is not Unicode text (it holds a lone surrogate)") from None
+    # True and 1 are equal and would be two things said in one way.
     if isinstance(value, bool) or not 0 <= value < 1 << 64:
         raise EncodingError(f"an integer field must be 0..2^64-1, found {value!r}")
     return int(value).to_bytes(8, "big")
@@ -102,6 +130,7 @@ def _split(purpose: str, data: bytes) -> list[bytes]:
     if len(data) < 4:
         raise EncodingError(f"{purpose}: expected at least 4 bytes, found {len(data)}")
     count = int.from_bytes(data[:4], "big")
+    # Every field has a length of its own: more of them than that cannot be there, and the loop ends early.
     if count > len(data) // 4:
         raise EncodingError(f"{purpose}: {count} fields do not fit in {len(data)} bytes")
     parts, place = [], 4
@@ -204,77 +233,6 @@ class Confirm:
             EncodingError: They are not a Confirm.
         """
         return cls(*dec("signed-confirm", data, (HASH_BYTES, int, HASH_BYTES, SIGNATURE_BYTES)))
-
-
-_HEADER = struct.Struct(">II24sI32sI32sIQIQI32sIQIQI")
-_MASKED_PURPOSE = "masked-a"  # with the label 24 bytes, so that the words start at byte 192, a multiple of 64
-_LENGTHS = (24, 32, 32, 8, 8, 32, 8, 8)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Masked:
-    """V3: one party's vector of one round. Equal to `enc` of its fields, built and read without copying the words.
-
-    Attributes:
-        sid: Session id.
-        vid: View id.
-        number: Round.
-        index: The sender's place in the roster.
-        ctx: Hash of all that the input depends on.
-        words: uint32[L] or uint64[L], little-endian; a view into the frame.
-    """
-
-    sid: bytes
-    vid: bytes
-    number: int
-    index: int
-    ctx: bytes
-    words: Words = field(repr=False)
-
-    @classmethod
-    def frame(
-        cls,
-        sid: bytes,
-        vid: bytes,
-        number: int,
-        index: int,
-        ctx: bytes,
-        size: int,
-        bits: int,
-        memory: BufferPool | None = None,
-    ) -> tuple[NDArray[np.uint8], Words]:
-        """Returns a message with its header filled in, and a view of its words, not yet set.
-
-        Raises:
-            EncodingError: The words take 4 GiB or more.
-        """
-        payload = size * bits // 8
-        if payload >= 1 << 32:
-            raise EncodingError(f"{size} words of {bits} bits do not fit one message of 4 GiB: sum fewer tensors")
-        label = (LABEL + _MASKED_PURPOSE).encode()
-        values = (label, sid, vid, number, index, ctx, size, bits)
-        fields = [x for pair in zip(_LENGTHS, values, strict=True) for x in pair]
-        frame = (memory or BufferPool()).take(_HEADER.size + payload)
-        frame[: _HEADER.size] = np.frombuffer(_HEADER.pack(9, *fields, payload), np.uint8)
-        return frame, frame[_HEADER.size :].view(f"<u{bits // 8}")
-
-    @classmethod
-    def decode(cls, message: Message) -> Masked:
-        """Parses a message; its words stay where they are.
-
-        Raises:
-            EncodingError: It is not such a message.
-        """
-        data = as_bytes(message)
-        if len(data) < _HEADER.size:
-            raise EncodingError(f"masked: expected at least {_HEADER.size} bytes, found {len(data)}")
-        count, *fields, payload = _HEADER.unpack(data[: _HEADER.size].tobytes())
-        label, sid, vid, number, index, ctx, size, bits = fields[1::2]
-        if count != 9 or tuple(fields[::2]) != _LENGTHS or label != (LABEL + _MASKED_PURPOSE).encode():
-            raise EncodingError("masked: the header is not that of a masked vector")
-        if bits not in (32, 64) or payload != size * bits // 8 or payload != len(data) - _HEADER.size:
-            raise EncodingError(f"masked: {size} words of {bits} bits do not match {len(data)} bytes")
-        return cls(sid, vid, number, index, ctx, data[_HEADER.size :].view(f"<u{bits // 8}"))
 
 
 def as_bytes(message: Message) -> NDArray[np.uint8]:

@@ -45,9 +45,9 @@ class Policy:
         rings: Accepted ring sizes, bits.
         fraction: Least and most fraction bits.
         refuse_overflow: Refuse values beyond the clip bound, also where the Config would clip them.
-        random_graph: Whether a graph that is safe against random dropouts only is accepted (part B): never, where the
+        random_graph: Whether a graph that is safe against random dropouts only is accepted (recovery): never, where the
             roster has more than 200 parties, or always.
-        batch: Most rounds that one key set-up may serve (part B).
+        batch: Most rounds that one key set-up may serve (recovery).
         rounds: Most rounds per model hash (or operation id) and purpose, per session; each smaller view allows one
             more. A purpose that is not listed is refused.
         views: Most views a session may shrink to; None for as many as the thresholds allow.
@@ -55,7 +55,6 @@ class Policy:
         unprotected: Whether sums without protection are accepted, in which the server reads every contribution.
         allow_other_members: Whether a model hash may be used again with other parties in a later session. A seeded
             batch replayed on the same model with other members gives exact differences.
-        require_privacy: Refuse every Config without privacy noise, which is every one: this version has none.
 
     Example:
         >>> sf.Policy(n_min=4, two_party="never").n_min
@@ -76,7 +75,6 @@ class Policy:
     attempts: int = 16
     unprotected: bool = True
     allow_other_members: bool = False
-    require_privacy: bool = False
 
     def __post_init__(self) -> None:
         for name, (expected, fits) in _ACCEPTED.items():
@@ -125,10 +123,10 @@ class Policy:
         Raises:
             ProtocolError: The Config is refused; the message names the setting, what was proposed and what is required.
         """
+        # The roster first: all other numbers are about it.
         n = len(roster.names)
         if config.roster != roster.hash or config.parties != n:
             raise ProtocolError("Config refused: its roster is not the one this party holds; compare roster hashes")
-        self.check_privacy(config)
         faults = self._faults(config, n)
         if config.scheme == "recovery":
             faults += self._recovery_faults(config)
@@ -136,25 +134,12 @@ class Policy:
             if not accepted:
                 raise ProtocolError(f"Config refused: {setting} is {found}, this party requires {required}")
 
-    def check_privacy(self, config: Config) -> None:
-        """Refuses what no sum of this version can keep, whatever its scheme.
-
-        Raises:
-            ProtocolError: The Config states settings of privacy noise, or this party requires noise.
-        """
-        if self.require_privacy:
-            raise ProtocolError(
-                "Config refused: privacy noise is not there, this party requires some (require_privacy), which this "
-                "version does not have"
-            )
-        if config.privacy:
-            raise ProtocolError("Config refused: it claims privacy noise, which this version does not have")
-
     def _faults(self, config: Config, n: int) -> list[tuple[str, object, bool, str]]:
         """Returns (setting, found, accepted, required) of everything that concerns all schemes with protection."""
         inputs = config.contributors
         colluders = default_colluders(inputs) if self.colluders is None else self.colluders
         least = self.least_inputs(inputs)
+        # Compute parties all sign; among contributors so many that two sets share an honest party.
         signers = len(config.receivers) if config.scheme == "sharing" else quorum(n, config.colluders)
         members = config.least_members
         low, high = self.fraction
@@ -172,6 +157,7 @@ class Policy:
     def _recovery_faults(self, config: Config) -> list[tuple[str, object, bool, str]]:
         complete = config.graph == "complete"
         everybody = config.degree == config.parties - 1
+        # In larger rosters safety against chosen dropouts takes many more neighbours than most would pay for.
         chance = self.random_graph == "always" or (self.random_graph == "large" and config.parties > CHOSEN_UP_TO)
         above = f"more than {config.colluders}"
         return [
@@ -203,6 +189,8 @@ class Demands:
         """Returns what all these policies demand of sums over so many inputs."""
         asked = list(policies)
         usual, least = default_colluders(inputs), min(3, inputs)
+        # Never fewer than the default, nor more than there are others: what cannot be met is proposed, and refused by
+        # name.
         colluders = min(max([usual, *(p.colluders or 0 for p in asked)]), max(inputs - 1, 0))
         n_min = min(max([least, *(p.least_inputs(inputs) for p in asked)]), inputs)
         return cls(
@@ -250,6 +238,5 @@ _ACCEPTED: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "attempts": ("an integer from 1 on", lambda value: _is_int(value, 1)),
     "unprotected": ("true or false", lambda value: isinstance(value, bool)),
     "allow_other_members": ("true or false", lambda value: isinstance(value, bool)),
-    "require_privacy": ("true or false", lambda value: isinstance(value, bool)),
 }
 """Setting -> what it must be, in words and as a test."""

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shield and Collector: the two ends of one private sum.
+"""Joining, Shield and Collector: the way into a session, and the two ends of one private sum.
 
-A `Shield` lives in a contributing party and turns its contribution into messages. A `Collector` lives at the server (or
-at one SPU node), takes one round's messages and opens the sum. Neither knows what the numbers mean, how messages
-travel, nor what time it is. Every scheme (`plain`, `masking`, `recovery`, `sharing`) offers these two.
+A `Joining` makes a party's end of a session; before it has, there is no end, and so nothing that could be asked too
+early. A `Shield` lives in a contributing party and turns its contribution into messages. A `Collector` lives at the
+server, takes one round's messages and opens the sum. None of them knows what the numbers mean, how messages travel, nor
+what time it is. Every scheme (`plain`, `masking`, `recovery`, `sharing`) offers these three.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, NoReturn, Protocol, runtime_checkable
+from itertools import groupby
+from typing import Literal, NoReturn, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,8 @@ from numpy.typing import NDArray
 from fedray.errors import PlanError
 from fedray.protocol.messages import digest, enc, enc_list
 from fedray.types import Message, PartyName, Round, Vector
+
+End_co = TypeVar("End_co", covariant=True)
 
 Purpose = Literal["train", "evaluate", "sum"]
 """What a round is for; a party limits how many rounds of each one model may serve."""
@@ -34,14 +38,18 @@ class Tensor:
         shape: Its shape; the number of words is the product.
         dtype: Type before encoding, e.g. `"float32"`; integers are summed exactly.
         bound: Largest absolute value of an integer tensor at one party; None for as much as the ring has room for.
+        weighted: Whether the mean of a weighted manifest counts each party by its weight; otherwise each counts once,
+            one of weight 0 as well.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     bound: int | None = None
+    weighted: bool = True
 
     def __post_init__(self) -> None:
+        # Booleans and complex numbers have no agreed fixed point; 128-bit floats would be rounded unseen.
         if np.dtype(self.dtype).kind not in "fiu" or np.dtype(self.dtype).itemsize > 8:
             raise PlanError(
                 f"tensor {self.name!r}: expected real floats or integers of at most 64 bits, found {self.dtype}"
@@ -60,6 +68,25 @@ class Tensor:
     def size(self) -> int:
         """Number of words."""
         return math.prod(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A stretch of values that are encoded alike.
+
+    Attributes:
+        start: Place of the first.
+        stop: Place after the last.
+        integer: Whether they are exact integers.
+        bound: Their declared bound, as in `Tensor`.
+        weighted: Whether they are multiplied by the party's weight.
+    """
+
+    start: int
+    stop: int
+    integer: bool
+    bound: int | None
+    weighted: bool
 
 
 @dataclass(frozen=True)
@@ -81,8 +108,11 @@ class Manifest:
     def __post_init__(self) -> None:
         if self.metric_bound < 1:
             raise PlanError(f"metric_bound must be at least 1, found {self.metric_bound}")
+        # A mean of integers is no integer: it would be rounded without a word.
         if self.weighted and any(t.integer for t in self.tensors):
             raise PlanError("integer tensors are summed, not averaged: convert them to float64, or weighted=False")
+        if not self.weighted and any(not t.weighted for t in self.tensors):
+            raise PlanError("tensors that count each party once belong in a weighted manifest: here all are summed")
 
     @cached_property
     def size(self) -> int:
@@ -100,8 +130,19 @@ class Manifest:
         return bool(self.tensors) and all(t.integer for t in self.tensors)
 
     @cached_property
+    def runs(self) -> tuple[Run, ...]:
+        """The stretches of values that are encoded alike, in order."""
+        found, place = [], 0
+        for alike, group in groupby(self.tensors, lambda tensor: (tensor.integer, tensor.bound, tensor.weighted)):
+            stop = place + sum(tensor.size for tensor in group)
+            found.append(Run(place, stop, *alike))
+            place = stop
+        return tuple(found)
+
+    @cached_property
     def hash(self) -> bytes:
-        """SHA-256 over names, shapes, types and bounds in order."""
+        """SHA-256 over names, shapes, types and bounds in order, and over which tensors count each party once."""
+        once = tuple(place for place, tensor in enumerate(self.tensors) if not tensor.weighted)
         tensors = tuple(enc("tensor", t.name, enc_list("shape", t.shape), t.dtype, t.bound or 0) for t in self.tensors)
         return digest(
             "manifest",
@@ -109,6 +150,7 @@ class Manifest:
             enc_list("metrics", self.metrics),
             self.metric_bound,
             int(self.weighted),
+            *([enc_list("once", once)] if once else []),
         )
 
 
@@ -180,7 +222,7 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The set of parties whose inputs a round sums (SECAGG part A).
+    """The set of parties whose inputs a round sums (SECAGG section 5).
 
     Attributes:
         counter: 0 for the whole roster; it only grows.
@@ -209,17 +251,21 @@ class Fault:
     evidence: bytes = b""
 
 
-class Shield(Protocol):
-    """The contributing party's end. Set-up is `hello`, `confirm`, `start`; then `join` once and `protect` per round."""
+class Joining(Protocol[End_co]):
+    """One party's way into a session: `hello`, `confirm`, `start`, in this order and once."""
 
     def hello(self) -> bytes:
-        """Returns this party's signed Hello."""
+        """Returns this party's Hello."""
 
     def confirm(self, hellos: Sequence[bytes]) -> bytes:
-        """Checks everybody's Hello (in roster order) and returns the signed Confirm."""
+        """Checks everybody's Hello (in roster order) and returns the Confirm."""
 
-    def start(self, confirms: Sequence[bytes]) -> None:
-        """Checks everybody's Confirm and derives the session's keys."""
+    def start(self, confirms: Sequence[bytes]) -> End_co:
+        """Checks everybody's Confirm and returns the party's end of the session."""
+
+
+class Shield(Protocol):
+    """The contributing party's end of a session: `join` for each new view, `protect` for each round."""
 
     def join(self, view: View) -> None:
         """Moves to a view; the next rounds sum its members' inputs."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of schemes: which Shield a Config's part stands for, and which Coordinator serves it at the server."""
+"""The table of schemes: which Shield a Config stands for, and which Coordinator serves it at the server."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Protocol, runtime_checkable
 
 from fedray.protocol.config import Config
 from fedray.protocol.crypto.keys import Roster
-from fedray.protocol.masking.coordinator import RingCoordinator
+from fedray.protocol.masking.coordinator import ViewCoordinator
 from fedray.protocol.masking.plain import PlainShield
 from fedray.protocol.masking.shield import MaskingShield
+from fedray.protocol.member import Member
 from fedray.protocol.recovery import RecoveryCoordinator, RecoveryShield
-from fedray.protocol.scheme import Collector, Manifest, Shield, View
+from fedray.protocol.scheme import Collector, Joining, Manifest, Shield, View
 from fedray.protocol.sharing import SharingCoordinator, SharingShield
 from fedray.types import PartyName, Round
 
@@ -28,7 +29,13 @@ class Coordinator(Protocol):
     recovers: bool
 
     def collector(self, view: View, number: Round, manifest: Manifest) -> Collector:
-        """Returns the summing end of one round."""
+        """Returns the summing end of one round.
+
+        Args:
+            view: Whose inputs the round may sum.
+            number: The round.
+            manifest: What the words mean.
+        """
 
     def check_view(self, members: Sequence[PartyName]) -> None:
         """Checks that these parties may go on without the others.
@@ -51,12 +58,23 @@ class BatchCoordinator(Coordinator, Protocol):
     def add_set_up(self, sender: PartyName, batch: int, message: bytes) -> None:
         """Takes one message of a batch's set-up.
 
+        Args:
+            sender: Whose message it is.
+            batch: Number of the batch.
+            message: Its bytes.
+
         Raises:
             ProtocolError: The message is wrong.
         """
 
     def set_up_answer(self, batch: int, stage: int, receiver: PartyName) -> bytes:
-        """Returns what a party gets at the end of one exchange of a batch's set-up."""
+        """Returns what a party gets at the end of one exchange of a batch's set-up.
+
+        Args:
+            batch: Number of the batch.
+            stage: Which exchange, counted from 0.
+            receiver: Who asks.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +82,19 @@ class Scheme:
     """The two ends of private sums under one Config.
 
     Attributes:
-        shield: (config, name, identity, roster, policy, memory) -> the party's end.
+        join: Checks a proposed Config and begins a party's set-up, which ends in its `Shield`.
         coordinator: (config, roster, hellos, confirms) -> the server's end.
         protected: Whether what leaves a party hides its contribution.
     """
 
-    shield: Callable[..., Shield]
+    join: Callable[[Config, Member], Joining[Shield]]
     coordinator: Callable[[Config, Roster, Sequence[bytes], Sequence[bytes]], Coordinator]
     protected: bool = True
 
 
 SCHEMES: Mapping[str, Scheme] = {
-    "masking": Scheme(MaskingShield, RingCoordinator),
-    "plain": Scheme(PlainShield, RingCoordinator, protected=False),
-    "recovery": Scheme(RecoveryShield, RecoveryCoordinator),
-    "sharing": Scheme(SharingShield, SharingCoordinator),
+    "masking": Scheme(MaskingShield.joining, ViewCoordinator),
+    "plain": Scheme(PlainShield.joining, ViewCoordinator, protected=False),
+    "recovery": Scheme(RecoveryShield.joining, RecoveryCoordinator),
+    "sharing": Scheme(SharingShield.joining, SharingCoordinator),
 }

@@ -147,19 +147,21 @@ class SumSession:
         calls = [self.session.ask(party, key, method, *args) for party, key in services.items()]
         return self.session.get(calls, seconds)
 
-    def announce(self, manifest: Manifest, count: int, *, train: bool, report: Manifest | None = None) -> Round:
+    def announce(
+        self, manifest: Manifest, count: int, *, trainable: int | None = None, report: Manifest | None = None
+    ) -> Round:
         """Tells the server which rounds come next and returns the number of the first.
 
         Args:
             manifest: The words of each.
             count: How many.
-            train: Whether the sums go through the strategy.
+            trainable: How many words of the model are trainable, where the sums go through the strategy; else None.
             report: The words of a further round of metrics alone, which follows where the last one is abandoned.
         """
         first = self._next
         # The server would otherwise wait for those that are known to be gone.
         absent = tuple(party for party in self.members if party not in self.parties)
-        order = Expect(first, count, manifest, "train" if train else "sum", report, absent)
+        order = Expect(first, count, manifest, "sum" if trainable is None else "train", trainable or 0, report, absent)
         told = [self.session.tell(self.server, self.round_server, "expect", order)]
         # Numbers for the rounds of metrics: each may be abandoned for one party more, and is then held again under the
         # next number. No number is used twice.

@@ -117,7 +117,7 @@ class ValueSums:
                 raise
             raise PartyLost(f"{str(error).rstrip('.')}{GONE}", party=error.party) from error
         manifest = Manifest(tuple(tensors), weighted=weights is not None)
-        number = sums.announce(manifest, 1, train=False)
+        number = sums.announce(manifest, 1)
         # Unlike every other sum's text. Parties remember it, as they do a model: one input goes into one sum only.
         order = SumOrder(number, f"{session.id} {session.statement('sum')}", manifest)
         return summable.rebuild(nest, tensors, self._run(sums, order), averaged=weights is not None)
@@ -214,7 +214,7 @@ class ValueSums:
             raise PlanError(f"bound: expected a number from 2**-20 to 2**40, found {bound!r}")
         # Of 64 bits one is the sign and one is kept free, so that rounding up at every party still cannot wrap round.
         room = 62 - math.ceil(math.log2(len(self._aggregator.participants) * bound))
-        return Encoding(64, min(room, 40), float(bound), "refuse", "nearest", max(1, weight_bound))
+        return Encoding(64, min(room, 40), float(bound), "refuse", max(1, weight_bound))
 
 
 def _is_there(values: object) -> bool:

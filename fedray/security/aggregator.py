@@ -85,7 +85,10 @@ class Aggregator:
 
     @property
     def faults(self) -> tuple[Fault, ...]:
-        """Who did wrong in the last `sum` or `average`, what it was, and the signed evidence, if there is any."""
+        """Who did wrong in the last `sum` or `average`, what it was, and the signed evidence, if there is any.
+
+        `fedray.protocol.recovery.evidence.proves(fault.evidence, sf.ledger().roster[fault.party])` says what it proves.
+        """
         return self._values.faults
 
     def sum(self, data: Sequence[PYUObject], *, bound: float = DEFAULT_BOUND) -> Any:

@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 
 from fedray.errors import PlanError
-from fedray.strategies import fed_avg_g, fed_avg_u, fed_avg_w, fed_prox
+from fedray.strategies import fed_adam, fed_avg_g, fed_avg_u, fed_avg_w, fed_prox
 from fedray.strategies.strategy import Hook, State, Strategy
 
 __all__ = ["STRATEGIES", "Hook", "State", "Strategy", "make_strategy"]
 
 STRATEGIES: Mapping[str, Callable[..., Strategy]] = {
+    "fed_adam": fed_adam.make,
     "fed_avg_g": fed_avg_g.make,
     "fed_avg_u": fed_avg_u.make,
     "fed_avg_w": fed_avg_w.make,

@@ -8,25 +8,20 @@ parties' weights stay equal. With plain SGD this is training on the joint data.
 
 from __future__ import annotations
 
-from fedray.strategies.strategy import State, Strategy
+from fedray.strategies.strategy import NamedVectors, State, Strategy, Uplink
 from fedray.types import Vector
 
 
-def start(state: State, global_: Vector) -> State:  # noqa: ARG001
-    """Keeps the state: nothing to prepare."""
-    return state
+def finish(state: State, weights: Vector, local: Vector) -> tuple[State, NamedVectors]:  # noqa: ARG001 (a gradient stands alone)
+    """Sends the gradient as it is; see `Finish`."""
+    return state, {"gradient": local}
 
 
-def close(state: State, global_: Vector, local: Vector) -> tuple[State, Vector]:  # noqa: ARG001
-    """Returns the gradient as it is, float[n]."""
-    return state, local
-
-
-def apply(state: State, global_: Vector, mean: Vector) -> tuple[State, Vector]:
-    """Returns the mean gradient, float[n] in the model's dtype; the parties apply it."""
-    return state, mean.astype(global_.dtype)
+def update(state: State, weights: Vector, means: NamedVectors) -> tuple[State, Vector, NamedVectors]:
+    """Returns the mean gradient in the model's dtype; the parties apply it; see `Update`."""
+    return state, means["gradient"].astype(weights.dtype), {}
 
 
 def make() -> Strategy:
     """Returns the strategy; it has no parameters."""
-    return Strategy("fed_avg_g", "gradient", start, close, apply)
+    return Strategy("fed_avg_g", {}, (Uplink("gradient"),), finish, update, local="gradient")

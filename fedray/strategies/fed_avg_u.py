@@ -9,25 +9,20 @@ encodings and tighter clips.
 
 from __future__ import annotations
 
-from fedray.strategies.strategy import State, Strategy
+from fedray.strategies.strategy import NamedVectors, State, Strategy, Uplink
 from fedray.types import Vector
 
 
-def start(state: State, global_: Vector) -> State:  # noqa: ARG001
-    """Keeps the state: nothing to prepare."""
-    return state
+def finish(state: State, weights: Vector, local: Vector) -> tuple[State, NamedVectors]:
+    """Sends what training has changed; see `Finish`."""
+    return state, {"update": local - weights}
 
 
-def close(state: State, global_: Vector, local: Vector) -> tuple[State, Vector]:
-    """Returns what training has changed, float[n]."""
-    return state, local - global_
-
-
-def apply(state: State, global_: Vector, mean: Vector) -> tuple[State, Vector]:
-    """Adds the mean change, in the precision of the sum; returns float[n] in the model's dtype."""
-    return state, (global_ + mean).astype(global_.dtype)
+def update(state: State, weights: Vector, means: NamedVectors) -> tuple[State, Vector, NamedVectors]:
+    """Adds the mean change, in the precision of the sum, and rounds to the model's dtype; see `Update`."""
+    return state, (weights + means["update"]).astype(weights.dtype), {}
 
 
 def make() -> Strategy:
     """Returns the strategy; it has no parameters."""
-    return Strategy("fed_avg_u", "train", start, close, apply)
+    return Strategy("fed_avg_u", {}, (Uplink("update"),), finish, update)

@@ -8,25 +8,20 @@ the rows each has trained on, is the new global vector. Optimizer state stays wi
 
 from __future__ import annotations
 
-from fedray.strategies.strategy import State, Strategy
+from fedray.strategies.strategy import NamedVectors, State, Strategy, Uplink
 from fedray.types import Vector
 
 
-def start(state: State, global_: Vector) -> State:  # noqa: ARG001
-    """Keeps the state: nothing to prepare."""
-    return state
+def finish(state: State, weights: Vector, local: Vector) -> tuple[State, NamedVectors]:  # noqa: ARG001 (not its difference)
+    """Sends the local weights as they are; see `Finish`."""
+    return state, {"weights": local}
 
 
-def close(state: State, global_: Vector, local: Vector) -> tuple[State, Vector]:  # noqa: ARG001
-    """Returns the local weights as they are, float[n]."""
-    return state, local
-
-
-def apply(state: State, global_: Vector, mean: Vector) -> tuple[State, Vector]:
-    """Returns the mean of the weights as the new global vector, float[n] in the model's dtype."""
-    return state, mean.astype(global_.dtype)
+def update(state: State, weights: Vector, means: NamedVectors) -> tuple[State, Vector, NamedVectors]:
+    """Returns the mean of the weights as the new global vector, in the model's dtype; see `Update`."""
+    return state, means["weights"].astype(weights.dtype), {}
 
 
 def make() -> Strategy:
     """Returns the strategy; it has no parameters."""
-    return Strategy("fed_avg_w", "train", start, close, apply)
+    return Strategy("fed_avg_w", {}, (Uplink("weights"),), finish, update)

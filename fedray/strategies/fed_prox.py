@@ -8,37 +8,27 @@ mu = 0 it is `fed_avg_w`; larger values keep parties with very different data to
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from functools import partial
 
-from fedray.errors import PlanError
-from fedray.strategies.strategy import Array, State, Strategy
+from fedray.strategies.fed_avg_w import finish, update
+from fedray.strategies.settings import number
+from fedray.strategies.strategy import Array, NamedVectors, State, Strategy, Uplink
 from fedray.types import Vector
 
 
-def start(state: State, global_: Vector) -> State:
-    """Keeps the arriving global vector as the anchor of the round."""
-    return {**state, "anchor": global_}
+def begin(state: State, weights: Vector, known: NamedVectors) -> State:  # noqa: ARG001 (nothing but the model comes down)
+    """Keeps the arriving global vector as the anchor of the round; see `Begin`."""
+    return {**state, "anchor": weights}
 
 
 def pull(mu: float, state: Mapping[str, Array], gradient: Array, weights: Array) -> Array:
-    """Returns gradient + mu * (weights - anchor), over the trainable words."""
+    """Returns gradient + mu * (weights - anchor); see `Hook`."""
     return gradient + mu * (weights - state["anchor"])
 
 
-def close(state: State, global_: Vector, local: Vector) -> tuple[State, Vector]:  # noqa: ARG001
-    """Returns the local weights as they are, float[n]."""
-    return state, local
-
-
-def apply(state: State, global_: Vector, mean: Vector) -> tuple[State, Vector]:
-    """Returns the mean of the weights as the new global vector, float[n] in the model's dtype."""
-    return state, mean.astype(global_.dtype)
-
-
 def make(mu: float = 0.01) -> Strategy:
-    """Returns the strategy.
+    """Returns the strategy. What is sent and what becomes of it is `fed_avg_w`'s.
 
     Args:
         mu: Strength of the pull, 0 or more; the paper tries 0.001 to 1.
@@ -46,6 +36,6 @@ def make(mu: float = 0.01) -> Strategy:
     Raises:
         PlanError: `mu` is negative or not a finite number.
     """
-    if isinstance(mu, bool) or not isinstance(mu, int | float) or not math.isfinite(mu) or mu < 0:
-        raise PlanError(f"fed_prox: expected mu to be a finite number of 0 or more, found {mu!r}")
-    return Strategy("fed_prox", "train", start, close, apply, partial(pull, float(mu)), {"mu": float(mu)})
+    mu = number("fed_prox", "mu", mu, least=0)
+    hook = partial(pull, mu)
+    return Strategy("fed_prox", {"mu": mu}, (Uplink("weights"),), finish, update, client_begin=begin, client_hook=hook)

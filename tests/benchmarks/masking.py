@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Throughput of part A against a hand-written loop with the same cipher, in one process, CPU time of one core.
+"""Throughput of masking against a hand-written loop with the same cipher, in one process, CPU time of one core.
 
     python tests/benchmarks/masking.py [--parameters 10000000] [--repeats 3]
 
 The floor of the party's side clips, scales, rounds and casts one chunk, adds n - 1 keystreams to it while it is in
 cache, and goes on to the next chunk: no frame, no header, no check for NaN, no memory allocated. The floor of the
-server's side adds n vectors to memory that is reused and takes n keystreams away, as part B does. What is measured
-against it does all that the protocol asks for, memory included. Opening a sum of part A, which takes nothing away and
+server's side adds n vectors to memory that is reused and takes n keystreams away, as recovery does. What is measured
+against it does all that the protocol asks for, memory included. Opening a sum of masking, which takes nothing away and
 makes float64 of it, is measured against adding and converting. Numbers are millions of parameters a CPU-second.
 """
 
@@ -27,9 +27,12 @@ from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto import keystream
 from fedray.protocol.crypto.keys import Roster, generate_identity, public_bytes
 from fedray.protocol.handshake import introduce
-from fedray.protocol.masking.shield import MaskingCollector, MaskingShield
+from fedray.protocol.masking.collector import ViewCollector
+from fedray.protocol.masking.frame import Masked
+from fedray.protocol.masking.shield import MaskingShield
+from fedray.protocol.member import Member
 from fedray.protocol.memory import ModelMemory
-from fedray.protocol.messages import Masked
+from fedray.protocol.pipeline import run
 from fedray.protocol.policy import Policy
 from fedray.protocol.scheme import Contribution, Manifest, RoundContext, Tensor
 
@@ -96,11 +99,8 @@ class Session:
         identities = {f"party{i:02}": generate_identity() for i in range(parties)}
         self.roster = Roster.of({name: public_bytes(key) for name, key in identities.items()})
         self.config = Config.propose("masking", self.roster, ["server"], encoding)
-        self.shields = [
-            MaskingShield(self.config, name, identities[name], self.roster, Policy(), ModelMemory())
-            for name in self.roster.names
-        ]
-        introduce(self.shields)
+        members = [Member(name, identities[name], self.roster, Policy(), ModelMemory()) for name in self.roster.names]
+        self.shields = introduce([MaskingShield.joining(self.config, member) for member in members])
         self._round = -1
 
     def contexts(self, manifest: Manifest) -> RoundContext:
@@ -135,14 +135,16 @@ def measure(parties: int, ring: int, parameters: int, repeats: int) -> dict[str,
     vectors = [Masked.decode(message).words for message in messages.values()]
     total, out = np.zeros_like(vectors[0]), np.zeros(len(vectors[0]))
 
-    def collect() -> MaskingCollector:
-        collector = MaskingCollector(session.config, session.shields[0].view, 0, manifest)
+    def collect() -> ViewCollector:
+        collector = ViewCollector(session.config, session.shields[0].rounds.view, 0, manifest)
         for name, message in messages.items():
             collector.add(name, message)
         return collector
 
     found["server: add and unmask"] = compare(
-        lambda: server_floor(vectors, total, keys), lambda: keystream.Pad([], keys).apply(collect()._total), repeats
+        lambda: server_floor(vectors, total, keys),
+        lambda: run(collect()._total, keystream.Pad([], keys).apply),
+        repeats,
     )
     found["server: add and open"] = compare(lambda: open_floor(vectors, total, out), lambda: collect().open(), repeats)
     return found

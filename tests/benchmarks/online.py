@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What surviving dropouts (part B) costs beyond not surviving them (part A), for the tutorial model.
+"""What surviving dropouts (recovery) costs beyond not surviving them (masking), for the tutorial model.
 
     python tests/benchmarks/online.py [--parties 4] [--parameters 34826] [--rounds 64] [--json FILE]
 
 CPU milliseconds of one party and one round, protocol only, all parties in one process, medians over the rounds. The
-rounds of both parts take turns. What part B prepares ahead, on a thread of its own while training goes on, is counted.
+rounds of both take turns. What recovery prepares ahead, on a thread of its own while training goes on, is counted.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from masking import Session
 
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto.keys import Roster
-from fedray.protocol.masking.shield import MaskingCollector
-from fedray.protocol.recovery import roles
+from fedray.protocol.masking.collector import ViewCollector
+from fedray.protocol.recovery import thresholds
 from fedray.protocol.recovery.rehearsal import Rehearsal
 from fedray.protocol.scheme import Contribution, Manifest, Opened, RoundContext, Tensor, View
 
@@ -64,7 +64,7 @@ class Comparison:
         shields, names = self._masking.shields, self._masking.roster.names
         with self._timed("A: mask"):
             messages = [shield.protect(context, self._input)["server"] for shield in shields]
-        collector = MaskingCollector(self._masking.config, shields[0].view, context.number, self._manifest)
+        collector = ViewCollector(self._masking.config, shields[0].rounds.view, context.number, self._manifest)
         for name, message in zip(names, messages, strict=True):
             collector.add(name, message)
         return collector.open()
@@ -93,8 +93,8 @@ class Comparison:
 
 
 def propose(roster: Roster, batch: int) -> Config:
-    """Returns the default roles."""
-    return roles.propose(roster, ["server"], Encoding(), batch=batch)
+    """Returns the default settings."""
+    return thresholds.propose(roster, ["server"], Encoding(), batch=batch)
 
 
 def main() -> None:

@@ -30,9 +30,9 @@ from fedray.protocol.policy import Policy
 from fedray.protocol.recovery import (
     collector,
     key_batch,
-    key_batches,
     key_directory,
     key_relay,
+    session,
     thresholds,
     unmasking,
 )
@@ -40,12 +40,12 @@ from fedray.protocol.recovery.rehearsal import Rehearsal
 from fedray.protocol.recovery.shield import RecoveryShield
 from fedray.protocol.scheme import Contribution, Manifest, RoundContext, Tensor
 
-PHASES = {
-    "session": ("hello", "confirm", "start"),
-    "batch": ("prepare", "absorb"),
-    "mask": ("protect",),
-    "answer": ("reply",),
-}
+PHASES: tuple[tuple[str, type, tuple[str, ...]], ...] = (
+    ("session", handshake.Handshake, ("hello", "confirm", "start")),
+    ("batch", RecoveryShield, ("prepare", "absorb")),
+    ("mask", RecoveryShield, ("protect",)),
+    ("answer", RecoveryShield, ("reply",)),
+)
 MILLION = 1_000_000
 WIDTH = 12
 FEW = 200
@@ -95,10 +95,10 @@ def install(meter: Meter) -> None:
     for module in (handshake, key_directory, key_batch, unmasking, key_relay, collector):
         module.verify = checked
     key_directory.Directory.check = staticmethod(meter.once(key_directory.Directory.check))
-    key_batches.ring_of = meter.once(thresholds.ring_of.__wrapped__)
-    for phase, methods in PHASES.items():
+    session.ring_of = meter.once(thresholds.ring_of.__wrapped__)
+    for phase, end, methods in PHASES:
         for method in methods:
-            setattr(RecoveryShield, method, meter.timed(phase, getattr(RecoveryShield, method)))
+            setattr(end, method, meter.timed(phase, getattr(end, method)))
     for method in ("add", "advance", "open"):
         timed = meter.timed("server", getattr(collector.RecoveryCollector, method))
         setattr(collector.RecoveryCollector, method, timed)

@@ -21,6 +21,17 @@ from fedray.commands.demo_report import as_json
 
 COMMAND = [sys.executable, "-m", "fedray"]
 SMALL = ["demo", "--train-samples", "1024", "--epochs", "1"]
+LINEAR = """
+import sys
+from fedray.commands import cli, demo
+from fedray.ml.nn import FLModel
+from fedray.ml.nn.numpy import LinearRegression
+def build():
+    return LinearRegression(784, 10)
+demo.FLModel = lambda **arguments: FLModel(**(arguments | {"model": build, "backend": "numpy"}))
+sys.exit(cli.main())
+"""
+"""The command with a model that needs no framework: parties that train it start in a tenth of the time."""
 Fedray = Callable[..., "Done"]
 
 
@@ -192,7 +203,7 @@ def test_plain_aggregation_shows_in_the_table(monkeypatch: pytest.MonkeyPatch) -
 
 def test_ctrl_c_ends_it_cleanly_however_often_it_is_pressed() -> None:
     running = subprocess.Popen(
-        [*COMMAND, "demo", "--train-samples", "1024", "--epochs", "1000"],
+        [sys.executable, "-c", LINEAR, "demo", "--train-samples", "1024", "--epochs", "1000"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

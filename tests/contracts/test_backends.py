@@ -152,17 +152,18 @@ def test_a_gradient_applied_is_a_step_of_plain_sgd(case):
     np.testing.assert_allclose(trained[:words], expected, rtol=1e-5, atol=1e-6)
 
 
-def test_a_hook_changes_the_gradient_and_sees_the_trainable_words_of_its_state(case):
+def test_a_hook_changes_the_gradient_and_sees_its_state(case):
     backend, data = case.ready(case.plain)
     start = backend.weights().copy()
-    anchor = np.linspace(1, 2, backend.spec.size).astype(backend.spec.dtype)
+    words = backend.spec.trainable
+    anchor = np.linspace(1, 2, words).astype(backend.spec.dtype)
 
     def towards(state, gradient, weights):
-        return 0.0 * gradient + (weights - state["anchor"]) / RATE
+        return 0.0 * gradient + (weights - state["anchor"]) * state["scale"]
 
-    trained, *_ = backend.train(start, data, batches(60), towards, {"anchor": anchor})
-    words = backend.spec.trainable
-    np.testing.assert_allclose(trained[:words], anchor[:words], rtol=1e-6)
+    state = {"anchor": anchor, "scale": 1 / RATE}  # a vector over the trainable words, and a number
+    trained, *_ = backend.train(start, data, batches(60), towards, state)
+    np.testing.assert_allclose(trained[:words], anchor, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", sorted(STRATEGIES))
@@ -170,8 +171,9 @@ def test_every_strategy_can_be_used(case, name):
     backend, data = case.ready(case.plain)
     strategy = make_strategy(name)
     backend.check_strategy(strategy)
-    state = strategy.open({}, backend.weights())
-    assert backend.train(backend.weights(), data, batches(60), strategy.hook, state)[1] == 60
+    weights = backend.weights()[: backend.spec.trainable]
+    state = strategy.client_begin(strategy.client_init(weights), weights, {})
+    assert backend.train(backend.weights(), data, batches(60), strategy.client_hook, state)[1] == 60
 
 
 def test_restoring_a_snapshot_takes_a_round_back_whole(case):

@@ -3,6 +3,7 @@
 
 import inspect
 import linecache
+import warnings
 
 import numpy as np
 import pytest
@@ -134,7 +135,19 @@ def test_a_function_that_travels_alone_shows_its_lines_as_well(alice, cell):
     assert "second=lambda x" in sf.reveal(alice(source)(cell["chosen"]["second"]))
 
 
-def test_a_model_with_lambdas_is_built_and_trained(fed, cell):
+def warn_loudly():
+    import warnings
+
+    warnings.filterwarnings("error", "The object being serialized")
+
+
+def test_a_model_with_lambdas_is_built_and_trained_without_a_warning(fed, cell):
+    with warnings.catch_warnings():  # for parties in this process
+        sf.wait([device(warn_loudly)() for device in fed.devices])
+        trained(fed, cell)
+
+
+def trained(fed, cell):
     model = fed.model(cell["builder"])
     history = model.fit(fed.x, fed.y, epochs=1, batch_size=30, verbose=0)
     assert np.isfinite(history.history["loss"]).all()

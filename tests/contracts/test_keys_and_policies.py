@@ -136,16 +136,16 @@ def test_a_party_may_refuse_what_hides_too_little() -> None:
 
 
 def test_compute_parties_and_vaults_keep_to_their_policies() -> None:
-    sf.init(list(NAMES), "inline", policies={"carol": sf.Policy(require_privacy=True)})
+    sf.init(list(NAMES), "inline", policies={"carol": sf.Policy(least_roster=9)})
     cluster = sf.utils.testing.cluster_def(["alice", "bob"])
-    with pytest.raises(FedRayError, match=r"'carol'.* privacy noise"):
+    with pytest.raises(FedRayError, match=r"'carol'.* roster size"):
         sf.reveal(sf.PYU("alice")(np.ones)(2).to(sf.SPU(cluster)))
     sf.shutdown()
-    sf.init(list(NAMES[:3]), "inline", policies={"carol": sf.Policy(require_privacy=True)})
+    sf.init(list(NAMES[:3]), "inline", policies={"carol": sf.Policy(least_roster=9)})
     from fedray.security.aggregation import SPUAggregator
 
     spu = sf.SPU(sf.utils.testing.cluster_def(["bob", "carol"]))
-    with pytest.raises(ProtocolError, match=r"'carol'.* privacy noise"):
+    with pytest.raises(ProtocolError, match=r"'carol'.* roster size"):
         SPUAggregator(spu).sum([sf.PYU(name)(np.ones)(2) for name in ("alice", "bob")])
 
 

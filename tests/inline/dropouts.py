@@ -11,14 +11,14 @@ from collections.abc import Callable
 import fedray as sf
 from fedray.party.rounds.contributor import Contributor
 from fedray.party.training.trainer import Trainer
-from fedray.protocol.masking.collector import RingCollector
+from fedray.protocol.masking.collector import ViewCollector
 from fedray.protocol.recovery.collector import RecoveryCollector
 
 PATCHED = [
     (Contributor, "_answered"),
     (Contributor, "_dispatch"),
     (Trainer, "_update"),
-    (RingCollector, "add"),
+    (ViewCollector, "add"),
     (RecoveryCollector, "add"),
 ]
 """What `happening` replaces; inline, the test has to put it back."""
@@ -54,7 +54,7 @@ def happening(party: str, step: str, number: int, act: Callable[[], None]) -> Ca
         from fedray.party.records import KeyMessage, RoundMessage
         from fedray.party.rounds.contributor import Contributor
         from fedray.party.training.trainer import Trainer
-        from fedray.protocol.masking.collector import RingCollector
+        from fedray.protocol.masking.collector import ViewCollector
         from fedray.protocol.recovery.collector import RecoveryCollector
 
         places = {
@@ -91,7 +91,7 @@ def happening(party: str, step: str, number: int, act: Callable[[], None]) -> Ca
         def watched(add):
             def watched_add(self, sender, message):
                 add(self, sender, message)
-                at = self._facts.number if isinstance(self, RecoveryCollector) else self._number
+                at = self._public.number if isinstance(self, RecoveryCollector) else self._number
                 if (sender, at) == (party, number):
                     counts["came"] += 1
                     if counts["came"] == 1:
@@ -100,7 +100,7 @@ def happening(party: str, step: str, number: int, act: Callable[[], None]) -> Ca
             return watched_add
 
         if step == "after its input came":
-            RingCollector.add, RecoveryCollector.add = watched(RingCollector.add), watched(RecoveryCollector.add)
+            ViewCollector.add, RecoveryCollector.add = watched(ViewCollector.add), watched(RecoveryCollector.add)
         else:
             Contributor._answered, Contributor._dispatch = watched_answered, watched_dispatch
             Trainer._update = watched_update

@@ -77,6 +77,12 @@ def ready(builder, x=X, y=Y, seed=1, **arguments):
     return backend, bind(backend, x, y)
 
 
+def hooked_by(strategy, backend, vector):
+    """Returns a strategy's hook, and a party's state for a round that begins with these weights: what `train` takes."""
+    weights = vector[: backend.spec.trainable]
+    return strategy.client_hook, strategy.client_begin(strategy.client_init(weights), weights, {})
+
+
 def bind(backend, x, y=None, sample_weight=None, class_weight=None):
     """Binds arrays, alone or nested."""
     given = {"x": x, "y": y, "sample_weight": sample_weight}

@@ -15,8 +15,8 @@ from fedray.party.records import RoundMessage, ShareMessage
 from fedray.party.rounds.contributor import Contributor, Post
 from fedray.party.rounds.share_owner import ShareOwner
 from fedray.protocol.crypto.keys import sign
-from fedray.protocol.messages import HASH_BYTES, dec, enc
-from fedray.protocol.recovery.round_messages import Survive, pack_indices, purpose_of
+from fedray.protocol.messages import HASH_BYTES, dec, enc, purpose_of
+from fedray.protocol.recovery.round_messages import Survive, pack_indices
 from fedray.security.aggregation import SecureAggregator, SPUAggregator
 from fedray.utils.testing import cluster_def
 

@@ -9,12 +9,12 @@ import os
 import pytest
 from inline.dropouts import ABANDONED, PATCHED, RECOVERED, at, ending, happening, lets_end, sleeping
 from inline.federated import weights_of
-from inline.training_dropouts import EPOCHS, ROUNDS, federated, fit, matches
+from inline.training_dropouts import BATCH, EPOCHS, ROUNDS, federated, fit, matches
 
 import fedray as sf
 from fedray.errors import PartyLost
 from fedray.ml.nn.history import Dropout
-from fedray.protocol.masking.collector import RingCollector
+from fedray.protocol.masking.collector import ViewCollector
 from fedray.protocol.recovery.collector import RecoveryCollector
 
 LAST = "its process has ended"
@@ -26,7 +26,7 @@ def opened(monkeypatch):
     for cls, name in PATCHED:
         monkeypatch.setattr(cls, name, getattr(cls, name))
     kept = []
-    for cls in (RingCollector, RecoveryCollector):
+    for cls in (ViewCollector, RecoveryCollector):
 
         def watched(self, original=cls.open):
             found = original(self)
@@ -57,7 +57,7 @@ def test_training_goes_on_without_a_party_that_ends_at_any_step(start, opened, m
         members[missed] = ()
     matches(fed, model, first, members)
     assert opened == [who for who in members if who]
-    rounds = 1 if mode == "abandon" else ROUNDS - missed  # the next epoch's session begins without it
+    rounds = EPOCHS * ROUNDS - missed  # also those of the next epoch, whose session begins without it
     assert history.dropouts == [Dropout(0, missed, "bob", LAST, mode == "abandon", rounds)]
     assert history.epoch == [0, 1]
     assert sorted(history.local_history) == list(rest)
@@ -145,5 +145,40 @@ def test_a_late_party_comes_back(start, opened, tmp_path, mode):
     assert opened == [who for who in members if who]
     assert [(one.party, one.round, one.reason) for one in history.dropouts] == [("bob", 1, "no message within 2 s")]
     assert history.dropouts[0].abandoned == (mode == "abandon")
-    assert history.dropouts[0].rounds == (1 if mode == "abandon" else 2)
+    assert history.dropouts[0].rounds == 2
     assert len(history.local_history["bob"]["loss"]) == 1
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("mode", ["abandon", "recover"])
+def test_the_rounds_that_a_party_misses_over_many_sessions_are_counted(start, opened, tmp_path, mode):
+    import keras
+
+    # After an epoch without validation: on the model that was validated without it, no session begins with it.
+    epochs, back, everybody = 30, 26, ("alice", "bob", "carol", "dave")
+    fed, model = federated(start, mode, timeout=2)
+    gate = tmp_path / "open"
+    at(fed.devices[1], happening("bob", "before its input leaves", 1, sleeping(str(gate))))
+
+    def wake(epoch, _logs):
+        if epoch == back:
+            gate.touch()
+            model._federation._sums.await_busy()
+
+    waking = keras.callbacks.LambdaCallback(on_epoch_begin=wake)
+    history = model.fit(
+        fed.x,
+        fed.y,
+        batch_size=BATCH,
+        epochs=epochs,
+        verbose=0,
+        validation_data=(fed.x, fed.y),
+        validation_freq=5,
+        callbacks=[waking],
+    )
+    (dropout,) = history.dropouts
+    validations = back // 5
+    assert (dropout.round, dropout.rounds) == (1, back * ROUNDS - 1 + validations)
+    without = sum(who != everybody for who in opened)
+    # `opened` holds no validations, nor the round that was abandoned.
+    assert dropout.rounds == without + validations + (mode == "abandon")

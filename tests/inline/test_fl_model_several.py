@@ -75,7 +75,7 @@ def test_a_run_is_the_pooled_run_and_so_are_the_metrics_of_every_output(fed, for
     assert {metric.name for metric in local["bob"]} == set(expected)
 
 
-@pytest.mark.parametrize("strategy", sorted(STRATEGIES))
+@pytest.mark.parametrize("strategy", sorted(STRATEGIES.keys() - {"fed_adam"}))  # whose server takes steps of its own
 def test_every_strategy_takes_the_pooled_step(fed, strategy):
     outputs, x, y, weights = FORMS["dicts"]
     model = fed.model(two_by_two(outputs, run_eagerly=True), strategy=strategy)

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from inline.keras_models import CLASS, X, Y, batches, bind, dense, noisy, one_matrix, ready, stock
+from inline.keras_models import CLASS, X, Y, batches, bind, dense, hooked_by, noisy, one_matrix, ready, stock
 
 from fedray.backends.keras.model import KerasBackend
 from fedray.errors import PlanError
@@ -176,7 +176,7 @@ def test_training_returns_the_state_that_it_leaves(hooked):
     backend, data = ready(noisy)
     start = backend.weights()
     prox = make_strategy("fed_prox", {"mu": 0.1})
-    more = (prox.hook, prox.open({}, start)) if hooked else ()
+    more = hooked_by(prox, backend, start) if hooked else ()
     first, _, left = backend.train(start, data, batches(20), *more)
     assert states(left) == states(backend.snapshot())
     backend.train(first, data, batches(20), *more)
@@ -269,7 +269,7 @@ def test_batches_of_any_size_and_number_share_one_trace():
     flat = backend.weights()
     prox = [make_strategy("fed_prox", {"mu": 0.1}) for _ in range(2)]
     backend.train(flat, data, batches(10))
-    backend.train(flat, data, batches(10), prox[0].hook, prox[0].open({}, flat))
+    backend.train(flat, data, batches(10), *hooked_by(prox[0], backend, flat))
     backend.evaluate(data, batches(10))
     backend.predict(data, batches(10))
     backend.gradient(data, batches(10))
@@ -277,7 +277,7 @@ def test_batches_of_any_size_and_number_share_one_trace():
     before = len(traced)
     for sizes in ((7,), (3, 9), (1, 2, 3), (33,)):
         backend.train(flat, other, batches(*sizes))
-        backend.train(flat, other, batches(*sizes), prox[1].hook, prox[1].open({}, flat))
+        backend.train(flat, other, batches(*sizes), *hooked_by(prox[1], backend, flat))
         backend.evaluate(other, batches(*sizes))
         backend.predict(other, batches(*sizes))
         backend.gradient(other, batches(*sizes))

@@ -3,7 +3,7 @@
 
 import numpy as np
 import pytest
-from inline.keras_models import batches, ready
+from inline.keras_models import batches, hooked_by, ready
 
 from fedray.backends.keras.model import KerasBackend
 from fedray.errors import PlanError
@@ -92,7 +92,7 @@ def test_strategies_that_need_its_gradient_refuse_it_by_name():
             backend.check_strategy(make_strategy(name))
     backend.check_strategy(make_strategy("fed_avg_w"))
     with pytest.raises(PlanError, match="custom train_step, which a strategy that changes gradients"):
-        backend.train(start, data, batches(60), prox.hook, prox.open({}, start))
+        backend.train(start, data, batches(60), *hooked_by(prox, backend, start))
     with pytest.raises(PlanError, match="custom train_step, which a strategy that averages gradients"):
         backend.gradient(data, batches(60))
 

@@ -3,7 +3,7 @@
 
 import numpy as np
 import pytest
-from inline.keras_models import batches, dense, noisy, ready
+from inline.keras_models import batches, dense, hooked_by, noisy, ready
 
 from fedray.strategies import make_strategy
 
@@ -63,7 +63,7 @@ def test_a_hook_that_changes_nothing_changes_nothing():
     hooked, same = ready(builder)
     start = hooked.weights()
     prox = make_strategy("fed_prox", {"mu": 0.0})
-    pulled, *_ = hooked.train(start, same, batches(20, 20), prox.hook, prox.open({}, start))
+    pulled, *_ = hooked.train(start, same, batches(20, 20), *hooked_by(prox, hooked, start))
     np.testing.assert_allclose(pulled, plain, rtol=1e-5, atol=1e-7)
     for one, other in zip(backend.take_metrics(), hooked.take_metrics(), strict=True):
         assert (one.name, one.count) == (other.name, other.count)
@@ -77,7 +77,7 @@ def test_fed_prox_pulls_towards_the_anchor_of_each_round():
     def pull(backend, data, start, anchor):
         """What the hook adds to one step: the difference to the same step without it."""
         plain, *_ = backend.train(start, data, batches(60))
-        pulled, *_ = backend.train(start, data, batches(60), prox.hook, prox.open({}, anchor))
+        pulled, *_ = backend.train(start, data, batches(60), *hooked_by(prox, backend, anchor))
         return pulled - plain
 
     backend, data = ready(dense())
@@ -92,7 +92,7 @@ def test_the_anchor_covers_the_trainable_words_only():
     backend, data = ready(noisy)
     prox = make_strategy("fed_prox", {"mu": 0.1})
     start = backend.weights()
-    trained, *_ = backend.train(start, data, batches(20), prox.hook, prox.open({}, start))
+    trained, *_ = backend.train(start, data, batches(20), *hooked_by(prox, backend, start))
     assert np.isfinite(trained).all()
 
 
@@ -112,5 +112,5 @@ def test_embeddings_have_dense_gradients_under_a_hook():
     backend, data = ready(builder, x=tokens)
     start = backend.weights()
     prox = make_strategy("fed_prox", {"mu": 0.0})
-    pulled, *_ = backend.train(start, data, batches(30, 30), prox.hook, prox.open({}, start))
+    pulled, *_ = backend.train(start, data, batches(30, 30), *hooked_by(prox, backend, start))
     np.testing.assert_allclose(pulled, expected, rtol=1e-5, atol=1e-7)

@@ -4,12 +4,14 @@
 import linecache
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 from inline.keras_models import X, batches, dense, noisy, one_matrix, ready
 
+from fedray.backends.keras.lambdas import unwarned
 from fedray.backends.keras.model import KerasBackend
 from fedray.errors import DataError, PlanError
 
@@ -117,6 +119,31 @@ def test_the_fingerprint_knows_lambdas_by_what_they_compute():
 
 def test_a_model_with_lambdas_whose_source_is_nowhere_is_built():
     assert KerasBackend(with_lambdas(2, 3, "<stdin>", known=False), seed=1).fingerprint()
+
+
+def test_nothing_is_said_of_lambdas_and_the_filters_stay_as_they_were():
+    model = with_lambdas(2, 3, "/nowhere/said.py")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        kept = list(warnings.filters)
+        assert KerasBackend(model, seed=1).fingerprint()
+        assert warnings.filters == kept
+
+
+def test_filters_that_another_thread_sets_meanwhile_are_its_own():
+    with warnings.catch_warnings():
+        with unwarned():
+            inner = warnings.catch_warnings()
+            inner.__enter__()
+            warnings.simplefilter("error", BytesWarning)
+        with pytest.raises(BytesWarning):
+            warnings.warn("still an error", BytesWarning, stacklevel=1)
+        inner.__exit__(None, None, None)
+
+
+def test_other_warnings_are_passed_on():
+    with pytest.warns(UserWarning, match="of the model"), unwarned():
+        warnings.warn("of the model", stacklevel=1)
 
 
 SCRIPT = """

@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,11 +58,17 @@ def test_functions_and_files_are_opened_in_the_party(
     tmp_path: Path, alice: PYU, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads: list[str] = []
-    monkeypatch.setattr(files, "as_numbers", lambda *_: threads.append(threading.current_thread().name))
+    original = files._numbers
+
+    def watched(*arguments: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return original(*arguments)
+
+    monkeypatch.setattr(files, "_numbers", watched)
     np.save(tmp_path / "a.npy", np.ones(2))
-    with pytest.raises(DataError):
-        load({alice: tmp_path / "a.npy"})
-    assert threads == ["alice-command"]
+    load({alice: tmp_path / "a.npy"})
+    load({alice: lambda: np.ones(2)})
+    assert threads == ["alice-command"] * 2
 
 
 def test_a_broken_file_names_party_and_path(tmp_path: Path, alice: PYU) -> None:
@@ -75,6 +82,26 @@ def test_dtype_converts_every_source(tmp_path: Path, alice: PYU, bob: PYU) -> No
     loaded = load({alice: tmp_path / "a.npy", bob: bob(np.ones)(3)}, dtype=np.float32)
     assert loaded.dtype == np.float32
     assert load({alice: np.ones(2), bob: lambda: [1, 2]}, dtype="int8").dtype == np.int8
+
+
+def test_the_advice_for_mixed_types_loses_nothing(alice: PYU, bob: PYU) -> None:
+    parts = {alice: np.array([1, 2]), bob: np.array([0.37, 2.5])}
+    with pytest.raises(DataError, match=r"found float64; convert with load\(\.\.\., dtype='float64'\)"):
+        load(parts)
+    x = load(parts, dtype="float64")
+    assert x.dtype == np.float64
+    assert x.max() == 2.5
+    assert x.min() == 0.37
+
+
+def test_a_type_that_would_change_numbers_is_refused(tmp_path: Path, alice: PYU, bob: PYU) -> None:
+    np.save(tmp_path / "b.npy", np.array([[1.0, 0.37], [2.0, 3.0]]))
+    for source in (tmp_path / "b.npy", lambda: np.array([[1.0, 0.37], [2.0, 3.0]])):
+        with pytest.raises(DataError, match=r"party 'bob'.*: column 1: a cast from float64 to int64") as caught:
+            load({alice: np.ones((2, 2)), bob: source}, dtype="int64")
+        assert "0.37" not in str(caught.value)
+        loaded = load({alice: np.ones((2, 2)), bob: source}, dtype="int64", casting="unsafe")
+        assert loaded.min(axis=0).tolist() == [1, 0]
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A server that says "opened" of a round for which there is no quorum: it may hand out any model, and gains no more.
 
-Part B. What the round taught a party's optimizer would keep parties apart that were told different things, so it is put
-back, and nothing that opens the party's input leaves.
+Scheme recovery. What the round taught a party's optimizer would keep parties apart that were told different things, so
+it is put back, and nothing that opens the party's input leaves.
 """
 
-import numpy as np
 import pytest
 from inline.federated import softmax, world
 
@@ -15,7 +14,7 @@ from fedray.party.records import Answer, RoundMessage
 from fedray.party.rounds.contributor import Contributor
 from fedray.party.rounds.server import RoundServer
 from fedray.party.training.trainer import Trainer
-from fedray.protocol.recovery.round_messages import purpose_of
+from fedray.protocol.messages import purpose_of
 from fedray.security.aggregation import SecureAggregator
 
 LIE = 1
@@ -30,7 +29,7 @@ def seen(monkeypatch):
 
     def lying(self, sender, message):
         if isinstance(message, RoundMessage) and message.number == LIE and self._strategy is not None:
-            return Reply(Kind.AGGREGATE, Answer("opened", values=np.array(self._global) + 1))
+            return Reply(Kind.AGGREGATE, Answer("opened", values=self._model.weights + 1))
         return deliver(self, sender, message)
 
     def watched_round(self, segment, report):

@@ -164,6 +164,16 @@ def test_python_numbers_do_not_widen(alice: PYU, bob: PYU) -> None:
     assert x.astype(np.float64).dtype == np.float64
 
 
+def test_no_conversion_changes_a_number_unless_asked(alice: PYU, bob: PYU) -> None:
+    x = load({alice: np.array([1.0, 2.0]), bob: np.array([0.5, 3.0])})
+    with pytest.raises(DataError, match="party 'bob': a cast from float64 to int32 would change numbers"):
+        x.astype("int32").shape  # noqa: B018
+    assert rows_of(x.astype("int32", casting="unsafe")).tolist() == [1, 2, 0, 3]
+    assert rows_of((x * 2).astype("int32")).tolist() == [2, 4, 1, 6]
+    with pytest.raises(PlanError, match="casting='safe'"):
+        x.astype("int32", casting="safe")  # type: ignore[arg-type]
+
+
 def test_numpy_on_the_left_does_not_take_the_array_apart(x: FedNdarray) -> None:
     assert isinstance(np.float64(2) * x, FedNdarray)
     assert isinstance(np.ones(4) + x, FedNdarray)

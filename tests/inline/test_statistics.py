@@ -68,10 +68,20 @@ def test_everything_reduced_is_a_number() -> None:
         assert isinstance(found, np.float64)
 
 
-def test_two_passes_and_no_more() -> None:
-    aggregator = Open()
-    spread().std(axis=0, aggregator=aggregator)
-    assert len(aggregator.terms) == 2
+def test_one_sum_each_and_no_more() -> None:
+    """Between two sums a party might be lost, and the second would be of others than the first."""
+    for name in ("mean", "sum", "std"):
+        aggregator = Open()
+        getattr(spread(), name)(axis=0, aggregator=aggregator)
+        assert len(aggregator.terms) == 1
+
+
+@pytest.mark.parametrize(("centre", "width"), [(1e6, 1e-3), (-1e9, 1.0), (1e20, 1e10), (3.0, 1e-9)])
+def test_a_spread_that_is_small_beside_the_mean_keeps_its_digits(centre: float, width: float) -> None:
+    x = spread(centre + width * ALICE, centre + width * BOB)
+    pooled = centre + width * WHOLE
+    exact = np.sqrt(np.mean((pooled - pooled.mean(0)).astype(np.longdouble) ** 2, axis=0))
+    assert np.allclose(x.std(0, aggregator=Open()), exact.astype(np.float64), rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("scale", [1e-12, 1e-3, 1e6, 1e20])
@@ -89,6 +99,54 @@ def test_an_aggregator_that_rounds_integers_is_refused() -> None:
 
     with pytest.raises(PlanError, match="exact sums of int64 arrays, found float64"):
         spread().mean(aggregator=Rounding())
+
+
+def test_an_aggregator_that_counts_a_party_twice_is_refused() -> None:
+    class Doubling(Open):
+        def sum(self, data: Sequence[PYUObject]) -> Any:
+            return super().sum([*data, data[0]])
+
+    with pytest.raises(PlanError, match="one array of each party"):
+        spread().mean(aggregator=Doubling())
+
+
+class Without(Open):
+    """An aggregator from whose sums parties are missing."""
+
+    def __init__(self, *names: str) -> None:
+        super().__init__()
+        self.names = names
+
+    def sum(self, data: Sequence[PYUObject]) -> Any:
+        return super().sum([one for one in data if one.device.name not in self.names])
+
+
+THREE = {"alice": ALICE, "bob": BOB, "carol": BOB[:5] * 3}
+
+
+@pytest.mark.parametrize("axis", AXES)
+@pytest.mark.parametrize("missing", THREE)
+@pytest.mark.parametrize("name", ["mean", "sum", "std"])
+def test_without_a_party_it_is_that_of_the_others(
+    axis: int | tuple[int, ...] | None, missing: str, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    x = load({PYU(party): rows for party, rows in THREE.items()})
+    there = np.concatenate([rows for party, rows in THREE.items() if party != missing])
+    found = getattr(x, name)(axis, aggregator=Without(missing))
+    assert np.allclose(found, getattr(there, name)(axis), rtol=1e-12)
+    assert caplog.messages == [
+        f"{name}: {missing} missing, {len(there)} of 42 rows are there, and the result is theirs"
+    ]
+
+
+def test_too_few_that_are_there() -> None:
+    x = load({PYU(party): rows for party, rows in THREE.items()})
+    for name in ("mean", "sum", "std"):
+        with pytest.raises(DataError, match=f"{name}: .*found bob, carol missing, 30 of 42 rows are there"):
+            getattr(x, name)(aggregator=Without("bob", "carol"))
+    small = load({PYU("alice"): np.arange(9.0), PYU("bob"): np.ones(1), PYU("carol"): np.ones(1)})
+    with pytest.raises(DataError, match="std: expected more than ddof=2 elements, found 2"):
+        small.std(ddof=2, aggregator=Without("alice"))
 
 
 def test_a_column_that_is_constant_has_no_spread() -> None:

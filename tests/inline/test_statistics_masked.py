@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
+from inline.dropouts import PATCHED, at, happening, sleeping
 
 from fedray.data.ndarray import FedNdarray, load
 from fedray.device import PYU
@@ -72,3 +74,27 @@ def test_participants_must_hold_the_array(x: FedNdarray) -> None:
     pair = SecureAggregator(PYU("dora"), [PYU("alice"), PYU("bob")])
     with pytest.raises(PlanError, match="carol"):
         x.mean(aggregator=pair)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", ["mean", "std", "sum"])
+def test_a_late_party_counts_in_no_part_of_a_statistic(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutdown()
+    init(["alice", "bob", "carol", "dora", "server"], address="inline", seed=1)
+    for cls, method in PATCHED:
+        monkeypatch.setattr(cls, method, getattr(cls, method))
+    parts = {PYU(party): np.array([10.0, 10.0, 11.0 + place]) for place, party in enumerate(["alice", "bob", "carol"])}
+    x = load({**parts, PYU("dora"): np.full(5, 1000.0)})
+    secure = SecureAggregator(PYU("server"), list(x.partitions), round_timeout=2)
+    gate = tmp_path / "open"
+    at(PYU("dora"), happening("dora", "before its input leaves", 0, sleeping(str(gate))))
+    found = getattr(x, name)(aggregator=secure)
+    assert np.isclose(found, getattr(np.concatenate(list(parts.values())), name)(), rtol=1e-14)
+    assert f"{name}: dora missing, 9 of 14 rows are there" in caplog.text
+    gate.touch()
+    caplog.clear()
+    whole = np.concatenate([*parts.values(), np.full(5, 1000.0)])
+    assert np.isclose(getattr(x, name)(aggregator=secure), getattr(whole, name)(), rtol=1e-14)
+    assert not caplog.messages

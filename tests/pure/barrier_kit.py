@@ -20,6 +20,7 @@ from fedray.party.rounds.contributor import Contributor, Conversation, Post
 from fedray.party.rounds.server_rounds import ServerRounds
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto.keys import Roster
+from fedray.protocol.member import Member
 from fedray.protocol.memory import ModelMemory
 from fedray.protocol.policy import Policy
 from fedray.protocol.recovery import propose
@@ -170,11 +171,10 @@ class World:
     def _contributor(self, name: str) -> Contributor:
         context = SimpleNamespace(
             name=name,
-            identity=self.keys[name],
-            roster_of=self.roster.subset,
+            member=lambda names: Member(
+                name, self.keys[name], self.roster.subset(names), Policy(), self.memories[name]
+            ),
             state={},
-            policy=Policy(),
-            memory=self.memories[name],
         )
         made = Contributor(context, "server", "round_server")
         made._beside = lambda conversation: Task(self, name, conversation)
@@ -244,7 +244,7 @@ class World:
     # What tests let happen.
 
     def expect(self, count: int = 1, first: int = 0, report: bool = False, absent: tuple = ()) -> None:
-        order = Expect(first, count, MANIFEST, "sum", REPORT if report else None, absent)
+        order = Expect(first, count, MANIFEST, "sum", 0, REPORT if report else None, absent)
         self.server.expect(order, lambda opened: Answer("opened", opened.values, opened.metrics))
 
     def send(self, name: str, number: int, manifest=MANIFEST) -> Task:

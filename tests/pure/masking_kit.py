@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sessions of part A and of the plain sum in one process, for the tests."""
+"""Sessions of masking and of the plain sum in one process, for the tests."""
 
 import hashlib
 from collections.abc import Sequence
@@ -9,14 +9,18 @@ import numpy as np
 
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto.keys import Roster, generate_identity, public_bytes
+from fedray.protocol.fixed_point import Encoder
 from fedray.protocol.handshake import introduce
-from fedray.protocol.masking.plain import PlainCollector, PlainShield
-from fedray.protocol.masking.shield import MaskingCollector, MaskingShield
+from fedray.protocol.masking.collector import ViewCollector
+from fedray.protocol.masking.plain import PlainShield
+from fedray.protocol.masking.shield import MaskingShield
+from fedray.protocol.member import Member
 from fedray.protocol.memory import ModelMemory
+from fedray.protocol.pipeline import run
 from fedray.protocol.policy import Policy
 from fedray.protocol.scheme import Contribution, Manifest, Opened, RoundContext, Tensor, View
 
-ENDS = {"masking": (MaskingShield, MaskingCollector), "plain": (PlainShield, PlainCollector)}
+ENDS = {"masking": MaskingShield, "plain": PlainShield}
 NO_METRICS = np.empty(0)
 
 
@@ -41,6 +45,14 @@ def plain_values(values, weight=1, metrics=NO_METRICS):
     return Contribution(np.asarray(values), weight, np.asarray(metrics, np.float64))
 
 
+def encode(encoding, parties, manifest, contribution):
+    """Returns all words of one contribution."""
+    encoder = Encoder(encoding, parties, manifest, contribution)
+    words = np.empty(manifest.words, f"<u{encoding.ring // 8}")
+    run(words, encoder.encode)
+    return words
+
+
 @dataclass
 class Kit:
     """One session; `shields` by name."""
@@ -56,19 +68,22 @@ class Kit:
         return self.roster.names
 
     def start(self, policy):
-        shield, _ = ENDS[self.config.scheme]
-        for name in self.names:
-            memory = self.memories.setdefault(name, ModelMemory())
-            self.shields[name] = shield(self.config, name, self.keys[name], self.roster, policy, memory)
-        introduce([self.shields[name] for name in self.names])
+        ends = introduce([self.joining(name, policy) for name in self.names])
+        self.shields |= zip(self.names, ends, strict=True)
         return self
+
+    def joining(self, name, policy=None):
+        """Returns one party's way into the session."""
+        memory = self.memories.setdefault(name, ModelMemory())
+        member = Member(name, self.keys[name], self.roster, policy or Policy(), memory)
+        return ENDS[self.config.scheme].joining(self.config, member)
 
     def again(self, policy=None):
         """Returns a new session of the same parties, with their memories."""
         return Kit(self.config, self.roster, self.keys, memories=self.memories).start(policy or Policy())
 
     def collector(self, number, manifest, view=None):
-        return ENDS[self.config.scheme][1](self.config, view or View(0, self.names), number, manifest)
+        return ViewCollector(self.config, view or View(0, self.names), number, manifest)
 
     def send(self, name, context, contribution):
         (message,) = self.shields[name].protect(context, contribution).values()

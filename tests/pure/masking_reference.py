@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Part A a second time, slowly and from the specification alone; shares no code with the package.
+"""Scheme masking a second time, slowly and from the specification alone; shares no code with the package.
 
 Whole numbers are Python's, curves and key derivation are written out, AES is used block by block. `python
 tests/pure/masking_reference.py` writes the vectors that the tests hold both implementations to.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The view of a coalition on rounds of part B, as a table of symbols, and what it says of honest inputs.
+"""The view of a coalition on rounds of recovery, as a table of symbols, and what it says of honest inputs.
 
 The real shields run with two things replaced: a keystream is one symbol (the unit vector of its key), and so is an
 input. A masked vector then *is* its list of coefficients. The coalition knows every masked vector, its own keys, all
@@ -24,6 +24,7 @@ from fedray.errors import ProtocolError
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto.keys import Roster, sign
 from fedray.protocol.crypto.shamir import SHARE_BYTES, reconstruct
+from fedray.protocol.member import Member
 from fedray.protocol.policy import Policy
 from fedray.protocol.recovery.pads import PadScope, RoundSecrets
 from fedray.protocol.recovery.rehearsal import Rehearsal
@@ -57,23 +58,26 @@ def symbolic(monkeypatch: pytest.MonkeyPatch) -> Symbols:
         def __init__(self, plus: Iterable[bytes], minus: Iterable[bytes]) -> None:
             self.plus, self.minus = list(plus), list(minus)
 
-        def apply(self, words: np.ndarray) -> None:
+        def apply(self, words: np.ndarray, start: int) -> None:
+            assert start == 0
             for key in self.plus:
                 words[table.of(key)] += np.uint64(1)
             for key in self.minus:
                 words[table.of(key) : table.of(key) + 1] -= np.uint64(1)
 
     class SymbolicEncoder:
-        clipped = 0
-
-        def __init__(self, *_: Any, owner: str, **__: Any) -> None:
+        def __init__(self, owner: str) -> None:
             table.inputs[owner] = self.place = table.of(f"{len(table.place)} input of {owner}")
+
+        @classmethod
+        def of(cls, _: Config, member: Member, *__: Any) -> SymbolicEncoder:
+            return cls(member.name)
 
         def encode(self, words: np.ndarray, start: int) -> None:
             words[:] = 0
             words[self.place] = 1
 
-    monkeypatch.setattr("fedray.protocol.recovery.masked_input.Pad", SymbolicPad)
+    monkeypatch.setattr("fedray.protocol.recovery.pads.Pad", SymbolicPad)
     monkeypatch.setattr("fedray.protocol.recovery.shield.Encoder", SymbolicEncoder)
     return table
 
@@ -120,7 +124,7 @@ class World:
         number, self._next = self._next, self._next + 1
         if number % 16 == 0:
             self.rehearsal.prepare(number)
-        batches = [shield._session.batches.find(number) for shield in self.shields]
+        batches = [shield._batches.find(number) for shield in self.shields]
         seen = Seen(
             number,
             {i: batch._own[number] for i, batch in enumerate(batches)},
@@ -190,12 +194,12 @@ class World:
     def _keys(
         self, seen: Seen, privates: Mapping[int, X25519PrivateKey], seeds: Mapping[int, bytes]
     ) -> Iterable[bytes]:
-        directory = self.shields[0]._turn._batch.directory
+        directory = self.shields[0]._round._batch.directory
         for ctx in seen.contexts:
             scope = PadScope(directory.sid, directory.digest, seen.number, ctx, WORDS, BITS)
             for owner, private in privates.items():
-                for other in set(self.everybody) - {owner}:
-                    yield scope.pair_key(private, directory.public(other, seen.number), owner, other)
+                others = [other for other in self.everybody if other != owner]
+                yield from scope.pair_keys(private, directory.publics(others, seen.number), owner).values()
             for owner, seed in seeds.items():
                 yield scope.self_key(seed, owner)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Four parties of part B with a round under way, for the tests of lies and decisions."""
+"""Four parties of recovery with a round under way, for the tests of lies and decisions."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import numpy as np
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto.keys import Roster, sign
 from fedray.protocol.recovery.collector import RecoveryCollector
+from fedray.protocol.recovery.key_batch import KeyBatch
 from fedray.protocol.recovery.rehearsal import Rehearsal
 from fedray.protocol.recovery.round_messages import Quorum, Survivors
+from fedray.protocol.recovery.shield import RecoveryShield
 from fedray.protocol.recovery.thresholds import propose
 from fedray.protocol.scheme import Contribution, Manifest, RoundContext, Tensor
 
@@ -35,6 +37,17 @@ def contribution(seed: int = 0, weight: int = 1) -> Contribution:
 
 def inputs(but: str = "") -> dict[str, Contribution]:
     return {name: contribution(i) for i, name in enumerate(ALL) if name != but}
+
+
+def covered(shield: RecoveryShield) -> int:
+    """Returns how many rounds, from the next one on, have keys."""
+    batches = shield._batches
+    return sum(number >= batches.next for batch in batches._ready for number in batch.directory.rounds)
+
+
+def held(batch: KeyBatch, number: int) -> tuple[int, ...]:
+    """Returns whose shares of a round a party holds."""
+    return tuple(sorted(batch._shares.get(number, ())))
 
 
 class Stage:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Part B once more, slowly, from the text of the specification: shares no code with fedray and imports none of it.
+"""Scheme recovery once more, slowly, from the specification alone: shares no code with fedray and imports none of it.
 
     python tests/pure/recovery_reference.py > tests/pure/vectors/recovery.json
 
@@ -186,7 +186,6 @@ def vectors(bits: int) -> dict[str, Any]:
         "masked_statements": [enc("masked", sid, number, i, ctx, size, bits, h).hex() for i, h in enumerate(hashes)],
         "survive_statement": enc("survive", sid, number, ctx, survivors, listed).hex(),
         "ack_statement": enc("ack", sid, batch, digest).hex(),
-        "closed_statement": enc("closed", sid, number, 1).hex(),
         "coefficients": [hex(c) for c in coefficients],
         "shares_of_s0": [x.hex() for x in shares_of(private[0], coefficients, [1, 2, 3])],
         "ring_of_ten": shuffled(kdf(gseed, sid, enc("perm", number)), 10),

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Part C once more, slowly, from the text of the specification: shares no code with fedray and imports none of it.
+"""Scheme sharing once more, slowly, from the specification alone: shares no code with fedray and imports none of it.
 
     PYTHONPATH=tests python tests/pure/sharing_reference.py > tests/pure/vectors/sharing.json
 
 Prints every share of one round, as it leaves and as it is added. ChaCha20 and Poly1305 are written out after RFC 8439;
-encoding, hashes and keystream are those of the reference of part B.
+encoding, hashes and keystream are those of the reference of recovery.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 
 import pytest
 
-from fedray.ml.nn.history import Absences, Dropout
+from fedray.ml.nn.absences import Absences, Stretch, stretch
+from fedray.ml.nn.history import Dropout
 from fedray.party.records import Missing
 
 DEAD, LATE = "its process has ended", "no message within 3 s"
@@ -14,7 +15,12 @@ def told():
     """Returns (records, function that takes a segment and returns the lines)."""
     records = []
     absences = Absences(records)
-    return records, lambda epoch, missing, there=("alice",): absences.take(epoch, missing, there)
+
+    def take(epoch, missing, there=("alice",), first=None):
+        first = (missing[0].number if missing else 0) if first is None else first
+        return absences.take(epoch, Stretch(first, tuple(missing), frozenset(there)))
+
+    return records, take
 
 
 def missed(party, *numbers, reason=DEAD, abandoned=False):
@@ -58,3 +64,43 @@ def test_parties_are_told_apart(told):
     both = [one for number in (1, 2) for party in ("bob", "carol") for one in missed(party, number)]
     assert len(take(0, both)) == 2
     assert [(one.party, one.round, one.rounds) for one in records] == [("bob", 1, 2), ("carol", 1, 2)]
+
+
+def test_an_absence_goes_on_in_another_session(told):
+    records, take = told
+    take(0, missed("bob", 6, 7), first=4)
+    assert take(0, missed("bob", 0, 1, 2), first=0) == []
+    assert take(1, missed("bob", 0, 1), first=0) == []
+    assert records == [Dropout(0, 6, "bob", DEAD, abandoned=False, rounds=7)]
+
+
+def test_who_is_back_in_another_session_and_goes_again_has_two_records(told):
+    records, take = told
+    take(0, missed("bob", 6, 7), first=4)
+    take(0, missed("bob", 2), first=0)
+    assert [(one.round, one.rounds) for one in records] == [(6, 2), (2, 1)]
+
+
+def test_rounds_of_whom_nobody_expects_are_counted():
+    """The server notes the round that was abandoned, and nobody who was not in the session at all."""
+    noted = missed("bob", 5, abandoned=True)
+    found = stretch(range(4, 8), noted, {"carol": LATE}, ["alice"])
+    assert [(one.number, one.party, one.reason, one.abandoned) for one in found.missing] == [
+        (4, "carol", LATE, False),
+        (5, "bob", DEAD, True),
+        (5, "carol", LATE, False),
+        (6, "bob", DEAD, False),
+        (6, "carol", LATE, False),
+        (7, "bob", DEAD, False),
+        (7, "carol", LATE, False),
+    ]
+    assert (found.first, found.there) == (4, {"alice"})
+
+
+def test_rounds_that_were_opened_without_a_party_are_counted_once():
+    noted = missed("bob", 2, 4, reason=LATE)
+    assert stretch(range(5), noted, {}, ["bob"]).missing == tuple(noted)
+    assert len(stretch(range(5), noted, {"bob": DEAD}, ["alice"]).missing) == 5
+    assert stretch(range(2, 2), missed("bob", 2, abandoned=True), {"carol": DEAD}, []).missing == (
+        Missing(2, "bob", DEAD, True),
+    )

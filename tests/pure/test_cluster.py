@@ -19,7 +19,7 @@ def defined(count=2, tls=None, **config):
 
 def test_defaults_are_those_of_the_testing_definition():
     layout = read(defined(), None, None).layout
-    assert (layout.protocol, layout.bits, layout.fraction, layout.nodes, layout.replicated) == (
+    assert (layout.protocol, layout.bits, layout.fraction, layout.parties, layout.replicated) == (
         "SEMI2K",
         128,
         18,

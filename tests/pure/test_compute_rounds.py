@@ -23,12 +23,12 @@ class World:
     """Two compute parties, four owners and the server, whose answer is the opened values."""
 
     def __init__(self) -> None:
-        self.now, self.kit = 0.0, session(owners=4, nodes=2, apart=2)
+        self.now, self.kit = 0.0, session(owners=4, computing=2, apart=2)
         self.owners = list(self.kit.owners)
         self.mail: deque = deque()
         self.held_back: set[str] = set()
         self.collectors: dict = {}
-        self.rounds = {name: self._rounds(name) for name in self.kit.nodes}
+        self.rounds = {name: self._rounds(name) for name in self.kit.adders}
         self.leader, self.other = self.rounds
         self.told: dict[int, RoundOutcome] = {}
         self.tickets: dict[str, int] = {}
@@ -38,7 +38,7 @@ class World:
     def _rounds(self, name: str) -> ComputeRounds:
         def tell(what):
             def send(number, content):
-                for peer in set(self.kit.nodes) - {name}:
+                for peer in set(self.kit.adders) - {name}:
                     self.mail.append((what, name, peer, number, content))
 
             return send
@@ -46,8 +46,8 @@ class World:
         made = ComputeRounds(
             name, TIMEOUT, tell("hear"), lambda n, sum_: self.mail.append(("sum", name, "", n, sum_)), tell("failed")
         )
-        first = next(iter(self.kit.nodes))
-        made.begin(ComputeRoles(self.kit.nodes[name], self.kit.owners, first, name == first), 0.0)
+        first = next(iter(self.kit.adders))
+        made.begin(ComputeRoles(1, self.kit.adders[name], self.kit.owners, first, name == first), 0.0)
         return made
 
     def send(self, owner: str, number: int = 0, home: str = "") -> None:
@@ -76,11 +76,11 @@ class World:
                 if not collector.missing():
                     answer = Answer("opened", collector.open().values)
                     for rounds in self.rounds.values():
-                        rounds.answered(number, answer, self.now)
+                        rounds.answered(1, number, answer, self.now)
             elif what == "hear":
                 self.rounds[to].hear(sender, number, content, self.now)
             else:
-                self.rounds[to].failed(number, content, self.now)
+                self.rounds[to].failed(1, number, content, self.now)
         self.mail.extend(kept)
 
     def advance(self, seconds: float) -> None:
@@ -199,6 +199,16 @@ def test_what_came_of_a_round_may_be_asked_when_the_next_one_has_begun():
     w.send(w.owners[1], number=1)
     w.rounds[w.leader].await_outcome(99, w.owners[0], 0)
     assert w.rounds[w.leader].barrier.answers[99] == w.outcome(w.owners[0])
+
+
+def test_what_belongs_to_an_earlier_session_is_not_taken():
+    w = World()
+    w.send(w.owners[0], home=w.leader)
+    w.rounds[w.leader].failed(0, 0, "the last session failed", w.now)
+    w.rounds[w.leader].answered(0, 0, Answer("opened"), w.now)
+    assert w.outcome(w.owners[0]) is None
+    w.rounds[w.leader].failed(1, 0, "this one, too", w.now)
+    assert w.outcome(w.owners[0]).answer.reason == "this one, too"
 
 
 def test_a_watch_ends_when_the_driver_asks_again_or_after_its_time():

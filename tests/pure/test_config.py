@@ -18,7 +18,7 @@ from fedray.protocol.policy import Policy, notice
 ROSTER = roster_of(identities(5))
 CONFIG = Config.propose("masking", ROSTER, ["server"], Encoding())
 
-PART_C = {"owners", "compress"}
+OF_SHARING = {"owners", "compress"}
 OTHERS = {
     "scheme": "recovery",
     "roster": bytes(32),
@@ -35,20 +35,18 @@ OTHERS = {
     "batch": 65,
     "set_up_timeout": 1,
     "round_timeout": 2,
-    "privacy": b"noise",
 }
 ENCODINGS = {
     "ring": 32,
     "fraction": 8,
     "clip": 4.0,
     "overflow": "refuse",
-    "rounding": "stochastic",
     "weight_bound": 2,
 }
 
 
 def test_every_setting_is_in_the_hash():
-    assert set(OTHERS) == {f.name for f in fields(Config)} - {"suite", *PART_C}  # there is one suite
+    assert set(OTHERS) == {f.name for f in fields(Config)} - {"suite", *OF_SHARING}  # there is one suite
     changed = [replace(CONFIG, **{name: value}) for name, value in OTHERS.items()]
     assert len({c.hash for c in [CONFIG, *changed]}) == len(changed) + 1
     small = replace(CONFIG, encoding=Encoding(fraction=9, clip=2.0))
@@ -63,13 +61,12 @@ def test_every_setting_is_in_the_hash():
     st.integers(0, 30),
     st.floats(2.0**-20, 2.0**20),
     st.integers(1, 2**40),
-    st.binary(max_size=20),
 )
-def test_canonical_bytes_come_back(part, parties, fraction, clip, bound, privacy):
+def test_canonical_bytes_come_back(part, parties, fraction, clip, bound):
     roster = Roster.of({f"{i}": i.to_bytes(32, "big") for i in range(parties)})
     try:
         encoding = Encoding(64, fraction, clip, weight_bound=bound)
-        config = replace(Config.propose(part, roster, ["s", "t"], encoding, colluders=0), privacy=privacy)
+        config = Config.propose(part, roster, ["s", "t"], encoding, colluders=0)
     except PlanError:
         return
     assert Config.decode(config.encode()) == config
@@ -121,7 +118,6 @@ def test_weights_have_headroom_too():
         {"clip": 1e300},
         {"clip": 1},
         {"clip": -1.0},
-        {"rounding": "up"},
         {"overflow": "wrap"},
         {"weight_bound": 0},
         {"weight_bound": True},
@@ -138,6 +134,9 @@ def test_unworkable_settings_do_not_decode():
     one_bit = enc("encoding", 1, 32, bytes(8), "clip", "nearest", 1)
     with pytest.raises(EncodingError, match="ring"):
         Encoding.decode(one_bit)
+    coins = enc("encoding", 64, 32, bytes.fromhex("40f0000000000000"), "clip", "stochastic", 1)
+    with pytest.raises(EncodingError, match="rounded to nearest, found 'stochastic'"):
+        Encoding.decode(coins)
     huge = enc("encoding", 64, 32, bytes.fromhex("7fe0000000000000"), "clip", "nearest", 1)
     with pytest.raises(EncodingError, match="clip"):
         Encoding.decode(huge)
@@ -193,7 +192,6 @@ WEAKER = {
     "smaller quorum": ({}, {"t_sig": 3}),
     "more colluders, old quorum": ({}, {"colluders": 3}),
     "all but one collude": ({}, {"colluders": 4, "t_sig": 5}),
-    "no noise": ({"require_privacy": True}, {}),
     "ring": ({"rings": (64,)}, {"encoding": Encoding(32, 16, 8.0)}),
     "coarse": ({}, {"encoding": Encoding(fraction=7)}),
     "fine": ({"fraction": (8, 31)}, {}),

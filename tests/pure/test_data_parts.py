@@ -29,9 +29,22 @@ def test_joint_dtype() -> None:
     parts = {"alice": ArrayPart((3,), "float32"), "bob": ArrayPart((3,), "float32")}
     assert joint_dtype(parts) == np.float32
     with pytest.raises(
-        DataError, match=r"party 'bob': expected dtype float32 as at 'alice', found int64; .*astype\('float32'\)"
+        DataError, match=r"party 'bob': expected dtype float32 as at 'alice', found int64; .*astype\('float64'\)"
     ):
         joint_dtype({**parts, "bob": ArrayPart((3,), "int64")})
+
+
+def test_the_type_that_is_advised_holds_all_parties_numbers() -> None:
+    for dtypes, common in {
+        ("int64", "float64"): "float64",
+        ("float64", "int64"): "float64",
+        ("uint8", "int8", "bool"): "int16",
+        ("float32", "float64"): "float64",
+        ("bool", "int32"): "int32",
+    }.items():
+        parts = {f"party {place}": ArrayPart((3,), dtype) for place, dtype in enumerate(dtypes)}
+        with pytest.raises(DataError, match=rf"load\(\.\.\., dtype='{common}'\) or x\.astype\('{common}'\)"):
+            joint_dtype(parts)
 
 
 def test_empty_part() -> None:
@@ -82,7 +95,7 @@ def test_sums_without_rows_are_zeros_of_the_right_shape() -> None:
     nothing = np.ones((0, 3))
     assert quotient(inside.real_sum("bob", nothing, (0,)), 1).tolist() == [0, 0, 0]
     assert quotient(inside.real_sum("bob", nothing, None), 1).shape == ()
-    assert quotient(inside.square_sum("bob", nothing, (0,), np.zeros((1, 3))), 1).tolist() == [0, 0, 0]
+    assert quotient(inside.square_sums("bob", nothing, (0,)), 1).tolist() == [[0, 0, 0], [0, 0, 0]]
     assert inside.integer_sum("bob", nothing > 0, (0,)).tolist() == [0, 0, 0]
 
 
@@ -90,13 +103,15 @@ def test_small_types_do_not_overflow() -> None:
     many = np.full(1000, 200, np.uint8)
     assert quotient(inside.real_sum("bob", many, None), 1) == 200_000
     assert inside.integer_sum("bob", many, None) == 200_000
-    assert quotient(inside.square_sum("bob", many[:2], None, np.array([100.0])), 1) == 20_000
+    assert quotient(inside.square_sums("bob", many[:2], None), 1).tolist() == [[400], [80_000]]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e300])
 def test_sums_that_are_no_numbers_name_the_party(bad: float) -> None:
     with pytest.raises(DataError, match="party 'bob': the sum over its rows is not a number or not finite"):
         inside.real_sum("bob", np.array([1.0, bad]), None)
+    with pytest.raises(DataError, match="party 'bob': the sum over its rows is not a number or not finite"):
+        inside.square_sums("bob", np.array([1.0, bad]), None)
 
 
 def test_integers_too_large_to_add_are_refused() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedray.data.wide import BLIND_BITS, DIGIT_BITS, LIMIT, quotient, widen
+from fedray.data.wide import BLIND_BITS, DIGIT_BITS, LIMIT, integers, quotient, widen, widen_integers
 
 # Numbers whose last bit lies at or above 2^-144, so that nothing is cut off.
 NUMBERS = st.floats(-1e40, 1e40).filter(lambda v: v == 0 or abs(v) > 1e-27)
@@ -21,6 +21,14 @@ def test_sums_and_quotients_are_rounded_once(values: list[float], divisor: int) 
     digits = np.sum([widen(np.array([value])) for value in values], axis=0)
     exact = sum(map(Fraction, values), Fraction(0)) / divisor
     assert quotient(digits, divisor).tolist() == [float(exact)]
+
+
+@given(st.lists(st.integers(-(2**286), 2**286), max_size=10))
+def test_integers_come_back_exactly(numbers: list[int]) -> None:
+    digits = widen_integers(numbers)
+    assert digits.shape == (len(numbers), 12)
+    assert integers(digits) == numbers
+    assert integers(digits + digits) == [2 * number for number in numbers]
 
 
 @pytest.mark.parametrize("value", [0.0, -0.0, 1.0, -1.0, 1e-30, -3e42, np.nextafter(LIMIT, 0), 2.0**-144, 0.1])

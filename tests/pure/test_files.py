@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedray.data.files import ReadOptions, as_numbers, read_array
+from fedray.data.files import ReadOptions, as_table, read_table
 from fedray.errors import DataError, PlanError
 
 
@@ -20,7 +20,11 @@ def write(folder: Path, text: str, name: str = "rows.csv") -> str:
 
 
 def read(path: str, **options: object) -> np.ndarray:
-    return read_array(path, "alice", ReadOptions(**options))  # type: ignore[arg-type]
+    return read_table(path, "alice", ReadOptions(**options))[0]  # type: ignore[arg-type]
+
+
+def names(path: str, **options: object) -> tuple[str, ...] | None:
+    return read_table(path, "alice", ReadOptions(**options))[1]  # type: ignore[arg-type]
 
 
 def test_npy_keeps_shape_and_dtype(tmp_path: Path) -> None:
@@ -121,6 +125,27 @@ def test_csv_columns_by_name_and_position(tmp_path: Path) -> None:
     assert read(path, columns=-1).tolist() == [0, 1]
 
 
+def test_csv_names_are_those_of_the_columns_taken(tmp_path: Path) -> None:
+    path = write(tmp_path, "id,age, label\nx1,30,0\nx2,41,1\n")
+    assert names(path, columns=["label", "age"]) == ("label", "age")
+    assert names(path, columns=[1, -1]) == ("age", "label")
+    assert names(path, columns="age") is None
+    assert names(write(tmp_path, "1,2\n3,4\n")) is None
+    assert names(write(tmp_path, "a,b\n3,4\n")) == ("a", "b")
+
+
+def test_what_may_be_a_row_is_not_told_as_names(tmp_path: Path) -> None:
+    path = write(tmp_path, "Miller,Berlin\n")
+    assert len(read(path)) == 0
+    assert names(path) is None
+
+
+@pytest.mark.parametrize("text", ["a,b\n1,2,3\n", "a,b,c\n1,2\n"])
+def test_csv_header_of_another_length(tmp_path: Path, text: str) -> None:
+    with pytest.raises(DataError, match=r"its header has \d names, but its rows have \d fields"):
+        read(write(tmp_path, text))
+
+
 def test_csv_header_of_numbers_has_to_be_announced(tmp_path: Path) -> None:
     path = write(tmp_path, "0,1\n5,6\n")
     assert read(path).tolist() == [[0, 1], [5, 6]]
@@ -184,7 +209,7 @@ def test_csv_without_rows_is_empty_not_an_accident(tmp_path: Path, recwarn: pyte
 @pytest.mark.parametrize("value", [np.array(["a"]), np.array([None]), np.array([1j]), "text", [object()]])
 def test_text_and_objects_are_no_numbers(value: object) -> None:
     with pytest.raises(DataError, match="party 'alice': expected numbers or booleans"):
-        as_numbers(value, "party 'alice'", None)
+        as_table(value, "party 'alice'", ReadOptions())
 
 
 @pytest.mark.parametrize(
@@ -194,6 +219,7 @@ def test_text_and_objects_are_no_numbers(value: object) -> None:
         ({"delimiter": ",,"}, "delimiter"),
         ({"dtype": "wrong"}, "dtype"),
         ({"dtype": "U5"}, "dtype"),
+        ({"casting": "safe"}, "casting='safe': expected 'same_value'"),
     ],
 )
 def test_wrong_options_are_refused_before_reading(options: dict[str, object], match: str) -> None:

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pure.masking_kit import NO_METRICS, context_of, manifest_of, plain_values, session
+from pure.masking_kit import NO_METRICS, context_of, encode, manifest_of, plain_values, session
 
 from fedray.errors import EncodingError, PlanError, ProtocolError
 from fedray.protocol.config import Encoding
 from fedray.protocol.crypto.keystream import CHUNK_BYTES
-from fedray.protocol.fixed_point import Encoder, decode, encode
+from fedray.protocol.fixed_point import Encoder, decode
 from fedray.protocol.scheme import Contribution, Manifest, Tensor
 
 WIDE = Encoding()
@@ -84,7 +84,6 @@ def test_the_limits_are_reached_and_cut(encoding):
     words = np.empty(8, f"<u{encoding.ring // 8}")
     encoder.encode(words, 0)
     assert signed(words)[:-2] == [limit, -limit, limit, -limit, limit, -limit]
-    assert encoder.clipped == 4
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -142,49 +141,21 @@ def test_weights_scale_before_rounding(value, weight, bound):
 @given(
     st.lists(st.tuples(st.floats(-8, 8), st.integers(0, 50)), min_size=1, max_size=6),
     st.sampled_from([WIDE, NARROW]),
-    st.sampled_from(["nearest", "stochastic"]),
 )
-def test_the_error_of_a_mean_is_as_promised(inputs, base, rounding):
+def test_the_error_of_a_mean_is_as_promised(inputs, base):
     total_weight = sum(w for _, w in inputs)
     if total_weight == 0:
         return
-    encoding = Encoding(base.ring, base.fraction, base.clip, rounding=rounding, weight_bound=50)
+    encoding = Encoding(base.ring, base.fraction, base.clip, weight_bound=50)
     words = [words_of([v], encoding, w, weighted=True, parties=6) for v, w in inputs]
     total = total_of(words)
     names = tuple("abcdef"[: len(inputs)])
     opened = decode(encoding, 6, manifest_of(1), total, names)
     exact = sum(Fraction(v) * w for v, w in inputs) / total_weight
     step = Fraction(50 * len(inputs), total_weight) / 2**encoding.fraction  # 2^-f W / mean(w)
-    allowed = step if rounding == "stochastic" else step / 2
-    assert abs(Fraction(float(opened.values[0])) - exact) <= allowed * (1 + Fraction(1, 1000)) + Fraction(1, 2**45)
+    assert abs(Fraction(float(opened.values[0])) - exact) <= step / 2 * (1 + Fraction(1, 1000)) + Fraction(1, 2**45)
     assert opened.weight == total_weight
     assert opened.parties == names
-
-
-def test_stochastic_rounding_has_no_bias_and_leaves_integers():
-    encoding = Encoding(32, 16, 8.0, rounding="stochastic")
-    step = 2.0**-16
-    values = np.full(200_000, 3.25 * step)
-    words = np.array(signed(words_of(values, encoding))[:-2])
-    assert set(words) == {3, 4}
-    assert abs((words == 4).mean() - 0.25) < 6 * math.sqrt(0.25 * 0.75 / len(values))
-    whole = np.arange(-5, 6) * step
-    assert signed(words_of(whole, encoding))[:-2] == list(range(-5, 6))
-    large = Encoding(64, 40, 256.0, rounding="stochastic")
-    assert signed(words_of([255.0, -256.0, 2.0**-40] * 300, large))[:-2] == [255 << 40, -256 << 40, 1] * 300
-
-
-def test_stochastic_rounding_draws_anew_each_time():
-    encoding = Encoding(32, 16, 8.0, rounding="stochastic")
-    values = np.full(200, 2.0**-17)
-    assert signed(words_of(values, encoding)) != signed(words_of(values, encoding))
-
-
-def test_stochastic_rounding_takes_its_bits_from_the_given_entropy():
-    encoding = Encoding(32, 16, 8.0, rounding="stochastic")
-    contribution, manifest = plain_values(np.full(200, 2.0**-17)), manifest_of(200, weighted=False)
-    one, two = (encode(encoding, 3, manifest, contribution, entropy=lambda n: b"e" * n) for _ in range(2))
-    assert np.array_equal(one, two)
 
 
 @given(st.lists(st.floats(0, 2**20), max_size=5), st.integers(0, 2**20))
@@ -379,3 +350,22 @@ def test_no_second_copy_of_the_vector_is_made():
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < message.nbytes + 12 * CHUNK_BYTES
+
+
+ONCE = Manifest((Tensor("update", (2,), "float64"), Tensor("control", (2,), "float64", weighted=False)), (), 1)
+
+
+@pytest.mark.parametrize("encoding", [Encoding(weight_bound=100), Encoding(32, 16, 8.0, weight_bound=100)])
+def test_a_tensor_may_count_each_party_once_beside_weighted_ones(encoding):
+    given_ = [([1.0, 2.0, 3.0, -4.0], 100), ([2.0, 4.0, 6.0, 0.5], 25), ([7.0, 7.0, 1.5, 2.0], 0)]
+    words = [encode(encoding, 3, ONCE, plain_values(values, weight)) for values, weight in given_]
+    opened = decode(encoding, 3, ONCE, total_of(words), ("a", "b", "c"))
+    assert opened.values[:2].tolist() == [1.2, 2.4]  # (100 * 1 + 25 * 2) / 125: the third has no rows
+    assert opened.values[2:].tolist() == [3.5, -0.5]  # a third of the sum: every party counts once
+
+
+def test_what_counts_once_is_hashed_and_is_of_weighted_rounds_only():
+    weighted = Manifest((Tensor("update", (2,), "float64"), Tensor("control", (2,), "float64")), (), 1)
+    assert ONCE.hash != weighted.hash
+    with pytest.raises(PlanError, match="count each party once belong in a weighted manifest"):
+        Manifest(ONCE.tensors, (), 1, weighted=False)

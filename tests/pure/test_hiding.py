@@ -6,6 +6,7 @@ rows without pads is an opened sum; the rows' combinations are searched over the
 ring's case because each column has one +1 and one -1 or a single entry.
 """
 
+from dataclasses import replace
 from fractions import Fraction
 from itertools import combinations, product
 
@@ -15,8 +16,10 @@ from pure.masking_kit import context_of, identities, manifest_of, plain_values, 
 
 from fedray.errors import ProtocolError
 from fedray.protocol.crypto.keys import kdf
-from fedray.protocol.masking import shield as masking
-from fedray.protocol.masking.shield import MaskingShield
+from fedray.protocol.masking import pair_keys
+from fedray.protocol.masking.pair_keys import PairKeys
+from fedray.protocol.masking.rounds import Rounds
+from fedray.protocol.memory import ModelMemory
 from fedray.protocol.messages import enc
 from fedray.protocol.policy import Policy
 from fedray.protocol.scheme import View
@@ -36,7 +39,7 @@ class Symbols:
         assert len(self.row) == len(plus) + len(minus)
         Symbols.made = (*Symbols.made, self)
 
-    def apply(self, words):
+    def apply(self, words, start):
         pass
 
 
@@ -44,7 +47,7 @@ def rows_of(kit, told, context=None):
     """Returns per party the symbols under which its vector left, for the view and model it was told."""
     rows = {}
     for name, (view, model) in told.items():
-        if kit.shields[name].view != view:
+        if kit.shields[name].rounds.view != view:
             kit.shields[name].join(view)
         Symbols.made = ()
         kit.send(name, context or context_of(0, manifest_of(1), MODELS[model]), plain_values(np.zeros(1)))
@@ -92,17 +95,17 @@ def all_keys(kit, name):
     """Returns what a colluding party can compute: its pads in every view and on every model of this round."""
     shield, rows = kit.shields[name], set()
     for view, key_of in product(kit.views, kit.contexts):
-        vid = masking.Rounds(kit.config, name, kit.roster, shield._sid)
-        vid._enter(view)
+        rounds = Rounds(kit.config, shield._member, shield._sid)
+        rounds._enter(view)
         for j, root in shield.start_roots.items():
-            low, high = min(shield._index, j), max(shield._index, j)
-            rows.add(kdf(root, shield._sid, enc("viewpair", vid.vid, 0, low, high, key_of, 3, 64)))
+            low, high = min(shield._member.index, j), max(shield._member.index, j)
+            rows.add(kdf(root, shield._sid, enc("viewpair", rounds.vid, 0, low, high, key_of, 3, 64)))
     return rows
 
 
 @pytest.fixture
 def symbolic(monkeypatch):
-    monkeypatch.setattr(masking, "Pad", Symbols)
+    monkeypatch.setattr(pair_keys, "Pad", Symbols)
 
 
 def start(parties, colluders, least=2):
@@ -117,7 +120,7 @@ def start(parties, colluders, least=2):
     kit.views = [View(0 if len(m) == parties else 1, m) for m in members]
     kit.contexts = []
     for shield in kit.shields.values():
-        shield.start_roots = dict(shield._roots)
+        shield.start_roots = dict(shield._pair_keys._keys)
     for model in MODELS.values():
         ctx = kit.shields[kit.names[0]].rounds.admit(context_of(0, manifest_of(1), model))
         kit.contexts.append(ctx)
@@ -150,11 +153,10 @@ def offers_of(kit, honest):
 def test_whatever_is_told_one_sum_opens_at_most(symbolic, parties, colluders):
     """Every view and either of two models to every honest party, every coalition: at most one view's honest sum."""
     kit = start(parties, colluders)
-    fresh = {name: (s._rounds, s._roots) for name, s in kit.shields.items()}
     table = {}
     for name in kit.names:
         for told in [(v, m) for v in kit.views if name in v.members for m in MODELS]:
-            reset(kit, name, fresh)
+            reset(kit, name)
             table[name, told] = rows_of(kit, {name: told})[name]
     for coalition in combinations(kit.names, colluders):
         honest = [n for n in kit.names if n not in coalition]
@@ -171,12 +173,12 @@ def test_whatever_is_told_one_sum_opens_at_most(symbolic, parties, colluders):
             assert all(len(s) >= 2 for s in found)
 
 
-def reset(kit, name, fresh):
+def reset(kit, name):
     """Puts a shield back to the start of its session: one table of rows instead of a session for every offer."""
     shield = kit.shields[name]
-    shield._rounds = masking.Rounds(kit.config, name, kit.roster, shield._sid)
-    shield._roots, shield._at = dict(shield.start_roots), 0
-    shield._memory = type(shield._memory)()
+    shield.rounds = Rounds(kit.config, shield._member, shield._sid)
+    shield._pair_keys = PairKeys(shield._sid, shield._member.index, shield.start_roots)
+    shield._member = replace(shield._member, memory=ModelMemory())
 
 
 def test_history_keeps_apart_who_was_once_told_something_else(symbolic):
@@ -210,18 +212,14 @@ def test_no_two_rounds_open_a_difference(symbolic):
 
 
 def broken(forgets):
-    """A shield whose pad keys leave something out."""
+    """Pair keys that leave something out of those of pads."""
 
-    class Broken(MaskingShield):
-        def _pad(self, number, ctx, manifest):
-            if "ctx" in forgets:
-                ctx = bytes(32)
-            kept = self._rounds.vid
-            if "vid" in forgets:
-                self._rounds.vid = bytes(32)
-            pad = super()._pad(number, ctx, manifest)
-            self._rounds.vid = kept
-            return pad
+    class Broken(PairKeys):
+        def pad(self, vid, number, ctx, size, bits):
+            nothing = bytes(32)
+            return super().pad(
+                nothing if forgets == "vid" else vid, number, nothing if forgets == "ctx" else ctx, size, bits
+            )
 
     return Broken
 
@@ -231,7 +229,7 @@ def test_the_search_finds_a_deliberate_leak(symbolic, forgets):
     """Without ctx a sum over different models opens; without vid a party's pads cancel across views."""
     kit = start(4, 0)
     for shield in kit.shields.values():
-        shield.__class__ = broken(forgets)
+        shield._pair_keys.__class__ = broken(forgets)
     whole, smaller = View(0, kit.names), View(1, kit.names[:3])
     if forgets == "ctx":
         told = {n: (whole, "a" if n == "p00" else "b") for n in kit.names}

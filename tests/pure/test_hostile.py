@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a hostile coordinator or party may try against set-up and rounds of part A, each refused or made noise."""
+"""What a hostile coordinator or party may try against set-up and rounds of masking, each refused or made noise."""
 
 import dataclasses
 
@@ -10,9 +10,11 @@ from pure.masking_kit import context_of, identities, manifest_of, plain_values, 
 from fedray.errors import EncodingError, ProtocolError
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto.keys import generate_identity, sign
+from fedray.protocol.masking.frame import Masked
 from fedray.protocol.masking.shield import MaskingShield
+from fedray.protocol.member import Member
 from fedray.protocol.memory import ModelMemory
-from fedray.protocol.messages import Confirm, Hello, Masked
+from fedray.protocol.messages import Confirm, Hello
 from fedray.protocol.policy import Policy
 from fedray.protocol.scheme import View
 
@@ -23,8 +25,12 @@ MODEL = b"m" * 32
 ZEROS = plain_values(np.zeros(3))
 
 
-def shields(config=CONFIG, names=ROSTER.names):
-    return [MaskingShield(config, n, KEYS[n], ROSTER, Policy(), ModelMemory()) for n in names]
+def member(name, roster=ROSTER):
+    return Member(name, KEYS[name], roster, Policy(), ModelMemory())
+
+
+def joinings():
+    return [MaskingShield.joining(CONFIG, member(name)) for name in ROSTER.names]
 
 
 def start(policy=None, **settings):
@@ -39,7 +45,7 @@ def resigned(hello, name="p01", key=None, **changes):
 
 class TestSetUp:
     def test_a_swapped_public_key(self):
-        parties = shields()
+        parties = joinings()
         hellos = [p.hello() for p in parties]
         hellos[1] = dataclasses.replace(Hello.decode(hellos[1]), public=b"\x09" + bytes(31)).encode()
         with pytest.raises(ProtocolError, match="not signed"):
@@ -56,7 +62,7 @@ class TestSetUp:
         ids=lambda v: str(next(iter(v))) if isinstance(v, dict) else "",
     )
     def test_a_hello_that_does_not_fit(self, change, fault):
-        parties = shields()
+        parties = joinings()
         hellos = [p.hello() for p in parties]
         hellos[1] = resigned(hellos[1], **change)
         with pytest.raises(ProtocolError, match=fault):
@@ -69,13 +75,13 @@ class TestSetUp:
             lambda h: [*h, h[0]],
             lambda h: [h[0], h[1], h[1], h[3]],
         ):
-            parties = shields()
+            parties = joinings()
             with pytest.raises(ProtocolError):
                 parties[0].confirm(change([p.hello() for p in parties]))
 
     def test_a_reflected_hello(self):
         """A party's own key as somebody else's: refused although the other one signed it."""
-        parties = shields()
+        parties = joinings()
         hellos = [p.hello() for p in parties]
         mine = Hello.decode(hellos[0])
         hellos[1] = resigned(hellos[1], public=mine.public)
@@ -83,14 +89,14 @@ class TestSetUp:
             parties[0].confirm(hellos)
 
     def test_the_own_hello_altered_or_of_an_old_session(self):
-        old, new = shields(), shields()
+        old, new = joinings(), joinings()
         hellos = [p.hello() for p in new]
         hellos[0] = old[0].hello()
         with pytest.raises(ProtocolError, match="own Hello"):
             new[0].confirm(hellos)
 
     def test_one_hello_in_two_sessions(self):
-        parties, others = shields(), shields()
+        parties, others = joinings(), joinings()
         hellos = [p.hello() for p in parties]
         first = parties[0].confirm(hellos)
         assert parties[0].confirm(hellos) == first
@@ -98,7 +104,7 @@ class TestSetUp:
             parties[0].confirm([hellos[0], *(p.hello() for p in others[1:])])
 
     def test_a_failed_set_up_is_over(self):
-        parties = shields()
+        parties = joinings()
         hellos = [p.hello() for p in parties]
         with pytest.raises(EncodingError):
             parties[0].confirm([hellos[0], b"noise", *hellos[2:]])
@@ -106,7 +112,7 @@ class TestSetUp:
             parties[0].confirm(hellos)
 
     def test_different_hellos_shown_to_different_parties(self):
-        parties, others = shields(), shields()
+        parties, others = joinings(), joinings()
         hellos = [p.hello() for p in parties]
         split = [*hellos[:3], others[3].hello()]
         confirms = [parties[0].confirm(hellos), parties[1].confirm(hellos), parties[2].confirm(split)]
@@ -116,7 +122,7 @@ class TestSetUp:
 
     @pytest.mark.parametrize("change", ["reveal", "swapped", "missing", "stranger", "replayed"])
     def test_a_confirm_that_does_not_fit(self, change):
-        parties = shields()
+        parties = joinings()
         hellos = [p.hello() for p in parties]
         confirms = [p.confirm(hellos) for p in parties]
         decoded = Confirm.decode(confirms[1])
@@ -127,7 +133,7 @@ class TestSetUp:
             signature = sign(generate_identity(), decoded.statement)
             confirms[1] = dataclasses.replace(decoded, signature=signature).encode()
         elif change == "replayed":
-            old = shields()
+            old = joinings()
             old_hellos = [p.hello() for p in old]
             confirms[1] = old[1].confirm(old_hellos)
         else:
@@ -139,12 +145,12 @@ class TestSetUp:
 
     def test_a_key_of_order_one(self):
         """Its owner signed it, and still nobody makes keys from it."""
-        parties = shields()
+        parties = joinings()
         hellos = [p.hello() for p in parties]
         hellos[1] = resigned(hellos[1], public=bytes(32))
         seen = Hello.decode(hellos[1])
         confirms = [parties[i].confirm(hellos) for i in (0, 2, 3)]
-        forged = Confirm(Confirm.decode(confirms[0]).sid, 1, parties[1]._handshake._reveal, bytes(64))
+        forged = Confirm(Confirm.decode(confirms[0]).sid, 1, parties[1]._reveal, bytes(64))
         forged = dataclasses.replace(forged, signature=sign(KEYS["p01"], forged.statement))
         assert seen.public == bytes(32)
         with pytest.raises(ProtocolError, match="would be zero"):
@@ -155,23 +161,23 @@ class TestSetUp:
         other = roster_of(keys)
         config = Config.propose("masking", other, ["server"], Encoding())
         with pytest.raises(ProtocolError, match="compare roster hashes"):
-            MaskingShield(config, "p00", KEYS["p00"], ROSTER, Policy(), ModelMemory())
+            MaskingShield.joining(config, member("p00"))
         with pytest.raises(ProtocolError, match="another identity key"):
-            MaskingShield(config, "p02", KEYS["p02"], other, Policy(), ModelMemory())
+            member("p02", other)
         with pytest.raises(ProtocolError, match="not in the roster"):
-            MaskingShield(CONFIG, "mallory", KEYS["p02"], ROSTER, Policy(), ModelMemory())
+            Member("mallory", KEYS["p02"], ROSTER, Policy(), ModelMemory())
 
     def test_a_config_of_another_scheme(self):
         with pytest.raises(ProtocolError, match="scheme 'masking'"):
-            MaskingShield(
-                dataclasses.replace(CONFIG, scheme="plain"), "p00", KEYS["p00"], ROSTER, Policy(), ModelMemory()
-            )
+            MaskingShield.joining(dataclasses.replace(CONFIG, scheme="plain"), member("p00"))
 
     def test_every_session_has_its_own_keys(self):
         one, two = start(), start()
         assert one.shields["p00"]._sid != two.shields["p00"]._sid
-        assert set(one.shields["p00"]._roots.values()).isdisjoint(two.shields["p00"]._roots.values())
-        roots = [s._roots for s in one.shields.values()]
+        assert set(one.shields["p00"]._pair_keys._keys.values()).isdisjoint(
+            two.shields["p00"]._pair_keys._keys.values()
+        )
+        roots = [s._pair_keys._keys for s in one.shields.values()]
         assert all(roots[i][j] == roots[j][i] for i in range(4) for j in range(4) if i != j)
 
 
@@ -310,7 +316,7 @@ class TestRounds:
             collector = kit.collector(3, self.manifest, View(1, ("p00", "p02", "p03")))
         with pytest.raises(ProtocolError):
             collector.add(sender, message)
-        assert sender not in collector._prints
+        assert sender not in collector._sums
 
     def test_a_view_of_too_few_has_no_collector(self):
         kit = start()

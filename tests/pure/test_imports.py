@@ -134,6 +134,19 @@ def test_one_name_has_one_meaning() -> None:
     assert {name: where for name, where in places.items() if len(where) > 1} == {}
 
 
+def test_the_protocol_inherits_no_implementation_from_another_file() -> None:
+    allowed = {"Guarded", "Protocol", "Generic", "NamedTuple", "ProtocolError"}
+    found = []
+    for path in files():
+        tree = ast.parse(path.read_text())
+        here = {node.name for node in tree.body if isinstance(node, ast.ClassDef)} | allowed
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and name_of(path).startswith("protocol/"):
+                bases = {ast.unparse(base).split("[")[0] for base in node.bases}
+                found += [f"{name_of(path)}: {node.name}({base})" for base in bases - here]
+    assert found == []
+
+
 @pytest.mark.parametrize("path", files(), ids=name_of)
 def test_ray_and_frameworks_stay_where_they_belong(path: Path) -> None:
     for line, module in imports(path):

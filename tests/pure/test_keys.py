@@ -86,7 +86,9 @@ def holders():
     kit.send("p00", context_of(0, manifest_of(2)), plain_values([1.0, 2.0]))
     return {
         "shield": shield,
-        "handshake": shield._handshake,
+        "joining": kit.joining("p00"),
+        "member": shield._member,
+        "pair keys": shield._pair_keys,
         "rounds": shield.rounds,
         "identity": kit.keys["p00"],
         "keystream": Keystream(b"k" * 32),

@@ -25,9 +25,11 @@ def cipher(request, monkeypatch):
 
 
 def padded(words, plus, minus, cuts=()):
-    words, pad = words.copy(), keystream.Pad(plus, minus)
-    for part in np.split(words, cuts):
-        pad.apply(part)
+    words, pad, place = words.copy(), keystream.Pad(plus, minus), 0
+    stretches = range(0, len(words), keystream.CHUNK_BYTES // words.itemsize)
+    for part in np.split(words, sorted({*cuts, *stretches})):
+        pad.apply(part, place)
+        place += len(part)
     return words
 
 
@@ -70,16 +72,32 @@ def test_what_is_added_can_be_taken_away(bits, size, plus, minus):
 
 def test_words_are_changed_in_place():
     words = np.zeros(10, "<u8")
-    keystream.Pad([KEY], []).apply(words)
+    keystream.Pad([KEY], []).apply(words, 0)
     assert words.any()
 
 
 def test_a_key_makes_no_more_than_it_may(monkeypatch):
     monkeypatch.setattr(keystream, "MOST_BITS", 1 << 12)
     pad = keystream.Pad([KEY], [])
-    pad.apply(np.zeros(64, "<u8"))
+    pad.apply(np.zeros(64, "<u8"), 0)
     with pytest.raises(EncodingError, match="another key"):
-        pad.apply(np.zeros(1, "<u8"))
+        pad.apply(np.zeros(1, "<u8"), 64)
+
+
+@pytest.mark.parametrize("start", [0, 63, 65], ids=["again", "overlapping", "with a gap"])
+def test_a_stretch_that_is_not_the_next_one_is_refused(start):
+    pad, words = keystream.Pad([KEY], []), np.zeros(128, "<u8")
+    pad.apply(words[:64], 0)
+    with pytest.raises(EncodingError, match=f"one stretch of a vector after another, found one at word {start}"):
+        pad.apply(words[64:], start)
+    assert not words[64:].any()
+    pad.apply(words[64:], 64)
+    assert words.tobytes() == counter_blocks(KEY, 64)
+
+
+def test_a_stretch_that_is_too_long_is_refused():
+    with pytest.raises(EncodingError, match="one stretch"):
+        keystream.Pad([KEY], []).apply(np.zeros(keystream.CHUNK_BYTES // 8 + 1, "<u8"), 0)
 
 
 def test_a_short_key_is_refused():

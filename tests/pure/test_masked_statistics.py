@@ -11,8 +11,8 @@ import pytest
 from pure.masking_kit import context_of, manifest_of, plain_values, session
 
 from fedray.protocol.config import Encoding
-from fedray.protocol.masking import shield as masking
-from fedray.protocol.messages import Masked
+from fedray.protocol.masking import pair_keys
+from fedray.protocol.masking.frame import Masked
 
 SIZE = 200_000
 SIGMAS = 6.1
@@ -104,7 +104,8 @@ class Weak:
     def __init__(self, plus, minus):
         self.seed = sum(plus[0] if plus else minus[0])
 
-    def apply(self, words):
+    def apply(self, words, start):
+        del start
         noise = np.random.default_rng(self.seed).integers(0, 2**32, min(len(words), self.period), dtype=np.uint64)
         words += np.resize(noise, len(words))
 
@@ -112,13 +113,14 @@ class Weak:
 class Repeating(Weak):
     period = 512
 
-    def apply(self, words):
+    def apply(self, words, start):
+        del start
         noise = np.random.default_rng(self.seed).integers(0, 2**64, self.period, dtype=np.uint64)
         words += np.resize(noise, len(words))
 
 
 @pytest.mark.parametrize("pad", [Weak, Repeating])
 def test_the_tests_see_a_weak_mask(monkeypatch, pad):
-    monkeypatch.setattr(masking, "Pad", pad)
+    monkeypatch.setattr(pair_keys, "Pad", pad)
     found = deviates(words_seen("zeros", INPUTS["zeros"](), Encoding()))
     assert max(map(abs, found)) > SIGMAS

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Part A end to end: exact sums, equal to the plain ones bit by bit, over rounds, views and repeats."""
+"""Scheme masking end to end: exact sums, equal to the plain ones bit by bit, over rounds, views and repeats."""
 
 from dataclasses import replace
 
@@ -7,15 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pure.masking_kit import Kit, context_of, identities, manifest_of, plain_values, roster_of, session
+from pure.masking_kit import Kit, context_of, encode, identities, manifest_of, plain_values, roster_of, session
 
 from fedray.errors import EncodingError, ProtocolError
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto import keystream
-from fedray.protocol.fixed_point import encode
 from fedray.protocol.masking import rounds
-from fedray.protocol.masking.shield import MaskingShield
-from fedray.protocol.messages import Masked
+from fedray.protocol.masking.frame import Masked
 from fedray.protocol.policy import Policy
 from fedray.protocol.scheme import Manifest, Tensor, View
 
@@ -93,9 +91,9 @@ def test_nothing_beside_the_words_depends_on_the_input():
     kit = session(3, encoding=Encoding(weight_bound=1000))
     for values, weight, metrics in (([0.0, 0.0], 0, [0, 0]), ([5.0, -3.0], 1000, [7.5, 1024])):
         copy = session(3, encoding=kit.config.encoding, keys=kit.keys)
-        copy.shields["p00"]._handshake.sid = kit.shields["p00"]._sid
-        copy.shields["p00"].rounds._sid = kit.shields["p00"]._sid
-        copy.shields["p00"].rounds._enter(copy.shields["p00"].view)
+        shield = copy.shields["p00"]
+        shield._sid = shield.rounds._sid = kit.shields["p00"]._sid
+        shield.rounds._enter(shield.rounds.view)
         manifest = manifest_of(2, ["loss", "count"])
         message = copy.send("p00", context_of(0, manifest), plain_values(values, weight, metrics))
         headers.add((bytes(message[:192]), len(message)))
@@ -103,8 +101,8 @@ def test_nothing_beside_the_words_depends_on_the_input():
 
 
 def test_a_repeated_request_returns_the_identical_bytes():
-    """Whatever the contribution is by then: rounding or training anew would put two plaintexts under one pad."""
-    kit = session(3, encoding=replace(NARROW, rounding="stochastic"))
+    """Whatever the contribution is by then: training anew would put two plaintexts under one pad."""
+    kit = session(3, encoding=NARROW)
     manifest = manifest_of(10)
     context = context_of(4, manifest)
     first = kit.send("p00", context, plain_values(np.full(10, 0.3)))
@@ -136,24 +134,11 @@ def test_one_round_has_one_input(change):
         kit.send("p00", other, plain_values(np.zeros(other.manifest.size)))
 
 
-def test_a_dropped_cache_refuses_but_knows_its_bytes():
-    kit = session(3)
-    context = context_of(0, manifest_of(10))
-    message = kit.send("p00", context, plain_values(np.zeros(10)))
-    assert kit.shields["p00"].rounds.is_last(message)
-    kit.shields["p00"].drop_cache()
-    with pytest.raises(ProtocolError, match="no longer kept"):
-        kit.send("p00", context, plain_values(np.zeros(10)))
-    assert kit.shields["p00"].rounds.is_last(message)
-    assert not kit.shields["p00"].rounds.is_last(message[::-1].copy())
-
-
 def test_long_messages_are_not_kept(monkeypatch):
     monkeypatch.setattr(rounds, "CACHE_BYTES", 200)
     kit = session(3)
     context = context_of(0, manifest_of(10))
-    message = kit.send("p00", context, plain_values(np.zeros(10)))
-    assert kit.shields["p00"].rounds.is_last(message)
+    kit.send("p00", context, plain_values(np.zeros(10)))
     with pytest.raises(ProtocolError, match="no longer kept"):
         kit.send("p00", context, plain_values(np.zeros(10)))
 
@@ -167,12 +152,6 @@ def test_a_failed_encoding_uses_the_round_up():
     with pytest.raises(ProtocolError, match="round 0 is over"):
         kit.send("p00", context, plain_values([0.0, 0.0, 0.0]))
     assert not kit.memories["p00"]._uses
-
-
-def test_the_clipped_share_is_reported_to_the_party():
-    kit = session(3, encoding=NARROW)
-    kit.send("p00", context_of(0, manifest_of(4)), plain_values([9.0, 1.0, -9.0, 8.0]))
-    assert kit.shields["p00"].clipped == 0.5
 
 
 def test_skipped_rounds_do_not_matter_to_who_skipped_alike():
@@ -212,7 +191,7 @@ def test_training_goes_on_with_a_smaller_view():
 def test_a_left_out_party_is_forgotten():
     kit = session(5)
     kit.shields["p00"].join(View(1, kit.names[:4]))
-    assert set(kit.shields["p00"]._roots) == {1, 2, 3}
+    assert set(kit.shields["p00"]._pair_keys._keys) == {1, 2, 3}
 
 
 def test_a_larger_than_memory_round_is_refused_in_words():
@@ -226,10 +205,10 @@ def test_a_larger_than_memory_round_is_refused_in_words():
 def test_keys_step_forward_and_never_back():
     kit = session(3)
     shield = kit.shields["p00"]
-    before = dict(shield._roots)
+    before = dict(shield._pair_keys._keys)
     kit.send("p00", context_of(0, manifest_of(1)), plain_values([1.0]))
-    assert set(before.values()).isdisjoint(shield._roots.values())
-    assert shield._at == shield.rounds.next == 1
+    assert set(before.values()).isdisjoint(shield._pair_keys._keys.values())
+    assert shield._pair_keys.next == shield.rounds.next == 1
 
 
 def test_both_ciphers_open_each_others_sums(monkeypatch):
@@ -244,25 +223,18 @@ def test_both_ciphers_open_each_others_sums(monkeypatch):
     assert set(collector.open().values) == {2.0}
 
 
-def test_nothing_runs_before_set_up():
-    keys = identities(3)
-    roster = roster_of(keys)
-    config = Config.propose("masking", roster, ["server"], Encoding())
-    kit = Kit(config, roster, keys)
-    from fedray.protocol.memory import ModelMemory
-
-    shield = MaskingShield(config, "p00", keys["p00"], roster, Policy(), ModelMemory())
-    kit.shields["p00"] = shield
-    for attempt in (
-        lambda: kit.send("p00", context_of(0, manifest_of(1)), plain_values([1.0])),
-        lambda: shield.join(View(1, roster.names[:2])),
-        lambda: shield.start([b"", b"", b""]),
-    ):
-        with pytest.raises(ProtocolError, match=r"not finished|not expected"):
-            attempt()
+@pytest.mark.parametrize("scheme", ["masking", "plain"])
+def test_there_is_no_end_before_set_up(scheme):
+    roster = roster_of(keys := identities(3))
+    kit = Kit(Config.propose(scheme, roster, ["server"], Encoding()), roster, keys)
+    joining = kit.joining("p00")
+    with pytest.raises(ProtocolError, match="p00: Confirms were not expected now; start a new set-up"):
+        joining.start([b"", b"", b""])
+    assert not hasattr(joining, "protect")
+    shield = kit.start(Policy()).shields["p00"]
     with pytest.raises(ProtocolError, match="one exchange"):
         shield.reply(b"broadcast")
-    assert repr(shield) == "<MaskingShield of p00: not started>"
+    assert repr(shield) == f"<{type(shield).__name__} of p00: round 0>"
 
 
 def test_two_parties_and_one_plain_party():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Part A broken on purpose, one rule at a time: each time a party's input is seen, and as it stands it is not."""
+"""Masking broken on purpose, one rule at a time: each time a party's input is seen, and as it stands it is not."""
 
 import dataclasses
 import hashlib
@@ -8,19 +8,19 @@ import struct
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from pure.masking_kit import Kit, context_of, identities, manifest_of, plain_values, roster_of, session
+from pure.masking_kit import Kit, context_of, encode, identities, manifest_of, plain_values, roster_of, session
 
 from fedray.errors import EncodingError, ProtocolError
 from fedray.protocol import handshake, messages
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto.keys import exchange, kdf, public_bytes
 from fedray.protocol.crypto.keystream import Keystream, Pad, scratch
-from fedray.protocol.fixed_point import encode
 from fedray.protocol.handshake import introduce
-from fedray.protocol.masking import shield as masking
-from fedray.protocol.masking.shield import MaskingShield
-from fedray.protocol.memory import ModelMemory
-from fedray.protocol.messages import Confirm, Hello, Masked, digest, enc
+from fedray.protocol.masking import pair_keys
+from fedray.protocol.masking.frame import Masked
+from fedray.protocol.masking.pair_keys import PairKeys
+from fedray.protocol.messages import Confirm, Hello, digest, enc
+from fedray.protocol.pipeline import run
 from fedray.protocol.policy import Policy
 from fedray.protocol.scheme import View
 
@@ -44,7 +44,7 @@ def opened(kit, message, roots, view=None, number=0):
         kdf(root, masked.sid, enc("viewpair", masked.vid, number, 0, j, masked.ctx, len(words), 64))
         for j, root in roots.items()
     ]
-    Pad([], keys).apply(words)
+    run(words, Pad([], keys).apply)
     return words
 
 
@@ -84,46 +84,45 @@ def unstarted(parties):
     keys = identities(parties)
     roster = roster_of(keys)
     kit = Kit(Config.propose("masking", roster, ["server"], ENCODING), roster, keys)
-    for name in kit.names:
-        kit.shields[name] = MaskingShield(kit.config, name, keys[name], roster, Policy(), ModelMemory())
+    kit.joinings = {name: kit.joining(name) for name in kit.names}
     return kit
 
 
 def test_without_signatures_on_keys_the_server_reads_every_input(monkeypatch):
     kit = unstarted(3)
-    shield, server = kit.shields["p00"], Between(kit, "p00")
+    joining, server = kit.joinings["p00"], Between(kit, "p00")
     with pytest.raises(ProtocolError, match="not signed"):
-        shield.confirm(server.hellos(shield.hello()))
+        joining.confirm(server.hellos(joining.hello()))
 
     monkeypatch.setattr(handshake, "verify", lambda *_: True)
     kit = unstarted(3)
-    shield, server = kit.shields["p00"], Between(kit, "p00")
-    own = shield.confirm(server.hellos(shield.hello()))
-    shield.start(server.confirms(own))
+    joining, server = kit.joinings["p00"], Between(kit, "p00")
+    own = joining.confirm(server.hellos(joining.hello()))
+    kit.shields["p00"] = joining.start(server.confirms(own))
     message = kit.send("p00", context_of(0, MANIFEST), INPUT)
-    roots = server.roots(shield.hello(), Confirm.decode(own).sid)
+    roots = server.roots(joining.hello(), Confirm.decode(own).sid)
     assert np.array_equal(opened(kit, message, roots), clear(kit))
 
 
 # Keys that do not step forward.
 
 
-class Standing(MaskingShield):
+class Standing(PairKeys):
     """Broken on purpose: one pair key for all rounds of a session."""
 
-    def _step_to(self, number):
-        self._at = max(self._at, number)
+    def step_to(self, number):
+        self.next = max(self.next, number)
 
 
-@pytest.mark.parametrize("shield", [Standing, MaskingShield])
-def test_without_the_ratchet_keys_stolen_later_open_past_rounds(shield):
+@pytest.mark.parametrize("keys", [Standing, PairKeys])
+def test_without_the_ratchet_keys_stolen_later_open_past_rounds(keys):
     kit = session(3, encoding=ENCODING)
     for one in kit.shields.values():
-        one.__class__ = shield
+        one._pair_keys.__class__ = keys
     message = kit.send("p00", context_of(0, MANIFEST), INPUT)
     kit.send("p00", context_of(1, MANIFEST), ZEROS)
-    stolen = kit.shields["p00"]._roots
-    assert np.array_equal(opened(kit, message, stolen), clear(kit)) == (shield is Standing)
+    stolen = kit.shields["p00"]._pair_keys._keys
+    assert np.array_equal(opened(kit, message, stolen), clear(kit)) == (keys is Standing)
 
 
 # Views.
@@ -170,23 +169,23 @@ def test_a_memory_that_forgets_lets_two_sessions_show_one_input():
 class Modular(Pad):
     """Broken on purpose: masks are taken mod 2, as a server might have asked."""
 
-    def apply(self, words):
+    def apply(self, words, start):
         mask = np.zeros_like(words)
-        super().apply(mask)
+        super().apply(mask, start)
         words += mask & 1
 
 
 class Untailed(Pad):
     """Broken on purpose: weight and metrics travel beside the masked values."""
 
-    def apply(self, words):
-        super().apply(words[:VALUES])
+    def apply(self, words, start):
+        super().apply(words[:VALUES], start)
 
 
 def in_clear(pad, monkeypatch):
     """Returns which words of a vector leave within a millionth of the ring of what they hide."""
     kit = session(3, encoding=ENCODING)
-    monkeypatch.setattr(masking, "Pad", pad)
+    monkeypatch.setattr(pair_keys, "Pad", pad)
     words = Masked.decode(kit.send("p00", context_of(0, MANIFEST), INPUT)).words
     distance = (words - clear(kit)).view(np.int64).astype(float)
     return set(np.flatnonzero(np.abs(distance) < 2.0**43).tolist())
@@ -227,7 +226,7 @@ def found_by_search(message):
 
 def test_masks_from_short_seeds_are_found_by_search(monkeypatch):
     for pad, hits in ((Pad, 0), (Folded, 1)):
-        monkeypatch.setattr(masking, "Pad", pad)
+        monkeypatch.setattr(pair_keys, "Pad", pad)
         kit = session(2, encoding=ENCODING)
         found = found_by_search(kit.send("p00", context_of(0, MANIFEST), INPUT))
         assert len(found) == hits
@@ -245,26 +244,26 @@ def test_one_hello_in_two_sessions_would_open_a_commitment_early():
             self._stage = "failed"
 
     kit, other = unstarted(3), unstarted(3)
-    hellos = [kit.shields[name].hello() for name in kit.names]
-    shield = kit.shields["p00"]
-    shield.confirm(hellos)
+    hellos = [kit.joinings[name].hello() for name in kit.names]
+    joining = kit.joinings["p00"]
+    joining.confirm(hellos)
     second = [hellos[0], *[_resigned(kit, other, name) for name in kit.names[1:]]]
     with pytest.raises(ProtocolError, match="a Hello serves one session"):
-        shield.confirm(second)
+        joining.confirm(second)
     broken = unstarted(3)
-    shield = broken.shields["p00"]
-    shield._handshake.__class__ = Twice
-    hellos = [broken.shields[name].hello() for name in broken.names]
-    first = Confirm.decode(shield.confirm(hellos))
+    joining = broken.joinings["p00"]
+    joining.__class__ = Twice
+    hellos = [broken.joinings[name].hello() for name in broken.names]
+    first = Confirm.decode(joining.confirm(hellos))
     second = [hellos[0], *[_resigned(broken, unstarted(3), name) for name in broken.names[1:]]]
-    again = Confirm.decode(shield.confirm(second))
+    again = Confirm.decode(joining.confirm(second))
     assert first.sid != again.sid
     assert first.reveal == again.reveal
 
 
 def _resigned(kit, source, name):
     """Another Hello of a party for the same Config, from keys of its own choice: a colluder picks it late."""
-    other = Hello.decode(source.shields[name].hello())
+    other = Hello.decode(source.joinings[name].hello())
     changed = dataclasses.replace(other, config=kit.config.hash)
     return dataclasses.replace(changed, signature=kit.keys[name].sign(changed.statement)).encode()
 
@@ -275,7 +274,7 @@ def _resigned(kit, source, name):
 def test_a_decoder_that_forgives_would_be_found(monkeypatch):
     """Two byte strings for one statement: hashes and signatures would no longer say which one was meant."""
     kit = unstarted(3)
-    hello = kit.shields["p00"].hello()
+    hello = kit.joinings["p00"].hello()
     assert Hello.decode(hello).encode() == hello
     with pytest.raises(EncodingError, match="too many"):
         Hello.decode(hello + b"x")
@@ -286,5 +285,5 @@ def test_a_decoder_that_forgives_would_be_found(monkeypatch):
 
 def test_the_demonstrations_begin_with_a_sum_that_opens():
     kit = unstarted(3)
-    introduce([kit.shields[name] for name in kit.names])
+    kit.shields |= zip(kit.names, introduce([kit.joinings[name] for name in kit.names]), strict=True)
     assert kit.round(context_of(0, MANIFEST), dict.fromkeys(kit.names, INPUT)).parties == kit.names

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from fedray.errors import EncodingError, PlanError
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto.keys import Roster
-from fedray.protocol.messages import LABEL, Confirm, Hello, Masked, dec, dec_list, enc, enc_list
+from fedray.protocol.masking.frame import Masked
+from fedray.protocol.messages import LABEL, Confirm, Hello, dec, dec_list, enc, enc_list
 
 FIELDS = st.lists(
     st.one_of(st.integers(0, 2**64 - 1), st.binary(max_size=40), st.text(st.characters(codec="utf-8"), max_size=12)),

@@ -11,6 +11,7 @@ from pure.masking_kit import context_of, identities, manifest_of, plain_values, 
 
 from fedray.errors import ProtocolError
 from fedray.protocol.crypto import keystream
+from fedray.protocol.masking.pair_keys import PairKeys
 from fedray.protocol.masking.shield import MaskingShield
 from fedray.protocol.policy import Policy
 from fedray.protocol.scheme import View
@@ -99,30 +100,38 @@ def test_each_pad_has_two_ends_at_most(recorder):
     assert max(map(len, owners.values())) == 2
 
 
+class Kept(PairKeys):
+    """Broken on purpose: the keys of a round are there as long as no later one is used."""
+
+    def pad(self, vid, number, ctx, size, bits):
+        self.due = number
+        return super().pad(vid, number, ctx, size, bits)
+
+    def step_to(self, number):
+        if number <= self.due:
+            super().step_to(number)
+
+
 class Forgetful(MaskingShield):
     """Broken on purpose: masks again what was asked again, as a retried remote call would without a cache."""
 
     def protect(self, context, contribution):
-        if context.number < self._rounds.next:
-            self._rounds.next, self._rounds._previous = context.number, self._rounds._before
+        self._pair_keys.__class__ = Kept
+        if context.number < self.rounds.next:
+            self.rounds.next, self.rounds._previous = context.number, self.rounds._before
         return super().protect(context, contribution)
-
-    def _close(self, number):
-        pass
 
 
 class Lenient(MaskingShield):
     """Broken on purpose: lets a round be tried again after its encoding failed half-way."""
 
     def protect(self, context, contribution):
-        kept, self._rounds.skip = self._rounds.skip, lambda _: None
+        self._pair_keys.__class__ = Kept
+        kept, self.rounds.skip = self.rounds.skip, lambda _: None
         try:
             return super().protect(context, contribution)
         finally:
-            self._rounds.skip = kept
-
-    def _close(self, number):
-        pass
+            self.rounds.skip = kept
 
 
 @pytest.mark.parametrize("shield", [Forgetful, Lenient])

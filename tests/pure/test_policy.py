@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 from pure.masking_kit import identities, roster_of
 
-from fedray.errors import PlanError, ProtocolError
+from fedray.errors import EncodingError, PlanError, ProtocolError
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto.graph import CHOSEN_UP_TO
 from fedray.protocol.masking.plain import PlainShield
+from fedray.protocol.member import Member
 from fedray.protocol.memory import ModelMemory
+from fedray.protocol.messages import enc_list
 from fedray.protocol.policy import Demands, Policy
 from fedray.protocol.recovery import propose
-from fedray.protocol.schemes import SCHEMES
 
 STRICT = Policy(n_min=4, colluders=2, two_party="never", rings=(64,), fraction=(16, 40), rounds={"train": 1}, views=1)
 
@@ -52,7 +53,6 @@ WRONG = {
     "attempts": [0, None],
     "unprotected": [0],
     "allow_other_members": ["no"],
-    "require_privacy": [None],
 }
 
 
@@ -111,25 +111,21 @@ def test_a_party_that_wants_no_chance_graph_gets_a_safe_one_proposed():
 
 @pytest.mark.parametrize("scheme", ["plain", "masking", "recovery", "sharing"])
 def test_noise_that_is_not_there_can_be_neither_claimed_nor_had(scheme):
-    keys = identities(4)
-    roster = roster_of(keys)
-    config = Config.propose(scheme, roster, ["p00", "p01"], Encoding())
-    claims = replace(config, privacy=b"noise of 3")
-
-    def made(config, **policy):
-        return SCHEMES[scheme].shield(config, "p00", keys["p00"], roster, Policy(**policy), ModelMemory())
-
-    made(config)
-    with pytest.raises(ProtocolError, match="it claims privacy noise, which this version does not have"):
-        made(claims)
-    for one in (config, claims):
-        with pytest.raises(ProtocolError, match=r"privacy noise is not there, .*\(require_privacy\)"):
-            made(one, require_privacy=True)
+    config = Config.propose(scheme, roster_of(identities(4)), ["p00", "p01"], Encoding())
+    said, claim = (len(noise).to_bytes(4, "big") + noise for noise in (b"", b"noise of 3"))
+    times = enc_list("times", (config.set_up_timeout, config.round_timeout))[-24:]
+    assert config.encode().count(times + said) == 1
+    assert Config.decode(config.encode()) == config
+    with pytest.raises(EncodingError, match="it claims privacy noise, which this version does not have"):
+        Config.decode(config.encode().replace(times + said, times + claim))
+    with pytest.raises(PlanError, match="a policy has no 'require_privacy'"):
+        Policy.of({"require_privacy": True})
 
 
 def test_a_party_may_refuse_sums_without_protection():
-    roster = roster_of(identities(3))
+    roster = roster_of(keys := identities(3))
     config = Config.propose("plain", roster, ["s"], Encoding())
-    PlainShield(config, "p00", None, roster, Policy(), None)
+    member = Member("p00", keys["p00"], roster, Policy(), ModelMemory())
+    PlainShield.joining(config, member)
     with pytest.raises(ProtocolError, match=r"p00: its policy accepts no sum without protection \(unprotected\)"):
-        PlainShield(config, "p00", None, roster, Policy(unprotected=False), None)
+        PlainShield.joining(config, replace(member, policy=Policy(unprotected=False)))

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pure.masking_kit import encode
+from pure.recovery_kit import covered
 
 from fedray.errors import ProtocolError
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto.keys import Roster, verify
-from fedray.protocol.fixed_point import decode, encode
+from fedray.protocol.fixed_point import decode
 from fedray.protocol.recovery.rehearsal import Rehearsal
 from fedray.protocol.recovery.thresholds import Thresholds, propose, ring_of
 from fedray.protocol.scheme import Contribution, Manifest, Opened, RoundContext, Tensor
@@ -169,7 +171,7 @@ def test_the_next_batch_is_prepared_while_the_present_one_is_in_use() -> None:
             messages = {name: shield.absorb(answers[name]) for name, shield in rehearsal.shields.items()}
         if number == 2:
             assert set(messages.values()) == {None}
-            assert {shield.covered() for shield in rehearsal.shields.values()} == {3}
+            assert {covered(shield) for shield in rehearsal.shields.values()} == {3}
 
 
 def session_with(parties: int = 4, batch: int = 4, bits: int = 64) -> Rehearsal:

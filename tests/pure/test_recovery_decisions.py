@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a party of part B decides, records, erases, and sends a second time."""
+"""What a party of recovery decides, records, erases, and sends a second time."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from pure.recovery_kit import ALL, Stage, context, contribution, inputs
+from pure.recovery_kit import ALL, Stage, context, contribution, covered, held, inputs
 
 from fedray.errors import ProtocolError
+from fedray.protocol.handshake import Handshake
 from fedray.protocol.recovery import RecoveryCollector, RecoveryCoordinator, RecoveryShield
 
 
@@ -35,16 +36,16 @@ def test_a_decision_is_recorded_before_it_is_acted_upon(monkeypatch: pytest.Monk
         broken.append(entry)
         raise OSError("disk full")
 
-    journal = shield._session.place.journal
-    shield._session.place.journal = full
+    journal = shield._session.journal
+    shield._session.journal = full
     with pytest.raises(OSError, match="disk full"):
         shield.reply(survivors.encode())
     with pytest.raises(OSError, match="disk full"):
         shield.reply(stage.quorum(survivors))
-    assert shield._turn.released is None
-    assert shield._turn._signature == b""
-    assert shield._turn._batch.owners(0) == (0, 1, 2, 3)
-    shield._session.place.journal = journal
+    assert not shield._round.released
+    assert shield._round._signature == b""
+    assert held(shield._round._batch, 0) == (0, 1, 2, 3)
+    shield._session.journal = journal
     assert shield.reply(survivors.encode())
     assert shield.reply(stage.quorum(survivors))
     assert len(shield.decisions) == 2
@@ -54,26 +55,25 @@ def test_a_decision_is_recorded_before_it_is_acted_upon(monkeypatch: pytest.Monk
 def test_secrets_are_erased_as_soon_as_they_served() -> None:
     stage = Stage()
     shield = stage.shields[ALL[0]]
-    batch = shield._session.batches.find(0)
-    held = list(batch._shares[0].values())
-    assert all(any(pair) for pair in held)
+    batch = shield._batches.find(0)
+    pairs = list(batch._shares[0].values())
+    assert all(any(pair) for pair in pairs)
     survivors = stage.survivors()
     assert 0 not in batch._own
     shield.reply(stage.quorum(survivors))
-    assert not any(any(pair) for pair in held)
-    assert batch.owners(0) == ()
+    assert not any(any(pair) for pair in pairs)
+    assert held(batch, 0) == ()
     later = [pair for number in (1, 2) for pair in batch._shares[number].values()]
     shield.protect(context(3), contribution(9))  # rounds 1 and 2 went by without this party
     assert not any(any(pair) for pair in later)
     assert set(batch._own) == set()
     stage.rehearsal.prepare(4)
-    assert shield.covered() == 4
+    assert covered(shield) == 4
     shield.protect(context(4), contribution(10))
-    assert shield._session.batches._ready == [shield._turn._batch]
+    assert shield._batches._ready == [shield._round._batch]
     with pytest.raises(TypeError, match="never pickled"):
         pickle.dumps(batch)
-    assert shield._session.place.sid
-    assert not shield._handshake._private
+    assert shield._session.keys.roots == {}
 
 
 def test_local_state_is_kept_only_on_a_verified_quorum(stage: Stage) -> None:
@@ -89,55 +89,22 @@ def test_local_state_is_kept_only_on_a_verified_quorum(stage: Stage) -> None:
 # The same input again.
 
 
-def certificate(stage: Stage, number: int, who: tuple[str, ...]) -> list[bytes]:
-    return [stage.shields[name].close(number) for name in who]
-
-
-def test_the_same_input_is_sent_again_only_with_a_certificate() -> None:
+def test_the_same_input_is_not_sent_again() -> None:
     stage = Stage()
     model = secrets.token_bytes(32)
     for shield in stage.shields.values():
         shield.protect(context(0, model), contribution(3))
-    names = ALL[:3]
     with pytest.raises(ProtocolError, match="same input was sent for round 0"):
         stage.shields[ALL[0]].protect(context(1, model), contribution(3))
-    promises = certificate(stage, 0, names)
-    for shield in stage.shields.values():
-        with pytest.raises(ProtocolError, match=r"2 promises .* expected at least 3"):
-            shield.reopen(0, promises[:2])
-        with pytest.raises(ProtocolError, match="p0001 repeats"):
-            shield.reopen(0, [*promises[:2], promises[1]])
-        with pytest.raises(ProtocolError, match="another session, round"):
-            shield.reopen(1, promises)
-        shield.reopen(0, promises)
-        shield.protect(context(1, model), contribution(3))
 
 
-def test_freshly_computed_data_needs_no_certificate_but_a_model_serves_once_more_only() -> None:
+def test_freshly_computed_data_is_sent_but_a_model_serves_once_more_only() -> None:
     stage = Stage()
     shield, model = stage.shields[ALL[0]], secrets.token_bytes(32)
     shield.protect(context(0, model), contribution(0))
     shield.protect(context(1, model), contribution(1))
     with pytest.raises(ProtocolError, match="2 rounds of purpose 'train'"):
         shield.protect(context(2, model), contribution(2))
-
-
-def test_who_promised_releases_nothing_and_who_released_promises_nothing(stage: Stage) -> None:
-    survivors = stage.survivors()
-    promising, releasing = stage.shields[ALL[0]], stage.shields[ALL[1]]
-    promising.close(stage.number)
-    for message in (survivors.encode(), stage.quorum(survivors)):
-        with pytest.raises(ProtocolError, match="promised to release nothing"):
-            promising.reply(message)
-    releasing.reply(stage.quorum(survivors))
-    with pytest.raises(ProtocolError, match="were released"):
-        releasing.close(stage.number)
-    silent = stage.shields[ALL[2]]
-    number = stage.number
-    stage.begin()
-    assert silent.close(number)
-    with pytest.raises(ProtocolError, match="were released"):
-        releasing.close(number)
 
 
 def test_the_same_input_is_not_summed_over_another_set() -> None:
@@ -167,7 +134,8 @@ def messages(answer: Any) -> list[Any]:
 
 def test_every_message_may_arrive_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     for of, names in [
-        (RecoveryShield, ["hello", "confirm", "prepare", "absorb", "protect", "reply", "close"]),
+        (Handshake, ["hello", "confirm"]),
+        (RecoveryShield, ["prepare", "absorb", "protect", "reply"]),
         (RecoveryCoordinator, ["add_set_up"]),
         (RecoveryCollector, ["add"]),
     ]:
@@ -178,4 +146,3 @@ def test_every_message_may_arrive_twice(monkeypatch: pytest.MonkeyPatch) -> None
         assert len(stage.rehearsal.sum(context(number), inputs(), {silent}).parties) == 4
     stage.rehearsal.prepare(4)
     assert stage.rehearsal.sum(context(4), inputs(but=ALL[1])).parties == (ALL[0], ALL[2], ALL[3])
-    assert stage.shields[ALL[1]].close(4)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a coalition sees of a round of part B: the sum of the honest survivors, and nothing else."""
+"""What a coalition sees of a round of recovery: the sum of the honest survivors, and nothing else."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A coordinator of part B that lies: each lie is refused, and nothing is signed or released for it."""
+"""A coordinator of recovery that lies: each lie is refused, and nothing is signed or released for it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from pure.recovery_kit import ALL, ENCODING, Stage, context, contribution, propose_small
+from pure.recovery_kit import ALL, ENCODING, Stage, context, contribution, held, propose_small
 
 from fedray.errors import EncodingError, PlanError, ProtocolError
 from fedray.protocol.config import Config, Encoding
@@ -133,7 +133,7 @@ def test_a_party_that_was_left_out_stops_and_erases(stage: Stage) -> None:
     shield = stage.shields[ALL[0]]
     with pytest.raises(ProtocolError, match="without this party"):
         shield.reply(replace(survivors, members=(1, 2, 3), hashes=survivors.hashes[1:]).encode())
-    assert shield._turn._batch.owners(stage.number) == ()
+    assert held(shield._round._batch, stage.number) == ()
     with pytest.raises(ProtocolError, match="without this party"):
         shield.reply(survivors.encode())
     with pytest.raises(ProtocolError, match="without this party"):

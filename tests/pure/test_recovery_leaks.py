@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Part B broken on purpose, one rule at a time: the check of what a coalition sees finds each one."""
+"""Scheme recovery broken on purpose, one rule at a time: the check of what a coalition sees finds each one."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from pure.recovery_hiding_kit import (
 from fedray.errors import ProtocolError
 from fedray.protocol.crypto.graph import complete_graph
 from fedray.protocol.crypto.keys import Roster
+from fedray.protocol.crypto.shamir import SHARE_BYTES
 from fedray.protocol.policy import Policy
 from fedray.protocol.recovery.key_batch import KeyBatch
 from fedray.protocol.recovery.key_directory import Directory
 from fedray.protocol.recovery.key_messages import Keys
-from fedray.protocol.recovery.masked_input import double_pad
-from fedray.protocol.recovery.pads import PadScope, RoundSecrets
+from fedray.protocol.recovery.pads import PadScope, RoundSecrets, double_pad
 from fedray.protocol.recovery.reuse_rules import InputRules
 from fedray.protocol.recovery.round_messages import PAIR, SELF, Survivors
 from fedray.protocol.recovery.thresholds import Thresholds, ring_of
@@ -37,9 +37,9 @@ def symbols(monkeypatch: pytest.MonkeyPatch) -> Symbols:
 
 
 def test_without_the_own_pad_a_late_input_is_seen(symbols: Symbols, monkeypatch: pytest.MonkeyPatch) -> None:
-    def single_pad(place: Any, batch: Any, own: RoundSecrets, scope: PadScope) -> Any:
-        pad = double_pad(place, batch, own, scope)
-        pad.plus.remove(scope.self_key(own.seed, place.index))
+    def single_pad(scope: PadScope, own: RoundSecrets, publics: Any, mine: int) -> Any:
+        pad = double_pad(scope, own, publics, mine)
+        pad.plus.remove(scope.self_key(own.seed, mine))
         return pad
 
     monkeypatch.setattr("fedray.protocol.recovery.shield.double_pad", single_pad)
@@ -51,14 +51,14 @@ def test_without_the_own_pad_a_late_input_is_seen(symbols: Symbols, monkeypatch:
 def test_with_both_shares_of_a_party_its_input_is_seen(symbols: Symbols, monkeypatch: pytest.MonkeyPatch) -> None:
     both: list[tuple[int, int, int, bytes]] = []
 
-    def generous(turn: Unmasking, message: bytes) -> bytes:
-        batch, number = turn._batch, turn.sent.number
+    def generous(unmasking: Unmasking, message: bytes) -> bytes:
+        batch, number, holder = unmasking._batch, unmasking._number, unmasking._session.member.index
         both.extend(
-            (turn._place.index, owner, kind, batch.share(number, owner, kind))
-            for owner in batch.owners(number)
+            (holder, owner, kind, bytes(pair[:SHARE_BYTES] if kind == PAIR else pair[SHARE_BYTES:]))
+            for owner, pair in batch._shares[number].items()
             for kind in (SELF, PAIR)
         )
-        return unmask(turn, message)
+        return unmask(unmasking, message)
 
     unmask = Unmasking.unmask
     monkeypatch.setattr(Unmasking, "unmask", generous)
@@ -133,9 +133,9 @@ def test_without_a_quorum_two_sums_open_and_their_difference_is_one_input(
 def test_where_a_party_answers_for_a_second_set_its_input_is_seen(
     symbols: Symbols, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def forgetful(turn: Unmasking, survivors: Survivors) -> None:
-        turn._signed = turn.released = None
-        accept(turn, survivors)
+    def forgetful(unmasking: Unmasking, survivors: Survivors) -> Survivors:
+        unmasking._signed, unmasking.released = None, False
+        return accept(unmasking, survivors)
 
     accept = Unmasking._accept
     monkeypatch.setattr(Unmasking, "_accept", forgetful)

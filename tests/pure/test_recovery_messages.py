@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""No bytes make a decoder of part B do anything but return a record or raise EncodingError."""
+"""No bytes make a decoder of recovery do anything but return a record or raise EncodingError."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 
 from fedray.errors import EncodingError
 from fedray.protocol.crypto.shamir import PRIME
-from fedray.protocol.messages import enc
+from fedray.protocol.messages import enc, purpose_of
 from fedray.protocol.recovery.key_messages import Ack, Dealt, Keys, Sharing
 from fedray.protocol.recovery.round_messages import (
-    Closed,
     MaskedInput,
     Quorum,
     Survive,
@@ -25,7 +24,6 @@ from fedray.protocol.recovery.round_messages import (
     Unmask,
     fill_header,
     masked_frame,
-    purpose_of,
 )
 
 SID, CTX, HASH, SIGNATURE = b"s" * 32, b"c" * 32, b"h" * 32, b"g" * 64
@@ -44,7 +42,6 @@ SAMPLES: dict[str, tuple[bytes, Callable[[Any], Any]]] = {
     "signed-survive": (Survive(SURVIVORS.statement, 2, SIGNATURE).encode(), Survive.decode),
     "quorum": (Quorum(SURVIVORS, (0, 5), (SIGNATURE, SIGNATURE)).encode(), Quorum.decode),
     "unmask": (Unmask(SID, 7, 1, (0, 1), b"\0\1", (bytes(33), b"\0" + b"x" * 32)).encode(), Unmask.decode),
-    "signed-closed": (Closed(SID, 7, 1, SIGNATURE).encode(), Closed.decode),
     "mask": (masked(32), MaskedInput.decode),
     "signed-keys": (Keys(SID, 1, 2, (4, 5), (HASH, CTX), (SID, HASH), SIGNATURE).encode(), Keys.decode),
     "sharing": (Sharing(1, 2, 3, 4, (bytes(66), b"\0" + bytes(65))).encode(), Sharing.decode),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""No stretch of keystream of part B is laid over two vectors, no key is short, and masked words look like noise."""
+"""No stretch of keystream of recovery is laid over two vectors, no key is short, and masked words look like noise."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 import random
 import struct
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import reduce
 from itertools import pairwise
@@ -109,7 +109,7 @@ def watched(monkeypatch: pytest.MonkeyPatch, recorder: Recorder) -> Recorder:
     """The recorder, told by every shield whose keystream is being made."""
 
     def protect(shield: RecoveryShield, *arguments: Any) -> Any:
-        recorder.owner = f"{id(shield)} {shield._name}"
+        recorder.owner = f"{id(shield)} {shield._member.name}"
         kept.append(shield)
         try:
             return original(shield, *arguments)
@@ -134,14 +134,13 @@ def test_no_pad_is_used_twice(watched: Recorder, seed: int) -> None:
     assert max(map(len, ends.values())) == 2
 
 
-def hoard(batch: KeyBatch, number: int) -> RoundSecrets:
-    return batch._own[number]
+def hoard(batch: KeyBatch, number: int) -> tuple[RoundSecrets, Mapping[int, bytes]]:
+    return batch._own[number], batch._around[number]
 
 
 def test_the_recorder_finds_a_shield_that_masks_again(watched: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     def forgetful(shield: RecoveryShield, *arguments: Any) -> Any:
-        if shield._session is not None:
-            shield._turn, shield._session.batches.next = None, 0
+        shield._round, shield._batches.next = None, 0
         return protect(shield, *arguments)
 
     protect = RecoveryShield.protect
@@ -174,6 +173,10 @@ def test_keys_of_32_bits_are_found_by_search_and_ours_are_not() -> None:
     assert pads_that_meet(folded(key) for key in keys) > 0
 
 
+def pair_key(scope: PadScope, mine: RoundSecrets, theirs: RoundSecrets, index: int, other: int) -> bytes:
+    return scope.pair_keys(mine.private, {other: theirs.public}, index)[other]
+
+
 def test_every_word_of_the_scope_changes_every_key() -> None:
     own, other = RoundSecrets(), RoundSecrets()
     scopes = [
@@ -186,10 +189,10 @@ def test_every_word_of_the_scope_changes_every_key() -> None:
         PadScope(SCOPE.sid, SCOPE.batch_digest, 7, SCOPE.ctx, 10, 32),
     ]
     keys = [scope.self_key(own.seed, 0) for scope in scopes]
-    keys += [scope.pair_key(own.private, other.public, 0, 1) for scope in scopes]
-    keys += [SCOPE.self_key(own.seed, 1), SCOPE.pair_key(own.private, other.public, 0, 2)]
+    keys += [pair_key(scope, own, other, 0, 1) for scope in scopes]
+    keys += [SCOPE.self_key(own.seed, 1), pair_key(SCOPE, own, other, 0, 2)]
     assert len(set(keys)) == len(keys)
-    assert SCOPE.pair_key(own.private, other.public, 0, 1) == SCOPE.pair_key(other.private, own.public, 1, 0)
+    assert pair_key(SCOPE, own, other, 0, 1) == pair_key(SCOPE, other, own, 1, 0)
 
 
 # Masked words, with a fixed rate of false alarms.
@@ -204,7 +207,7 @@ def test_masked_words_and_their_partial_sums_look_like_noise(bits: int, value: f
     rehearsal.prepare(0)
     inputs = {name: Contribution(np.full(size, value), 1, np.ones(0)) for name in rehearsal.names}
     rehearsal.begin(RoundContext(0, bytes(32), b"", manifest), inputs)
-    vectors = [MaskedInput.decode(shield._turn.sent.message).words for shield in rehearsal.shields.values()]
+    vectors = [MaskedInput.decode(shield._round.sent.message).words for shield in rehearsal.shields.values()]
     partial = vectors[0] + vectors[1] + vectors[2]
     for words in (vectors[0], partial, vectors[0] + vectors[1], np.sum(vectors, axis=0, dtype=partial.dtype)):
         found = words.view(np.uint8)

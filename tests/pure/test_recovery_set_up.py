@@ -9,10 +9,12 @@ from dataclasses import replace
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-from pure.recovery_kit import ALL, MANIFEST, Stage, context, contribution, propose_small
+from pure.recovery_kit import ALL, MANIFEST, Stage, context, contribution, covered, propose_small
 
 from fedray.errors import ProtocolError
 from fedray.protocol.crypto.keys import sign
+from fedray.protocol.handshake import introduce
+from fedray.protocol.member import Member
 from fedray.protocol.memory import ModelMemory
 from fedray.protocol.messages import enc_list
 from fedray.protocol.policy import Policy
@@ -135,7 +137,7 @@ SHARINGS: list[dict[str, object]] = [
 @pytest.mark.parametrize("change", SHARINGS)
 def test_shares_for_another_place_are_a_named_complaint(set_up: SetUp, change: dict[str, object]) -> None:
     dealt = set_up.dealt()
-    cheat = set_up.shields[3]._session.batches._set_up
+    cheat = set_up.shields[3]._batches._set_up
     pairs = [bytes(66)] * 4
     sharing = replace(Sharing(set_up.batch, 3, 0, 1, tuple(pairs)), **change)
     cipher = ChaCha20Poly1305(cheat._session.sending[0])
@@ -155,7 +157,7 @@ def test_the_full_roster_must_acknowledge_the_same_keys(set_up: SetUp) -> None:
         acks = set_up.acks()
         with pytest.raises(ProtocolError, match=word):
             set_up.shields[0].absorb(enc_list("ack-list", tuple(change(acks))))
-        assert set_up.shields[0].covered() == 0
+        assert covered(set_up.shields[0]) == 0
     with pytest.raises(ProtocolError, match="round 0 has no keys"):
         set_up.shields[0].protect(context(0), contribution())
 
@@ -169,9 +171,9 @@ def test_batches_only_go_forward() -> None:
     with pytest.raises(ProtocolError, match="begins at round 3, expected 4 or later"):
         shield.prepare(1, 3)
     rehearsal.prepare(4)
-    assert shield.covered() == 8
+    assert covered(shield) == 8
     rehearsal.prepare(8)  # the others are at batch 1: this party has missed the rest of batch 0
-    assert shield.covered() == 8
+    assert covered(shield) == 8
     with pytest.raises(ProtocolError, match="round 3 is over"):
         shield.protect(context(3), contribution())
     shield.protect(context(4), contribution())
@@ -187,15 +189,21 @@ def test_a_restarted_party_has_no_keys_and_no_past() -> None:
     survivors = stage.survivors()
     old = stage.shields[ALL[0]]
     of = stage.rehearsal
-    reborn = RecoveryShield(of.config, ALL[0], of.identities[ALL[0]], of.roster, Policy(), ModelMemory())
+    members = [Member(name, of.identities[name], of.roster, Policy(), ModelMemory()) for name in of.names]
+    joinings = [RecoveryShield.joining(of.config, member) for member in members]
+    again = RecoveryShield.joining(of.config, members[0])
+    assert again.hello() != joinings[0].hello()
+    with pytest.raises(ProtocolError, match="Confirms were not expected now"):
+        again.start([b""] * 4)
+    reborn = introduce(joinings)[0]
+    assert reborn._session.keys.sid != old._session.keys.sid
     for call in (
         lambda: reborn.protect(context(1), contribution()),
-        lambda: reborn.prepare(1, 4),
         lambda: reborn.reply(survivors.encode()),
+        lambda: reborn.absorb(survivors.encode()),
     ):
-        with pytest.raises(ProtocolError, match=r"set-up is not finished|no round is under way"):
+        with pytest.raises(ProtocolError, match=r"has no keys|no round is under way|no batch is being prepared"):
             call()
-    assert reborn.hello() != old.hello()
 
 
 def test_the_relay_names_who_sent_what_it_should_not() -> None:

@@ -25,7 +25,7 @@ LAYOUTS = [
     Layout(128, 3, 18, replicated=True),
     Layout(32, 2, 12),
 ]
-IDS = [f"{layout.bits}-{layout.nodes}{'r' * layout.replicated}" for layout in LAYOUTS]
+IDS = [f"{layout.bits}-{layout.parties}{'r' * layout.replicated}" for layout in LAYOUTS]
 each_layout = pytest.mark.parametrize("layout", LAYOUTS, ids=IDS)
 
 
@@ -34,12 +34,14 @@ def shared(layout, value, compress=True, long=0, bound=None):
     form, elements = encode(layout, value, bound)
     parts = split(layout, elements, long, compress)
     written = [expand(part, elements) if isinstance(part, bytes) else part for part in parts]
-    return [Secret(form, held(layout, [written[j] for j in layout.components(place)])) for place in range(layout.nodes)]
+    return [
+        Secret(form, held(layout, [written[j] for j in layout.components(place)])) for place in range(layout.parties)
+    ]
 
 
 def each(layout, function, *values):
     """Applies one operation at every compute party and opens what comes of it."""
-    results = [function(Linear(layout, m), *(value[m] for value in values)) for m in range(layout.nodes)]
+    results = [function(Linear(layout, m), *(value[m] for value in values)) for m in range(layout.parties)]
     return combine(layout, results)
 
 
@@ -104,7 +106,7 @@ def test_sums_of_many_wide_elements_carry():
     ids=lambda v: f"{np.asarray(v).dtype}{np.asarray(v).shape}",
 )
 def test_what_is_shared_is_opened(layout, compress, value):
-    for long in range(layout.nodes):
+    for long in range(layout.parties):
         opened = combine(layout, shared(layout, value, compress, long))
         assert opened.dtype == np.asarray(value).dtype
         assert opened.shape == np.asarray(value).shape
@@ -123,7 +125,7 @@ def test_any_compute_party_but_one_holds_nothing_of_the_value(layout):
         drawn.append(os.urandom(count))
         return drawn[-1]
 
-    for long in range(layout.nodes):
+    for long in range(layout.parties):
         drawn.clear()
         parts = split(layout, elements, long, False, entropy)
         random = [part for place, part in enumerate(parts) if place != long]
@@ -133,9 +135,9 @@ def test_any_compute_party_but_one_holds_nothing_of_the_value(layout):
             total = layout.ring.add(total, part)
         assert np.array_equal(total, elements)
     most = 1 if not layout.replicated else 0  # replicated shares: any two of three open the value, and are not hidden
-    for bad in itertools.combinations(range(layout.nodes), layout.nodes - 1 if most else 1):
+    for bad in itertools.combinations(range(layout.parties), layout.parties - 1 if most else 1):
         known = set().union(*(layout.components(m) for m in bad))
-        assert len(known) < layout.nodes
+        assert len(known) < layout.parties
     assert form.shape == (4,)
 
 
@@ -289,7 +291,7 @@ def test_arguments_that_cannot_work_are_refused():
 @pytest.mark.parametrize("layout", LAYOUTS[:5], ids=IDS[:5])
 def test_exclusive_or_and_public_results_are_opened(layout):
     bits = np.array([1, 0, 1], np.uint8)
-    masks = [np.random.default_rng(k).integers(0, 2, 3).astype(np.uint8) for k in range(layout.nodes - 1)]
+    masks = [np.random.default_rng(k).integers(0, 2, 3).astype(np.uint8) for k in range(layout.parties - 1)]
     parts = [*masks, bits ^ np.bitwise_xor.reduce(masks)]
     form = Form((3,), "bool", combine="xor")
     if layout.replicated:
@@ -299,7 +301,7 @@ def test_exclusive_or_and_public_results_are_opened(layout):
     assert combine(layout, secrets).tolist() == [True, False, True]
     public = Form((2,), "float32", layout.fraction, combine="public")
     words = layout.ring.of(np.array([1 << layout.fraction, -(1 << layout.fraction)]))
-    assert combine(layout, [Secret(public, words)] * layout.nodes).tolist() == [1.0, -1.0]
+    assert combine(layout, [Secret(public, words)] * layout.parties).tolist() == [1.0, -1.0]
 
 
 # Forms.

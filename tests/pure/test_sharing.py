@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Part C opens the plain integer sum, bit for bit, or refuses for a stated reason."""
+"""Scheme sharing opens the plain integer sum, bit for bit, or refuses for a stated reason."""
 
 import os
 
@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pure.masking_kit import context_of, identities, manifest_of, plain_values, roster_of
+from pure.masking_kit import context_of, encode, identities, manifest_of, plain_values, roster_of
 from pure.sharing_kit import session
 
 from fedray.errors import EncodingError, PlanError, ProtocolError
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto.keystream import CHUNK_BYTES
-from fedray.protocol.fixed_point import encode
+from fedray.protocol.member import Member
+from fedray.protocol.memory import ModelMemory
 from fedray.protocol.policy import TWO_PARTY_NOTICE, Policy, notice
 from fedray.protocol.scheme import Contribution, Manifest, Tensor
 from fedray.protocol.sharing import SharingShield
@@ -21,7 +22,7 @@ from fedray.protocol.sharing.split import Splitter, add_share, remove_seed
 
 
 def exact_sum(config, manifest, contributions):
-    """The sum that part C must open, by Python's own integers."""
+    """The sum that sharing must open, by Python's own integers."""
     total = [0] * manifest.words
     for contribution in contributions:
         words = encode(config.encoding, config.contributors, manifest, contribution)
@@ -32,20 +33,20 @@ def exact_sum(config, manifest, contributions):
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     owners=st.integers(2, 6),
-    nodes=st.integers(2, 4),
+    computing=st.integers(2, 4),
     apart=st.integers(0, 4),
     ring=st.sampled_from([32, 64]),
     compress=st.booleans(),
     size=st.sampled_from([0, 1, 4, 97]),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_the_opened_words_are_the_integer_sum(owners, nodes, apart, ring, compress, size, seed):
-    apart = min(apart, nodes)
-    if nodes - apart > owners:
-        nodes, apart = owners, 0
-    nodes = max(nodes, 2)
+def test_the_opened_words_are_the_integer_sum(owners, computing, apart, ring, compress, size, seed):
+    apart = min(apart, computing)
+    if computing - apart > owners:
+        computing, apart = owners, 0
+    computing = max(computing, 2)
     encoding = Encoding(ring, 16, 8.0, weight_bound=5) if ring == 32 else Encoding(weight_bound=5)
-    kit = session(owners, nodes, apart, encoding=encoding, compress=compress)
+    kit = session(owners, computing, apart, encoding=encoding, compress=compress)
     rng = np.random.default_rng(seed)
     manifest = manifest_of(size, metrics=("loss", "count"))
     kit.expect(manifest)
@@ -59,8 +60,8 @@ def test_the_opened_words_are_the_integer_sum(owners, nodes, apart, ring, compre
         kit.send(name, context, contribution)
     kit.agree(kit.owners)
     collector = kit.collector(0, manifest)
-    for name, node in kit.nodes.items():
-        collector.add(name, node.publish())
+    for name, adder in kit.adders.items():
+        collector.add(name, adder.publish())
     assert [int(w) for w in collector._total] == exact_sum(kit.config, manifest, contributions.values())
     assert collector.open().weight == sum(c.weight for c in contributions.values())
 
@@ -120,7 +121,7 @@ def test_who_ended_half_way_has_sent_seeds_only_and_is_taken_out_again():
     kit.expect(manifest)
     context = context_of(0, manifest)
     for name in kit.owners:
-        kit.send(name, context, plain_values(np.ones(3)), to=list(kit.nodes)[:])
+        kit.send(name, context, plain_values(np.ones(3)), to=list(kit.adders)[:])
     half = kit.owners[3]
     kit.expect(manifest, 1)
     context = context_of(1, manifest)
@@ -128,7 +129,7 @@ def test_who_ended_half_way_has_sent_seeds_only_and_is_taken_out_again():
         kit.send(name, context, plain_values(np.ones(3)))
     messages = kit.shields[half].protect(context, plain_values(np.full(3, 50.0)))
     assert [len(m) for m in messages.values()] == sorted(len(m) for m in messages.values())  # the long one is last
-    kit.nodes[next(iter(messages))].add(half, next(iter(messages.values())))
+    kit.adders[next(iter(messages))].add(half, next(iter(messages.values())))
     kit.agree(kit.owners[:3])
     assert kit.open(1, manifest).values.tolist() == [3.0] * 3
 
@@ -184,7 +185,6 @@ def test_limits_of_the_ring():
     assert opened.values.tolist() == [24.0, -24.0]
     clipped = kit.round(context_of(1, manifest), {n: plain_values(edge * 2) for n in kit.owners})
     assert clipped.values.tolist() == [24.0, -24.0]
-    assert kit.shields[kit.owners[0]].clipped == 1.0
     with pytest.raises(PlanError, match="overflow a ring of 32"):
         session(3, 2, encoding=Encoding(32, 28, 8.0))
 
@@ -195,7 +195,7 @@ def test_an_owner_learns_whose_inputs_were_opened():
     kit.expect(manifest)
     context = context_of(0, manifest)
     kit.round(context, {n: plain_values(np.ones(3)) for n in kit.owners[:3]})
-    proof = kit.nodes[kit.owners[0]].proof(0)
+    proof = kit.adders[kit.owners[0]].proof(0)
     assert kit.shields[kit.owners[0]].verify(proof) == kit.owners[:3]
     with pytest.raises(ProtocolError, match="another round or context"):
         kit.shields[kit.owners[3]].verify(proof)
@@ -224,7 +224,7 @@ def test_roles_that_cannot_work_are_refused(receivers, owners, match):
 def test_a_shield_refuses_a_config_that_does_not_fit_the_roster():
     keys = identities(4)
     roster = roster_of(keys)
-    make = lambda config: SharingShield(config, "p00", keys["p00"], roster, Policy(), None)  # noqa: E731
+    member = Member("p00", keys["p00"], roster, Policy(), ModelMemory())
     for config, match in [
         (Config.propose("masking", roster, ["p00"], Encoding()), "expected 'sharing'"),
         (Config.propose("sharing", roster, ["p00", "stranger"], Encoding()), "stranger"),
@@ -232,10 +232,10 @@ def test_a_shield_refuses_a_config_that_does_not_fit_the_roster():
         (Config.propose("sharing", roster, ["p00", "p01"], Encoding(), owners=["p00", "p01", "p02"]), "neither"),
     ]:
         with pytest.raises(ProtocolError, match=match):
-            make(config)
+            SharingShield.joining(config, member)
 
 
-def test_config_of_part_c_has_bytes_of_its_own():
+def test_a_config_of_sharing_has_bytes_of_its_own():
     roster = roster_of(identities(4))
     config = Config.propose("sharing", roster, ["p03", "p00"], Encoding(), owners=["p00", "p01", "p02"], compress=False)
     assert Config.decode(config.encode()) == config
@@ -265,8 +265,8 @@ def test_shares_add_up_and_seeds_can_be_taken_out(compress):
     words = np.arange(100, dtype="<u8")
     left = words.copy()
     splitter = Splitter(3, left, compress, os.urandom)
-    splitter.take(0, 60)
-    splitter.take(60, 100)
+    splitter.take(left[:60], 0)
+    splitter.take(left[60:], 60)
     total = left.copy()
     for share in splitter.shares:
         add_share(total, share)

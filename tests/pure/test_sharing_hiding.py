@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What any c-1 compute parties see of part C: by linear algebra with symbols in place of keystreams, and by statistics.
+"""What any c-1 compute parties see of sharing: by linear algebra with symbols for keystreams, and by statistics.
 
 Every symbol is a word of the vector: the keystream of the k-th seed is the k-th unit vector, and so is the input of an
 owner. The real code then computes, in its words, the coefficients of everything that anybody sees.
@@ -8,6 +8,7 @@ owner. The real code then computes, in its words, the coefficients of everything
 import itertools
 import os
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -45,7 +46,8 @@ class Symbols:
         return os.urandom(32) if count == 32 else unit(self.draw(), count // 8).astype("<u8").tobytes()
 
     def pad(self, plus, minus):
-        def apply(words):
+        def apply(words, start):
+            assert start == 0
             for sign, seeds in ((1, plus), (-1, minus)):
                 for seed in seeds:
                     words[:SYMBOLS] += np.array([sign * v % RING for v in self.words(seed)], "<u8")
@@ -96,14 +98,14 @@ def reduced(rows, columns):
 class World:
     """A session whose randomness is symbols, and everything that was ever sent in it."""
 
-    def __init__(self, monkeypatch, owners, nodes, apart, compress, rounds=1, shield=SharingShield):
+    def __init__(self, monkeypatch, owners, computing, apart, compress, rounds=1, shield=SharingShield):
         self.symbols = Symbols(owners * rounds)
         monkeypatch.setattr(split, "Pad", self.symbols.pad)
-        made = partial(shield, entropy=self.symbols.entropy)
-        self.kit = session(owners, nodes, apart, compress=compress, shield=made)
+        made = SimpleNamespace(joining=partial(shield.joining, entropy=self.symbols.entropy))
+        self.kit = session(owners, computing, apart, compress=compress, shield=made)
         self.manifest = Manifest((Tensor("x", (SYMBOLS,), "int64", 4),), weighted=False)
         self.kit.expect(self.manifest)
-        self.received = {name: [] for name in self.kit.nodes}  # (owner, coefficients)
+        self.received = {name: [] for name in self.kit.adders}  # (owner, coefficients)
         self.published = []
 
     def input(self, owner, number=0):
@@ -115,13 +117,13 @@ class World:
         for name, message in self.kit.shields[owner].protect(context, plain_values(values)).items():
             if to is None or name in to:
                 self.receive(owner, name, message)
-                self.kit.nodes[name].add(owner, message)
+                self.kit.adders[name].add(owner, message)
 
     def receive(self, owner, name, message):
         """Notes what a compute party can read."""
-        node = self.kit.nodes[name]
+        adder = self.kit.adders[name]
         header = header_of(message)
-        share = unseal(node._channels[header.owner], message)
+        share = unseal(adder._channels[header.owner], message)
         row = self.symbols.words(share) if header.form == "seed" else np.frombuffer(share, "<u8")[:SYMBOLS]
         self.received[name].append((owner, row))
 
@@ -130,17 +132,17 @@ class World:
         self.publish()
 
     def publish(self):
-        for node in self.kit.nodes.values():
-            total = node._turn.piles[node._turn.signed.ctx].total[:SYMBOLS].copy()
-            node.publish()
+        for adder in self.kit.adders.values():
+            total = adder._current.piles[adder._current.signed.ctx].total[:SYMBOLS].copy()
+            adder.publish()
             self.published.append(total)
 
-    def learned(self, bad_nodes, bad_owners=()):
+    def learned(self, bad, bad_owners=()):
         """What these parties together know of the honest owners' inputs, as an echelon basis."""
         rows = list(self.published)
-        for name in bad_nodes:
+        for name in bad:
             rows += [row for _, row in self.received[name]]
-        for name in self.kit.nodes:  # colluding owners know all their shares
+        for name in self.kit.adders:  # colluding owners know all their shares
             rows += [row for owner, row in self.received[name] if owner in bad_owners]
         inputs = range(self.symbols.inputs)
         own = {self.input(owner, r) for owner in bad_owners for r in range(self.symbols.inputs // len(self.kit.owners))}
@@ -150,23 +152,23 @@ class World:
 
 
 @pytest.mark.parametrize(
-    ("owners", "nodes", "apart"), [(2, 2, 0), (3, 2, 0), (3, 3, 0), (3, 3, 2), (4, 3, 1), (4, 2, 2)]
+    ("owners", "computing", "apart"), [(2, 2, 0), (3, 2, 0), (3, 3, 0), (3, 3, 2), (4, 3, 1), (4, 2, 2)]
 )
 @pytest.mark.parametrize("compress", [True, False])
-def test_any_coalition_learns_the_honest_sum_and_nothing_else(monkeypatch, owners, nodes, apart, compress):
-    world = World(monkeypatch, owners, nodes, apart, compress)
+def test_any_coalition_learns_the_honest_sum_and_nothing_else(monkeypatch, owners, computing, apart, compress):
+    world = World(monkeypatch, owners, computing, apart, compress)
     kit = world.kit
     for owner in kit.owners:
         world.send(owner)
-    before = [world.learned(bad) for bad in itertools.combinations(kit.nodes, nodes - 1)]
+    before = [world.learned(bad) for bad in itertools.combinations(kit.adders, computing - 1)]
     assert not any(before)  # nothing is published yet: c-1 compute parties know nothing at all
     world.open(kit.owners)
     most = kit.config.colluders
-    for bad in itertools.combinations(kit.nodes, nodes - 1):
+    for bad in itertools.combinations(kit.adders, computing - 1):
         for count in range(most + 1):
             for colluding in itertools.combinations(kit.owners, count):
                 assert world.learned(bad, colluding) == {(1,) * (owners - count)}
-    everything = world.learned(kit.nodes)
+    everything = world.learned(kit.adders)
     assert len(everything) == owners  # all c together open each input: the check can see a leak
 
 
@@ -176,7 +178,7 @@ def test_rounds_do_not_help_each_other(monkeypatch):
         for owner in world.kit.owners:
             world.send(owner, number)
         world.open(world.kit.owners)
-    for bad in world.kit.nodes:
+    for bad in world.kit.adders:
         assert world.learned([bad]) == {(1, 1, 1, 0, 0, 0), (0, 0, 0, 1, 1, 1)}
 
 
@@ -186,7 +188,7 @@ def test_whoever_is_left_out_stays_hidden(monkeypatch):
         world.send(owner)
     world.send(world.kit.owners[3], to=[world.kit.config.receivers[1]])  # it ended half-way: one seed has arrived
     world.open(world.kit.owners[:3])
-    for bad in itertools.combinations(world.kit.nodes, 2):
+    for bad in itertools.combinations(world.kit.adders, 2):
         assert world.learned(bad) == {(1, 1, 1, 0)}
 
 
@@ -219,14 +221,14 @@ def test_a_second_set_for_one_round_is_refused_and_would_be_seen(monkeypatch):
     for owner in kit.owners:
         world.send(owner)
     kit.agree(kit.owners)
-    for node in kit.nodes.values():
+    for adder in kit.adders.values():
         with pytest.raises(ProtocolError, match="another set is refused"):
-            node.sign(kit.owners[:3])
+            adder.sign(kit.owners[:3])
     for members in (kit.owners, kit.owners[:3]):  # what compute parties that sign twice would publish
-        for name in kit.nodes:
+        for name in kit.adders:
             rows = [[int(v) for v in row] for owner, row in world.received[name] if owner in members]
             world.published.append([sum(column) % RING for column in zip(*rows, strict=True)])
-    assert (0, 0, 0, 1) in world.learned([next(iter(kit.nodes))])
+    assert (0, 0, 0, 1) in world.learned([next(iter(kit.adders))])
 
 
 # Statistics of one share.
@@ -240,9 +242,9 @@ def shares_of(values, compress, size):
     for owner in kit.owners:
         messages = kit.shields[owner].protect(context_of(0, manifest), plain_values(values))
         for name, message in messages.items():
-            node, header = kit.nodes[name], header_of(message)
+            adder, header = kit.adders[name], header_of(message)
             if header.form == "words":
-                found[owner, name] = unseal(node._channels[header.owner], message)
+                found[owner, name] = unseal(adder._channels[header.owner], message)
     return [np.frombuffer(share, np.uint8)[: size * 8] for share in found.values()]
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Part C against owners, compute parties and a coordinator that deviate."""
+"""Scheme sharing against owners, compute parties and a coordinator that deviate."""
 
 from dataclasses import replace
 
@@ -21,62 +21,62 @@ from fedray.protocol.sharing.sealing import HEADER_BYTES, ShareHeader, header_of
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_too_few_owners_are_not_opened(count):
     kit = ready()
-    node = next(iter(kit.nodes.values()))
+    adder = next(iter(kit.adders.values()))
     with pytest.raises(ProtocolError, match="at least 3 are required"):
-        node.sign(kit.owners[:count])
+        adder.sign(kit.owners[:count])
 
 
 def test_colluders_are_counted():
     kit = ready(7, 3)  # T = 2: four inputs are the fewest
-    node = next(iter(kit.nodes.values()))
+    adder = next(iter(kit.adders.values()))
     with pytest.raises(ProtocolError, match="at least 4 are required"):
-        node.sign(kit.owners[:3])
+        adder.sign(kit.owners[:3])
     kit = ready(5, 3, colluders=3)
     with pytest.raises(ProtocolError, match="at least 5 are required"):
-        next(iter(kit.nodes.values())).sign(kit.owners[:4])
+        next(iter(kit.adders.values())).sign(kit.owners[:4])
 
 
 def test_a_compute_party_that_owns_nothing_is_not_among_the_owners():
     kit = ready(4, 2, 1)
-    node = next(iter(kit.nodes.values()))
+    adder = next(iter(kit.adders.values()))
     with pytest.raises(ProtocolError, match="each once"):
-        node.sign([*kit.owners[:3], kit.config.receivers[0]])
+        adder.sign([*kit.owners[:3], kit.config.receivers[0]])
     with pytest.raises(ProtocolError, match="only computes"):
         kit.shields[kit.config.receivers[0]].protect(context_of(0, MANIFEST), ONES)
     with pytest.raises(ProtocolError, match="each once"):
-        node.sign([*kit.owners[:3], kit.owners[0]])
+        adder.sign([*kit.owners[:3], kit.owners[0]])
 
 
 def test_two_sets_for_one_round_are_refused():
     kit = ready()
-    for node in kit.nodes.values():
-        first = node.sign(kit.owners)
-        assert node.sign(kit.owners) == first
+    for adder in kit.adders.values():
+        first = adder.sign(kit.owners)
+        assert adder.sign(kit.owners) == first
         with pytest.raises(ProtocolError, match="another set is refused"):
-            node.sign(kit.owners[:3])
+            adder.sign(kit.owners[:3])
 
 
 def test_a_round_is_opened_once():
     kit = ready()
     kit.agree(kit.owners)
     kit.open(0, MANIFEST)
-    for node in kit.nodes.values():
-        for again in (node.publish, lambda node=node: node.sign(kit.owners)):
+    for adder in kit.adders.values():
+        for again in (adder.publish, lambda adder=adder: adder.sign(kit.owners)):
             with pytest.raises(ProtocolError, match="no round is under way"):
                 again()
         with pytest.raises(ProtocolError, match="round 0 is over"):
-            node.add(kit.owners[0], message_of(kit, kit.owners[0], kit.roster.names[node.place]))
-        node.expect((range(5), MANIFEST.words))
+            adder.add(kit.owners[0], message_of(kit, kit.owners[0], kit.roster.names[adder.number]))
+        adder.expect((range(5), MANIFEST.words))
         with pytest.raises(ProtocolError, match="round 0 is over"):
-            node.add(kit.owners[0], message_of(kit, kit.owners[0], kit.roster.names[node.place]))
+            adder.add(kit.owners[0], message_of(kit, kit.owners[0], kit.roster.names[adder.number]))
 
 
 def test_a_failed_round_is_erased_and_never_taken_again():
     kit = ready()
-    for node in kit.nodes.values():
-        node.fail()
+    for adder in kit.adders.values():
+        adder.fail()
         with pytest.raises(ProtocolError, match="round 0 is over"):
-            node.add(kit.owners[0], message_of(kit, kit.owners[0], kit.roster.names[node.place]))
+            adder.add(kit.owners[0], message_of(kit, kit.owners[0], kit.roster.names[adder.number]))
 
 
 # Owners that were told different things.
@@ -88,17 +88,17 @@ def test_inputs_on_different_contexts_are_never_added(odd):
     kit.expect(MANIFEST)
     for place, name in enumerate(kit.owners):
         kit.send(name, context_of(0, MANIFEST, settings=b"learning rate 0" if place < odd else b""), ONES)
-    node = next(iter(kit.nodes.values()))
+    adder = next(iter(kit.adders.values()))
     with pytest.raises(ProtocolError, match="computed on the same model"):
-        node.sign(kit.owners)
+        adder.sign(kit.owners)
     if odd == 1:  # the others were told the same, and are enough
         kit.agree(kit.owners[1:])
         assert kit.open(0, MANIFEST).parties == kit.owners[1:]
         with pytest.raises(ProtocolError, match="another round or context"):
-            kit.shields[kit.owners[0]].verify(node.proof(0))
+            kit.shields[kit.owners[0]].verify(adder.proof(0))
         return
     with pytest.raises(ProtocolError, match="at least 3"):
-        node.sign(kit.owners[2:])
+        adder.sign(kit.owners[2:])
 
 
 def test_one_compute_party_that_adds_different_contexts_is_not_enough():
@@ -107,15 +107,15 @@ def test_one_compute_party_that_adds_different_contexts_is_not_enough():
     kit.expect(MANIFEST)
     for place, name in enumerate(kit.owners):
         kit.send(name, context_of(0, MANIFEST, settings=b"0" if place else b""), ONES)
-    bad, honest = kit.nodes
-    forged = Agreement(kit.nodes[bad]._sid, 0, bytes(32), tuple(range(4)))
+    bad, honest = kit.adders
+    forged = Agreement(kit.adders[bad]._sid, 0, bytes(32), tuple(range(4)))
     statement = AgreementSignature(forged, 0, sign(kit.keys[bad], forged.statement)).encode()
-    kit.nodes[honest].hear(bad, statement)
+    kit.adders[honest].hear(bad, statement)
     with pytest.raises(ProtocolError, match="does not hold shares"):
-        kit.nodes[honest].sign(kit.owners)
-    assert not kit.nodes[honest].ready()
+        kit.adders[honest].sign(kit.owners)
+    assert not kit.adders[honest].ready()
     with pytest.raises(ProtocolError, match="has not signed"):
-        kit.nodes[honest].publish()
+        kit.adders[honest].publish()
 
 
 # Shares.
@@ -127,21 +127,21 @@ def test_a_share_of_another_round_is_refused():
     old = message_of(kit, owner, name)
     kit.agree(kit.owners)
     kit.open(0, MANIFEST)
-    node = kit.nodes[name]
+    adder = kit.adders[name]
     with pytest.raises(ProtocolError, match="round 0 is over"):
-        node.add(owner, old)
+        adder.add(owner, old)
     altered = bytearray(bytes(old))
     header = replace(header_of(old), number=1)
     altered[:HEADER_BYTES] = header.encode()
     with pytest.raises(ProtocolError, match="not from its owner, or was altered"):
-        node.add(owner, bytes(altered))
+        adder.add(owner, bytes(altered))
 
 
 @pytest.mark.parametrize(
     ("change", "match"),
     [
         ({"owner": 1}, "another owner's"),
-        ({"node": 1}, "another compute party"),
+        ({"compute_party": 1}, "another compute party"),
         ({"sid": bytes(32)}, "another session"),
         ({"ctx": bytes(32)}, "altered"),
         ({"number": 1}, "altered"),
@@ -158,10 +158,10 @@ def test_what_a_share_says_in_clear_cannot_be_changed(change, match):
     header = replace(header_of(message), **change)
     data = header.encode() + bytes(message)[HEADER_BYTES:]
     if change.keys() & {"number"} and match == "altered":
-        kit.nodes[name].fail()
+        kit.adders[name].fail()
     with pytest.raises(ProtocolError, match=match):
-        kit.nodes[name].add(owner, data)
-    assert kit.nodes[name].held() == ()
+        kit.adders[name].add(owner, data)
+    assert kit.adders[name].held() == ()
 
 
 def test_a_share_is_for_one_receiver_and_from_one_sender():
@@ -170,24 +170,24 @@ def test_a_share_is_for_one_receiver_and_from_one_sender():
     messages = kit.shields[kit.owners[3]].protect(context_of(0, MANIFEST), ONES)
     first, second = kit.config.receivers[1:]
     with pytest.raises(ProtocolError, match="another compute party"):
-        kit.nodes[first].add(kit.owners[3], messages[second])
+        kit.adders[first].add(kit.owners[3], messages[second])
     with pytest.raises(ProtocolError, match="another owner's"):
-        kit.nodes[first].add(kit.owners[2], messages[first])
+        kit.adders[first].add(kit.owners[2], messages[first])
 
 
 def test_a_second_different_share_is_refused_and_a_repeat_changes_nothing():
     kit = session(4, 3)
     kit.expect(MANIFEST)
     owner, name = kit.owners[0], kit.config.receivers[1]
-    shield, node = kit.shields[owner], kit.nodes[name]
+    shield, adder = kit.shields[owner], kit.adders[name]
     message = message_of(kit, owner, name)
-    node.add(owner, message)
-    total = node._turn.piles[header_of(message).ctx].total.copy()
-    node.add(owner, message)
-    assert np.array_equal(total, node._turn.piles[header_of(message).ctx].total)
+    adder.add(owner, message)
+    total = adder._current.piles[header_of(message).ctx].total.copy()
+    adder.add(owner, message)
+    assert np.array_equal(total, adder._current.piles[header_of(message).ctx].total)
     other = seal(shield._channels[1], header_of(message), bytes(32))
     with pytest.raises(ProtocolError, match="second, different share"):
-        node.add(owner, other)
+        adder.add(owner, other)
 
 
 def test_a_late_share_is_dropped():
@@ -208,7 +208,7 @@ def test_a_long_share_where_a_seed_is_agreed_is_refused():
     header = header_of(message_of(kit, owner, name))
     words = seal(kit.shields[owner]._channels[1], replace(header, form="words"), np.zeros(6, "<u8"))
     with pytest.raises(ProtocolError, match="does not foresee"):
-        kit.nodes[name].add(owner, words)
+        kit.adders[name].add(owner, words)
     with pytest.raises(EncodingError, match="expected 48 bytes"):
         seal(bytes(32), replace(header, form="words"), np.zeros(5, "<u8"))
 
@@ -238,7 +238,7 @@ def test_any_changed_byte_of_a_share_is_found(place):
     data = bytearray(bytes(message_of(kit, owner, name)))
     data[place % len(data)] ^= 1
     with pytest.raises(ProtocolError):
-        kit.nodes[name].add(owner, bytes(data))
+        kit.adders[name].add(owner, bytes(data))
 
 
 # Signatures.
@@ -246,60 +246,63 @@ def test_any_changed_byte_of_a_share_is_found(place):
 
 def test_c_minus_one_signatures_publish_nothing():
     kit = ready()
-    signed = {name: node.sign(kit.owners) for name, node in kit.nodes.items()}
-    first, second, third = kit.nodes
-    node = kit.nodes[first]
-    node.hear(second, signed[second])
-    assert node.awaited() == (third,)
-    assert not node.ready()
+    signed = {name: adder.sign(kit.owners) for name, adder in kit.adders.items()}
+    first, second, third = kit.adders
+    adder = kit.adders[first]
+    adder.hear(second, signed[second])
+    assert adder.awaited() == (third,)
+    assert not adder.ready()
     with pytest.raises(ProtocolError, match="all 3 compute parties, found 2"):
-        node.publish()
-    node.hear(third, signed[third])
-    assert node.ready()
-    node.publish()
+        adder.publish()
+    adder.hear(third, signed[third])
+    assert adder.ready()
+    adder.publish()
 
 
 def test_a_signature_is_its_signers():
     kit = ready()
-    first, second, third = kit.nodes
-    signed = kit.nodes[second].sign(kit.owners)
+    first, second, third = kit.adders
+    signed = kit.adders[second].sign(kit.owners)
     survive = AgreementSignature.decode(signed)
-    node = kit.nodes[first]
+    adder = kit.adders[first]
     with pytest.raises(ProtocolError, match="did not sign"):
-        node.hear(third, signed)
+        adder.hear(third, signed)
     for forged in (
-        replace(survive, node=2),
+        replace(survive, compute_party=2),
         replace(survive, signature=bytes(64)),
         replace(survive, agreement=replace(survive.agreement, members=(0, 1, 2))),
     ):
         with pytest.raises(ProtocolError, match="did not sign"):
-            node.hear(second, forged.encode())
-    for stranger in (replace(survive, node=3), replace(survive, agreement=replace(survive.agreement, sid=bytes(32)))):
+            adder.hear(second, forged.encode())
+    for stranger in (
+        replace(survive, compute_party=3),
+        replace(survive, agreement=replace(survive.agreement, sid=bytes(32))),
+    ):
         with pytest.raises(ProtocolError, match="another session"):
-            node.hear(second, stranger.encode())
+            adder.hear(second, stranger.encode())
 
 
 def test_a_compute_party_that_signs_two_sets_is_found():
     kit = ready()
-    first, second, _ = kit.nodes
-    agreed = AgreementSignature.decode(kit.nodes[second].sign(kit.owners)).agreement
+    first, second, _ = kit.adders
+    agreed = AgreementSignature.decode(kit.adders[second].sign(kit.owners)).agreement
     other = replace(agreed, members=(0, 1, 2))
     statements = [AgreementSignature(a, 1, sign(kit.keys[second], a.statement)).encode() for a in (agreed, other)]
-    kit.nodes[first].hear(second, statements[0])
-    kit.nodes[first].hear(second, statements[0])
+    kit.adders[first].hear(second, statements[0])
+    kit.adders[first].hear(second, statements[0])
     with pytest.raises(ProtocolError, match="signed two different sets"):
-        kit.nodes[first].hear(second, statements[1])
+        kit.adders[first].hear(second, statements[1])
 
 
 @pytest.mark.parametrize("liars", [1, 2])
 def test_one_honest_compute_party_stops_a_sum_over_another_set(liars):
     """c-1 colluding compute parties sign a smaller set; the last one signed all, and publishes nothing."""
     kit = ready()
-    honest, *others = kit.nodes
-    node = kit.nodes[honest]
-    agreed = AgreementSignature.decode(node.sign(kit.owners)).agreement
+    honest, *others = kit.adders
+    adder = kit.adders[honest]
+    agreed = AgreementSignature.decode(adder.sign(kit.owners)).agreement
     for place, name in enumerate(others[:liars], start=1):
         smaller = replace(agreed, members=(0, 1, 2))
-        node.hear(name, AgreementSignature(smaller, place, sign(kit.keys[name], smaller.statement)).encode())
+        adder.hear(name, AgreementSignature(smaller, place, sign(kit.keys[name], smaller.statement)).encode())
     with pytest.raises(ProtocolError, match="signed another set"):
-        node.publish()
+        adder.publish()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Part C where the sum is opened, and where an owner learns whether its input was in it."""
+"""Scheme sharing where the sum is opened, and where an owner learns whether its input was in it."""
 
 import itertools
 from dataclasses import replace
@@ -17,7 +17,7 @@ def test_the_opener_wants_every_compute_party():
     kit = ready()
     kit.agree(kit.owners)
     collector = kit.collector(0, MANIFEST)
-    sums = {name: node.publish() for name, node in kit.nodes.items()}
+    sums = {name: adder.publish() for name, adder in kit.adders.items()}
     with pytest.raises(ProtocolError, match="no sum yet"):
         collector.open()
     for name, message in itertools.islice(sums.items(), 2):
@@ -40,10 +40,10 @@ def test_an_altered_sum_is_noise():
     kit = ready()
     kit.agree(kit.owners)
     collector = kit.collector(0, MANIFEST)
-    for name, node in kit.nodes.items():
-        partial = Partial.decode(node.publish())
+    for name, adder in kit.adders.items():
+        partial = Partial.decode(adder.publish())
         wrong = partial.words + np.uint64(1 << 60)
-        collector.add(name, replace(partial, words=wrong).encode() if partial.node == 1 else partial.encode())
+        collector.add(name, replace(partial, words=wrong).encode() if partial.compute_party == 1 else partial.encode())
     with pytest.raises(ProtocolError, match="nothing is published"):
         collector.open()
 
@@ -62,8 +62,8 @@ def test_an_altered_sum_is_noise():
 def test_a_sum_without_everybodys_signature_is_refused(change):
     kit = ready()
     kit.agree(kit.owners)
-    name, node = next(iter(kit.nodes.items()))
-    partial = Partial.decode(node.publish())
+    name, adder = next(iter(kit.adders.items()))
+    partial = Partial.decode(adder.publish())
     proof = partial.proof
     agreement = replace(proof.agreement, **change.get("agreement", {}))
     forged = Proof(agreement, change.get("signatures", proof.signatures))
@@ -82,19 +82,19 @@ def test_an_owner_that_was_left_out_puts_its_round_back():
     kit.shields[kit.owners[3]].protect(context_of(0, MANIFEST), ONES)
     kit.agree(kit.owners[:3])
     kit.open(0, MANIFEST)
-    proof = next(iter(kit.nodes.values())).proof(0)
+    proof = next(iter(kit.adders.values())).proof(0)
     with pytest.raises(ProtocolError, match="without its input"):
         kit.shields[kit.owners[3]].verify(proof)
     with pytest.raises(ProtocolError, match="not the last one"):
-        next(iter(kit.nodes.values())).proof(1)
+        next(iter(kit.adders.values())).proof(1)
 
 
 def test_secrets_are_never_pickled():
     import pickle
 
     kit = ready()
-    node = next(iter(kit.nodes.values()))
-    for secret in (kit.shields[kit.owners[0]], node, next(iter(node._turn.piles.values()))):
+    adder = next(iter(kit.adders.values()))
+    for secret in (kit.shields[kit.owners[0]], adder, next(iter(adder._current.piles.values()))):
         with pytest.raises(TypeError, match="holds secrets"):
             pickle.dumps(secret)
         assert "0x" not in repr(secret)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Part C against a slow implementation that shares no code: every share as it leaves, every sum as it is published."""
+"""Sharing against a slow implementation that shares no code: every share as it leaves, every sum as it is published."""
 
 import ast
 import json
@@ -14,6 +14,10 @@ from pure.masking_kit import identities, roster_of
 
 from fedray.errors import ProtocolError
 from fedray.protocol.config import Config, Encoding
+from fedray.protocol.member import Member
+from fedray.protocol.memory import ModelMemory
+from fedray.protocol.pipeline import run
+from fedray.protocol.policy import Policy
 from fedray.protocol.sharing import ShareAdder
 from fedray.protocol.sharing.agreement import Agreement, Partial
 from fedray.protocol.sharing.roles import Roles
@@ -73,7 +77,7 @@ def test_every_share_of_a_round(v: dict[str, Any]) -> None:
         others = [m for m in range(len(v["nodes"])) if m != home]
         seeds: Iterator[bytes] = iter(bytes.fromhex(v["seeds"][f"{i}-{m}"]) for m in others)
         splitter = Splitter(len(others), words, compress=True, entropy=lambda _, seeds=seeds: next(seeds))
-        splitter.take(0, len(words))
+        run(words, splitter.take)
         for m, share in zip([*others, home], [*splitter.shares, words], strict=True):
             place = (bytes.fromhex(v["sid"]), v["number"], i, m, bytes.fromhex(v["ctx"]))
             header = ShareHeader(*place, len(words), v["bits"], "words" if m == home else "seed")
@@ -86,23 +90,23 @@ def test_every_share_of_a_round(v: dict[str, Any]) -> None:
 def test_every_sum_that_is_published(v: dict[str, Any]) -> None:
     config, roster, keys = config_of(v)
     sid, number = bytes.fromhex(v["sid"]), v["number"]
-    nodes = []
+    adders = []
     for m, place in enumerate(v["nodes"]):
         name = roster.names[place]
         channels = {i: bytes.fromhex(v["channels"][f"{i}-{m}"]) for i in range(3)}
-        nodes.append(ShareAdder(config, name, keys[name], roster, sid, channels))
-        nodes[-1].expect((range(number, number + 1), len(v["sum"])))
+        adders.append(ShareAdder(config, Member(name, keys[name], roster, Policy(), ModelMemory()), sid, channels))
+        adders[-1].expect((range(number, number + 1), len(v["sum"])))
         for i in range(3):
             if i in v["members"] or f"{i}-{m}" in v["seeds"]:  # the third owner ends before its long share leaves
-                nodes[-1].add(roster.names[i], bytes.fromhex(v["messages"][f"{i}-{m}"]))
+                adders[-1].add(roster.names[i], bytes.fromhex(v["messages"][f"{i}-{m}"]))
     members = [roster.names[i] for i in v["members"]]
-    signed = [node.sign(members) for node in nodes]
-    for node in nodes:
+    signed = [adder.sign(members) for adder in adders]
+    for adder in adders:
         for place, survive in zip(v["nodes"], signed, strict=True):
-            node.hear(roster.names[place], survive)
+            adder.hear(roster.names[place], survive)
     agreed = Agreement(sid, number, bytes.fromhex(v["ctx"]), tuple(v["members"]))
     assert agreed.statement.hex() == v["statement"]
-    partials = [Partial.decode(node.publish()) for node in nodes]
+    partials = [Partial.decode(adder.publish()) for adder in adders]
     assert [[int(word) for word in partial.words] for partial in partials] == v["totals"]
     total = [sum(column) % 2 ** v["bits"] for column in zip(*v["totals"], strict=True)]
     assert total == v["sum"]

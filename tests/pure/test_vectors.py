@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every intermediate value of part A against vectors that a second implementation made."""
+"""Every intermediate value of masking against vectors that a second implementation made."""
 
 import ast
 import json
@@ -11,22 +11,30 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from pure import masking_reference as reference
+from pure.masking_kit import encode
 
 from fedray.protocol import handshake
-from fedray.protocol.config import Config, Encoding
+from fedray.protocol.config import ROUNDING, Config, Encoding
 from fedray.protocol.crypto import keystream
 from fedray.protocol.crypto.keys import Roster, kdf, public_bytes
-from fedray.protocol.fixed_point import encode
-from fedray.protocol.handshake import Handshake, introduce
-from fedray.protocol.masking import shield as masking
+from fedray.protocol.handshake import SessionKeys, introduce
+from fedray.protocol.masking import pair_keys
+from fedray.protocol.masking.collector import ViewCollector
+from fedray.protocol.masking.frame import Masked
 from fedray.protocol.masking.rounds import context_hash
-from fedray.protocol.masking.shield import MaskingCollector, MaskingShield
+from fedray.protocol.masking.shield import MaskingShield
+from fedray.protocol.member import Member
 from fedray.protocol.memory import ModelMemory
-from fedray.protocol.messages import Masked
 from fedray.protocol.policy import Policy
 from fedray.protocol.scheme import Contribution, Manifest, RoundContext, Tensor, View
 
 NAMES = ("masking_three_parties_64", "masking_smaller_view_32", "masking_integers")
+
+
+def encoding_of(stated):
+    settings = dict(stated)
+    assert settings.pop("rounding") == ROUNDING
+    return Encoding(**settings)
 
 
 def load(name):
@@ -63,10 +71,10 @@ def test_keystreams(cipher, monkeypatch):
     for key, expected in load("keystream").items():
         for bits in (32, 64):
             words = np.zeros(len(expected[f"{bits}"]), f"<u{bits // 8}")
-            keystream.Pad([bytes.fromhex(key)], []).apply(words)
+            keystream.Pad([bytes.fromhex(key)], []).apply(words, 0)
             assert words.tolist() == expected[f"{bits}"]
         stream = np.zeros(1 << 13, "<u8")
-        keystream.Pad([bytes.fromhex(key)], []).apply(stream)
+        keystream.Pad([bytes.fromhex(key)], []).apply(stream, 0)
         assert reference.sha(stream.tobytes()).hex() == expected["sha256_64k"]
 
 
@@ -104,7 +112,7 @@ class Session:
             "masking",
             self.roster,
             config["receivers"],
-            Encoding(**config["encoding"]),
+            encoding_of(config["encoding"]),
             colluders=config["colluders"],
             n_min=config["n_min"],
         )
@@ -114,8 +122,8 @@ class Session:
         source = Secrets(self.expected)
         monkeypatch.setattr(handshake, "X25519PrivateKey", source)
         monkeypatch.setattr(handshake, "secrets", source)
-        self.shields = [
-            MaskingShield(self.config, name, key, self.roster, Policy(), ModelMemory())
+        self.joinings = [
+            MaskingShield.joining(self.config, Member(name, key, self.roster, Policy(), ModelMemory()))
             for name, key in zip(self.names, keys, strict=True)
         ]
 
@@ -139,37 +147,39 @@ def test_set_up(vector, monkeypatch):
     assert session.config.encode().hex() == expected["config"]
     assert session.config.hash.hex() == expected["config_hash"]
     assert session.manifest.hash.hex() == expected["manifest_hash"]
-    hellos = [s.hello() for s in session.shields]
+    hellos = [joining.hello() for joining in session.joinings]
     assert [h.hex() for h in hellos] == expected["hellos"]
-    confirms = [s.confirm(hellos) for s in session.shields]
+    confirms = [joining.confirm(hellos) for joining in session.joinings]
     assert [c.hex() for c in confirms] == expected["confirms"]
-    made = []
-    start = Handshake.start
-    monkeypatch.setattr(Handshake, "start", lambda self, given: made.append(start(self, given)) or made[-1])
-    for shield in session.shields:
-        shield.start(confirms)
-    for place, keys in enumerate(made):
+    given = []
+    monkeypatch.setattr(handshake, "SessionKeys", lambda *of: given.append(of) or SessionKeys(*of))
+    for joining in session.joinings:
+        joining.start(confirms)
+    for place, (scheme, *of) in enumerate(given):
+        keys, channels = SessionKeys(scheme, *of), SessionKeys("sharing", *of)
+        assert (scheme, keys.sending, keys.receiving, channels.roots) == ("masking", {}, {}, {})
+        assert len(keys.roots) == len(session.names) - 1
         assert (keys.sid.hex(), keys.gseed.hex(), keys.index) == (expected["sid"], expected["gseed"], place)
         for other in keys.roots:
             low, high = min(place, other), max(place, other)
             assert keys.roots[other].hex() == expected["pair_roots"][f"{low},{high}"]
-            assert keys.sending[other].hex() == expected["channels"][f"{place}>{other}"]
-            assert keys.receiving[other].hex() == expected["channels"][f"{other}>{place}"]
+            assert channels.sending[other].hex() == expected["channels"][f"{place}>{other}"]
+            assert channels.receiving[other].hex() == expected["channels"][f"{other}>{place}"]
 
 
 def test_rounds(vector, monkeypatch):
     session = Session(vector, monkeypatch)
-    introduce(session.shields)
+    shields = introduce(session.joinings)
     derived = set()
-    monkeypatch.setattr(masking, "kdf", lambda *given: derived.add(kdf(*given).hex()) or kdf(*given))
+    monkeypatch.setattr(pair_keys, "kdf", lambda *given: derived.add(kdf(*given).hex()) or kdf(*given))
     previous = b""
     for given, expected in zip(vector["given"]["rounds"], vector["expected"]["rounds"], strict=True):
         view = View(given["counter"], tuple(session.names[i] for i in given["members"]))
         model, settings = bytes.fromhex(given["model"]), bytes.fromhex(given["settings"])
         context = RoundContext(given["number"], model, settings, session.manifest, given["purpose"])
-        collector = MaskingCollector(session.config, view, given["number"], session.manifest)
+        collector = ViewCollector(session.config, view, given["number"], session.manifest)
         for k, (place, contribution) in enumerate(session.inputs(given)):
-            shield = session.shields[place]
+            shield = shields[place]
             shield.join(view)
             assert shield.rounds.vid.hex() == expected["vid"]
             words = encode(session.config.encoding, session.config.parties, session.manifest, contribution)
@@ -194,10 +204,10 @@ def test_a_vector_fails_where_a_setting_differs(monkeypatch):
     """The comparison above can fail: another round number in the ratchet gives other messages."""
     vector = load(NAMES[0])
     session = Session(vector, monkeypatch)
-    introduce(session.shields)
+    shields = introduce(session.joinings)
     given = vector["given"]["rounds"][0]
     model, settings = bytes.fromhex(given["model"]), bytes.fromhex(given["settings"])
     context = RoundContext(0, model, settings, session.manifest, given["purpose"])
     contribution = next(iter(session.inputs(given)))[1]
-    (message,) = session.shields[0].protect(replace(context, number=1), contribution).values()
+    (message,) = shields[0].protect(replace(context, number=1), contribution).values()
     assert bytes(message).hex() != vector["expected"]["rounds"][0]["messages"][0]

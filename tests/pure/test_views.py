@@ -67,7 +67,7 @@ def test_every_offer_is_decided_as_specified(parties, colluders, n_min):
                 joined = False
             assert joined == (allowed(own, at, (counter, members), least) or (counter, members) == at)
             at = (counter, members) if joined else at
-            assert shield.view == View(*at)
+            assert shield.rounds.view == View(*at)
 
 
 @pytest.mark.parametrize(("parties", "colluders", "n_min"), CASES)
@@ -110,7 +110,7 @@ def test_the_views_opened_in_a_session_form_a_chain(data):
             with contextlib.suppress(ProtocolError):
                 kit.shields[name].join(View(counter, data.draw(st.sampled_from(views))))
         for view in views:
-            if all(kit.shields[name].view.members == view for name in view if name in honest):
+            if all(kit.shields[name].rounds.view.members == view for name in view if name in honest):
                 opened.append(set(view))
     assert all(later <= earlier for earlier, later in pairwise(opened))
 
@@ -133,7 +133,7 @@ def test_refusals_say_why(view, fault):
     kit = session(5, keys=dict(KEYS))
     with pytest.raises(ProtocolError, match=fault):
         kit.shields["p00"].join(view)
-    assert kit.shields["p00"].view == View(0, kit.names)
+    assert kit.shields["p00"].rounds.view == View(0, kit.names)
 
 
 def test_a_view_neither_grows_nor_goes_back():

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from fedray.backends.keras.lambdas import without_places
+from fedray.backends.keras.lambdas import unwarned, without_places
 from fedray.errors import PlanError
 
 
@@ -75,7 +75,8 @@ def model_fingerprint(keras: Any, model: Any, spec: object, frozen: Mapping[str,
 
 def _config(keras: Any, value: Any) -> Any:
     try:
-        return without_places(keras.saving.serialize_keras_object(value))
+        with unwarned():
+            return without_places(keras.saving.serialize_keras_object(value))
     except (NotImplementedError, TypeError, ValueError):  # A class without get_config: its weights' names must do.
         return type(value).__qualname__
     except OSError:  # Keras wants to show the source of a lambda; that of one typed at a prompt is nowhere.

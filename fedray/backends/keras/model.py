@@ -99,7 +99,7 @@ class KerasBackend:
 
     def check_strategy(self, strategy: Strategy) -> None:
         """Refuses a strategy that works on gradients where the model takes its steps by itself."""
-        if strategy.hook is not None or strategy.local == "gradient":
+        if strategy.client_hook is not None or strategy.local == "gradient":
             checks.check_own_step(self._keras, self._model, f"strategy {strategy.name!r}")
 
     def weights(self) -> Vector:
@@ -123,12 +123,11 @@ class KerasBackend:
             function = self._traces.get(("train", bound.kind), self._local.after(self._ready().steps.train), *specs)
         else:
             checks.check_own_step(self._keras, self._model, "a strategy that changes gradients")
-            words = self._variables().spec.trainable
-            anchors = {name: self._tf.constant(vector[:words], self._dtype) for name, vector in (state or {}).items()}
-            specs += ({name: self._tf.TensorSpec([words], self._dtype) for name in anchors},)
-            key = ("train", bound.kind, _identity(hook), tuple(anchors))
+            held = {name: self._tf.constant(value, self._dtype) for name, value in (state or {}).items()}
+            specs += ({name: self._tf.TensorSpec(value.shape, self._dtype) for name, value in held.items()},)
+            key = ("train", bound.kind, _identity(hook), tuple(held))
             function = self._traces.get(key, self._local.after(self._ready().steps.train_with(hook)), *specs)
-            arguments += (anchors,)
+            arguments += (held,)
         flat, sums, local = function(*arguments)
         self._frozen.check()
         if self._log_sums.size:

@@ -208,7 +208,7 @@ class SpuRuntime:
         if not isinstance(value, Secret):
             import spu
 
-            made = spu.Io(layout.nodes, self._config(libspu)).make_shares(value, libspu.Visibility.VIS_PUBLIC)
+            made = spu.Io(layout.parties, self._config(libspu)).make_shares(value, libspu.Visibility.VIS_PUBLIC)
             return made[self._place]
         form, meta, chunk, share = value.form, libspu.ValueMeta(), libspu.ValueChunk(), libspu.Share()
         meta.data_type = getattr(libspu.DataType, _DATA_TYPES[form.dtype])

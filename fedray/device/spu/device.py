@@ -150,7 +150,7 @@ class SPU(Device[SPUObject]):
             given = replace((args, kwargs), SPUObject, lambda held: self.shared(held, name))
             # Every compute party keeps its share under the same key, so one handle names them all.
             made = tuple(make_handle(self, session) for _ in range(num_returns))
-            vaults.ask_nodes("run", name, [one.key for one in made], program, given)
+            vaults.ask_compute_parties("run", name, [one.key for one in made], program, given)
             return made[0] if num_returns == 1 else made
 
         return call_there
@@ -188,7 +188,7 @@ class SPU(Device[SPUObject]):
         session = live(values[0])
         inputs = [self.shared(value, operation) for value in values]
         made = make_handle(self, session)
-        self.vaults(session).ask_nodes("apply", operation, made.key, operation, list(args), inputs)
+        self.vaults(session).ask_compute_parties("apply", operation, made.key, operation, list(args), inputs)
         return made
 
     def _join(self, operation: str, values: Sequence[SPUObject], axis: int) -> SPUObject:

@@ -112,7 +112,7 @@ class SPUObject(Handle):
         session = live(self)
         session.check(device.name)
         vaults, ticket = self.device.vaults(session), session.new_key()
-        vaults.ask_nodes("give", f"to {device.name}", self.device.shared(self, "to"), device.name, ticket)
+        vaults.ask_compute_parties("give", f"to {device.name}", self.device.shared(self, "to"), device.name, ticket)
         # The second half of the opening runs in the receiving party: it puts the shares together that come in under
         # this ticket.
         payload = pack((_collect, (Slot(vaults.keys[device.name]), ticket), {}))
@@ -126,7 +126,7 @@ class SPUObject(Handle):
             NotInitialized: The handle's session has ended.
         """
         vaults = self.device.vaults(live(self))
-        return vaults.ask_nodes("reveal", "reveal", self.device.shared(self, "reveal"))
+        return vaults.ask_compute_parties("reveal", "reveal", self.device.shared(self, "reveal"))
 
     def opened(self, answers: Sequence[tuple[bytes, NDArray[Any]]]) -> Any:
         """Returns the value, from the form and the shares that each compute party answered.
@@ -147,7 +147,7 @@ class SPUObject(Handle):
         refs: list[Ref] = []
         for held in handles:
             vaults = held.device.vaults(live(held))
-            refs += vaults.ask_nodes("settle", "wait", held.device.shared(held, "wait"))
+            refs += vaults.ask_compute_parties("settle", "wait", held.device.shared(held, "wait"))
         return refs
 
     def sum(self, axis: int | tuple[int, ...] | None = None) -> SPUObject:

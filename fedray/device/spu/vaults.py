@@ -62,7 +62,7 @@ class Vaults:
         """
         # Once a session: to load the programs' runtime takes seconds, and only `spu(fn)` needs it.
         if not self._ready:
-            self.session.get(self.ask_nodes("prepare", "spu", self.cluster.runtime))
+            self.session.get(self.ask_compute_parties("prepare", "spu", self.cluster.runtime))
             self._ready = True
 
     def ask(self, party: PartyName, method: str, name: str, *args: Any) -> Ref:
@@ -76,7 +76,7 @@ class Vaults:
         """
         return self.session.ask(party, self.keys[party], method, *args, label=self.session.statement(name))
 
-    def ask_nodes(self, method: str, name: str, *args: Any) -> list[Ref]:
+    def ask_compute_parties(self, method: str, name: str, *args: Any) -> list[Ref]:
         """Asks every compute party's vault the same, under one statement.
 
         Args:

@@ -7,7 +7,7 @@ Knows orders, manifests and reports. Knows no epoch, no callback and no user arg
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, TypeAlias
 
@@ -18,9 +18,9 @@ from fedray.backends.backend import FileKind, ModelFacts
 from fedray.device import PYU, PYUObject
 from fedray.device.pyu import issue, parcel
 from fedray.errors import PartyLost, PlanError, ProtocolError
+from fedray.ml.nn.absences import Stretch, stretch
 from fedray.ml.nn.membership import Membership
 from fedray.ml.nn.source import Source
-from fedray.party.records import Missing
 from fedray.party.table import Slot
 from fedray.party.training.local_model import LocalModel
 from fedray.party.training.model_rounds import ModelRounds, Report, evaluate_manifest
@@ -82,7 +82,7 @@ class Federation:
         self._session = session
         self._aggregator = aggregator
         self._devices = tuple(devices)
-        self.strategy = (strategy.name, dict(strategy.parameters))
+        self._strategy, self.strategy = strategy, (strategy.name, dict(strategy.parameters))
         server, timeout = aggregator.server.name, aggregator.round_timeout
         self._sums = SumSession(session, server, self.strategy, timeout, aggregator.compute)
         # Four small services in each party; the later ones are given the earlier ones there, by their slots.
@@ -172,8 +172,8 @@ class Federation:
 
     def train(
         self, facts: ModelFacts, order: Callable[[int, int], TrainOrder], on_round: Callable[[int], None]
-    ) -> tuple[dict[PartyName, Report], list[Missing]]:
-        """Runs a segment, in further sessions where one cannot go on; returns reports and who was missing.
+    ) -> tuple[dict[PartyName, Report], list[Stretch]]:
+        """Runs a segment, in further sessions where one cannot go on; returns reports and who was missing in each.
 
         Args:
             facts: Names and shapes of the model.
@@ -184,39 +184,41 @@ class Federation:
             PartyLost: Too few parties are left.
             FedRayError: What the first failing party raised.
         """
-        over, missing = 0, list[Missing]()
+        over, stretches = 0, list[Stretch]()
         while True:
             self.open()
             draft = order(0, over)
-            manifest = train_manifest(facts, draft.metric_bound)
+            manifest = train_manifest(facts, self._strategy, draft.metric_bound)
             report = report_manifest(facts, draft.metric_bound)
-            number = self._sums.announce(manifest, len(draft.spans), train=True, report=report)
-            self._fresh = False
+            trainable = facts.spec.trainable
+            number = self._sums.announce(manifest, len(draft.spans), trainable=trainable, report=report)
+            self._fresh, expected = False, self._sums.parties
             outcome = self._run(self._trainers, "train", order(number, over), partial(_add, on_round, over))
-            missing += outcome.missing
             done = max(r.done for r in outcome.reports.values())
+            stretches.append(self._stretch(range(number, number + done), expected, outcome))
             over += done
             renew = any(r.renew for r in outcome.reports.values())
             self._behind, self._evaluated = self._behind or renew, 0
             self._fresh = all(r.fresh for r in outcome.reports.values())
             if not renew or len(draft.spans) == done:
-                return outcome.reports, missing
+                return outcome.reports, stretches
 
     def evaluate(
         self, facts: ModelFacts, source: Source, batch_size: int
-    ) -> tuple[dict[PartyName, Report], list[Missing]]:
+    ) -> tuple[dict[PartyName, Report], list[Stretch]]:
         """Evaluates the global model on the arrays bound as `"evaluate"`; returns reports and who was missing."""
-        bound, missing = metric_bound(max(source.sizes.values()), source), list[Missing]()
+        bound, stretches = metric_bound(max(source.sizes.values()), source), list[Stretch]()
         for _ in self._devices:
             self._behind = self._behind or self._evaluated >= self._evaluations
             self.open()
-            self._fresh = False
+            self._fresh, expected = False, self._sums.parties
             self._evaluated += 1
-            number = self._sums.announce(evaluate_manifest(facts, bound), 1, train=False)
+            number = self._sums.announce(evaluate_manifest(facts, bound), 1)
             outcome = self._run(self._rounds, "evaluate", EvaluateOrder(number, batch_size, source.sizes, bound))
-            missing += outcome.missing
+            done = max(r.done for r in outcome.reports.values())
+            stretches.append(self._stretch(range(number, number + done), expected, outcome))
             if all(r.done for r in outcome.reports.values()):
-                return outcome.reports, missing
+                return outcome.reports, stretches
             self._behind = self._behind or any(r.renew for r in outcome.reports.values())
         raise ProtocolError("evaluate: in every round another party dropped out; nothing was opened")
 
@@ -278,16 +280,20 @@ class Federation:
         """Changes one party's weights, and then everybody's; a session may have trained on those before.
 
         Shared tensors are handed round by way of the server, as always. Frozen ones are not, and everybody takes them
-        from the content itself; whether all of them did is part of what a round is bound to.
+        from the content itself; whether all of them did is part of what a round is bound to. What the strategy knows
+        belongs to the weights that were there, so everybody forgets it.
         """
-        if self._first(self._models, method, content):
-            self._everywhere(method, content)
-        self._behind = self._fresh = True
+        frozen = self._first(self._models, method, content)
+        self._behind = self._fresh = True  # from here on one party has the new weights, whatever else happens
+        if frozen:
+            self._everywhere(self._models, method, content)
+        self._everywhere(self._trainers, "forget")
+        self._session.get([self._session.tell(self._sums.server, self._sums.round_server, "forget")])
         self.open()
 
-    def _everywhere(self, method: str, content: Any) -> None:
+    def _everywhere(self, services: Mapping[PartyName, Key], method: str, *args: Any) -> None:
         """Asks every party that is left, and waits for those that are not late: the others come to it in their turn."""
-        calls = {party: self._session.ask(party, self._models[party], method, content) for party in self._members.left}
+        calls = {party: self._session.ask(party, services[party], method, *args) for party in self._members.left}
         for party in set(calls) & set(self._sums.parties):
             try:
                 self._session.get([calls[party]])
@@ -305,6 +311,15 @@ class Federation:
         self._members.lead(outcome.reports)
         self._members.lose(outcome.dead)
         return outcome
+
+    def _stretch(self, rounds: range, expected: Collection[PartyName], outcome: SegmentOutcome) -> Stretch:
+        """Returns who was missing from these rounds, those included whom the session began without."""
+        left_out = {
+            party: "it was not back" if party in self._members.left else "its process has ended"
+            for party in self._models
+            if party not in expected
+        }
+        return stretch(rounds, outcome.missing, left_out, outcome.reports)
 
     def _open(self) -> None:
         """Opens a session where one is needed, or where others may take part than do: a party is lost, or is back."""

@@ -3,20 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from fedray.backends.backend import ModelFacts
 from fedray.errors import NotFinite
 from fedray.metrics import Metric
+from fedray.ml.nn.absences import Absences, Stretch
 from fedray.ml.nn.callbacks import CallbackList, LearningRate
 from fedray.ml.nn.federation import Federation, metric_bound
-from fedray.ml.nn.history import Absences, FaultRecord, History, MetricValue
+from fedray.ml.nn.history import FaultRecord, History, MetricValue
 from fedray.ml.nn.plan import FitPlan, Segment
 from fedray.ml.nn.progress import EpochBar
 from fedray.ml.nn.source import Source
-from fedray.party.records import Missing
 from fedray.party.training.model_rounds import Report
 from fedray.party.training.orders import TrainOrder
 from fedray.types import PartyName
@@ -120,21 +120,22 @@ class FitRun:
         def draw(over: int) -> None:
             bar.advance_to(segment.rounds[over - 1].stop)
 
-        reports, missing = self.federation.train(self.facts, order, draw)
-        self._tell(segment.epoch, missing, reports, bar)
+        reports, stretches = self.federation.train(self.facts, order, draw)
+        self._tell(segment.epoch, stretches, bar)
         return reports
 
-    def _tell(self, epoch: int, missing: Sequence[Missing], reports: Collection[PartyName], bar: EpochBar) -> None:
-        for news in self.absences.take(epoch, missing, reports):
-            bar.note(news)
+    def _tell(self, epoch: int, stretches: Sequence[Stretch], bar: EpochBar) -> None:
+        for rounds in stretches:
+            for news in self.absences.take(epoch, rounds):
+                bar.note(news)
         self.history.faults += [
             FaultRecord(epoch, one.number, one.party, one.what, one.evidence) for one in self.federation.take_faults()
         ]
 
     def _validate(self, epoch: int, source: Source, bar: EpochBar) -> tuple[Logs, dict[PartyName, Logs]]:
         self.callbacks.call("on_test_begin")
-        reports, missing = self.federation.evaluate(self.facts, source, self.plan.sampling.batch_size)
-        self._tell(epoch, missing, reports, bar)
+        reports, stretches = self.federation.evaluate(self.facts, source, self.plan.sampling.batch_size)
+        self._tell(epoch, stretches, bar)
         logs = overall(reports)
         self.callbacks.call("on_test_end", logs=logs)
         prefixed = {party: _prefixed(values) for party, values in local(reports).items()}

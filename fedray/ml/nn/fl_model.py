@@ -15,6 +15,7 @@ from typing import Any
 
 from fedray.backends import BACKENDS
 from fedray.backends.roles import checked_patterns
+from fedray.data.columns import Names
 from fedray.device import PYU, PYUObject
 from fedray.errors import PlanError
 from fedray.metrics import Metric
@@ -25,7 +26,7 @@ from fedray.ml.nn.history import History
 from fedray.ml.nn.plan import FitPlan, plan_evaluate, plan_fit, whole
 from fedray.ml.nn.progress import EpochBar, Verbose, check_verbose
 from fedray.ml.nn.saving import SavedModels
-from fedray.ml.nn.source import Arrays, Source, check_inputs, check_source
+from fedray.ml.nn.source import VALIDATION, Arrays, Source, check_columns, check_inputs, check_source
 from fedray.runtime.session import current
 from fedray.security.aggregation import Aggregator, PlainAggregator, RoundShape, SecureAggregator, SPUAggregator
 from fedray.strategies import make_strategy
@@ -44,7 +45,8 @@ class FLModel:
         model: A function without arguments that returns a compiled model; it is called inside each party.
         aggregator: How updates are summed; None is `SecureAggregator(server, device_list)`.
         strategy: `"fed_avg_w"` averages weights, `"fed_avg_g"` gradients, `"fed_avg_u"` updates; `"fed_prox"` averages
-            weights that are pulled towards the global ones by `mu`.
+            weights that are pulled towards the global ones by `mu`; `"fed_adam"` averages updates, along which the
+            server takes a step of Adam.
         strategy_parameters: Its settings, e.g. `{"mu": 0.1}`.
         backend: `"tensorflow"`, for Keras models, or `"numpy"`, for those of `fedray.ml.nn.numpy`.
         random_seed: Seed of all that is random; None takes the session's, or that of a first `fit(random_seed=...)`.
@@ -118,6 +120,7 @@ class FLModel:
         self._federation = self._federate(self._seed)
         self._seed_is_open = random_seed is None
         self._fits = 0
+        self._columns: dict[str, Names] = {}
 
     def fit(
         self,
@@ -169,6 +172,9 @@ class FLModel:
             raise PlanError(f"class_weight: expected {{class number: weight}}, found {type(class_weight).__name__}")
         train = check_source(self._devices, x, y, sample_weight)
         validation = self._checked_validation(validation_data)
+        columns = check_columns(train.x, self._columns)
+        if validation is not None:
+            check_columns(validation.x, columns)
         rate = LearningRate()
         watched = CallbackList(as_list(callbacks), self._access(rate))
         seed = self._order_seed() if random_seed is None else whole("random_seed", random_seed, least=0)
@@ -197,6 +203,7 @@ class FLModel:
         watched.prepare(params, facts.directions)
         history = History(params, notices=list(self._federation.notices))
         run = FitRun(self._federation, facts, plan, train, validation, watched, history, level, rate)
+        self._columns = columns
         self._fits += 1
         return run.execute()
 
@@ -224,14 +231,15 @@ class FLModel:
         """
         level = check_verbose(verbose)
         source = check_source(self._devices, x, y, sample_weight)
+        check_columns(source.x, self._columns)
         plan = plan_evaluate(source.sizes, batch_size=batch_size, alone=self._alone)
         self._seed_is_open = False
         facts = self._federation.bind("evaluate", source)
         self._federation.open()
         self._say_notices(level)
         with EpochBar(level, "evaluate", plan.steps) as bar:
-            reports, missing = self._federation.evaluate(facts, source, plan.batch_size)
-            for one in missing:
+            reports, stretches = self._federation.evaluate(facts, source, plan.batch_size)
+            for one in (one for rounds in stretches for one in rounds.missing):
                 bar.note(f"{one.party} dropped out of the evaluation ({one.reason})")
             overall = list(next((report.overall for report in reports.values() if report.overall), ()))
             bar.close(complete=True)
@@ -249,6 +257,7 @@ class FLModel:
             PlanError: A party that holds rows is not one of the model's, or lacks those of an input.
         """
         inputs, places = check_inputs(self._devices, x)
+        check_columns(inputs, self._columns)
         rows = whole("batch_size", batch_size, least=1)
         self._seed_is_open = False
         return {device: self._federation.predict(device, inputs, rows) for device in places}
@@ -282,6 +291,7 @@ class FLModel:
         """
         self._files.load(self._federation, path, party)
         self._seed_is_open = False
+        self._columns = {}  # what that model was trained on is not in the file
 
     def global_model(self) -> Any:
         """Returns the global model as a stock model in this process, which imports its framework.
@@ -315,7 +325,7 @@ class FLModel:
             return None
         if not isinstance(data, tuple | list) or len(data) not in (2, 3):
             raise PlanError("validation_data: expected (x, y) or (x, y, sample_weight)")
-        source = check_source(self._devices, *data, prefix="validation ")
+        source = check_source(self._devices, *data, prefix=VALIDATION)
         plan_evaluate(source.sizes, alone=self._alone)
         return source
 

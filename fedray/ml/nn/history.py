@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedray.party.records import Missing
 from fedray.protocol.recovery.evidence import proves
 from fedray.types import PartyName, Round
 
@@ -31,8 +30,8 @@ class Dropout:
         party: Who was missing.
         reason: Why it counts as dropped.
         abandoned: Whether that round's work was lost; otherwise it was opened without the party.
-        rounds: How many rounds were abandoned because of it or opened without it, until it took part again or a new
-            session began without it.
+        rounds: How many rounds of training and of validation it missed until it took part again: those that were
+            abandoned because of it, opened without it, or held in a session that began without it.
 
     Example:
         >>> from fedray.ml.nn import Dropout
@@ -60,6 +59,12 @@ class FaultRecord:
         what: In words.
         evidence: Statements that the party signed, which show it to others; empty where there are none. Then the record
             is the word of whoever reports it, and nothing more. There is no value of the party's in it.
+
+    Example:
+        >>> from fedray.ml.nn import FaultRecord
+        >>> one = FaultRecord(epoch=0, round=3, party="bob", what="its masked input is not signed by it")
+        >>> one.proven
+        False
     """
 
     epoch: int
@@ -172,43 +177,3 @@ class History:
             plain = value.item() if isinstance(value, np.generic) else value  # a callback may have added it
             lists.setdefault(name, []).append(plain)
             self._known.setdefault(prefix + name, {})[epoch] = plain
-
-
-class Absences:
-    """Who is away in one `fit`, and what is to be told of it.
-
-    Args:
-        dropouts: The history's records, which grow here.
-    """
-
-    def __init__(self, dropouts: list[Dropout]) -> None:
-        self._dropouts = dropouts
-        self._away: dict[PartyName, int] = {}
-        """Party that is away -> place of its record."""
-
-    def take(self, epoch: int, missing: Sequence[Missing], there: Collection[PartyName]) -> list[str]:
-        """Records the absences of one segment, and returns what is new: who dropped out, and who is back.
-
-        Args:
-            epoch: Epoch, counted from 0.
-            missing: Every absence, in order of the rounds.
-            there: Who went through the segment to its end.
-        """
-        news: list[str] = []
-        last: dict[PartyName, Round] = {}
-        for one in missing:
-            # One record per absence: rounds that follow each other belong together, and a gap between them means that
-            # the party was back.
-            goes_on = one.party in self._away and last.get(one.party, one.number - 1) == one.number - 1
-            last[one.party] = one.number
-            if goes_on:
-                place = self._away[one.party]
-                self._dropouts[place] = replace(self._dropouts[place], rounds=self._dropouts[place].rounds + 1)
-            else:
-                self._away[one.party] = len(self._dropouts)
-                self._dropouts.append(Dropout(epoch, one.number, one.party, one.reason, one.abandoned))
-                news.append(f"epoch {epoch + 1}: {one.party} dropped out of round {one.number} ({one.reason})")
-        for party in sorted(self._away.keys() & set(there)):
-            del self._away[party]
-            news.append(f"epoch {epoch + 1}: {party} takes part again")
-        return news

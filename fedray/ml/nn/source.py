@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, TypeAlias
 
+from fedray.data.columns import Names, listed
 from fedray.data.ndarray import FedNdarray
 from fedray.device import PYU
 from fedray.errors import DataError, PlanError
@@ -16,6 +17,9 @@ from fedray.types import PartyName
 
 Arrays: TypeAlias = FedNdarray | Sequence["Arrays | None"] | Mapping[str, "Arrays | None"]
 """One partitioned array, or lists, tuples and dicts of such, as a model with several inputs or outputs takes them."""
+
+VALIDATION = "validation "
+"""What stands before the names of arrays of `validation_data`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,29 @@ def check_inputs(devices: Sequence[PYU], x: Any) -> tuple[Tree, list[PYU]]:
             expected, found = (sorted(device.name for device in held) for held in (places, array.partitions))
             raise PlanError(f"{name}: expected parts at {expected}, as the other inputs, found parts at {found}")
     return inputs, places
+
+
+def check_columns(x: Tree, trained: Mapping[str, Names]) -> dict[str, Names]:
+    """Returns the names of the columns of each input, as they were or, where there were none, as they are now.
+
+    Args:
+        x: Rows, a FedNdarray at each leaf.
+        trained: Input -> names of the columns that the model was trained on.
+
+    Raises:
+        DataError: Named columns are others, or in another order.
+    """
+    known = dict(trained)
+    for path, array in x.named():
+        if array.columns is None:
+            continue
+        expected = known.setdefault(path.removeprefix(VALIDATION), array.columns)
+        if array.columns != expected:
+            raise DataError(
+                f"{path}: expected the columns that the model is trained on, {listed(expected)}, in this order, found "
+                f"{listed(array.columns)}; load them with columns=[...]"
+            )
+    return known
 
 
 def _arrays(nest: Any, name: str, *, optional: bool = False) -> Tree:

@@ -32,7 +32,7 @@ class Kind(StrEnum):
     AGGREGATE = "aggregate"  # a sum over parties, or a party's own partial where the caller says so
     INITIAL = "initial"  # initial weights, made before any data was seen
     METRICS = "metrics"  # a party's own losses and scores
-    SHAPE = "shape"  # shapes, dtypes and sizes
+    SHAPE = "shape"  # shapes, dtypes, sizes and names of columns
     ERROR = "error"  # an exception
     LEDGER = "ledger"  # the ledger itself
     RAW = "raw"  # any other value: an explicit reveal or move

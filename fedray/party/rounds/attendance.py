@@ -47,7 +47,7 @@ class Attendance:
 
     def begin_segment(self, absent: Collection[PartyName]) -> None:
         """Forgets what was noted of the segment before; `absent` do not take part in the next one."""
-        self.missing, self.late = [], {}
+        self.missing, self.late = [], {}  # who was late is waited for anew; who is gone stays gone
         self.gone |= {party: "it does not take part" for party in absent if party not in self.gone}
 
     def heard(self, party: PartyName) -> None:
@@ -59,7 +59,14 @@ class Attendance:
         self.late |= {party: reason for party in parties if party not in self.gone}
 
     def note(self, number: Round, parties: Collection[PartyName], reason: str, *, abandoned: bool) -> None:
-        """Notes who was missing from a round, once per party."""
+        """Notes who was missing from a round, once per party.
+
+        Args:
+            number: The round.
+            parties: Who was missing.
+            reason: Why, of those of whom nothing else is known.
+            abandoned: Whether the round's work was lost.
+        """
         noted = {one.party for one in self.missing if one.number == number}
         for party in sorted(set(parties) - noted):
             self.missing.append(Missing(number, party, self.why(party, reason), abandoned))

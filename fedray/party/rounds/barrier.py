@@ -183,6 +183,12 @@ class Barrier:
     def open(self, exchange: Exchange, ticket: Ticket, sender: PartyName, now: float) -> None:
         """Begins an exchange at which somebody waits without having sent anything.
 
+        Args:
+            exchange: What it is about.
+            ticket: Who waits.
+            sender: Their name.
+            now: When.
+
         Raises:
             ProtocolError: It is there already.
         """
@@ -218,7 +224,12 @@ class Barrier:
         self.check(now)
 
     def wait(self, gate: Gate, ticket: Ticket, sender: PartyName) -> None:
-        """Lets a delivery wait at an exchange, or at the one that it was handed on to.
+        """Lets a delivery wait at an exchange, or at the one that those who wait there were handed on to.
+
+        Args:
+            gate: Which one.
+            ticket: Who waits.
+            sender: Whose delivery it is.
 
         Raises:
             ProtocolError: There is no such exchange.
@@ -232,7 +243,13 @@ class Barrier:
             self.tell(ticket, place.answer(sender))
 
     def lost(self, party: PartyName, reason: str, now: float) -> None:
-        """Notes that a party will not answer any more."""
+        """Notes that a party will not answer any more.
+
+        Args:
+            party: Who.
+            reason: Why.
+            now: When.
+        """
         self.attendance.gone[party] = reason
         self.check(now)
 
@@ -251,12 +268,19 @@ class Barrier:
         self.check(now)
 
     def end(self, kind: str, reason: str, now: float) -> None:
-        """Ends all exchanges of a kind that have no answer yet; whoever waits is told why."""
+        """Ends all exchanges of a kind that have no answer yet.
+
+        Args:
+            kind: Which kind; others are left alone.
+            reason: What whoever waits is told.
+            now: When.
+        """
         self._end(kind, reason)
         self.check(now)
 
     def check(self, now: float) -> None:
         """Closes whatever is complete by now; to be called where something else has changed that decides on that."""
+        # One at a time: closing one may open another, end others, or make them complete.
         while complete := [place for place in self._gathering() if place.exchange.complete()]:
             self._close(complete[0], now, Happening.COMPLETE)
 
@@ -297,7 +321,7 @@ class Barrier:
 
     def _close(self, place: _Place, now: float, happening: Happening) -> None:
         after, gate = self._next(place, happening), place.exchange.gate
-        closing = place.exchange.close(late=happening is Happening.DUE)
+        closing = place.exchange.close(late=happening is Happening.DUE)  # if it raises, nothing has changed here
         place.stand, place.answer = after, closing.answer
         waiting, place.waiting = place.waiting, []
         if closing.then is not None:
@@ -310,7 +334,7 @@ class Barrier:
             self.tell(ticket, closing.answer(party) if closing.answer is not None else None)
         if not closing.kept:
             del self._places[gate]
-        if closing.ends:
+        if closing.ends:  # last: this one has its answers, and is not ended with the others
             self._end(str(gate[0]), closing.ends)
 
     def _end(self, kind: str, reason: str) -> None:

@@ -28,6 +28,7 @@ from fedray.party.records import (
 from fedray.party.rounds.compute_rounds import ComputeRoles, ComputeRounds
 from fedray.party.rounds.waiting_room import WaitingRoom
 from fedray.protocol.config import Config
+from fedray.protocol.scheme import Fault, Joining
 from fedray.protocol.sharing import ShareAdder, SharingShield
 from fedray.types import Key, Message, PartyName, Ref, Round
 
@@ -59,30 +60,34 @@ class ComputeParty:
         self._context, self._server, self._round_server = context, server, round_server
         self._rounds = ComputeRounds(context.name, timeout, self._tell_signature, self._publish, self._tell_failure)
         self._room = WaitingRoom(self._rounds.barrier, clock)
-        self._shield: SharingShield | None = None
+        self._joining: Joining[SharingShield] | None = None
         self._peers: dict[PartyName, Key] = {}
-        self._session = 0
 
     # Set-up. A compute party that owns inputs, too, is introduced by its owner's end.
 
     def hello(self, config: bytes, names: Sequence[PartyName], compute: Mapping[PartyName, Key]) -> Reply:
-        """Checks a proposed Config against this party's policy and roster, and returns the signed Hello."""
+        """Checks a proposed Config against this party's policy and roster, and returns the signed Hello.
+
+        Args:
+            config: The Config's bytes.
+            names: Owners and compute parties of the session.
+            compute: As owners get it; not needed here.
+
+        Raises:
+            ProtocolError: The Config asks for less protection than this party's policy demands.
+        """
         del compute
-        context = self._context
-        own = (context.name, context.identity, context.roster_of(names), context.policy, context.memory)
-        self._shield = SharingShield(Config.decode(config), *own)
-        return Reply(Kind.HELLO, self._shield.hello())
+        self._joining = SharingShield.joining(Config.decode(config), self._context.member(names))
+        return Reply(Kind.HELLO, self._joining.hello())
 
     def confirm(self, hellos: Sequence[bytes]) -> Reply:
         """Checks everybody's Hello and returns the signed Confirm."""
-        return Reply(Kind.HELLO, self._own_shield().confirm(hellos))
+        return Reply(Kind.HELLO, self._invited().confirm(hellos))
 
     def start(self, confirms: Sequence[bytes], number: int) -> None:
         """Checks everybody's Confirm."""
         del number  # `begin` says it, to compute parties that own inputs as well
-        shield = self._own_shield()
-        shield.start(confirms)
-        register(self._context, self._round_server, shield)
+        register(self._context, self._round_server, self._invited().start(confirms))
 
     def begin(self, number: int, config: bytes, names: Sequence[PartyName], compute: Mapping[PartyName, Key]) -> None:
         """Starts a session: its shares come to this compute party from now on.
@@ -94,14 +99,14 @@ class ComputeParty:
             compute: Compute party -> key of its `ComputeParty`.
         """
         agreed, own = Config.decode(config), self._context.name
+        # Left there by whatever introduced this party to the session: its owner's end, or `start` above.
         adder: ShareAdder = self._context.state[_ADDERS].pop(self._round_server)
         leader = agreed.receivers[0]
-        roles = ComputeRoles(adder, agreed.owners or tuple(names), leader, leader == own)
-        self._shield = None
+        roles = ComputeRoles(number, adder, agreed.owners or tuple(names), leader, leader == own)
+        self._joining = None
 
         def start(now: float) -> None:
             self._peers = {name: key for name, key in compute.items() if name != own}
-            self._session = number
             self._rounds.begin(roles, now)
 
         self._room.note(start)
@@ -126,12 +131,11 @@ class ComputeParty:
         Returns:
             What parties did wrong so far: a tuple of `Fault`.
         """
-        faults = self._room.deliver(lambda ticket, now: self._rounds.watch(ticket, WATCH_SECONDS, now))
-        return Reply(Kind.AGGREGATE, faults)
+        return _reply(self._room.deliver(lambda ticket, now: self._rounds.watch(ticket, WATCH_SECONDS, now)))
 
     def faults(self) -> Reply:
         """Returns what parties did wrong so far, at once."""
-        return Reply(Kind.AGGREGATE, self._room.note(lambda _: self._rounds.faults))
+        return _reply(self._room.note(lambda _: self._rounds.faults))
 
     # Messages of owners and of peers.
 
@@ -153,14 +157,18 @@ class ComputeParty:
                 self._room.note(lambda now: self._rounds.hear(sender, number, body, now))
                 return None
             case RoundFailure(int(session), int(number), str(reason)) if sender in self._peers:
-                if session == self._session:
-                    self._room.note(lambda now: self._rounds.failed(number, reason, now))
+                self._room.note(lambda now: self._rounds.failed(session, number, reason, now))
                 return None
         receiver = f"compute party {self._context.name!r}"
         raise unknown(sender, message, receiver, ShareMessage, SignatureMessage, RoundFailure)
 
     def take(self, owner: PartyName, number: Round, body: Message) -> None:
         """Takes an owner's share.
+
+        Args:
+            owner: Who sent it.
+            number: The round.
+            body: The protocol message.
 
         Raises:
             ProtocolError: As in `ShareAdder.add`; or the segment has ended.
@@ -178,34 +186,48 @@ class ComputeParty:
         self._tell_peers(f"survive round {number}", SignatureMessage(number, signature), Kind.SHARE)
 
     def _tell_failure(self, number: Round, reason: str) -> None:
-        self._tell_peers(f"failed round {number}", RoundFailure(self._session, number, reason), Kind.ERROR)
+        self._tell_peers(f"failed round {number}", RoundFailure(self._rounds.roles.session, number, reason), Kind.ERROR)
 
     def _tell_peers(self, call: str, message: SignatureMessage | RoundFailure, kind: Kind) -> None:
         for party, key in self._peers.items():
             self._context.send(call, party, key, message, kind)
 
     def _publish(self, number: Round, message: Message) -> None:
-        body = RoundMessage(self._session, number, message)
+        body = RoundMessage(self._rounds.roles.session, number, message)
         sent = self._context.send(
             f"sum of shares of round {number}", self._server, self._round_server, body, Kind.SHARE
         )
-        threading.Thread(target=self._conclude, args=(number, sent), name="fedray-sum", daemon=True).start()
+        # The answer comes when the other compute parties have published, too: meanwhile messages must be taken here.
+        threading.Thread(
+            target=self._conclude, args=(self._rounds.roles.session, number, sent), name="fedray-sum", daemon=True
+        ).start()
 
-    def _conclude(self, number: Round, sent: Ref) -> None:
+    def _conclude(self, session: int, number: Round, sent: Ref) -> None:
         """Waits for the server's answer, and passes it on to who waits for it here."""
         try:
             answer: Answer = self._context.get(sent, None)
         except FedRayError as error:
             answer = Answer("aborted", reason=str(error))
-        self._room.note(lambda now: self._rounds.answered(number, answer, now))
+        self._room.note(lambda now: self._rounds.answered(session, number, answer, now))
 
-    def _own_shield(self) -> SharingShield:
-        if self._shield is None:
-            raise ProtocolError(f"compute party {self._context.name!r} has no session yet: hello comes first")
-        return self._shield
+    def _invited(self) -> Joining[SharingShield]:
+        if self._joining is None:
+            raise ProtocolError(f"compute party {self._context.name!r} is not joining a session: hello comes first")
+        return self._joining
+
+
+def _reply(faults: tuple[Fault, ...]) -> Reply:
+    """Returns what parties did wrong, as errors are; where there is nothing it is a sign of life, as it mostly is."""
+    return Reply(Kind.ERROR if faults else Kind.SHAPE, faults)
 
 
 def register(context: PartyContext, round_server: Key, shield: SharingShield) -> None:
-    """Leaves a party's new compute end for its `ComputeParty` of the same aggregator."""
-    if shield.node is not None:
-        context.state.setdefault(_ADDERS, {})[round_server] = shield.node
+    """Leaves a compute party's new share adder for its `ComputeParty` of the same aggregator.
+
+    Args:
+        context: The party.
+        round_server: Key of the server's `RoundServer`, which names the aggregator.
+        shield: What has agreed on the session's keys; it has an adder where the party computes.
+    """
+    if shield.adder is not None:
+        context.state.setdefault(_ADDERS, {})[round_server] = shield.adder

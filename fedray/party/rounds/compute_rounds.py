@@ -9,15 +9,14 @@ through its caller, and waits for nothing.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any
 
 from fedray.errors import FedRayError, ProtocolError
 from fedray.party.records import Answer, Expect, RoundOutcome
 from fedray.party.rounds.attendance import Attendance
-from fedray.party.rounds.barrier import Barrier, Closing, Gate, Stand, Ticket
+from fedray.party.rounds.barrier import Barrier, Closing, Stand, Ticket
+from fedray.party.rounds.compute_exchanges import PATIENCE, SharesStep, SignaturesStep, SumStep, gate_of
 from fedray.party.rounds.news import News
 from fedray.protocol.scheme import Fault
 from fedray.protocol.sharing import ShareAdder
@@ -29,12 +28,14 @@ class ComputeRoles:
     """Who does what in one session of sums of shares.
 
     Attributes:
+        session: Number of the session; rounds of another one have the same numbers.
         adder: This compute party's own end.
         owners: Whose shares are awaited.
         leader: The compute party that proposes.
         leads: Whether that is this one.
     """
 
+    session: int
     adder: ShareAdder
     owners: tuple[PartyName, ...]
     leader: PartyName
@@ -83,7 +84,13 @@ class ComputeRounds:
         self._roles = roles
 
     def expect(self, order: Expect, spare: int, now: float) -> None:
-        """Announces the rounds of a segment, and `spare` further ones that carry metrics alone."""
+        """Announces the rounds of a segment.
+
+        Args:
+            order: Which rounds.
+            spare: How many further ones may follow that carry metrics alone.
+            now: When.
+        """
         first, end = order.number, order.number + order.count
         spans = [(range(first, end), order.manifest.words)]
         if order.report is not None:
@@ -99,7 +106,13 @@ class ComputeRounds:
         self.barrier.end("round", self._error, now)
 
     def watch(self, ticket: Ticket, seconds: float, now: float) -> None:
-        """Answers with the faults found so far, after so long or when asked again."""
+        """Answers with the faults found so far, or when asked again.
+
+        Args:
+            ticket: Who is answered.
+            seconds: How long to wait at most.
+            now: When.
+        """
         self._watch = ticket
         news = News(ticket, seconds, lambda: self._watch != ticket, lambda: self.faults)
         self.barrier.open(news, ticket, "the driver", now)
@@ -129,15 +142,27 @@ class ComputeRounds:
         self._arrive(number, owner, now, ticket)
 
     def await_outcome(self, ticket: Ticket, owner: PartyName, number: Round) -> None:
-        """Answers with what came of a round, when it is over."""
-        if self.barrier.stand(_gate(number)) is None:
+        """Answers with what came of a round, when it is over.
+
+        Args:
+            ticket: Who is answered.
+            owner: Who asks.
+            number: The round.
+        """
+        if self.barrier.stand(gate_of(number)) is None:
             reason = self._error or f"round {number} is not under way"
             self.barrier.tell(ticket, RoundOutcome(Answer("aborted", reason=reason)))
         else:
-            self.barrier.wait(_gate(number), ticket, owner)
+            self.barrier.wait(gate_of(number), ticket, owner)
 
     def hear(self, peer: PartyName, number: Round, body: bytes, now: float) -> None:
         """Takes another compute party's signature under a set of owners.
+
+        Args:
+            peer: Who sent it.
+            number: The round.
+            body: The protocol message.
+            now: When.
 
         Raises:
             ProtocolError: It is wrong, and the segment has ended because of it; or it had ended before.
@@ -146,6 +171,7 @@ class ComputeRounds:
         try:
             members = self.roles.adder.hear(peer, body)
         except ProtocolError as error:
+            # A compute party that lies may have told others something else: nothing of the segment can be trusted.
             self._accuse(number, peer, error)
             self._tell_all(str(error))
             self.abort(str(error), now)
@@ -154,15 +180,29 @@ class ComputeRounds:
             self._proposed[number] = members
         self._arrive(number, peer, now)
 
-    def failed(self, number: Round, reason: str, now: float) -> None:
-        """Learns from another compute party that nothing will be opened."""
-        if self.barrier.stand(_gate(number)) is not None:
+    def failed(self, session: int, number: Round, reason: str, now: float) -> None:
+        """Learns from another compute party that nothing will be opened.
+
+        Args:
+            session: Number of the session that it speaks of.
+            number: The round.
+            reason: Why.
+            now: When.
+        """
+        if session == self.roles.session and self.barrier.stand(gate_of(number)) is not None:
             self.abort(reason, now)
 
-    def answered(self, number: Round, answer: Answer, now: float) -> None:
-        """Learns what the server says of this party's sum."""
-        gate = _gate(number, "sum")
-        if self.barrier.stand(gate) is not None:
+    def answered(self, session: int, number: Round, answer: Answer, now: float) -> None:
+        """Learns what the server says of this party's sum.
+
+        Args:
+            session: Number of the session in which it was published.
+            number: The round.
+            answer: The server's answer.
+            now: When.
+        """
+        gate = gate_of(number, "sum")
+        if session == self.roles.session and self.barrier.stand(gate) is not None:
             self.barrier.arrive(gate, "the server", answer, now)
 
     @property
@@ -183,6 +223,14 @@ class ComputeRounds:
             raise ProtocolError(f"compute party {self._name!r} has no session yet")
         return self._roles
 
+    def leads(self) -> bool:
+        """Returns whether this compute party is the one that proposes."""
+        return self.roles.leads
+
+    def agreed(self) -> bool:
+        """Returns whether all compute parties have signed one set of owners."""
+        return self.roles.adder.ready()
+
     def may_sign(self, number: Round, *, late: bool) -> bool:
         """Returns whether a set of owners is settled, and their shares are here."""
         roles, held = self.roles, set(self.roles.adder.held())
@@ -198,14 +246,14 @@ class ComputeRounds:
             self._sign(number, adder.sign(members))
         except FedRayError as error:
             return self.given_up(f"{error}{self._absent()}")
-        return Closing(None, _Signatures(self, number, deadline))
+        return Closing(None, SignaturesStep(self, number, deadline))
 
     def publish(self, number: Round) -> Closing:
         """Publishes this party's sum."""
         adder = self.roles.adder
         try:
             message = adder.publish()
-            opened = _Sum(self, number, adder.opened(), adder.proof(number))
+            opened = SumStep(self, number, adder.opened(), adder.proof(number))
             self._publish(number, message)
         except FedRayError as error:
             return self.given_up(f"{error}{self._absent()}")
@@ -214,7 +262,7 @@ class ComputeRounds:
     def unsigned(self, number: Round) -> Closing:
         """Gives up because a signature is missing."""
         awaited = ", ".join(self.roles.adder.awaited()) or "nobody"
-        return self.given_up(f"round {number}: no signature from {awaited} within {1.5 * self.timeout:g} s")
+        return self.given_up(f"round {number}: no signature from {awaited} within {PATIENCE * self.timeout:g} s")
 
     def given_up(self, reason: str) -> Closing:
         """Ends the segment because of what one of its rounds came to."""
@@ -230,17 +278,17 @@ class ComputeRounds:
     # Inside.
 
     def _arrive(self, number: Round, sender: PartyName, now: float, ticket: Ticket | None = None) -> None:
-        if self.barrier.stand(_gate(number)) is None:
+        if self.barrier.stand(gate_of(number)) is None:
             self.barrier.forget("round", but=number - 1)  # an owner may not yet have asked what came of the last one
             self._proposed = {n: names for n, names in self._proposed.items() if n >= number - 1}
             self._unanswered.add(number)
-            self.barrier.announce(_Shares(self, number))
-        self.barrier.arrive(_gate(number), sender, None, now, ticket)
+            self.barrier.announce(SharesStep(self, number))
+        self.barrier.arrive(gate_of(number), sender, None, now, ticket)
 
     def _expects(self, number: Round) -> bool:
         """Returns whether shares of a round may come now: it is announced, not settled, and no other is under way."""
         announced = any(number in numbers for numbers in self._announced)
-        unsettled = self.barrier.stand(_gate(number)) in (None, Stand.ANNOUNCED, Stand.GATHERING)
+        unsettled = self.barrier.stand(gate_of(number)) in (None, Stand.ANNOUNCED, Stand.GATHERING)
         return announced and unsettled and self._unanswered <= {number}
 
     def _accuse(self, number: Round, party: PartyName, error: FedRayError) -> None:
@@ -250,13 +298,13 @@ class ComputeRounds:
     def _clear(self, reason: str, now: float) -> None:
         self.barrier.end("round", self._error or reason, now)
         self.barrier.forget("round")
-        self._proposed, self._unanswered, self._error = {}, set(), ""
+        self._proposed, self._unanswered, self._error = {}, set(), ""  # last: `_error` was the reason just told
 
     def _give_up(self, reason: str) -> None:
         self._error = self._error or reason
         self._unanswered = set()
         if self._roles is not None:
-            self._roles.adder.fail()
+            self._roles.adder.fail()  # erases the shares: whatever is asked later, nothing of the round is published
 
     def _tell_all(self, reason: str) -> None:
         for number in sorted(self._unanswered):
@@ -273,97 +321,3 @@ class ComputeRounds:
         late = f"no share within {self.timeout:g} s"
         listed = "; ".join(f"{owner!r}: {self._attendance.gone.get(owner, late)}" for owner in absent)
         return f" ({listed})" if listed else ""
-
-
-def _gate(number: Round, step: str = "shares") -> Gate:
-    return "round", number, step
-
-
-@dataclass(slots=True)
-class _Step:
-    """One exchange of a round. Its messages were taken by the adder: some may come before the step they belong to."""
-
-    rounds: ComputeRounds
-    number: Round
-
-    def take(self, sender: PartyName, message: Any) -> None:
-        """Takes nothing more."""
-
-    def ended(self, reason: str) -> RoundOutcome:
-        return RoundOutcome(Answer("aborted", reason=reason))
-
-
-@dataclass(slots=True)
-class _Shares(_Step):
-    """The owners' shares, until it is settled whose are opened."""
-
-    given_up: float = math.inf
-
-    @property
-    def gate(self) -> Gate:
-        return _gate(self.number)
-
-    def complete(self) -> bool:
-        return self.rounds.may_sign(self.number, late=False)
-
-    def until(self, now: float) -> float:
-        self.given_up = now + 1.5 * self.rounds.timeout
-        return now + self.rounds.timeout if self.rounds.roles.leads else self.given_up
-
-    def close(self, *, late: bool) -> Closing:
-        if self.rounds.may_sign(self.number, late=late):
-            return self.rounds.sign(self.number, self.given_up)
-        return self.rounds.unsigned(self.number)
-
-
-@dataclass(slots=True)
-class _Signatures(_Step):
-    """All compute parties' signatures under one set of owners."""
-
-    deadline: float
-
-    @property
-    def gate(self) -> Gate:
-        return _gate(self.number, "signatures")
-
-    def complete(self) -> bool:
-        return self.rounds.roles.adder.ready()
-
-    def until(self, now: float) -> float:  # noqa: ARG002 (as the barrier calls it)
-        return self.deadline
-
-    def close(self, *, late: bool) -> Closing:
-        return self.rounds.unsigned(self.number) if late else self.rounds.publish(self.number)
-
-
-@dataclass(slots=True)
-class _Sum(_Step):
-    """The server's word on the compute parties' sums. It keeps a deadline of its own."""
-
-    members: tuple[PartyName, ...]
-    proof: bytes
-    answer: Answer | None = None
-
-    @property
-    def gate(self) -> Gate:
-        return _gate(self.number, "sum")
-
-    def take(self, sender: PartyName, message: Answer) -> None:  # noqa: ARG002
-        self.answer = message
-
-    def complete(self) -> bool:
-        return self.answer is not None
-
-    def until(self, now: float) -> float:  # noqa: ARG002
-        return math.inf
-
-    def close(self, *, late: bool) -> Closing:
-        del late
-        self.rounds.over(self.number)
-        return Closing(self._told)
-
-    def _told(self, owner: PartyName) -> RoundOutcome:
-        answer = self.answer or Answer("aborted")
-        if answer.verdict == "opened" and owner not in self.members:
-            return RoundOutcome(Answer("left", reason=f"it was opened over {', '.join(self.members)}"))
-        return RoundOutcome(answer, self.proof)

@@ -19,7 +19,7 @@ from fedray.party.door.egress import Kind
 from fedray.party.records import Answer, KeyMessage, RoundMessage
 from fedray.party.rounds.share_owner import ShareOwner
 from fedray.protocol.config import Config
-from fedray.protocol.scheme import BatchedShield, Contribution, RoundContext, Shield
+from fedray.protocol.scheme import BatchedShield, Contribution, Joining, RoundContext, Shield
 from fedray.protocol.schemes import SCHEMES
 from fedray.protocol.sharing import SharingShield
 from fedray.types import Key, PartyName, Ref, Round
@@ -77,6 +77,7 @@ class Contributor:
         self._round_server = round_server
         self.members: tuple[PartyName, ...] = ()
         self.verified = True
+        self._joining: Joining[Shield] | None = None
         self._shield: Shield | None = None
         self._batched: BatchedShield | None = None
         self._kind = Kind.MASKED
@@ -98,24 +99,22 @@ class Contributor:
         Raises:
             ProtocolError: The Config asks for less protection than this party's policy demands.
         """
-        context = self._context
-        roster, proposed = context.roster_of(names), Config.decode(config)
+        member, proposed = self._context.member(names), Config.decode(config)
         scheme = SCHEMES[proposed.scheme]
         self._kind = Kind.MASKED if scheme.protected else Kind.RAW
-        self.members, self._batch_length = proposed.owners or roster.names, proposed.batch
-        self._compute, self._share_owner = compute, None
-        own = (context.name, context.identity, roster, context.policy, context.memory)
-        self._shield = scheme.shield(proposed, *own)
-        return Reply(Kind.HELLO, self._shield.hello())
+        self.members, self._batch_length = proposed.owners or member.roster.names, proposed.batch
+        self._compute, self._share_owner, self._shield = compute, None, None
+        self._joining = scheme.join(proposed, member)
+        return Reply(Kind.HELLO, self._joining.hello())
 
     def confirm(self, hellos: Sequence[bytes]) -> Reply:
         """Checks everybody's Hello and returns the signed Confirm."""
-        return Reply(Kind.HELLO, self._active().confirm(hellos))
+        return Reply(Kind.HELLO, self._invited().confirm(hellos))
 
     def start(self, confirms: Sequence[bytes], number: int) -> None:
         """Checks everybody's Confirm; the rounds of session `number` may begin."""
-        shield = self._active()
-        shield.start(confirms)
+        self._shield = shield = self._invited().start(confirms)
+        self._joining = None
         self._batched = shield if isinstance(shield, BatchedShield) else None
         self._session = number
         self._key_supply = KeySupply(self._batched, self._batch_length, self._lock, number, self._beside)
@@ -153,7 +152,16 @@ class Contributor:
         return self._context.get(self._dispatch(Post(call, message, kind)), None)
 
     def conversation(self, call: str, context: RoundContext, contribution: Contribution) -> Conversation[Answer]:
-        """Yields the messages of one round that go to the server, and returns its last word; see `exchange`."""
+        """Yields the messages of one round that go to the server, and returns its last word.
+
+        Args:
+            call: As in `exchange`.
+            context: As in `exchange`.
+            contribution: As in `exchange`.
+
+        Raises:
+            ProtocolError: As in `exchange`.
+        """
         shield, number = self._active(), context.number
         answer = yield from self._key_supply.cover(number)
         if answer is None:
@@ -164,6 +172,7 @@ class Contributor:
             with self._lock:
                 shield.join(answer.view)
             self.members = answer.view.members
+        # Without batches there is no quorum to see: the keys themselves bind the round to its members.
         self.verified = self._batched is None or self._batched.survivors(number) is not None
         return answer
 
@@ -215,6 +224,11 @@ class Contributor:
         thread.start()
         return thread
 
+    def _invited(self) -> Joining[Shield]:
+        if self._joining is None:
+            raise ProtocolError(f"party {self._context.name!r} is not joining a session: hello comes first")
+        return self._joining
+
     def _active(self) -> Shield:
         if self._shield is None:
             raise ProtocolError(f"party {self._context.name!r} has no session yet: hello comes first")
@@ -262,6 +276,7 @@ class KeySupply:
             yield from self._prepare(self._shield)
         if number >= self._ready:
             return self._refusal
+        # Half a batch ahead: late enough not to prepare what is never used, early enough to hide behind training.
         half_used = number >= self._ready - self._length // 2
         if half_used and self._ahead is None and self._refusal is None:
             self._ahead = self._beside(self._prepare(self._shield))
@@ -280,7 +295,7 @@ class KeySupply:
                     return
                 with self._lock:
                     message = shield.absorb(answer.broadcast)
-        except FedRayError as error:
+        except FedRayError as error:  # it may happen beside a round that has its keys: the next one without is told
             self._refusal = Answer("aborted", reason=str(error))
             return
         self._ready += self._length

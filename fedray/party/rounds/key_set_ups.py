@@ -27,7 +27,7 @@ class KeySetUps:
 
     def __init__(self, coordinator: Coordinator, barrier: Barrier, timeout: float) -> None:
         self._coordinator, self._barrier, self._timeout = coordinator, barrier, timeout
-        self._refused: dict[int, str] = {}
+        self._refused: dict[int, str] = {}  # for good: a party that was told so has gone on to end the session
         self._ended = ""
 
     def take(self, ticket: Ticket, sender: PartyName, batch: int, body: bytes, now: float) -> None:

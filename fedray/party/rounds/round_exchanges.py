@@ -24,7 +24,13 @@ class RoundKeeper(Protocol):
         """Learns that the first message of an announced round has come and is right."""
 
     def refused(self, current: RoundUnderWay, sender: PartyName, error: FedRayError) -> None:
-        """Learns that a party's message is wrong."""
+        """Learns that a party's message is wrong.
+
+        Args:
+            current: The round.
+            sender: Whose message.
+            error: What is wrong with it.
+        """
 
     def away(self, current: RoundUnderWay) -> bool:
         """Returns whether nobody is awaited, or only such as are late and can be done without."""
@@ -33,7 +39,13 @@ class RoundKeeper(Protocol):
         """Ends the step under way."""
 
     def missed(self, sender: PartyName, number: Round, resume: Round) -> Answer:
-        """Returns what a party is told that missed a round."""
+        """Returns what a party is told that missed a round.
+
+        Args:
+            sender: Who.
+            number: The round that it missed.
+            resume: The round in which it may take part again.
+        """
 
 
 @dataclass(slots=True)
@@ -90,7 +102,7 @@ class Stage:
         except FedRayError as error:
             self.rounds.refused(self.current, sender, error)
             raise
-        self.current.heard[sender] = self.stage + 1
+        self.current.heard[sender] = self.stage + 1  # after the message was found right: a wrong one is as none
         if self.stage == 0:
             self.rounds.begun(self.current)
 

@@ -21,8 +21,9 @@ from fedray.party.rounds.waiting_room import WaitingRoom
 from fedray.protocol.config import Config
 from fedray.protocol.crypto.keys import Roster
 from fedray.protocol.scheme import Opened
-from fedray.strategies import State, Strategy, make_strategy
-from fedray.types import PartyName, Vector
+from fedray.strategies import Strategy, make_strategy
+from fedray.strategies.halves import ServerState, advance
+from fedray.types import PartyName
 
 WATCH_SECONDS = 0.25
 """How long one `watch` waits for news: what a progress bar needs."""
@@ -33,8 +34,8 @@ class RoundServer:
 
     Args:
         context: The party this service lives in.
-        strategy: Name and parameters of the one whose `apply` turns a mean into the next global vector; None for sums
-            of the users' own values.
+        strategy: Name and parameters of the one whose server half turns a mean into the next global vector; None for
+            sums of the users' own values.
         round_timeout: Seconds that one exchange of a round may take after its first message.
     """
 
@@ -45,8 +46,8 @@ class RoundServer:
         self._strategy: Strategy | None = make_strategy(*strategy) if strategy else None
         self._rounds = ServerRounds(round_timeout)
         self._room = WaitingRoom(self._rounds.barrier)
-        self._global: Vector | None = None
-        self._state: State = {}
+        self._model: ServerState | None = None
+        self._trainable = 0
 
     def begin(
         self,
@@ -71,6 +72,7 @@ class RoundServer:
 
     def expect(self, order: Expect) -> None:
         """Announces the rounds of a segment."""
+        self._trainable = order.trainable
         finish = self._applied if order.purpose == "train" else _as_opened
         self._room.note(lambda now: self._rounds.expect(order, finish, now))
 
@@ -110,8 +112,9 @@ class RoundServer:
                 answer: Answer = self._room.deliver(
                     lambda ticket, now: self._rounds.take(ticket, sender, session, number, body, now)
                 )
-                if answer.verdict == "missed" and self._keeps_model:
-                    answer = replace(answer, values=self._global)
+                # The model as it is now, however many rounds were missed; gradients would be those of one round only.
+                if answer.verdict == "missed" and self._keeps_model and self._model is not None:
+                    answer = replace(answer, values=self._model.weights, known=self._model.known)
                 return Reply(Kind.AGGREGATE, answer)
             case KeyMessage(int(session), int(batch), bytes(body)):
                 answer = self._room.deliver(
@@ -119,21 +122,27 @@ class RoundServer:
                 )
                 return Reply(Kind.HELLO, answer)
             case ModelMessage(np.ndarray() as values):
-                self._global, self._state = values, {}
+                # The strategy's state goes on: the same model is published again whenever a new session begins.
+                self._model = ServerState(values) if self._model is None else replace(self._model, weights=values)
                 return None
             case ModelRequest():
-                return Reply(Kind.AGGREGATE, Answer("opened", values=self._global))
+                model = self._model
+                answer = Answer("opened") if model is None else Answer("opened", model.weights, known=model.known)
+                return Reply(Kind.AGGREGATE, answer)
         raise unknown(sender, message, "the server", RoundMessage, KeyMessage, ModelMessage, ModelRequest)
 
+    def forget(self) -> None:
+        """Forgets what the strategy has remembered: it belongs to weights that others replace."""
+        self._model = None
+
     def _applied(self, opened: Opened) -> Answer:
-        if self._strategy is None or self._global is None:
+        strategy, model = self._strategy, self._model
+        if strategy is None or model is None:
             raise ProtocolError("the server has no model yet: the first party has not sent its initial vector")
-        mean = opened.values.astype(np.float64, copy=False)
-        self._state, values = self._strategy.apply(self._state, self._global, mean)
-        values = values.astype(self._global.dtype, copy=False)
-        if self._keeps_model:
-            self._global = values
-        return Answer("opened", values, opened.metrics)
+        new = advance(strategy, model, self._trainable, opened.values.astype(np.float64, copy=False))
+        # A gradient is no model: what it was applied to, only the parties know.
+        self._model = new if self._keeps_model else replace(new, weights=model.weights)
+        return Answer("opened", new.weights, opened.metrics, known=new.known)
 
     @property
     def _keeps_model(self) -> bool:

@@ -87,7 +87,13 @@ class ServerRounds:
         self._error = ""
 
     def expect(self, order: Expect, finish: Callable[[Opened], Answer], now: float) -> None:
-        """Announces the rounds of a segment, and what an opened sum is turned into."""
+        """Announces the rounds of a segment.
+
+        Args:
+            order: Which rounds.
+            finish: What an opened sum is turned into.
+            now: When.
+        """
         reason = self._error or "the segment has ended"
         self._give_up(reason)
         self._expect, self._finish, self._round, self._coming = order, finish, None, None
@@ -107,7 +113,13 @@ class ServerRounds:
             self._set_ups.end(reason, now)
 
     def lost(self, party: PartyName, reason: str, now: float) -> None:
-        """Waits no longer for a party that is known to be gone."""
+        """Waits no longer for a party.
+
+        Args:
+            party: Who is gone.
+            reason: Why.
+            now: When.
+        """
         self.barrier.lost(party, reason, now)
 
     def progress(self) -> Progress:
@@ -159,7 +171,7 @@ class ServerRounds:
             self._await_end(ticket, sender, number, now)
             return
         heard = current.heard.get(sender, 0)
-        stage = min(heard, len(current.answers) - current.over)
+        stage = min(heard, len(current.answers) - current.over)  # a repeated last message gets the last answer again
         closed = stage < len(current.answers)
         if closed and heard == 0:  # closed without it: its message is not read
             self._await_end(ticket, sender, number, now)
@@ -202,7 +214,13 @@ class ServerRounds:
         self.barrier.forget("round", but=current.number)  # the answers of the round before were given, or are stale
 
     def refused(self, current: RoundUnderWay, sender: PartyName, error: FedRayError) -> None:
-        """Learns that a party's message to the exchange under way is wrong."""
+        """Learns that a party's message to the exchange under way is wrong.
+
+        Args:
+            current: The round.
+            sender: Whose message.
+            error: What is wrong with it.
+        """
         if not isinstance(current.collector, FaultFinder):  # which says more of it
             what = str(error).removeprefix(f"{sender}: ")
             self._attendance.accuse([Fault(current.number, sender, what)])
@@ -235,13 +253,20 @@ class ServerRounds:
         return Closing(lambda _: answer, then, ends=answer.reason if answer.verdict == "aborted" else "")
 
     def missed(self, sender: PartyName, number: Round, resume: Round) -> Answer:
-        """Returns what a party is told that missed a round and may take part again in round `resume`."""
+        """Returns what a party is told that missed a round.
+
+        Args:
+            sender: Who.
+            number: The round that it missed.
+            resume: The round in which it may take part again.
+        """
         refusal = self._refusal(sender, self._session)
         if refusal is not None:
             return refusal
         last, answer = self._last or (-1, Answer("opened"))
-        values = answer.values if last == number else None
-        return Answer("missed", values, answer.metrics, number=resume, stop=answer.stop)
+        values = answer.values if last == number else None  # one round behind, these alone bring it up to date
+        known = answer.known if last == number else ()
+        return Answer("missed", values, answer.metrics, number=resume, stop=answer.stop, known=known)
 
     # Inside.
 
@@ -337,7 +362,7 @@ class ServerRounds:
         return answer
 
     def _abandoned(self, absent: frozenset[PartyName]) -> Answer:
-        for party in absent:
+        for party in absent:  # in this scheme a smaller view never grows again
             self._attendance.gone.setdefault(party, "the others went on without it")
         members = tuple(name for name in self._view.members if name not in absent)
         self._own_coordinator.check_view(members)

@@ -39,6 +39,11 @@ class ShareOwner:
     ) -> tuple[Answer, tuple[PartyName, ...]]:
         """Shares one contribution and returns the round's answer, and whose inputs were opened.
 
+        Args:
+            call: The round in words, for the ledger.
+            context: What the round is about.
+            contribution: This party's part.
+
         Raises:
             ProtocolError: The round was given up or opened without this party, or not all compute parties signed it.
             EncodingError: A value is not finite or exceeds its bound.
@@ -46,13 +51,13 @@ class ShareOwner:
         """
         number = context.number
         messages = dict(self._shield.protect(context, contribution))
-        home, last = messages.popitem()
+        home, last = messages.popitem()  # the one long message; the others may be seeds of 32 bytes
         acknowledged = [self._send(call, to, ShareMessage(number, message, False)) for to, message in messages.items()]
         outcome = self._at_home(call, home, number, last, acknowledged)
         answer = outcome.answer
         if answer.verdict != "opened":
             raise ProtocolError(f"round {number} was given up: {answer.reason}")
-        self._shield.drop_cache()
+        self._shield.drop_cache()  # nobody asks again for the messages of a round that is over
         return answer, self._shield.verify(outcome.proof)
 
     def _at_home(self, call: str, home: PartyName, number: int, message: Message, others: list[Ref]) -> RoundOutcome:
@@ -60,7 +65,7 @@ class ShareOwner:
         if home == self._context.name:
             end: ComputeParty = self._context.value(self._compute[home])
             end.take(home, number, message)
-            self._confirm(others)
+            self._confirm(others)  # before waiting: if a compute party refused its share, nothing may come
             return end.wait(home, number)
         ref = self._send(call, home, ShareMessage(number, message, True))
         self._confirm(others)

@@ -27,6 +27,7 @@ from fedray.party.rounds.news import News
 from fedray.party.rounds.waiting_room import WaitingRoom
 from fedray.party.table import replace
 from fedray.protocol.config import Config
+from fedray.protocol.scheme import Joining
 from fedray.protocol.spu.dealer import Dealer
 from fedray.protocol.spu.form import Form, Layout
 from fedray.protocol.spu.secret import Linear, Secret, combine
@@ -79,7 +80,8 @@ class Vault:
     def __init__(self, context: PartyContext, layout: Layout, bound: float | None) -> None:
         self._context, self._layout, self._bound = context, layout, bound
         self._vaults: Mapping[PartyName, Key] = {}
-        self._nodes: tuple[PartyName, ...] = ()
+        self._computing: tuple[PartyName, ...] = ()
+        self._joining: Joining[Dealer] | None = None
         self._dealer: Dealer | None = None
         self._linear: Linear | None = None
         self._runtime: SpuRuntime | None = None
@@ -90,17 +92,14 @@ class Vault:
 
     def hello(self, config: bytes, names: Sequence[PartyName]) -> Reply:
         """Checks a proposed Config and returns the signed Hello."""
-        context, proposed = self._context, Config.decode(config)
-        own = (context.name, context.identity, context.roster_of(names), context.policy, context.memory)
-        self._dealer = Dealer(proposed, *own, self._layout)
-        self._nodes = proposed.receivers
-        if self._dealer.place is not None:
-            self._linear = Linear(self._layout, self._dealer.place)
-        return Reply(Kind.HELLO, self._dealer.hello())
+        proposed = Config.decode(config)
+        self._joining = Dealer.joining(proposed, self._context.member(names), self._layout)
+        self._computing = proposed.receivers
+        return Reply(Kind.HELLO, self._joining.hello())
 
     def confirm(self, hellos: Sequence[bytes]) -> Reply:
         """Checks everybody's Hello and returns the signed Confirm."""
-        return Reply(Kind.HELLO, self._deals().confirm(hellos))
+        return Reply(Kind.HELLO, self._invited().confirm(hellos))
 
     def start(self, confirms: Sequence[bytes], vaults: Mapping[PartyName, Key]) -> None:
         """Checks everybody's Confirm; values may be dealt.
@@ -109,7 +108,10 @@ class Vault:
             confirms: One per party, in roster order.
             vaults: Key of every party's vault.
         """
-        self._deals().start(confirms)
+        self._dealer = self._invited().start(confirms)
+        self._joining = None
+        if self._dealer.number is not None:
+            self._linear = Linear(self._layout, self._dealer.number)
         self._vaults = vaults
 
     # The driver's words.
@@ -121,11 +123,18 @@ class Vault:
         except BaseException as error:  # whoever uses the shares must learn of it
             self._tell_all(SharesFailure(out, self._failure(error, "to(spu)")), Kind.ERROR)
             raise
-        for node, shares in messages.items():
-            self._tell(node, DealtShares(out, form.encode(), shares), Kind.SHARE)
+        for party, shares in messages.items():
+            self._tell(party, DealtShares(out, form.encode(), shares), Kind.SHARE)
 
     def apply(self, out: Key, operation: str, args: Sequence[Any], inputs: Sequence[Shared]) -> None:
-        """Applies one of `OPERATIONS` and keeps the result, or its failure."""
+        """Applies one of `OPERATIONS` and keeps the result, or its failure.
+
+        Args:
+            out: Where to.
+            operation: Which one.
+            args: Its public arguments.
+            inputs: Its shared ones.
+        """
         with self._making([out], operation):
             secrets = [self._secret(one) for one in inputs]
             leading = () if operation in ("stack", "concatenate") else secrets
@@ -139,10 +148,10 @@ class Vault:
             PlanError: The extra that runs programs is not installed, or this party's address is not its to use.
         """
         SpuRuntime.check_installed(self._context.name)
-        place = self._deals().place
-        if self._runtime is None and place is not None:
-            SpuRuntime.check_address(*settings.addresses[place])
-            self._runtime = SpuRuntime(self._layout, place, settings)
+        number = self._deals().number
+        if self._runtime is None and number is not None:
+            SpuRuntime.check_address(*settings.addresses[number])
+            self._runtime = SpuRuntime(self._layout, number, settings)
 
     def run(self, outs: Sequence[Key], program: Program, args: Any) -> None:
         """Runs a program together with the other compute parties, and keeps its results, or its failure.
@@ -175,7 +184,13 @@ class Vault:
         return Reply(Kind.RAW, (secret.form.encode(), secret.shares))
 
     def give(self, one: Shared, to: PartyName, ticket: Key) -> None:
-        """Sends this party's shares of a value to a party that opens it, as raw as the value itself."""
+        """Sends this party's shares of a value to a party that opens it, as raw as the value itself.
+
+        Args:
+            one: The value.
+            to: Who opens it.
+            ticket: Name of the opening.
+        """
         name = _part(ticket, self._context.name)
         try:
             secret = self._secret(one)
@@ -189,7 +204,7 @@ class Vault:
 
     def collect(self, ticket: Key) -> Value:
         """Returns a value from the shares that all compute parties give."""
-        parts = [Shared(_part(ticket, node), node) for node in self._nodes]
+        parts = [Shared(_part(ticket, party), party) for party in self._computing]
         try:
             self._await(parts)
             return combine(self._layout, [self._secret(part) for part in parts])
@@ -206,7 +221,7 @@ class Vault:
         """
         try:
             self._take(sender, message)
-        finally:
+        finally:  # also where a failure was put in place of shares
             self._room.note(self._arrivals.check)
 
     def _take(self, sender: PartyName, message: object) -> None:
@@ -214,7 +229,7 @@ class Vault:
             case DealtShares(str(key), bytes(form), list(shares)):
                 with self._making([key], "to(spu)"):
                     self._context.put(key, self._deals().receive(sender, key, Form.decode(form), shares))
-            case GivenShares(str(key), bytes(form), np.ndarray() as words) if sender in self._nodes:
+            case GivenShares(str(key), bytes(form), np.ndarray() as words) if sender in self._computing:
                 self._context.put(key, Secret(Form.decode(form), words))
             case SharesFailure(str(key), Failure() as failure):
                 self._context.put(key, failure)
@@ -271,8 +286,8 @@ class Vault:
             self._context.send(f"{_CALLS[type(message)]} {message.key}", to, self._vaults[to], message, kind)
 
     def _tell_all(self, message: SharesFailure, kind: Kind) -> None:
-        for node in self._nodes:
-            self._tell(node, message, kind)
+        for party in self._computing:
+            self._tell(party, message, kind)
 
     @contextmanager
     def _making(self, outs: Sequence[Key], name: str) -> Iterator[None]:
@@ -286,6 +301,11 @@ class Vault:
     def _failure(self, error: BaseException, name: str) -> Failure:
         return to_failure(error, self._context.name, name, text=self._context.config.egress != "strict")
 
+    def _invited(self) -> Joining[Dealer]:
+        if self._joining is None:
+            raise ProtocolError(f"the vault of {self._context.name!r} is not joining a session: hello comes first")
+        return self._joining
+
     def _deals(self) -> Dealer:
         if self._dealer is None:
             raise ProtocolError(f"the vault of {self._context.name!r} has no session yet: hello comes first")
@@ -297,6 +317,6 @@ class Vault:
         return self._linear
 
 
-def _part(ticket: Key, node: PartyName) -> Key:
+def _part(ticket: Key, party: PartyName) -> Key:
     """Returns what the shares that one compute party gives towards an opening are called."""
-    return f"{ticket}/{node}"
+    return f"{ticket}/{party}"

@@ -40,6 +40,7 @@ class LocalModel:
         party: Name of the party.
         backend: The model itself.
         weights: The global vector, float[n]; empty before the first `adopt`.
+        known: What the strategy's server half says to everybody beside it, float[m] each.
         as_built: Whether the weights are still those that the builder made.
         facts: Names and shapes of tensors and metrics, since the last `bind`.
         data: Purpose -> the rows bound for it.
@@ -58,6 +59,7 @@ class LocalModel:
             threads = context.config.threads
             self.backend = make_backend(backend, builder, seed, int.from_bytes(noise[:8], "big"), threads, local)
         self.weights: Vector = np.empty(0, np.float32)
+        self.known: tuple[Vector, ...] = ()
         self.as_built = True
         self.data: dict[str, Data] = {}
         self.class_weight: dict[str, dict[int, float]] = {}
@@ -176,18 +178,19 @@ class LocalModel:
             data = self.backend.bind(Tree(x, "x"))
             return self.backend.predict(data, cut(np.arange(data.rows, dtype=np.int64), batch_size)).nest
 
-    def adopt(self, values: Vector) -> None:
+    def adopt(self, values: Vector, known: tuple[Vector, ...] = ()) -> None:
         """Makes a vector the global one, and the model's weights.
 
         Args:
             values: float[n]; kept, so the caller must not change it afterwards.
+            known: As in the attributes.
         """
-        self.take_over(values)
+        self.take_over(values, known)
         self.backend.set_weights(values)
 
-    def take_over(self, values: Vector) -> None:
+    def take_over(self, values: Vector, known: tuple[Vector, ...] = ()) -> None:
         """Makes a vector the global one where the model's weights are set by what follows."""
-        self.weights, self._hash = values, b""
+        self.weights, self.known, self._hash = values, known, b""
 
     def hash(self) -> bytes:
         """Returns SHA-256 over the model's description and the global vector; a vector is hashed once."""

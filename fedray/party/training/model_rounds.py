@@ -67,7 +67,7 @@ class ModelRounds:
         It leaves as `initial` only while it is what the builder made; after that it is the global model.
         """
         model = self._model
-        model.adopt(np.array(model.backend.weights()))
+        model.adopt(np.array(model.backend.weights()), model.known)
         kind = Kind.INITIAL if model.as_built else Kind.AGGREGATE
         self._contributor.ask_server("publish the model", ModelMessage(model.weights), kind)
 
@@ -82,7 +82,7 @@ class ModelRounds:
         if answer.values is None:
             raise PlanError(f"server {self._contributor.server!r} has no model yet; publish it first")
         model.as_built = model.as_built and np.array_equal(answer.values, model.backend.weights())
-        model.adopt(np.array(answer.values))
+        model.adopt(np.array(answer.values), tuple(map(np.array, answer.known)))
 
     def evaluate(self, order: EvaluateOrder) -> Reply:
         """Evaluates the global model on the bound data and returns a `Report`."""
@@ -121,7 +121,13 @@ class ModelRounds:
             ) from error
 
     def exchange_metrics(self, call: str, context: RoundContext, words: NDArray[np.float64]) -> Answer:
-        """Takes part in a round of metrics alone; `words` is float64[m], as `fedray.metrics.to_words` returns it."""
+        """Takes part in a round of metrics alone; see `exchange`.
+
+        Args:
+            call: The round in words, for the ledger.
+            context: What the round is about.
+            words: float64[m], as `fedray.metrics.to_words` returns them.
+        """
         nothing = np.empty(0, self._model.weights.dtype)
         return self.exchange(call, context, Contribution(nothing, 0, words))
 

@@ -27,7 +27,14 @@ from fedray.types import PartyName
 
 
 def stream(seed: int, party: PartyName, purpose: str, epoch: int) -> np.random.Generator:
-    """Returns the random stream of one purpose, independent of all others."""
+    """Returns the random stream of one purpose, independent of all others.
+
+    Args:
+        seed: The run's seed.
+        party: Whose stream.
+        purpose: What it is for, in words.
+        epoch: Epoch, counted from 0.
+    """
     fields = (b"fedray batches 1", str(seed).encode(), party.encode(), purpose.encode(), str(epoch).encode())
     digest = hashlib.sha256(b"".join(len(field).to_bytes(4, "big") + field for field in fields)).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "big")))
@@ -52,7 +59,13 @@ class Sampling:
     shuffle: bool = True
 
     def share_sizes(self, party: PartyName, rows: int, epoch: int) -> NDArray[np.int64]:
-        """Returns how many of its `rows` rows a party holds in each step, int64[steps]."""
+        """Returns how many of its rows a party holds in each step of an epoch, int64[steps].
+
+        Args:
+            party: Which one.
+            rows: How many it has.
+            epoch: Epoch, counted from 0.
+        """
         if self.method == "poisson":
             rate = min(1.0, self.batch_size / rows) if rows else 0.0
             draws = stream(self.seed, party, "poisson sizes", epoch).binomial(rows, rate, self.steps)
@@ -60,7 +73,7 @@ class Sampling:
         return np.diff(_even_bounds(rows, self.steps))
 
     def shares(self, party: PartyName, rows: int, epoch: int) -> list[NDArray[np.int64]]:
-        """Returns the row numbers a party holds in each step of an epoch, one int64 array per step."""
+        """Returns the row numbers a party holds in each step of an epoch, int64 arrays; see `share_sizes`."""
         sizes = self.share_sizes(party, rows, epoch)
         if self.method == "poisson":
             # A binomial size, then that many rows without replacement: the same law as one coin per row.
@@ -72,7 +85,7 @@ class Sampling:
         return np.split(order, np.cumsum(sizes)[:-1])
 
     def deal(self, party: PartyName, rows: int, epoch: int) -> list[list[Batch]]:
-        """Returns a party's local batches in each step of an epoch; a step without rows has none."""
+        """Returns a party's batches in each step of an epoch, none where it has no rows; see `share_sizes`."""
         return [self.batches(share) for share in self.shares(party, rows, epoch)]
 
     def batches(self, share: NDArray[np.int64]) -> list[Batch]:

@@ -23,8 +23,10 @@ from fedray.party.rounds.contributor import Contributor
 from fedray.party.training.local_model import LocalModel
 from fedray.party.training.model_rounds import ModelRounds, opened_metrics
 from fedray.party.training.orders import TrainOrder, settings
+from fedray.protocol.messages import digest
 from fedray.protocol.scheme import Contribution, Manifest, RoundContext, Tensor
 from fedray.strategies import State, Strategy, make_strategy
+from fedray.strategies.halves import known, payload
 from fedray.types import Vector
 
 
@@ -81,11 +83,16 @@ class Trainer:
         self._strategy: Strategy = make_strategy(*strategy)
         with model.named():
             model.backend.check_strategy(self._strategy)
-        self._state: State = {}
+        self._state: State | None = None
         self._measured: list[Metric] = []
 
     def ready(self) -> None:
         """Acknowledges that the model is there and can be trained."""
+
+    def forget(self) -> None:
+        """Forgets what the strategy has remembered: it belongs to weights that others replace."""
+        self._state = None
+        self._model.known = ()
 
     def train(self, order: TrainOrder) -> Reply:
         """Runs the rounds of a segment and returns a `Report`.
@@ -100,7 +107,7 @@ class Trainer:
         rows = order.sizes[self._context.name]
         steps = order.sampling.deal(self._context.name, rows, order.epoch)
         told = settings(order, self._model.class_weight["train"])
-        segment = _Segment(order, told, train_manifest(self._model.facts, order.metric_bound), steps)
+        segment = _Segment(order, told, train_manifest(self._model.facts, self._strategy, order.metric_bound), steps)
         while segment.done < len(order.spans) and not segment.renew:
             if self._holders(order, segment.done) < 2 and len(self._contributor.members) > 1:
                 segment.done += 1
@@ -117,13 +124,15 @@ class Trainer:
         order, manifest, place = segment.order, segment.manifest, segment.done
         start, stop = order.spans[place]
         batches = [batch for step in segment.steps[start:stop] for batch in step]
-        bound = segment.settings + place.to_bytes(8, "big")
+        # What is known beside the model is a setting: equal weights are the same model, whatever came with them.
+        known_hash = b"".join(digest("known", vector.tobytes()) for vector in self._model.known)
+        bound = segment.settings + place.to_bytes(8, "big") + known_hash
         context = RoundContext(order.number + place, self._model.hash(), bound, manifest)
         with self._unless_opened(segment) as kept:
-            payload, weight = self._update(segment, batches)
+            sent, weight = self._update(segment, batches)
             measured = self._measure(order) if report else np.zeros(len(manifest.metrics))
             call = f"train round {context.number}"
-            answer = self._rounds.exchange(call, context, Contribution(payload, weight, measured))
+            answer = self._rounds.exchange(call, context, Contribution(sent, weight, measured))
             if answer.verdict == "opened" and self._contributor.verified:
                 kept.append(answer)
         segment.done += 1
@@ -144,18 +153,25 @@ class Trainer:
         return answer.stop
 
     def _update(self, segment: _Segment, batches: Sequence[Batch]) -> tuple[Vector, int]:
-        """Returns this party's payload and its weight; without rows the payload counts nothing."""
-        model = self._model
-        self._state = self._strategy.open(self._state, model.weights)
-        local, rows, hook, state = model.weights, 0, self._strategy.hook, self._state
+        """Returns this party's payload and its weight.
+
+        Without rows it has computed nothing: it sends zeros of weight 0, and its strategy's state stays as it is.
+        """
+        model, strategy = self._model, self._strategy
+        if not batches:
+            return np.zeros(segment.manifest.size, model.weights.dtype), 0
+        trainable = model.facts.spec.trainable
+        weights = model.weights[:trainable]
+        state = strategy.client_init(weights) if self._state is None else self._state
+        state = strategy.client_begin(state, weights, known(strategy, model.known, weights))
         with model.named():
-            if batches and self._strategy.local == "train":
-                trained = model.backend.train(model.weights, model.data["train"], batches, hook, state)
-                local, rows, segment.local = trained
-            elif batches:
+            if strategy.local == "train":
+                hook, data = strategy.client_hook, model.data["train"]
+                local, rows, segment.local = model.backend.train(model.weights, data, batches, hook, state)
+            else:
                 local, rows = model.backend.gradient(model.data["train"], batches)
-        self._state, payload = self._strategy.close(self._state, model.weights, local)
-        return payload, rows
+        self._state, sent = strategy.client_finish(state, weights, local[:trainable])
+        return payload(strategy, sent, local[trainable:]), rows
 
     def _take(self, answer: Answer) -> None:
         if answer.values is None:
@@ -163,9 +179,9 @@ class Trainer:
         self._model.as_built = False
         if self._strategy.local == "gradient":
             self._model.backend.apply_gradient(answer.values)
-            self._model.take_over(self._model.backend.weights())
+            self._model.take_over(self._model.backend.weights(), answer.known)
         else:
-            self._model.take_over(answer.values)
+            self._model.take_over(answer.values, answer.known)
 
     def _catch_up(self, segment: _Segment, answer: Answer) -> None:
         """Takes the others' model after rounds that were opened without this party, and goes on where they are."""
@@ -176,7 +192,6 @@ class Trainer:
                 "session"
             )
         self._take(answer)
-        self._state = {}
         order, rounds = segment.order, len(segment.order.spans)
         segment.done = min(max(segment.done, answer.number - order.number), rounds)
         if segment.done == rounds:
@@ -247,10 +262,24 @@ class Trainer:
                 self._state, self._measured = state, measured
 
 
-def train_manifest(facts: ModelFacts, metric_bound: int) -> Manifest:
-    """Returns what the words of a training round mean."""
-    tensors = tuple(Tensor(param.name, param.shape, param.dtype) for param in facts.spec.shared)
-    return Manifest(tensors, word_names(facts.train_words), metric_bound)
+def train_manifest(facts: ModelFacts, strategy: Strategy, metric_bound: int) -> Manifest:
+    """Returns what the words of a training round mean; their order is that of `fedray.strategies.halves.payload`.
+
+    Args:
+        facts: Names and shapes of the model.
+        strategy: Whose uplinks are sent.
+        metric_bound: Largest count that a party's metrics may reach.
+    """
+    tensors = []
+    for uplink in strategy.uplink:
+        # With one uplink its name would say nothing in an error about a tensor.
+        prefix = f"{uplink.name} of " if len(strategy.uplink) > 1 else ""
+        weighted = uplink.weighted
+        tensors += [
+            Tensor(prefix + p.name, p.shape, p.dtype, weighted=weighted) for p in facts.spec.shared if p.trainable
+        ]
+    tensors += [Tensor(p.name, p.shape, p.dtype) for p in facts.spec.shared if not p.trainable]
+    return Manifest(tuple(tensors), word_names(facts.train_words), metric_bound)
 
 
 def report_manifest(facts: ModelFacts, metric_bound: int) -> Manifest:

@@ -26,6 +26,7 @@ class BufferPool:
         """Returns uint8[count] of any content."""
         if count < LEAST_BYTES:
             return np.empty(count, np.uint8)
+        # One reference more than its own means that a message or a view of it is still in somebody's hands.
         if len(self._kept) != count or sys.getrefcount(self._kept) != self._unused:
             self._kept = np.empty(count, np.uint8)
         return self._kept.view()

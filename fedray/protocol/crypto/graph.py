@@ -97,7 +97,13 @@ def quorum(parties: int, colluders: int) -> int:
 
 
 def complete_graph(parties: int, share_threshold: int, dropouts: int | None = None) -> Graph:
-    """Returns the complete graph."""
+    """Returns the complete graph.
+
+    Args:
+        parties: n.
+        share_threshold: Shares that reconstruct a secret.
+        dropouts: Most parties that may drop out of one round; None for any number.
+    """
     return Graph(parties, parties - 1, share_threshold, parties if dropouts is None else dropouts, chosen=True)
 
 
@@ -119,6 +125,7 @@ def sparse_graph(parties: int, colluders: int, dropouts: int, *, chosen: bool, e
         PlanError: No degree below n - 1 is enough.
     """
     for degree in range(2, parties - 1, 2):
+        # Privacy before liveness: the threshold follows from the degree, and only then may (iii) ask for more.
         if _separates(parties, colluders, dropouts, degree, chosen=chosen, exposures=exposures):
             continue
         threshold = _threshold(parties, colluders, degree, exposures)
@@ -132,6 +139,11 @@ def sparse_graph(parties: int, colluders: int, dropouts: int, *, chosen: bool, e
 
 def check_sparse(graph: Graph, colluders: int, exposures: int) -> None:
     """Checks that a proposed graph hides as much as one that `sparse_graph` computes.
+
+    Args:
+        graph: What is proposed.
+        colluders: T, how many parties may collude with the coordinator.
+        exposures: Rounds of a session times permitted set-up attempts.
 
     Raises:
         ProtocolError: Its degree or its threshold is too small.
@@ -171,12 +183,20 @@ def _stream(words: DrawWords, first: int) -> Iterator[int]:
 
 
 def _below(bound: int, source: Iterator[int]) -> int:
+    # Words above the last full multiple are thrown away: taking them mod the bound would favour small numbers.
     limit = (1 << 64) // bound * bound
     return next(word for word in source if word < limit) % bound
 
 
 def tail(population: int, marked: int, drawn: int, at_least: int) -> Fraction:
-    """Returns the chance that `drawn` of `population` hold at least `at_least` of the `marked` ones."""
+    """Returns the chance that `drawn` of `population` hold at least `at_least` of the `marked` ones.
+
+    Args:
+        population: How many there are.
+        marked: How many of them are marked.
+        drawn: How many are drawn, each at most once.
+        at_least: How many marked ones are asked about.
+    """
     return Fraction(sum(_counts(population, marked, drawn, at_least)), comb(population, drawn))
 
 
@@ -186,6 +206,7 @@ def _counts(population: int, marked: int, drawn: int, at_least: int) -> Iterator
     lowest = max(at_least, 0, drawn - (population - marked))
     if x < lowest:
         return
+    # The first term in full, each further one from it, in integers: floats would lose what 2^-41 is about.
     count = comb(marked, x) * comb(population - marked, drawn - x)
     yield count
     while x > lowest:
@@ -196,6 +217,7 @@ def _counts(population: int, marked: int, drawn: int, at_least: int) -> Iterator
 
 def _separates(parties: int, colluders: int, dropouts: int, degree: int, *, chosen: bool, exposures: int) -> bool:
     """(i): two runs of k/2 successive places are all bad, too likely."""
+    # Whoever chooses the dropouts puts them beside its colluders; chance spreads both over the ring.
     if chosen:
         bad = sum(_counts(parties, colluders, degree, degree - dropouts))
     else:

@@ -57,7 +57,13 @@ def sign(identity: Ed25519PrivateKey, statement: bytes) -> bytes:
 
 
 def verify(public: bytes, statement: bytes, signature: bytes) -> bool:
-    """Returns whether the signature over the statement is valid under the 32-byte public key."""
+    """Returns whether the signature over the statement is valid under the 32-byte public key.
+
+    Args:
+        public: Ed25519 public key, 32 bytes.
+        statement: What was signed.
+        signature: 64 bytes; of any other length it is not valid.
+    """
     try:
         Ed25519PublicKey.from_public_bytes(public).verify(signature, statement)
     except (InvalidSignature, ValueError):
@@ -66,7 +72,13 @@ def verify(public: bytes, statement: bytes, signature: bytes) -> bool:
 
 
 def kdf(secret: bytes, salt: bytes, info: bytes) -> bytes:
-    """Returns HKDF-SHA256 of a secret, 32 bytes."""
+    """Returns HKDF-SHA256 of a secret, 32 bytes.
+
+    Args:
+        secret: Input keying material.
+        salt: What the session or batch has in common.
+        info: What the key is for: one secret and salt give unrelated keys for different ones.
+    """
     return HKDF(SHA256(), 32, salt, info).derive(secret)
 
 
@@ -120,6 +132,7 @@ class Roster:
             )
         for name in self.names:
             check_name(name)
+        # By UTF-8 bytes: every language sorts text in its own way, and the place is in every key.
         if list(self.names) != sorted(set(self.names), key=str.encode):
             raise PlanError(f"a roster's names must be unique and in UTF-8 order, found {self.names}: use Roster.of")
         if any(not isinstance(k, bytes) or len(k) != 32 for k in self.keys) or len(set(self.keys)) != len(self.keys):

@@ -24,13 +24,13 @@ from fedray.protocol.crypto.keys import Guarded
 from fedray.protocol.messages import Words
 
 CHUNK_BYTES = 1 << 18
-"""Bytes worked on at a time: the words, their scratch and the keystream stay in a core's cache."""
+"""Bytes worked on at a time: the words, their scratch and the keystream stay in a core's cache together."""
 
 MOST_BITS = 1 << 38
-"""Bits of keystream under one key."""
+"""Bits of keystream under one key: within what one nonce of GCM is good for."""
 
 _ZEROS = bytes(CHUNK_BYTES)
-_SLACK = 16
+_SLACK = 16  # `update_into` wants room for one more block than it writes
 
 
 def _counter_mode(key: bytes) -> Any:
@@ -46,6 +46,7 @@ CIPHERS: dict[str, Callable[[bytes], Any]] = {"ctr": _counter_mode, "gcm": _galo
 
 def fastest() -> str:
     """Returns the name of the cipher that makes keystream faster here, after a measurement of about a millisecond."""
+    # Measured, not guessed: which of the two is faster depends on what the processor has in hardware.
     target = bytearray(CHUNK_BYTES + _SLACK)
     times = {}
     for name, make in CIPHERS.items():
@@ -67,12 +68,18 @@ class Keystream(Guarded):
     """The words of one key, from the first on; each call takes the next ones."""
 
     def __init__(self, key: bytes) -> None:
+        """Begins at the first word.
+
+        Raises:
+            EncodingError: The key has not 32 bytes.
+        """
         if len(key) != 32:
             raise EncodingError(f"a keystream's key has 32 bytes, found {len(key)}")
         self._stream = CIPHERS[CIPHER](key)
 
     def fill(self, target: NDArray[np.uint8], count: int) -> None:
         """Writes the next `count` bytes, at most `CHUNK_BYTES`, to the start of a buffer from `scratch`."""
+        # A view of the constant: a slice would copy it, as much work again as the cipher's.
         zeros = _ZEROS if count == CHUNK_BYTES else memoryview(_ZEROS)[:count]
         self._stream.update_into(zeros, target)
 
@@ -83,7 +90,7 @@ def scratch() -> NDArray[np.uint8]:
 
 
 class Pad(Guarded):
-    """The sum of several keystreams, some taken away, applied to the words of one vector from the first to the last."""
+    """The sum of several keystreams, some taken away, laid over the words of one vector from the first to the last."""
 
     def __init__(self, plus: Sequence[bytes], minus: Sequence[bytes]) -> None:
         self._plus = [Keystream(key) for key in plus]
@@ -91,23 +98,23 @@ class Pad(Guarded):
         self._scratch = scratch()
         self._bits = 0
 
-    def apply(self, words: Words) -> None:
-        """Adds the next part of the pad to the words, in place; a pad is used for one vector only.
+    def apply(self, words: Words, start: int) -> None:
+        """Adds the next stretch of the pad to the words, in place; a pad is used for one vector only.
 
         Args:
-            words: uint32[m] or uint64[m], little-endian: the next m words of the vector.
+            words: uint32[m] or uint64[m], little-endian: the next m words of the vector, at most `CHUNK_BYTES` of them.
+            start: Place of the first one in the vector.
 
         Raises:
-            EncodingError: The stream would be longer than one key may make.
+            EncodingError: The stretch is too long or not the next one, or the stream would be longer than one key may
+                make. The words are as they were.
         """
-        self._bits += words.nbytes * 8
-        if self._bits > MOST_BITS:
+        if words.nbytes > CHUNK_BYTES or start * words.itemsize * 8 != self._bits:
+            # After a stretch left out or taken twice, the rest would no longer meet what the others' pads meet.
+            raise EncodingError(f"a pad goes over one stretch of a vector after another, found one at word {start}")
+        if self._bits + words.nbytes * 8 > MOST_BITS:
             raise EncodingError(f"a vector of more than 2^{MOST_BITS.bit_length() - 1} bits needs another key")
-        step = CHUNK_BYTES // words.itemsize
-        for start in range(0, len(words), step):
-            self._apply(words[start : start + step])
-
-    def _apply(self, words: Words) -> None:
+        self._bits += words.nbytes * 8
         stream: Any = self._scratch[: words.nbytes].view(words.dtype)
         for key in self._plus:
             key.fill(self._scratch, words.nbytes)

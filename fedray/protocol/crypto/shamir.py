@@ -45,6 +45,7 @@ def split(secret: bytes, threshold: int, abscissas: Sequence[int]) -> list[bytes
         raise ProtocolError(f"share threshold is {threshold}, expected 1 to {len(abscissas)}, the number of shares")
     if len(set(abscissas)) != len(abscissas) or not all(0 < x < PRIME for x in abscissas):
         raise ProtocolError("abscissas of shares must be distinct and between 1 and p - 1")
+    # Uniform below p, which no number of random bytes is: the excess would say something about the secret.
     highest_first = [secrets.randbelow(PRIME) for _ in range(threshold - 1)] + [int.from_bytes(secret, "big")]
     return [_evaluate(highest_first, x).to_bytes(SHARE_BYTES, "big") for x in abscissas]
 
@@ -153,6 +154,7 @@ def _strangers(values: Mapping[int, int], subset: tuple[int, ...]) -> frozenset[
 
 
 def _candidates(values: Mapping[int, int], threshold: int) -> Iterator[tuple[int, ...]]:
+    # Unique decoding first: it finds any minority of wrong shares; subsets are for the rest, and bounded.
     agreeing = _decode(values, threshold)
     if agreeing is not None:
         yield agreeing

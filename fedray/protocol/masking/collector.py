@@ -15,8 +15,9 @@ from fedray.errors import ProtocolError
 from fedray.protocol.config import Config
 from fedray.protocol.crypto.buffers import BufferPool
 from fedray.protocol.fixed_point import decode
+from fedray.protocol.masking.frame import Masked
 from fedray.protocol.masking.rounds import view_id
-from fedray.protocol.messages import Masked, Words
+from fedray.protocol.messages import Words
 from fedray.protocol.scheme import Manifest, Opened, View
 from fedray.types import Message, PartyName, Round
 
@@ -24,7 +25,7 @@ ADD_BYTES = 1 << 20
 """Bytes of a vector added at a time: read once from memory, then summed and added while they are in cache."""
 
 
-class RingCollector:
+class ViewCollector:
     """The summing end of one round of one view."""
 
     def __init__(
@@ -46,7 +47,7 @@ class RingCollector:
             raise ProtocolError(f"a view of {len(view.members)} parties is too small, {config.least_members} required")
         self._config, self._view, self._number, self._manifest = config, view, number, manifest
         self._headers: dict[PartyName, tuple[bytes, bytes, int, bytes]] = {}
-        self._prints: dict[PartyName, tuple[int, ...]] = {}
+        self._sums: dict[PartyName, tuple[int, ...]] = {}
         self._memory = memory or BufferPool()
         self._total: Words | None = None
 
@@ -66,17 +67,18 @@ class RingCollector:
                 f"{sender}: expected round {self._number} with {self._manifest.words} words of {bits} bits, found "
                 f"round {masked.number} with {len(words)} of {words.itemsize * 8}"
             )
-        known = self._prints.get(sender)
+        # Checked before it is added: a sum cannot be taken back, and half a vector would spoil it.
+        known = self._sums.get(sender)
         if known is not None:
             if known != self._take(words, add=False):
                 raise ProtocolError(f"{sender}: a second, different vector for round {self._number}")
             return
         self._headers[sender] = (masked.sid, masked.vid, masked.index, masked.ctx)
-        self._prints[sender] = self._take(words, add=True)
+        self._sums[sender] = self._take(words, add=True)
 
     def missing(self) -> frozenset[PartyName]:
         """Returns whose vector is still awaited."""
-        return frozenset(self._view.members) - frozenset(self._prints)
+        return frozenset(self._view.members) - frozenset(self._sums)
 
     def sufficient(self) -> bool:
         """Returns whether all vectors are in: the sum of a view needs every one."""
@@ -96,6 +98,7 @@ class RingCollector:
         if self.missing():
             raise ProtocolError(f"round {self._number}: no vector yet from {sorted(self.missing())}")
         self._check_headers()
+        # Taken out: decoding overwrites the words, and a second opening would read numbers as words.
         total, self._total = self._total, None
         if total is None:
             raise ProtocolError(f"round {self._number}: its sum was opened before")
@@ -112,6 +115,7 @@ class RingCollector:
                     f"round {self._number}: {', '.join(others)} took part with another {what} than the other parties; "
                     "nothing is published"
                 )
+        # The headers all agree by now; whether they speak of *this* view only its id can tell.
         indices = tuple(self._headers[name][2] for name in self._view.members)
         sid, vid = self._headers[self._view.members[0]][:2]
         if list(indices) != sorted(set(indices)) or vid != view_id(sid, self._view.counter, indices):

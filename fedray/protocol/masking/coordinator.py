@@ -9,12 +9,12 @@ from fedray.errors import ProtocolError
 from fedray.protocol.config import Config
 from fedray.protocol.crypto.buffers import BufferPool
 from fedray.protocol.crypto.keys import Roster
-from fedray.protocol.masking.collector import RingCollector
+from fedray.protocol.masking.collector import ViewCollector
 from fedray.protocol.scheme import Collector, Manifest, View
 from fedray.types import PartyName, Round
 
 
-class RingCoordinator:
+class ViewCoordinator:
     """The server's side of schemes with one exchange a round."""
 
     recovers = False
@@ -26,12 +26,26 @@ class RingCoordinator:
         hellos: Sequence[bytes],  # noqa: ARG002
         confirms: Sequence[bytes],  # noqa: ARG002
     ) -> None:
+        """Takes what is agreed.
+
+        Args:
+            config: Agreed settings.
+            roster: Not needed: names are checked by the transport.
+            hellos: Not needed: nothing is derived from them here.
+            confirms: Not needed, likewise.
+        """
         self._config = config
         self._sums = BufferPool()
 
     def collector(self, view: View, number: Round, manifest: Manifest) -> Collector:
-        """Returns the summing end of one round."""
-        return RingCollector(self._config, view, number, manifest, self._sums)
+        """Returns the summing end of one round.
+
+        Args:
+            view: Whose vectors are summed.
+            number: The round.
+            manifest: What the words mean.
+        """
+        return ViewCollector(self._config, view, number, manifest, self._sums)
 
     def check_view(self, members: Sequence[PartyName]) -> None:
         """Checks that these parties may go on without the others.

@@ -1,148 +1,100 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every shield that sends one vector of ring words does alike; the schemes differ in set-up and in the pad.
+"""V3: the message of a round with one vector, built around its words and read without copying them.
 
-Knows the order in which a round is checked, encoded, padded and closed. Does not know any key.
+Knows its header and which bytes are acceptable. Does not know what hides the words. A decoder either returns a record
+or raises `EncodingError`.
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Mapping
+import struct
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedray.errors import ProtocolError
-from fedray.protocol.config import Config
+from fedray.errors import EncodingError
 from fedray.protocol.crypto.buffers import BufferPool
-from fedray.protocol.crypto.keys import Guarded, Roster
-from fedray.protocol.crypto.keystream import CHUNK_BYTES, Pad
-from fedray.protocol.fixed_point import Encoder
-from fedray.protocol.masking.rounds import Rounds
-from fedray.protocol.messages import Masked
-from fedray.protocol.scheme import Contribution, Manifest, RoundContext, View
-from fedray.types import Message, PartyName, Round
+from fedray.protocol.messages import LABEL, Words, as_bytes
+from fedray.types import Message
+
+_HEADER = struct.Struct(">II24sI32sI32sIQIQI32sIQIQI")
+_MASKED_PURPOSE = "masked-a"  # with the label 24 bytes, so that the words start at byte 192, a multiple of 64
+_LENGTHS = (24, 32, 32, 8, 8, 32, 8, 8)
 
 
-class RingShield(Guarded):
-    """The contributing end of a scheme with one vector a round; not safe for use from several threads at once.
+@dataclass(frozen=True, slots=True, eq=False)
+class Masked:
+    """V3: one party's vector of one round. Equal to `enc` of its fields, built and read without copying the words.
 
     Attributes:
-        clipped: Share of the last contribution's values that were beyond the clip bound, 0 to 1.
+        sid: Session id.
+        vid: View id.
+        number: Round.
+        index: The sender's place in the roster.
+        ctx: Hash of all that the input depends on.
+        words: uint32[L] or uint64[L], little-endian; a view into the frame.
     """
 
-    def __init__(self, config: Config, name: PartyName, roster: Roster, *, refuse_overflow: bool = False) -> None:
-        self._config, self._name, self._roster, self._refuse = config, name, roster, refuse_overflow
-        self._index = roster.index(name)
-        self._rounds: Rounds | None = None
-        self._frames = BufferPool()
-        self.clipped = 0.0
+    sid: bytes
+    vid: bytes
+    number: int
+    index: int
+    ctx: bytes
+    words: Words = field(repr=False)
 
-    def __repr__(self) -> str:
-        """Shows the party and the round, nothing secret."""
-        state = f"round {self._rounds.next}" if self._rounds else "not started"
-        return f"<{type(self).__name__} of {self._name}: {state}>"
+    @classmethod
+    def frame(
+        cls,
+        sid: bytes,
+        vid: bytes,
+        number: int,
+        index: int,
+        ctx: bytes,
+        size: int,
+        bits: int,
+        memory: BufferPool | None = None,
+    ) -> tuple[NDArray[np.uint8], Words]:
+        """Returns a message with its header filled in, and a view of its words, not yet set.
 
-    @property
-    def rounds(self) -> Rounds:
-        """View, next round and last message.
-
-        Raises:
-            ProtocolError: Set-up is not finished.
-        """
-        if self._rounds is None:
-            raise ProtocolError(f"{self._name}: set-up is not finished")
-        return self._rounds
-
-    @property
-    def view(self) -> View:
-        """Whose inputs the next round sums."""
-        return self.rounds.view
-
-    def join(self, view: View) -> None:
-        """Moves to a smaller view.
-
-        Raises:
-            ProtocolError: V1 forbids it.
-        """
-        self.rounds.join(view)
-
-    def protect(self, context: RoundContext, contribution: Contribution) -> Mapping[PartyName, Message]:
-        """Returns the receiver's message; a repeated request gets the identical bytes, whatever the contribution.
+        Args:
+            sid: Session id.
+            vid: View id.
+            number: Round.
+            index: The sender's place in the roster.
+            ctx: Hash of all that the input depends on.
+            size: Words L.
+            bits: Bits l of a word.
+            memory: What the message's memory is taken from; None for new memory.
 
         Raises:
-            ProtocolError: The round is over, too far ahead, or not allowed on this model.
-            EncodingError: The contribution cannot be encoded; the round is given up.
+            EncodingError: The words take 4 GiB or more.
         """
-        message = self.rounds.repeated(context)
-        if message is None:
-            ctx = self.rounds.admit(context)
-            self._check(context)
-            message = self._message(context, ctx, contribution)
-            self._record(context)
-            self.rounds.commit(context, ctx, message)
-        return {self._config.receivers[0]: message}
+        # The length field has 32 bits; a longer vector would wrap around there and be read as a shorter one.
+        payload = size * bits // 8
+        if payload >= 1 << 32:
+            raise EncodingError(f"{size} words of {bits} bits do not fit one message of 4 GiB: sum fewer tensors")
+        label = (LABEL + _MASKED_PURPOSE).encode()
+        values = (label, sid, vid, number, index, ctx, size, bits)
+        fields = [x for pair in zip(_LENGTHS, values, strict=True) for x in pair]
+        frame = (memory or BufferPool()).take(_HEADER.size + payload)
+        frame[: _HEADER.size] = np.frombuffer(_HEADER.pack(9, *fields, payload), np.uint8)
+        return frame, frame[_HEADER.size :].view(f"<u{bits // 8}")
 
-    def reply(self, broadcast: bytes) -> bytes:
-        """Refuses: one exchange is all.
+    @classmethod
+    def decode(cls, message: Message) -> Masked:
+        """Parses a message; its words stay where they are.
 
         Raises:
-            ProtocolError: Always.
+            EncodingError: It is not such a message.
         """
-        raise ProtocolError(
-            f"{self._name}: this scheme has one exchange a round, found a further one of {len(broadcast)} bytes"
-        )
-
-    def drop_cache(self) -> None:
-        """Forgets the last message but for a print of it; a repeated request is then refused."""
-        self.rounds.drop()
-
-    def _message(self, context: RoundContext, ctx: bytes, contribution: Contribution) -> NDArray[np.uint8]:
-        """Returns the frame of one round, encoded and padded stretch by stretch while it is in cache."""
-        config, manifest = self._config, context.manifest
-        encoder = Encoder(
-            config.encoding,
-            config.parties,
-            manifest,
-            contribution,
-            owner=self._name,
-            refuse_overflow=self._refuse,
-        )
-        bits, number = config.encoding.ring, context.number
-        frame, words = Masked.frame(
-            self._sid, self.rounds.vid, number, self._index, ctx, manifest.words, bits, self._frames
-        )
-        step = CHUNK_BYTES // words.itemsize
-        try:
-            pad = self._pad(number, ctx, manifest)
-            for start in range(0, len(words), step):
-                part = words[start : start + step]
-                encoder.encode(part, start)
-                if pad is not None:
-                    pad.apply(part)
-        finally:
-            self._close(number)
-            self.rounds.skip(number)
-        self.clipped = encoder.clipped / manifest.size if manifest.size else 0.0
-        return frame
-
-    @property
-    @abstractmethod
-    def _sid(self) -> bytes:
-        """Session id."""
-
-    @abstractmethod
-    def _check(self, context: RoundContext) -> None:
-        """Refuses a round that the party's policy does not allow."""
-
-    @abstractmethod
-    def _record(self, context: RoundContext) -> None:
-        """Remembers a round whose message is about to leave."""
-
-    @abstractmethod
-    def _pad(self, number: Round, ctx: bytes, manifest: Manifest) -> Pad | None:
-        """Returns what hides the words."""
-
-    @abstractmethod
-    def _close(self, number: Round) -> None:
-        """Forgets the round's keys."""
+        data = as_bytes(message)
+        if len(data) < _HEADER.size:
+            raise EncodingError(f"masked: expected at least {_HEADER.size} bytes, found {len(data)}")
+        count, *fields, payload = _HEADER.unpack(data[: _HEADER.size].tobytes())
+        label, sid, vid, number, index, ctx, size, bits = fields[1::2]
+        if count != 9 or tuple(fields[::2]) != _LENGTHS or label != (LABEL + _MASKED_PURPOSE).encode():
+            raise EncodingError("masked: the header is not that of a masked vector")
+        if bits not in (32, 64) or payload != size * bits // 8 or payload != len(data) - _HEADER.size:
+            raise EncodingError(f"masked: {size} words of {bits} bits do not match {len(data)} bytes")
+        return cls(sid, vid, number, index, ctx, data[_HEADER.size :].view(f"<u{bits // 8}"))

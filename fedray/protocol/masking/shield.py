@@ -1,73 +1,66 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Part A: a masked sum in one exchange, over a view that may shrink.
+"""Scheme masking, the contributing party's end: a masked sum in one exchange, over a view that may shrink.
 
-Knows a party's session keys and what it may mask with them. Does not know how messages travel, what time it is, or what
-the numbers mean.
+Knows a party's session and the order in which a round is checked, encoded, masked, remembered and closed. Does not know
+how messages travel, what time it is, or what the numbers mean.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from functools import partial
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+import numpy as np
+from numpy.typing import NDArray
 
-from fedray.errors import ProtocolError
 from fedray.protocol.config import Config
-from fedray.protocol.crypto.keys import Roster, kdf
-from fedray.protocol.crypto.keystream import Pad
-from fedray.protocol.handshake import Handshake, Introduced, SessionKeys
-from fedray.protocol.masking.collector import RingCollector
-from fedray.protocol.masking.frame import RingShield
+from fedray.protocol.crypto.buffers import BufferPool
+from fedray.protocol.crypto.keys import Guarded
+from fedray.protocol.fixed_point import Encoder
+from fedray.protocol.handshake import Handshake, SessionKeys
+from fedray.protocol.masking.frame import Masked
+from fedray.protocol.masking.pair_keys import PairKeys
 from fedray.protocol.masking.rounds import Rounds
-from fedray.protocol.memory import ModelMemory
-from fedray.protocol.messages import enc
-from fedray.protocol.policy import Policy
-from fedray.protocol.scheme import Manifest, RoundContext, View
-from fedray.types import PartyName, Round
+from fedray.protocol.member import Member
+from fedray.protocol.pipeline import run
+from fedray.protocol.scheme import Contribution, RoundContext, View
+from fedray.types import Message, PartyName
 
 
-class MaskingShield(Introduced, RingShield):
-    """The contributing party's end of part A."""
+class MaskingShield(Guarded):
+    """One party in one session of masking; not safe for use from several threads at once.
 
-    def __init__(
-        self,
-        config: Config,
-        name: PartyName,
-        identity: Ed25519PrivateKey,
-        roster: Roster,
-        policy: Policy,
-        memory: ModelMemory,
-    ) -> None:
-        """Checks the Config against the policy and draws this session's secrets.
+    Attributes:
+        rounds: The view, the next round and the last message.
+    """
+
+    def __init__(self, config: Config, member: Member, keys: SessionKeys) -> None:
+        """Begins in view 0, the whole roster.
 
         Args:
-            config: What the coordinator proposes.
-            name: The party's own name.
-            identity: Its identity key.
-            roster: Its own copy of the roster.
-            policy: What it accepts.
-            memory: The process's memory of models, the same object for all its shields.
+            config: Agreed settings.
+            member: The party.
+            keys: What set-up has agreed.
+        """
+        self.rounds = Rounds(config, member, keys.sid, member.policy.views)
+        self._config, self._member, self._sid = config, member, keys.sid
+        self._pair_keys = PairKeys(keys.sid, member.index, keys.roots)
+        self._frames = BufferPool()
+
+    @classmethod
+    def joining(cls, config: Config, member: Member) -> Handshake[MaskingShield]:
+        """Checks the Config against the party's policy and begins set-up, which ends in this shield.
 
         Raises:
-            ProtocolError: The Config is refused, or is not for part A.
+            ProtocolError: The Config is refused, or is not for scheme masking.
         """
         if config.scheme != "masking":
-            raise ProtocolError(f"{name}: expected a Config for scheme 'masking', found {config.scheme!r}")
-        super().__init__(config, name, roster, refuse_overflow=policy.refuse_overflow)
-        self._handshake = Handshake(config, name, identity, roster, policy, memory)
-        self._policy, self._memory = policy, memory
-        self._roots: dict[int, bytes] = {}
-        self._at: Round = 0
+            raise member.fault(f"expected a Config for scheme 'masking', found {config.scheme!r}")
+        return Handshake(config, member, partial(cls, config, member))
 
-    def start(self, confirms: Sequence[bytes]) -> None:
-        """Checks everybody's Confirm, in roster order; the session begins in view 0, the whole roster.
-
-        Raises:
-            ProtocolError: A Confirm is wrong.
-        """
-        keys: SessionKeys = self._handshake.start(confirms)
-        self._roots = keys.roots
-        self._rounds = Rounds(self._config, self._name, self._roster, keys.sid, self._policy.views)
+    def __repr__(self) -> str:
+        """Shows the party and the round, nothing secret."""
+        return f"<MaskingShield of {self._member.name}: round {self.rounds.next}>"
 
     def join(self, view: View) -> None:
         """Moves to a smaller view and forgets the keys shared with whom it leaves behind.
@@ -75,46 +68,45 @@ class MaskingShield(Introduced, RingShield):
         Raises:
             ProtocolError: V1 forbids it.
         """
-        super().join(view)
-        members = set(self.rounds.members)
-        self._roots = {j: root for j, root in self._roots.items() if j in members}
+        self.rounds.join(view)
+        self._pair_keys.keep(self.rounds.members)
 
-    @property
-    def _sid(self) -> bytes:
-        return self._handshake.sid
+    def protect(self, context: RoundContext, contribution: Contribution) -> Mapping[PartyName, Message]:
+        """Returns the server's message; a repeated request gets the identical bytes, whatever the contribution.
 
-    def _check(self, context: RoundContext) -> None:
-        if context.number < self._at:
-            raise ProtocolError(f"{self._name}: the keys of round {context.number} are gone")
-        limit = self._policy.rounds_for(context.purpose)
-        members, others = self.view.members, self._policy.allow_other_members
+        Raises:
+            ProtocolError: The round is over, too far ahead, or not allowed on this model.
+            EncodingError: The contribution cannot be encoded; the round is given up.
+        """
+        message = self.rounds.repeated(context)
+        if message is None:
+            ctx, members = self.rounds.admit(context), self.rounds.view.members
+            self._member.check_model(self._sid, context, members)
+            message = self._masked(context, ctx, contribution)
+            # Remembered before it is handed out: after a crash nobody would know of a message that had left.
+            self._member.memory.record(self._sid, context.model, context.purpose, members)
+            self.rounds.commit(context, ctx, message)
+        return {self._config.receivers[0]: message}
+
+    def reply(self, broadcast: bytes) -> bytes:
+        """Refuses: one exchange is all.
+
+        Raises:
+            ProtocolError: Always.
+        """
+        raise self._member.fault(f"masking has one exchange a round, found a further one of {len(broadcast)} bytes")
+
+    def _masked(self, context: RoundContext, ctx: bytes, contribution: Contribution) -> NDArray[np.uint8]:
+        manifest, number, bits = context.manifest, context.number, self._config.encoding.ring
+        # Before the keys: a contribution of the wrong shape is refused and the round is still free.
+        encoder = Encoder.of(self._config, self._member, manifest, contribution)
+        header = (self._sid, self.rounds.vid, number, self._member.index, ctx, manifest.words, bits)
+        frame, words = Masked.frame(*header, self._frames)
         try:
-            self._memory.check(self._sid, context.model, context.purpose, members, limit, allow_other_members=others)
-        except ProtocolError as error:
-            raise ProtocolError(f"{self._name}: {error}") from None
-
-    def _record(self, context: RoundContext) -> None:
-        self._memory.record(self._sid, context.model, context.purpose, self.view.members)
-
-    def _pad(self, number: Round, ctx: bytes, manifest: Manifest) -> Pad:
-        self._step_to(number)
-        vid, size, bits, own = self.rounds.vid, manifest.words, self._config.encoding.ring, self._index
-        keys = {
-            j: kdf(root, self._sid, enc("viewpair", vid, number, min(own, j), max(own, j), ctx, size, bits))
-            for j, root in self._roots.items()
-        }
-        return Pad([k for j, k in keys.items() if j > own], [k for j, k in keys.items() if j < own])
-
-    def _close(self, number: Round) -> None:
-        self._step_to(number + 1)
-
-    def _step_to(self, number: Round) -> None:
-        """Steps all pair keys forward; there is no way back."""
-        for at in range(self._at, number):
-            info = enc("ratchet", at)
-            self._roots = {j: kdf(root, self._sid, info) for j, root in self._roots.items()}
-        self._at = max(self._at, number)
-
-
-class MaskingCollector(RingCollector):
-    """The server's end of part A."""
+            pad = self._pair_keys.pad(self.rounds.vid, number, ctx, manifest.words, bits)
+            run(words, encoder.encode, pad.apply)
+        finally:
+            # Whatever happens: the pad may have touched words, and must not touch those of a second input.
+            self._pair_keys.step_to(number + 1)
+            self.rounds.skip(number)
+        return frame

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Part B: a double-masked sum that survives dropouts and a coordinator that lies (SECAGG sections 6, 7 and 10)."""
+"""Scheme recovery (SECAGG sections 6, 7, 10): a double-masked sum that survives dropouts and a lying coordinator."""
 
 from fedray.protocol.recovery.collector import RecoveryCollector
 from fedray.protocol.recovery.coordinator import RecoveryCoordinator

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Part B, the summing end of one round: adds masked inputs, fixes the survivors, gathers signatures and shares, opens.
+"""Scheme recovery, the summing end: adds masked inputs, fixes the survivors, gathers signatures and shares, opens.
 
 Knows what is public, and the sum. Keeps no vector. Faults of parties are named and kept; a message that comes too late
 is dropped unread.
@@ -13,7 +13,7 @@ import numpy as np
 
 from fedray.errors import ProtocolError
 from fedray.protocol.crypto.keys import verify
-from fedray.protocol.messages import Words, digest
+from fedray.protocol.messages import Words, purpose_of
 from fedray.protocol.recovery.evidence import TwoInputs
 from fedray.protocol.recovery.opening import Opening
 from fedray.protocol.recovery.round_messages import (
@@ -22,8 +22,6 @@ from fedray.protocol.recovery.round_messages import (
     Survive,
     Survivors,
     Unmask,
-    pack_indices,
-    purpose_of,
 )
 from fedray.protocol.recovery.round_public import RoundPublic
 from fedray.protocol.scheme import Fault, Opened
@@ -48,14 +46,12 @@ class RecoveryCollector:
     Attributes:
         faults: What parties did wrong, in order of discovery.
         late: Whose masked input came after the round had closed; it stays masked.
-        transcript: Digest of what was signed by whom, once the quorum is complete.
     """
 
-    def __init__(self, facts: RoundPublic) -> None:
+    def __init__(self, public: RoundPublic) -> None:
         self.faults: list[Fault] = []
         self.late: list[PartyName] = []
-        self.transcript = b""
-        self._facts = facts
+        self._public = public
         self._stage = 0
         self._hashes: dict[int, tuple[bytes, bytes]] = {}
         self._signed: dict[int, tuple[bytes, bytes]] = {}
@@ -72,10 +68,11 @@ class RecoveryCollector:
             ProtocolError: The message is not what its sender owes at this stage; the sender counts as silent, and the
                 fault is kept.
         """
-        facts = self._facts
-        place = facts.roster.index(sender)
+        public = self._public
+        place = public.roster.index(sender)
         try:
             purpose = purpose_of(message)
+            # Of an earlier stage: a retry whose answer was lost, or an input that came too late. Both are left unread.
             if purpose in _PURPOSES[: self._stage]:
                 if purpose == "mask" and place not in self._members:
                     self.late.append(sender)
@@ -92,12 +89,12 @@ class RecoveryCollector:
                 self._add_shares(place, bytes(message))
         except ProtocolError as error:
             evidence = error.evidence if isinstance(error, _ProvenFaultError) else b""
-            self.faults.append(Fault(facts.number, sender, str(error), evidence))
-            raise ProtocolError(f"{sender}: round {facts.number}: {error}") from None
+            self.faults.append(Fault(public.number, sender, str(error), evidence))
+            raise ProtocolError(f"{sender}: round {public.number}: {error}") from None
 
     def missing(self) -> frozenset[PartyName]:
         """Returns whose message of the current stage is still awaited."""
-        names = self._facts.roster.names
+        names = self._public.roster.names
         if self._stage == 0:
             return frozenset(names) - {names[i] for i in self._hashes}
         heard = set(self._signatures) if self._stage == 1 else self._opened_by
@@ -134,16 +131,17 @@ class RecoveryCollector:
         if self._opened is not None:
             return self._opened
         if self._stage < len(_PURPOSES) or self._survivors is None:
-            raise ProtocolError(f"round {self._facts.number} is not ready to be opened")
+            raise ProtocolError(f"round {self._public.number} is not ready to be opened")
+        # Tried once: opening overwrites the total.
         opening, self._opening = self._opening, None
         if opening is None:
-            raise ProtocolError(f"round {self._facts.number} was tried before and did not open")
+            raise ProtocolError(f"round {self._public.number} was tried before and did not open")
         total = self._totals.pop(self._survivors.ctx)
         try:
             self._opened = opening.open(total)
         finally:
-            names = self._facts.roster.names
-            self.faults += [Fault(self._facts.number, names[i], what) for i, what in opening.faulty.items()]
+            names = self._public.roster.names
+            self.faults += [Fault(self._public.number, names[i], what) for i, what in opening.faulty.items()]
         return self._opened
 
     @property
@@ -155,16 +153,17 @@ class RecoveryCollector:
         return self._opening.holders if self._opening else set()
 
     def _add_input(self, place: int, message: Message) -> None:
-        facts, masked = self._facts, MaskedInput.decode(message)
-        size, bits = facts.manifest.words, facts.config.encoding.ring
+        public, masked = self._public, MaskedInput.decode(message)
+        size, bits = public.manifest.words, public.config.encoding.ring
         found = (masked.sid, masked.number, masked.index, len(masked.words), masked.words.itemsize * 8)
-        if found != (facts.sid, facts.number, place, size, bits):
+        if found != (public.sid, public.number, place, size, bits):
             raise ProtocolError(f"a masked input of another session, round, party, length or ring: {found[1:]}")
         if hashlib.sha256(masked.words.data).digest() != masked.words_hash:
             raise ProtocolError("the hash of its masked input is wrong")
-        if not verify(facts.roster.keys[place], masked.statement, masked.signature):
+        if not verify(public.roster.keys[place], masked.statement, masked.signature):
             raise ProtocolError("its masked input is not signed by it")
         sent = (masked.ctx, masked.words_hash)
+        # Two signed inputs for one round are proof; the first one counts.
         if place in self._hashes:
             if self._hashes[place] != sent:
                 both = TwoInputs(*self._signed[place], masked.statement, masked.signature)
@@ -172,7 +171,8 @@ class RecoveryCollector:
             return
         if masked.ctx in self._totals:
             np.add(self._totals[masked.ctx], masked.words, out=self._totals[masked.ctx])
-        elif len(self._totals) <= facts.thresholds.colluders:
+        # One total for the honest context and one for each liar: more would let one party fill the memory.
+        elif len(self._totals) <= public.thresholds.colluders:
             self._totals[masked.ctx] = masked.words.copy()
         else:
             raise ProtocolError(
@@ -181,21 +181,21 @@ class RecoveryCollector:
         self._hashes[place], self._signed[place] = sent, (masked.statement, masked.signature)
 
     def _check_stage(self) -> None:
-        facts = self._facts
+        public = self._public
         if self._stage == 0:
             try:
-                facts.thresholds.check_survivors(self._usual()[1], facts.ring)
+                public.thresholds.check_survivors(self._usual()[1], public.ring)
             except ProtocolError as error:
-                raise ProtocolError(f"round {facts.number} is aborted: {error}") from None
-        elif self._stage == 1 and len(self._signatures) < facts.thresholds.signatures:
+                raise ProtocolError(f"round {public.number} is aborted: {error}") from None
+        elif self._stage == 1 and len(self._signatures) < public.thresholds.signatures:
             raise ProtocolError(
-                f"round {facts.number} is aborted: {len(self._signatures)} signatures, expected at least "
-                f"{facts.thresholds.signatures}; missing {sorted(self.missing())}"
+                f"round {public.number} is aborted: {len(self._signatures)} signatures, expected at least "
+                f"{public.thresholds.signatures}; missing {sorted(self.missing())}"
             )
         elif self._stage == 2 and self._opening is not None:
             self._opening.check()
         elif self._stage > 2:
-            raise ProtocolError(f"round {facts.number} has no further stage")
+            raise ProtocolError(f"round {public.number} has no further stage")
 
     def _usual(self) -> tuple[bytes, tuple[int, ...]]:
         """The context that most parties share, and who they are."""
@@ -203,18 +203,19 @@ class RecoveryCollector:
         return max(by_context.items(), key=lambda item: len(item[1]), default=(b"", ()))
 
     def _close_inputs(self) -> Survivors:
-        facts, (ctx, members) = self._facts, self._usual()
+        public, (ctx, members) = self._public, self._usual()
         for other in sorted(set(self._hashes) - set(members)):
             what = "was told another model or settings than the others"
-            self.faults.append(Fault(facts.number, facts.roster.names[other], what))
+            self.faults.append(Fault(public.number, public.roster.names[other], what))
+        # The others' sums can never be opened: nobody signs for their context.
         self._totals = {ctx: self._totals[ctx]}
         hashes = tuple(self._hashes[i][1] for i in members)
-        self._survivors = Survivors(facts.sid, facts.number, ctx, members, hashes)
+        self._survivors = Survivors(public.sid, public.number, ctx, members, hashes)
         return self._survivors
 
     def _add_signature(self, place: int, message: bytes) -> None:
-        facts, survive = self._facts, Survive.decode(message)
-        key = facts.roster.keys[place]
+        public, survive = self._public, Survive.decode(message)
+        key = public.roster.keys[place]
         if survive.index != place or not verify(key, survive.statement, survive.signature):
             raise ProtocolError("its statement is not signed by it")
         if self._survivors is None or survive.statement != self._survivors.statement:
@@ -222,20 +223,18 @@ class RecoveryCollector:
         self._signatures[place] = survive.signature
 
     def _close_signatures(self) -> Quorum:
-        facts, survivors = self._facts, self._survivors
+        public, survivors = self._public, self._survivors
         if survivors is None:
-            raise ProtocolError(f"round {facts.number} has no survivors yet")
-        signers = tuple(sorted(self._signatures))[: facts.thresholds.signatures]
+            raise ProtocolError(f"round {public.number} has no survivors yet")
+        # As many as are needed and no more: each party verifies every one of them.
+        signers = tuple(sorted(self._signatures))[: public.thresholds.signatures]
         signatures = tuple(self._signatures[i] for i in signers)
-        self.transcript = digest(
-            "transcript", facts.directory.digest, survivors.statement, pack_indices(signers), b"".join(signatures)
-        )
-        self._opening = Opening(facts, survivors)
+        self._opening = Opening(public, survivors)
         return Quorum(survivors, signers, signatures)
 
     def _add_shares(self, place: int, message: bytes) -> None:
         unmask = Unmask.decode(message)
-        if (unmask.sid, unmask.number, unmask.index) != (self._facts.sid, self._facts.number, place):
+        if (unmask.sid, unmask.number, unmask.index) != (self._public.sid, self._public.number, place):
             raise ProtocolError("its shares are of another session, round or holder")
         if self._opening is not None:
             self._opening.add(unmask)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Part B, the coordinator's side of one session: relays set-ups of batches and makes the collector of each round.
+"""Scheme recovery, the coordinator's side of one session: relays set-ups of batches, makes each round's collector.
 
 Knows what every party knows in public. Holds no key.
 """
@@ -56,6 +56,11 @@ class RecoveryCoordinator:
     def collector(self, view: View, number: Round, manifest: Manifest) -> RecoveryCollector:
         """Returns the summing end of one round.
 
+        Args:
+            view: The whole roster.
+            number: The round.
+            manifest: What the words mean.
+
         Raises:
             ProtocolError: No batch with keys for the round is ready, or the view is not the whole roster.
         """
@@ -65,8 +70,8 @@ class RecoveryCoordinator:
             directory = relay.directory
             if relay.done and directory is not None and number in directory.rounds:
                 ring = ring_of(self._thresholds.graph, self._gseed, self.sid, number)
-                facts = RoundPublic(self._config, self._thresholds, self._roster, directory, ring, number, manifest)
-                return RecoveryCollector(facts)
+                public = RoundPublic(self._config, self._thresholds, self._roster, directory, ring, number, manifest)
+                return RecoveryCollector(public)
         raise ProtocolError(f"round {number} has no keys: prepare a batch first")
 
     def check_view(self, members: Sequence[PartyName]) -> None:
@@ -92,6 +97,11 @@ class RecoveryCoordinator:
     def add_set_up(self, sender: PartyName, batch: int, message: bytes) -> None:
         """Takes one message of a batch's set-up; with the last one of an exchange, that exchange is over.
 
+        Args:
+            sender: Whose message it is, as the transport names it.
+            batch: Number of the batch.
+            message: Its bytes.
+
         Raises:
             ProtocolError: The message is wrong, or the batch is not one of the latest.
         """
@@ -101,6 +111,7 @@ class RecoveryCoordinator:
                     f"{sender}: batch {batch} is not under way: batch {max(self._relays)} came after it"
                 )
             self._relays[batch], self._answers[batch] = KeyRelay(self._roster, self.sid, batch), []
+            # Parties that are behind may still ask for the last answers of the batch before.
             for old in sorted(self._relays)[:-KEPT]:
                 del self._relays[old], self._answers[old]
         relay = self._relays[batch]
@@ -110,6 +121,11 @@ class RecoveryCoordinator:
 
     def set_up_answer(self, batch: int, stage: int, receiver: PartyName) -> bytes:
         """Returns what a party gets at the end of one exchange of a batch's set-up, counted from 0.
+
+        Args:
+            batch: Number of the batch.
+            stage: Which exchange, counted from 0.
+            receiver: Who asks.
 
         Raises:
             ProtocolError: That exchange is not over, or long ago.

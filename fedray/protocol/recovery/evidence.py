@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from fedray.errors import ProtocolError
 from fedray.protocol.crypto.keys import verify
-from fedray.protocol.messages import HASH_BYTES, SIGNATURE_BYTES, dec, enc
-from fedray.protocol.recovery.round_messages import Survive, purpose_of, unpack_indices
+from fedray.protocol.messages import HASH_BYTES, SIGNATURE_BYTES, dec, enc, purpose_of
+from fedray.protocol.recovery.round_messages import Survive, unpack_indices
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One party's side of the set-up of a batch of rounds (SECAGG part B, B1 to B3), and the secrets it leaves behind.
+"""One party's side of the set-up of a batch of rounds (SECAGG section 6, B1 to B3), and the secrets it leaves behind.
 
 A state machine of byte messages: `keys` begins it, `step` answers each message that the coordinator relays. Knows the
 party's channels and whose neighbour it is. Does not know data, models, nor whether rounds are under way meanwhile.
@@ -7,23 +7,21 @@ party's channels and whose neighbour it is. Does not know data, models, nor whet
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from fedray.errors import ProtocolError
-from fedray.protocol.crypto.graph import Graph
-from fedray.protocol.crypto.keys import Guarded, Roster, sign, verify
+from fedray.protocol.crypto.keys import Guarded, sign, verify
 from fedray.protocol.crypto.shamir import SHARE_BYTES, split
-from fedray.protocol.handshake import SessionKeys
-from fedray.protocol.messages import dec_list, enc
+from fedray.protocol.messages import dec_list, enc, purpose_of
 from fedray.protocol.recovery.key_directory import Directory
 from fedray.protocol.recovery.key_messages import Ack, Dealt, Keys, Sharing
 from fedray.protocol.recovery.pads import RoundSecrets, self_commitment
-from fedray.protocol.recovery.round_messages import PAIR, purpose_of
-from fedray.protocol.recovery.thresholds import ring_of
+from fedray.protocol.recovery.round_messages import PAIR, SELF
+from fedray.protocol.recovery.session import RecoverySession
 from fedray.types import Round
 
 
@@ -37,46 +35,57 @@ class KeyBatch(Guarded):
     def __init__(
         self,
         directory: Directory,
-        around: Mapping[Round, tuple[int, ...]],
+        around: Mapping[Round, Mapping[int, bytes]],
         own: Mapping[Round, RoundSecrets],
         shares: Mapping[Round, dict[int, bytearray]],
     ) -> None:
+        """Takes what set-up has left.
+
+        Args:
+            directory: The public side.
+            around: Round -> neighbour -> its public key S.
+            own: Round -> this party's secrets.
+            shares: Round -> owner -> the share of its s, then that of its b.
+        """
         self.directory = directory
         self._around, self._own, self._shares = around, dict(own), dict(shares)
 
-    def neighbours(self, number: Round) -> tuple[int, ...]:
-        """Returns with whom this party is masked in one round."""
-        return self._around[number]
-
-    def take(self, number: Round) -> RoundSecrets:
-        """Returns this party's secrets of one round and forgets them.
+    def take(self, number: Round) -> tuple[RoundSecrets, Mapping[int, bytes]]:
+        """Returns this party's secrets of one round and forgets them; and the public key S of each neighbour.
 
         Raises:
             ProtocolError: They were used or erased.
         """
         if number not in self._own:
             raise ProtocolError(f"the secrets of round {number} were used or erased")
-        return self._own.pop(number)
+        return self._own.pop(number), self._around[number]
 
-    def owners(self, number: Round) -> tuple[int, ...]:
-        """Returns whose shares of one round are held, in order; nobody's once they are erased."""
-        return tuple(sorted(self._shares.get(number, ())))
+    def release(self, number: Round, survivors: Collection[int]) -> tuple[tuple[int, ...], bytes, tuple[bytes, ...]]:
+        """Returns one share of each owner, of its seed b if it survived, else of its pair key s; then erases all.
 
-    def share(self, number: Round, owner: int, kind: int) -> bytes:
-        """Returns one share, 33 bytes.
+        Never both: who has t_share of each opens an input. What is released once is gone here.
 
         Args:
             number: The round.
-            owner: Index of whose secret it is of.
-            kind: `PAIR` for the pair key s, `SELF` for the seed b.
+            survivors: Whose inputs are opened.
+
+        Returns:
+            The owners in order, `SELF` or `PAIR` for each, and the shares, 33 bytes each.
         """
-        pair = self._shares[number][owner]
-        return bytes(pair[:SHARE_BYTES] if kind == PAIR else pair[SHARE_BYTES:])
+        owners, kinds, shares = list[int](), bytearray(), list[bytes]()
+        for owner, pair in sorted(self._shares.get(number, {}).items()):
+            survived = owner in survivors
+            owners.append(owner)
+            kinds.append(SELF if survived else PAIR)
+            shares.append(bytes(pair[SHARE_BYTES:] if survived else pair[:SHARE_BYTES]))
+        self.erase(number)
+        return tuple(owners), bytes(kinds), tuple(shares)
 
     def erase(self, number: Round) -> None:
         """Forgets the secrets of one round, and overwrites the shares."""
         self._own.pop(number, None)
         for pair in self._shares.pop(number, {}).values():
+            # Overwritten where it lies; Python may have made copies, which nobody promises not to exist.
             pair[:] = bytes(len(pair))
 
     def erase_before(self, number: Round) -> None:
@@ -94,32 +103,20 @@ class KeyBatchSetUp(Guarded):
         rounds: The rounds it serves.
     """
 
-    def __init__(
-        self,
-        session: SessionKeys,
-        identity: Ed25519PrivateKey,
-        roster: Roster,
-        graph: Graph,
-        number: int,
-        rounds: tuple[Round, ...],
-    ) -> None:
+    def __init__(self, session: RecoverySession, number: int, rounds: tuple[Round, ...]) -> None:
         """Draws the batch's secrets.
 
         Args:
-            session: The session's keys; the channels carry one message per batch and direction.
-            identity: This party's signing key.
-            roster: All parties.
-            graph: Who is masked with whom.
-            number: Number of the batch, never used before in this session.
+            session: The party in its session; its channels carry one message per batch and direction.
+            number: Number of the batch, never used before in this session: it is the nonce of the channels.
             rounds: The rounds it serves, strictly increasing.
         """
         self.number, self.rounds = number, rounds
         self._result: KeyBatch | None = None
-        self._session, self._identity, self._roster = session, identity, roster
+        self._member, self._session = session.member, session.keys
+        self._roster, graph = session.member.roster, session.thresholds.graph
         self._own = {r: RoundSecrets() for r in rounds}
-        self._around = {
-            r: graph.neighbours(ring_of(graph, session.gseed, session.sid, r), session.index) for r in rounds
-        }
+        self._around = {r: graph.neighbours(session.ring(r), self._member.index) for r in rounds}
         self._threshold = graph.share_threshold
         self._shares: dict[Round, dict[int, bytearray]] = {r: {} for r in rounds}
         self._directory: Directory | None = None
@@ -145,6 +142,7 @@ class KeyBatchSetUp(Guarded):
         if purpose in self._answers and self._answers[purpose][0] == message:
             return self._answers[purpose][1]
         steps = {"keys-list": self._deal, "dealt": self._hold, "ack-list": self._finish}
+        # One order, and each step once: shares sealed for a second list of keys would be under the same nonce.
         if self._failed or purpose not in steps or purpose != [*steps, ""][len(self._answers)]:
             raise self._fault(self._failed or f"{purpose!r} is out of turn, or differs from the one it answered")
         self._failed = "its set-up has failed"
@@ -162,13 +160,13 @@ class KeyBatchSetUp(Guarded):
         publics = tuple(own.public for own in self._own.values())
         commitments = tuple(self_commitment(sid, r, index, own.seed) for r, own in self._own.items())
         unsigned = Keys(sid, self.number, index, self.rounds, publics, commitments)
-        signature = sign(self._identity, unsigned.statement)
-        return Keys(sid, self.number, index, self.rounds, publics, commitments, signature).encode()
+        return replace(unsigned, signature=sign(self._member.identity, unsigned.statement)).encode()
 
     def _deal(self, message: bytes) -> bytes:
         """B2: shares of this party's secrets, sealed for each neighbour."""
         signed = dec_list("keys-list", message, bytes, len(self._roster.names))
         directory = Directory.check(self._roster, self._session.sid, self.number, signed)
+        # Else others would mask with a key that this party does not have, or that somebody else has.
         if signed[self._session.index] != self._keys:
             raise self._fault("its own Keys were altered on the way")
         self._directory = directory
@@ -213,7 +211,7 @@ class KeyBatchSetUp(Guarded):
             for number, pair in zip(rounds, self._opened(owner, dealt.sealed[owner], len(rounds)), strict=True):
                 self._shares[number][owner] = bytearray(pair)
         directory = self._public()
-        signature = sign(self._identity, directory.ack_statement)
+        signature = sign(self._member.identity, directory.ack_statement)
         return Ack(self._session.sid, self.number, directory.digest, me, signature).encode()
 
     def _opened(self, owner: int, sealed: bytes, count: int) -> tuple[bytes, ...]:
@@ -233,12 +231,14 @@ class KeyBatchSetUp(Guarded):
         """Checks that the full roster acknowledged the same Keys."""
         directory, names = self._public(), self._roster.names
         acks = [Ack.decode(data) for data in dec_list("ack-list", message, bytes, len(names))]
+        # The full roster: with one party missing, the coordinator could have shown it other keys.
         if [ack.index for ack in acks] != list(range(len(names))):
             raise self._fault(f"expected an acknowledgement of each of {len(names)} parties, in order")
         for ack, name, key in zip(acks, names, self._roster.keys, strict=True):
             if ack.statement != directory.ack_statement or not verify(key, directory.ack_statement, ack.signature):
                 raise self._fault(f"{name} acknowledged other Keys, or did not sign")
-        self._result = KeyBatch(directory, self._around, self._own, self._shares)
+        around = {r: directory.publics(neighbours, r) for r, neighbours in self._around.items()}
+        self._result = KeyBatch(directory, around, self._own, self._shares)
         self._own, self._shares = {}, {}
 
     def _public(self) -> Directory:
@@ -253,4 +253,4 @@ class KeyBatchSetUp(Guarded):
         return enc("shares", self._session.sid, self.number, self._public().digest, owner, holder)
 
     def _fault(self, message: str) -> ProtocolError:
-        return ProtocolError(f"{self._roster.names[self._session.index]}: batch {self.number}: {message}")
+        return self._member.fault(f"batch {self.number}: {message}")

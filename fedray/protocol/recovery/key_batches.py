@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from fedray.errors import ProtocolError
 from fedray.protocol.crypto.keys import Guarded
-from fedray.protocol.handshake import SessionKeys
 from fedray.protocol.recovery.key_batch import KeyBatch, KeyBatchSetUp
-from fedray.protocol.recovery.member import Member
-from fedray.protocol.recovery.thresholds import SESSION_ROUNDS, ring_of
+from fedray.protocol.recovery.session import RecoverySession
+from fedray.protocol.recovery.thresholds import SESSION_ROUNDS
 from fedray.types import Round
 
 MOST_READY = 2
@@ -25,16 +24,15 @@ class KeyBatches(Guarded):
         next: Smallest number of the next round.
     """
 
-    def __init__(self, session: SessionKeys, place: Member, length: int) -> None:
+    def __init__(self, session: RecoverySession, length: int) -> None:
         """Begins without any batch.
 
         Args:
-            session: The session's keys.
-            place: Where the party stands in the session.
+            session: The party in its session.
             length: Rounds of one batch.
         """
         self.next: Round = 0
-        self._session, self._place, self._length = session, place, length
+        self._session, self._length = session, length
         self._set_up: KeyBatchSetUp | None = None
         self._ready: list[KeyBatch] = []
         self._end: Round = 0
@@ -46,11 +44,12 @@ class KeyBatches(Guarded):
         Raises:
             ProtocolError: The number or a round was used before, or the session has served enough rounds.
         """
-        last, graph = self._set_up, self._place.thresholds.graph
+        last, graph = self._set_up, self._session.thresholds.graph
         if last is not None and (last.number, last.rounds[0]) == (number, first):
             return last.keys()
         if last is not None and number <= last.number:
             raise self._fault(f"batch numbers only grow: {number} after {last.number}")
+        # A round has keys of one batch only: with two, two inputs could be sent for it.
         if first < max(self.next, self._end):
             raise self._fault(f"batch {number} begins at round {first}, expected {max(self.next, self._end)} or later")
         if not graph.complete and self._served + self._length > SESSION_ROUNDS:
@@ -59,8 +58,7 @@ class KeyBatches(Guarded):
             # The others have begun the batch after this one: its rounds are over, and this party missed their end.
             self._pass_over(self._ready.pop(0))
         rounds = tuple(range(first, first + self._length))
-        place = self._place
-        self._set_up = KeyBatchSetUp(self._session, place.identity, place.roster, graph, number, rounds)
+        self._set_up = KeyBatchSetUp(self._session, number, rounds)
         return self._set_up.keys()
 
     def absorb(self, message: bytes) -> bytes | None:
@@ -77,12 +75,9 @@ class KeyBatches(Guarded):
             self._ready.append(batch)
             self._end = batch.directory.rounds[-1] + 1
             self._served += self._length
+            # Rounds that went by while the batch was set up need no keys any more.
             batch.erase_before(self.next)
         return answer
-
-    def covered(self) -> int:
-        """Returns how many rounds, from the next one on, have keys."""
-        return sum(r >= self.next for batch in self._ready for r in batch.directory.rounds)
 
     def find(self, number: Round) -> KeyBatch:
         """Returns the batch of a coming round.
@@ -95,10 +90,6 @@ class KeyBatches(Guarded):
                 return batch
         raise self._fault(f"round {number} has no keys: prepare a batch first")
 
-    def ring(self, number: Round) -> tuple[int, ...]:
-        """Returns the permutation of a round's graph."""
-        return ring_of(self._place.thresholds.graph, self._session.gseed, self._session.sid, number)
-
     def enter(self, number: Round) -> KeyBatch:
         """Moves to a round and returns its batch; everything about earlier rounds is erased.
 
@@ -107,17 +98,11 @@ class KeyBatches(Guarded):
         """
         if number < self.next:
             raise self._fault(f"round {number} is over, the next one is {self.next} or later")
-        found = self.find(number)
-        for batch in self._ready:
+        found, known = self.find(number), self._ready
+        self.next, self._ready = number + 1, [batch for batch in known if batch.directory.rounds[-1] >= number]
+        for batch in known:
             batch.erase_before(number)
-        self._ready = [batch for batch in self._ready if batch.directory.rounds[-1] >= number]
-        self.next = number + 1
         return found
-
-    def forget(self, number: Round) -> None:
-        """Erases what is held of one round, used or not."""
-        for batch in self._ready:
-            batch.erase(number)
 
     def _pass_over(self, batch: KeyBatch) -> None:
         last = batch.directory.rounds[-1]
@@ -125,4 +110,4 @@ class KeyBatches(Guarded):
         self.next = max(self.next, last + 1)
 
     def _fault(self, message: str) -> ProtocolError:
-        return ProtocolError(f"{self._place.name}: {message}")
+        return self._session.member.fault(message)

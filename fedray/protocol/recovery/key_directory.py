@@ -40,6 +40,13 @@ class Directory:
     """
 
     def __init__(self, sid: bytes, batch: int, keys: Sequence[Keys]) -> None:
+        """Takes what is agreed.
+
+        Args:
+            sid: Session id.
+            batch: Number of the batch.
+            keys: Keys of the whole roster, in its order; checked by `check`.
+        """
         self.sid, self.batch = sid, batch
         self.rounds = keys[0].rounds
         self.digest = digest("batch", *(k.statement for k in keys))
@@ -70,8 +77,10 @@ class Directory:
                 raise ProtocolError(f"batch {batch}: the Keys of {name} are not signed by it")
             if sent.rounds != keys[0].rounds:
                 raise ProtocolError(f"batch {batch}: the Keys of {name} are for other rounds")
+            # The top bit is ignored by X25519, so it is by this comparison.
             if any(int.from_bytes(public, "little") % (1 << 255) in _SMALL_ORDER for public in sent.publics):
                 raise ProtocolError(f"batch {batch}: {name} sent a public key that shares no secret")
+        # A key used by two parties or in two rounds would make two pads one.
         for values in ([k.publics for k in keys], [k.commitments for k in keys]):
             if len({v for row in values for v in row}) != len(keys) * len(keys[0].rounds):
                 raise ProtocolError(f"batch {batch}: a public key or a commitment repeats")
@@ -85,6 +94,11 @@ class Directory:
     def public(self, party: int, number: Round) -> bytes:
         """Returns S, a party's public key of one round."""
         return self._publics[party][self._place[number]]
+
+    def publics(self, parties: Sequence[int], number: Round) -> dict[int, bytes]:
+        """Returns S of some parties, by index."""
+        place = self._place[number]
+        return {party: self._publics[party][place] for party in parties}
 
     def commitment(self, party: int, number: Round) -> bytes:
         """Returns h, a party's commitment to its seed of one round."""

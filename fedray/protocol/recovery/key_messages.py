@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The records of the set-up of a batch of rounds (SECAGG part B, B1 to B3), with strict byte encodings.
+"""The records of the set-up of a batch of rounds (SECAGG section 6, B1 to B3), with strict byte encodings.
 
 Knows which bytes are acceptable. Does not check signatures, open ciphertexts, nor know whose turn it is. A decoder
 either returns a record or raises `EncodingError`.
@@ -182,5 +182,11 @@ class Ack:
 
 
 def ack_statement(sid: bytes, batch: int, digest: bytes) -> bytes:
-    """Returns what a party signs when it holds all its shares."""
+    """Returns what a party signs when it holds all its shares.
+
+    Args:
+        sid: Session id.
+        batch: Number of the batch.
+        digest: D, hash of all Keys.
+    """
     return enc("ack", sid, batch, digest)

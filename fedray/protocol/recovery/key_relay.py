@@ -28,6 +28,13 @@ class KeyRelay:
     """
 
     def __init__(self, roster: Roster, sid: bytes, batch: int) -> None:
+        """Takes what is agreed.
+
+        Args:
+            roster: All parties.
+            sid: Session id.
+            batch: Number of the batch.
+        """
         self.batch = batch
         self.directory: Directory | None = None
         self._roster, self._sid = roster, sid
@@ -48,6 +55,7 @@ class KeyRelay:
                 names its sender.
         """
         place = self._roster.index(sender)
+        # Its answer was lost on the way and it asks again: that is no fault.
         if self._before.get(sender) == message:
             return
         if self.done:

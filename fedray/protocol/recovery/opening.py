@@ -18,6 +18,7 @@ from fedray.protocol.crypto.keystream import Pad
 from fedray.protocol.crypto.shamir import recover
 from fedray.protocol.fixed_point import decode
 from fedray.protocol.messages import Words
+from fedray.protocol.pipeline import run
 from fedray.protocol.recovery.pads import PadScope, self_commitment
 from fedray.protocol.recovery.round_messages import PAIR, SELF, Survivors, Unmask
 from fedray.protocol.recovery.round_public import RoundPublic
@@ -32,12 +33,12 @@ class Opening(Guarded):
         faulty: Member in the roster -> what is wrong with its shares; filled in by `open`.
     """
 
-    def __init__(self, facts: RoundPublic, survivors: Survivors) -> None:
+    def __init__(self, public: RoundPublic, survivors: Survivors) -> None:
         self.holders: set[int] = set()
         self.faulty: dict[int, str] = {}
-        self._facts, self._survivors = facts, survivors
-        graph = facts.thresholds.graph
-        self._around = [graph.neighbours(facts.ring, i) for i in range(graph.parties)]
+        self._public, self._survivors = public, survivors
+        graph = public.thresholds.graph
+        self._around = [graph.neighbours(public.ring, i) for i in range(graph.parties)]
         self._shares: dict[int, dict[int, bytes]] = {i: {} for i in range(graph.parties)}
 
     def add(self, unmask: Unmask) -> None:
@@ -49,6 +50,7 @@ class Opening(Guarded):
         """
         holder, members = unmask.index, self._survivors.members
         owners = tuple(sorted((*self._around[holder], holder)))
+        # The kinds follow from the survivors: a holder that sends another one gives away what it must not.
         kinds = bytes(SELF if owner in members else PAIR for owner in owners)
         if unmask.owners != owners or unmask.kinds != kinds:
             raise ProtocolError("its shares are not one of each neighbour, of the kind that the survivors imply")
@@ -67,10 +69,10 @@ class Opening(Guarded):
         Raises:
             ProtocolError: One has not.
         """
-        least, number = self._facts.thresholds.graph.share_threshold, self._facts.number
+        least, number = self._public.thresholds.graph.share_threshold, self._public.number
         for owner, shares in self._shares.items():
             if len(shares) < least:
-                name = self._facts.roster.names[owner]
+                name = self._public.roster.names[owner]
                 raise ProtocolError(
                     f"round {number} is aborted: {len(shares)} shares of {name}'s secret, expected at least {least}"
                 )
@@ -84,42 +86,44 @@ class Opening(Guarded):
         Raises:
             ProtocolError: A secret does not match what was committed to, or the sum fails its checks.
         """
-        facts, survivors = self._facts, self._survivors
-        bits = facts.config.encoding.ring
-        scope = PadScope(facts.sid, facts.directory.digest, facts.number, survivors.ctx, len(total), bits)
+        public, survivors = self._public, self._survivors
+        bits = public.config.encoding.ring
+        scope = PadScope(public.sid, public.directory.digest, public.number, survivors.ctx, len(total), bits)
         plus, minus = list[bytes](), list[bytes]()
         for member in survivors.members:
             minus.append(scope.self_key(self._secret(member, self._is_seed), member))
         for dropped in sorted(set(self._shares) - set(survivors.members)):
             private = X25519PrivateKey.from_private_bytes(self._secret(dropped, self._is_private))
-            for member in set(self._around[dropped]).intersection(survivors.members):
-                public = facts.directory.public(member, facts.number)
-                key = scope.pair_key(private, public, dropped, member)
-                # The member added the pad where its index is the lower one.
-                (minus if member < dropped else plus).append(key)
-        Pad(plus, minus).apply(total)
-        names = tuple(facts.roster.names[i] for i in survivors.members)
-        return decode(facts.config.encoding, facts.config.parties, facts.manifest, total, names)
+            neighbours = sorted(set(self._around[dropped]).intersection(survivors.members))
+            keys = scope.pair_keys(private, public.directory.publics(neighbours, public.number), dropped)
+            # The member added the pad where its index is the lower one.
+            minus += [key for member, key in keys.items() if member < dropped]
+            plus += [key for member, key in keys.items() if member > dropped]
+        # One pass for all pads: the total is read and written once, whoever dropped out.
+        run(total, Pad(plus, minus).apply)
+        names = tuple(public.roster.names[i] for i in survivors.members)
+        return decode(public.config.encoding, public.config.parties, public.manifest, total, names)
 
     def _secret(self, owner: int, valid: Callable[[int, bytes], bool]) -> bytes:
-        facts, name = self._facts, self._facts.roster.names[owner]
+        public, name = self._public, self._public.roster.names[owner]
+        # Who sent one wrong share is not believed for the next secret, as long as enough others are.
         trusted = {x: share for x, share in self._shares[owner].items() if x - 1 not in self.faulty}
-        least = facts.thresholds.graph.share_threshold
+        least = public.thresholds.graph.share_threshold
         shares = trusted if len(trusted) >= least else self._shares[owner]
         try:
             secret, wrong = recover(shares, least, partial(valid, owner))
         except ProtocolError as error:
-            raise ProtocolError(f"round {facts.number} is aborted: the secret of {name} is lost: {error}") from None
+            raise ProtocolError(f"round {public.number} is aborted: the secret of {name} is lost: {error}") from None
         for place in wrong:
             self.faulty[place - 1] = f"its share of {name}'s secret is wrong"
         return secret
 
     def _is_seed(self, owner: int, secret: bytes) -> bool:
-        facts = self._facts
-        return self_commitment(facts.sid, facts.number, owner, secret) == facts.directory.commitment(
-            owner, facts.number
+        public = self._public
+        return self_commitment(public.sid, public.number, owner, secret) == public.directory.commitment(
+            owner, public.number
         )
 
     def _is_private(self, owner: int, secret: bytes) -> bool:
-        public = public_bytes(X25519PrivateKey.from_private_bytes(secret))
-        return public == self._facts.directory.public(owner, self._facts.number)
+        found = public_bytes(X25519PrivateKey.from_private_bytes(secret))
+        return found == self._public.directory.public(owner, self._public.number)

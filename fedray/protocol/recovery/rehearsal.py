@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from fedray.protocol.config import Config
 from fedray.protocol.crypto.keys import Roster, generate_identity, public_bytes
+from fedray.protocol.member import Member
 from fedray.protocol.memory import ModelMemory
 from fedray.protocol.policy import Policy
 from fedray.protocol.recovery.collector import RecoveryCollector
@@ -53,20 +54,21 @@ class Rehearsal:
         self.roster = Roster.of({name: public_bytes(key) for name, key in self.identities.items()})
         self.config = configure(self.roster)
         accepted = policy or Policy()
-        self.shields = {
-            name: RecoveryShield(self.config, name, identity, self.roster, accepted, ModelMemory())
+        joinings = {
+            name: RecoveryShield.joining(self.config, Member(name, identity, self.roster, accepted, ModelMemory()))
             for name, identity in self.identities.items()
         }
         self.sent: Counter[PartyName] = Counter()
         self.received: Counter[PartyName] = Counter()
         self._batch = 0
-        hellos = [self._from(name, shield.hello()) for name, shield in self.shields.items()]
+        hellos = [self._from(name, joining.hello()) for name, joining in joinings.items()]
         confirms = [
-            self._from(name, shield.confirm([self._to(name, hello) for hello in hellos]))
-            for name, shield in self.shields.items()
+            self._from(name, joining.confirm([self._to(name, hello) for hello in hellos]))
+            for name, joining in joinings.items()
         ]
-        for name, shield in self.shields.items():
-            shield.start([self._to(name, confirm) for confirm in confirms])
+        self.shields = {
+            name: joining.start([self._to(name, confirm) for confirm in confirms]) for name, joining in joinings.items()
+        }
         self.server = RecoveryCoordinator(self.config, self.roster, hellos, confirms)
 
     def prepare(self, first: Round) -> None:
@@ -104,6 +106,11 @@ class Rehearsal:
         self, collector: RecoveryCollector, members: Collection[PartyName], silent: Collection[PartyName] = NOBODY
     ) -> bytes | None:
         """Closes one stage and has all members but the silent ones answer; returns the broadcast, or None at the end.
+
+        Args:
+            collector: The round's summing end.
+            members: Who took part so far.
+            silent: Which of them do not answer.
 
         Raises:
             ProtocolError: The round is aborted, or a party refuses.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """When the same input, or another one on the same model, may be summed again (SECAGG sections 4 and 7).
 
-Knows prints of inputs and what became of their rounds. Does not keep inputs, and a print says nothing without this
+Knows tags of inputs and what became of their rounds. Does not keep inputs, and a tag says nothing without this
 process's key.
 """
 
@@ -15,9 +15,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from fedray.errors import EncodingError, ProtocolError
 from fedray.protocol.crypto.keys import Guarded
-from fedray.protocol.memory import ModelMemory
+from fedray.protocol.member import Member
 from fedray.protocol.messages import digest, enc
-from fedray.protocol.policy import Policy
 from fedray.protocol.scheme import Contribution, Purpose, RoundContext
 from fedray.types import PartyName, Round
 
@@ -26,23 +25,29 @@ _UNLIMITED = 1 << 62
 
 @dataclass(slots=True)
 class _Use:
-    """One round an input was sent for; `members` once this party helped to open it, `void` once certified closed."""
+    """One round an input was sent for.
 
-    fingerprint: bytes
+    Attributes:
+        tag: Of the input.
+        opened: Under which the memory keeps over whom the model's sums were opened.
+        members: Over whom this party helped to open it, once it did.
+    """
+
+    tag: bytes
+    opened: bytes
     members: tuple[PartyName, ...] | None = None
-    void: bool = False
 
 
 class InputRules(Guarded):
     """One session's inputs at one party."""
 
-    def __init__(self, sid: bytes, names: tuple[PartyName, ...], policy: Policy, memory: ModelMemory) -> None:
-        self._sid, self._names, self._policy, self._memory = sid, names, policy, memory
+    def __init__(self, sid: bytes, member: Member) -> None:
+        self._sid, self._member = sid, member
         self._key = os.urandom(32)
         self._uses: dict[tuple[bytes, Purpose], dict[Round, _Use]] = {}
 
-    def fingerprint(self, context: RoundContext, contribution: Contribution) -> bytes:
-        """Returns a keyed 16-byte print of an input and its model (GMAC under a key of this object only).
+    def tag(self, context: RoundContext, contribution: Contribution) -> bytes:
+        """Returns a keyed 16-byte digest of an input and its model (GMAC under a key of this object only).
 
         Raises:
             EncodingError: The values are no numbers.
@@ -53,13 +58,14 @@ class InputRules(Guarded):
         metrics = np.ascontiguousarray(contribution.metrics, np.float64)
         stream = Cipher(algorithms.AES(self._key), modes.GCM(bytes(12))).encryptor()
         shape = (values.nbytes, metrics.nbytes, values.dtype.str, str(contribution.weight))
+        # Sizes and types are in front: without them two inputs could run into each other's bytes.
         stream.authenticate_additional_data(enc("input", context.model, context.purpose, *shape))
         stream.authenticate_additional_data(values.view(np.uint8).data)
         stream.authenticate_additional_data(metrics.view(np.uint8).data)
         stream.finalize()
         return stream.tag
 
-    def admit(self, context: RoundContext, fingerprint: bytes) -> None:
+    def admit(self, context: RoundContext, tag: bytes) -> None:
         """Checks that an input may be sent.
 
         Raises:
@@ -68,25 +74,21 @@ class InputRules(Guarded):
         """
         uses = self._of(context)
         for number, use in uses.items():
-            if use.fingerprint == fingerprint and use.members is None and not use.void:
-                raise ProtocolError(
+            # Not seen to open is not the same as not opened: the answer may be what got lost.
+            if use.tag == tag and use.members is None:
+                raise self._member.fault(
                     f"the same input was sent for round {number}, which was not seen to open: both rounds could open "
-                    "and differ by one input. Contribute freshly computed data, or show a closure certificate"
+                    "and differ by one input. Contribute freshly computed data"
                 )
+        # One more round on this model after an abort, for fresh data; not one more for each abort.
         aborted = any(use.members is None for use in uses.values())
-        self._memory.check(
-            self._sid,
-            context.model,
-            context.purpose,
-            self._names,
-            self._policy.rounds_for(context.purpose) + aborted,
-            allow_other_members=self._policy.allow_other_members,
-        )
+        self._member.check_model(self._sid, context, self._member.roster.names, more=aborted)
 
-    def record(self, context: RoundContext, fingerprint: bytes) -> None:
+    def record(self, context: RoundContext, tag: bytes) -> None:
         """Remembers an input that is about to leave."""
-        self._memory.record(self._sid, context.model, context.purpose, self._names)
-        self._of(context)[context.number] = _Use(fingerprint)
+        member, use = self._member, _Use(tag, _opened(context))
+        member.memory.record(self._sid, context.model, context.purpose, member.roster.names)
+        self._uses[context.model, context.purpose][context.number] = use
 
     def approve(self, context: RoundContext, members: tuple[PartyName, ...]) -> None:
         """Checks that this party may help to open a sum over these survivors.
@@ -94,28 +96,23 @@ class InputRules(Guarded):
         Raises:
             ProtocolError: The same input, or in another session its model, was already summed over others.
         """
-        others = self._policy.allow_other_members
+        others = self._member.policy.allow_other_members
         uses = self._of(context)
-        mine = uses[context.number].fingerprint
+        mine = uses[context.number]
         for number, use in uses.items():
-            if use.fingerprint == mine and use.members not in (None, members) and not others:
+            if use.tag == mine.tag and use.members not in (None, members) and not others:
                 raise ProtocolError(
                     f"the same input was summed over {use.members} in round {number}, now over {members}: the "
                     "difference would show single inputs"
                 )
-        model = _opened(context)
-        self._memory.check(self._sid, model, context.purpose, members, _UNLIMITED, allow_other_members=others)
+        memory = self._member.memory
+        memory.check(self._sid, mine.opened, context.purpose, members, _UNLIMITED, allow_other_members=others)
 
     def released(self, context: RoundContext, members: tuple[PartyName, ...]) -> None:
         """Remembers over whom this party helped to open a sum."""
-        self._of(context)[context.number].members = members
-        self._memory.record(self._sid, _opened(context), context.purpose, members)
-
-    def void(self, number: Round) -> None:
-        """Remembers that a round is certified never to open: its input may be sent again."""
-        for uses in self._uses.values():
-            if number in uses:
-                uses[number].void = True
+        use = self._uses[context.model, context.purpose][context.number]
+        use.members = members
+        self._member.memory.record(self._sid, use.opened, context.purpose, members)
 
     def _of(self, context: RoundContext) -> dict[Round, _Use]:
         return self._uses.setdefault((context.model, context.purpose), {})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The records of a round that survives dropouts (SECAGG part B, R1 to R4), with strict byte encodings.
+"""The records of a round that survives dropouts (SECAGG section 7, R1 to R4), with strict byte encodings.
 
 Knows which bytes are acceptable. Does not check signatures, and does not know whose turn it is. A decoder either
 returns a record or raises `EncodingError`.
@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -21,23 +22,8 @@ from fedray.protocol.messages import HASH_BYTES, LABEL, SIGNATURE_BYTES, Words, 
 from fedray.types import Message
 
 INDEX_BYTES = 4
-_LABEL_WITHIN = 256
 SELF, PAIR = 0, 1
 """Which secret a released share belongs to: the self mask of a survivor, or the pair key of a dropped party."""
-
-
-def purpose_of(message: Message) -> str:
-    """Returns what a message says it is for; nothing else about it is checked.
-
-    Raises:
-        EncodingError: It has no label.
-    """
-    data = as_bytes(message)[:_LABEL_WITHIN].tobytes()
-    size = int.from_bytes(data[4:8], "big")
-    label = data[8 : 8 + size]
-    if not label.startswith(LABEL.encode()) or not label.isascii():
-        raise EncodingError(f"expected a protocol message, found {len(message)} bytes without a label")
-    return label.decode()[len(LABEL) :]
 
 
 def pack_indices(indices: Iterable[int]) -> bytes:
@@ -52,6 +38,7 @@ def unpack_indices(purpose: str, data: bytes) -> tuple[int, ...]:
         EncodingError: They are not strictly increasing, or the bytes are cut short.
     """
     indices = tuple(int.from_bytes(part, "big") for part in unpack(purpose, data, INDEX_BYTES))
+    # Strictly: a party listed twice, or in two orders, would be another statement about the same set.
     if any(b <= a for a, b in pairwise(indices)):
         raise EncodingError(f"{purpose}: indices must be strictly increasing")
     return indices
@@ -59,6 +46,11 @@ def unpack_indices(purpose: str, data: bytes) -> tuple[int, ...]:
 
 def unpack(purpose: str, data: bytes, size: int) -> tuple[bytes, ...]:
     """Returns entries of one size that were joined.
+
+    Args:
+        purpose: For the error message.
+        data: The joined entries.
+        size: Bytes of one.
 
     Raises:
         EncodingError: The bytes are no multiple of the size.
@@ -68,7 +60,7 @@ def unpack(purpose: str, data: bytes, size: int) -> tuple[bytes, ...]:
     return tuple(data[place : place + size] for place in range(0, len(data), size))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Survivors:
     """R2: whose inputs the coordinator wants to open, and what it received from them.
 
@@ -86,15 +78,11 @@ class Survivors:
     members: tuple[int, ...]
     hashes: tuple[bytes, ...]
 
-    @property
-    def list_hash(self) -> bytes:
-        """SHA-256 over the list of hashes."""
-        return digest("hashes", b"".join(self.hashes))
-
-    @property
+    @cached_property
     def statement(self) -> bytes:
-        """What a survivor signs."""
-        return enc("survive", self.sid, self.number, self.ctx, pack_indices(self.members), self.list_hash)
+        """What a survivor signs; every signature of a round is checked against it."""
+        members = pack_indices(self.members)
+        return enc("survive", self.sid, self.number, self.ctx, members, digest("hashes", b"".join(self.hashes)))
 
     def encode(self) -> bytes:
         """Returns the wire bytes."""
@@ -218,41 +206,6 @@ class Unmask:
         return cls(sid, number, index, indices, kinds, values)
 
 
-@dataclass(frozen=True, slots=True)
-class Closed:
-    """A signed promise: released nothing for a round, shares erased. Enough of them make a closure certificate.
-
-    Attributes:
-        sid: Session id.
-        number: Round.
-        index: The signer's place in the roster.
-        signature: Ed25519 over `statement`.
-    """
-
-    sid: bytes
-    number: int
-    index: int
-    signature: bytes
-
-    @property
-    def statement(self) -> bytes:
-        """What is signed."""
-        return enc("closed", self.sid, self.number, self.index)
-
-    def encode(self) -> bytes:
-        """Returns the wire bytes."""
-        return enc("signed-closed", self.sid, self.number, self.index, self.signature)
-
-    @classmethod
-    def decode(cls, data: bytes) -> Closed:
-        """Parses wire bytes; the signature is not checked here.
-
-        Raises:
-            EncodingError: They are not such a message.
-        """
-        return cls(*dec("signed-closed", data, (HASH_BYTES, int, int, SIGNATURE_BYTES)))
-
-
 _PURPOSE = "mask"  # with the label 20 bytes, so that the words start at byte 256, a multiple of 64
 _LENGTHS = (20, 32, 8, 8, 32, 8, 8, 32, 64)
 _HEADER = struct.Struct(">I" + "".join(f"I{size}s" if size not in (8,) else "IQ" for size in _LENGTHS) + "I")
@@ -306,7 +259,16 @@ class MaskedInput:
 
 
 def masked_statement(sid: bytes, number: int, index: int, ctx: bytes, words: Words, words_hash: bytes) -> bytes:
-    """Returns what a party signs of its masked vector."""
+    """Returns what a party signs of its masked vector.
+
+    Args:
+        sid: Session id.
+        number: Round.
+        index: The party's place in the roster.
+        ctx: Hash of all that the input depends on.
+        words: The masked vector, for its length and type.
+        words_hash: SHA-256 of its words.
+    """
     return enc("masked", sid, number, index, ctx, len(words), words.itemsize * 8, words_hash)
 
 

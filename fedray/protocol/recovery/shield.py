@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Part B, the contributing party's end: double masks, batches of keys prepared ahead, one decision a round.
+"""Scheme recovery, the contributing party's end: double masks, keys prepared ahead, one decision a round.
 
 Knows a party's session and the order of its rounds. Does not know how messages travel, what time it is, or what the
 numbers mean. Not safe for use from several threads at once.
@@ -7,94 +7,71 @@ numbers mean. Not safe for use from several threads at once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-from fedray.errors import ProtocolError
 from fedray.protocol.config import Config
-from fedray.protocol.crypto.keys import Guarded, Roster
+from fedray.protocol.crypto.keys import Guarded
 from fedray.protocol.fixed_point import Encoder
-from fedray.protocol.handshake import Handshake, Introduced
+from fedray.protocol.handshake import Handshake, SessionKeys
 from fedray.protocol.masking.rounds import context_hash
-from fedray.protocol.memory import ModelMemory
-from fedray.protocol.policy import Policy
-from fedray.protocol.recovery.closing import check_certificate, promise
+from fedray.protocol.member import Member
+from fedray.protocol.messages import purpose_of
 from fedray.protocol.recovery.key_batches import KeyBatches
-from fedray.protocol.recovery.masked_input import double_pad, mask_input
-from fedray.protocol.recovery.member import DecisionLog, Member
-from fedray.protocol.recovery.pads import PadScope
+from fedray.protocol.recovery.masked_input import mask_input
+from fedray.protocol.recovery.pads import PadScope, double_pad
 from fedray.protocol.recovery.reuse_rules import InputRules
-from fedray.protocol.recovery.round_messages import purpose_of
+from fedray.protocol.recovery.session import DecisionLog, RecoverySession
 from fedray.protocol.recovery.thresholds import Thresholds
 from fedray.protocol.recovery.unmasking import Sent, Unmasking
 from fedray.protocol.scheme import Contribution, RoundContext, View
 from fedray.types import Message, PartyName, Round
 
 
-class RecoveryShield(Introduced):
-    """The contributing party's end of part B.
+class RecoveryShield(Guarded):
+    """One party in one session with recovery.
 
-    The session is set up by `hello`, `confirm`, `start`; a batch of rounds by `prepare`, then `absorb` for each message
-    that the coordinator relays. A round is `protect`, then `reply` twice.
+    A batch of rounds is set up by `prepare`, then `absorb` for each message that the coordinator relays. A round is
+    `protect`, then `reply` twice.
 
     Attributes:
-        clipped: Share of the last contribution's values that were beyond the clip bound, 0 to 1.
         decisions: What was signed and released so far, where no journal was given.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        name: PartyName,
-        identity: Ed25519PrivateKey,
-        roster: Roster,
-        policy: Policy,
-        memory: ModelMemory,
-        journal: DecisionLog | None = None,
-    ) -> None:
-        """Checks the Config against the policy and draws this session's secrets.
+    def __init__(self, config: Config, member: Member, keys: SessionKeys, journal: DecisionLog | None = None) -> None:
+        """Begins without any batch.
 
         Args:
-            config: What the coordinator proposes.
-            name: The party's own name.
-            identity: Its identity key.
-            roster: Its own copy of the roster.
-            policy: What it accepts.
-            memory: The process's memory of models, the same object for all its shields.
+            config: Agreed settings.
+            member: The party.
+            keys: What set-up has agreed.
             journal: Takes each decision before it is acted upon; by default `decisions`, in memory, which is enough
                 where a restarted party loses its keys.
 
         Raises:
-            ProtocolError: The Config is refused, or is not for part B.
+            ProtocolError: The Config is not for scheme recovery, or its graph is weaker than section 10 computes.
         """
-        self._thresholds = Thresholds.of(config)
-        self._handshake = Handshake(config, name, identity, roster, policy, memory)
-        self._config, self._name, self._roster = config, name, roster
-        self._identity, self._policy, self._memory = identity, policy, memory
         self.decisions: list[bytes] = []
-        self._journal: DecisionLog = self.decisions.append if journal is None else journal
-        self._session: _Session | None = None
-        self._turn: Unmasking | None = None
-        self._released: set[Round] = set()
-        self.clipped = 0.0
+        log: DecisionLog = self.decisions.append if journal is None else journal
+        self._config, self._member = config, member
+        self._session = RecoverySession(member, keys, Thresholds.of(config), log)
+        self._batches = KeyBatches(self._session, config.batch)
+        self._rules = InputRules(keys.sid, member)
+        self._round: Unmasking | None = None
+
+    @classmethod
+    def joining(cls, config: Config, member: Member) -> Handshake[RecoveryShield]:
+        """Checks the Config against section 10 and the party's policy and begins set-up, which ends in this shield.
+
+        Raises:
+            ProtocolError: The Config is refused, or is not for scheme recovery.
+        """
+        Thresholds.of(config)  # before anything is said: a party refuses, and never adapts
+        return Handshake(config, member, partial(cls, config, member))
 
     def __repr__(self) -> str:
         """Shows the party and the round, nothing secret."""
-        state = f"round {self._session.batches.next}" if self._session else "not started"
-        return f"<RecoveryShield of {self._name}: {state}>"
-
-    def start(self, confirms: Sequence[bytes]) -> None:
-        """Checks everybody's Confirm, in roster order; batches may be prepared from here on.
-
-        Raises:
-            ProtocolError: A Confirm is wrong.
-        """
-        keys = self._handshake.start(confirms)
-        keys.roots = {}
-        place = Member(keys.sid, keys.index, self._roster, self._identity, self._thresholds, self._journal)
-        rules = InputRules(keys.sid, self._roster.names, self._policy, self._memory)
-        self._session = _Session(place, KeyBatches(keys, place, self._config.batch), rules)
+        return f"<RecoveryShield of {self._member.name}: round {self._batches.next}>"
 
     def join(self, view: View) -> None:
         """Accepts the whole roster only: who drops out of a round may take part in the next one.
@@ -102,8 +79,10 @@ class RecoveryShield(Introduced):
         Raises:
             ProtocolError: The view leaves a party out.
         """
-        if view.members != self._roster.names:
-            raise self._fault(f"sums that survive dropouts have one view, the whole roster, found {view.members}")
+        if view.members != self._member.roster.names:
+            raise self._member.fault(
+                f"sums that survive dropouts have one view, the whole roster, found {view.members}"
+            )
 
     def prepare(self, batch: int, first: Round) -> bytes:
         """Begins the set-up of a batch of rounds and returns the signed Keys; rounds may be under way meanwhile.
@@ -115,7 +94,7 @@ class RecoveryShield(Introduced):
         Raises:
             ProtocolError: The number or a round was used, or the session has served enough rounds.
         """
-        return self._active.batches.prepare(batch, first)
+        return self._batches.prepare(batch, first)
 
     def absorb(self, message: bytes) -> bytes | None:
         """Answers what the coordinator relays of a set-up; None when the batch is ready.
@@ -123,11 +102,7 @@ class RecoveryShield(Introduced):
         Raises:
             ProtocolError: The set-up of this batch failed, and who is at fault; another one needs a new number.
         """
-        return self._active.batches.absorb(message)
-
-    def covered(self) -> int:
-        """Returns how many rounds, from the next one on, have keys."""
-        return self._active.batches.covered()
+        return self._batches.absorb(message)
 
     def protect(self, context: RoundContext, contribution: Contribution) -> Mapping[PartyName, Message]:
         """Returns the server's message; a repeated request gets the identical bytes.
@@ -137,15 +112,14 @@ class RecoveryShield(Introduced):
                 may not be summed again.
             EncodingError: The contribution cannot be encoded; the round is given up and its pad never used.
         """
-        session = self._active
-        ctx = context_hash(self._config, session.place.sid, b"", context)
-        fingerprint = session.rules.fingerprint(context, contribution)
-        turn = self._turn
-        if turn is None or turn.sent.number != context.number:
-            turn = self._begin(session, context, ctx, contribution, fingerprint)
-        elif (turn.sent.ctx, turn.sent.fingerprint) != (ctx, fingerprint):
-            raise self._fault(f"the pad of round {context.number} was used for other data; take the next round")
-        return {self._config.receivers[0]: turn.sent.message}
+        ctx = context_hash(self._config, self._session.keys.sid, b"", context)
+        tag = self._rules.tag(context, contribution)
+        current = self._round
+        if current is None or current.sent.context.number != context.number:
+            current = self._begin(context, ctx, contribution, tag)
+        elif (current.sent.ctx, current.sent.tag) != (ctx, tag):
+            raise self._member.fault(f"the pad of round {context.number} was used for other data; take the next round")
+        return {self._config.receivers[0]: current.sent.message}
 
     def reply(self, broadcast: bytes) -> bytes:
         """Answers the further exchanges of the round: signs the survivors, then releases one share of each party.
@@ -153,98 +127,37 @@ class RecoveryShield(Introduced):
         Raises:
             ProtocolError: The request is not one that this party may answer; the message says why.
         """
-        turn, purpose = self._turn, purpose_of(broadcast)
-        if turn is None:
-            raise self._fault("no round is under way")
+        current, purpose = self._round, purpose_of(broadcast)
+        if current is None:
+            raise self._member.fault("no round is under way")
         if purpose == "survivors":
-            return turn.survive(broadcast)
+            return current.survive(broadcast)
         if purpose != "quorum":
-            raise self._fault(f"a round has no request for {purpose!r}")
-        answer = turn.unmask(broadcast)
-        self._released.add(turn.sent.number)
-        return answer
+            raise self._member.fault(f"a round has no request for {purpose!r}")
+        return current.unmask(broadcast)
 
     def survivors(self, number: Round) -> tuple[PartyName, ...] | None:
         """Returns whose inputs a round sums, once this party verified the quorum on its own context; else None.
 
         What a party's local state learned in a round is kept only if it did, else put back.
         """
-        turn = self._turn
-        if turn is None or turn.sent.number != number or turn.released is None:
+        current = self._round
+        if current is None or current.sent.context.number != number or not current.released:
             return None
-        return self._active.place.names(turn.released.members)
+        return current.parties
 
-    def close(self, number: Round) -> bytes:
-        """Erases this party's shares of a round and returns its signed promise to release nothing for it.
-
-        Raises:
-            ProtocolError: It has released shares, or the round has no keys yet.
-        """
-        session, turn = self._active, self._turn
-        if number in self._released:
-            raise self._fault(f"shares of round {number} were released: it may have been opened")
-        if number >= session.batches.next:
-            session.batches.enter(number)
-        if turn is not None and turn.sent.number <= number:
-            turn.end("this party promised to release nothing")
-        session.batches.forget(number)
-        return promise(session.place, number)
-
-    def reopen(self, number: Round, promises: Sequence[bytes]) -> None:
-        """Allows the input of an aborted round to be sent again, on a closure certificate.
-
-        Raises:
-            ProtocolError: The promises are not enough to make sure that the round never opens.
-        """
-        session = self._active
-        try:
-            check_certificate(self._thresholds, self._roster, session.place.sid, number, promises)
-        except ProtocolError as error:
-            raise self._fault(str(error)) from None
-        session.rules.void(number)
-
-    def _begin(
-        self, session: _Session, context: RoundContext, ctx: bytes, contribution: Contribution, fingerprint: bytes
-    ) -> Unmasking:
-        config, number, place = self._config, context.number, session.place
-        try:
-            session.rules.admit(context, fingerprint)
-        except ProtocolError as error:
-            raise self._fault(str(error)) from None
-        encoder = Encoder(
-            config.encoding,
-            config.parties,
-            context.manifest,
-            contribution,
-            owner=self._name,
-            refuse_overflow=self._policy.refuse_overflow,
-        )
-        batch = session.batches.enter(number)
-        self._turn, before = None, self._turn
-        if before is not None:
-            before.end("the round is over")
-        scope = PadScope(place.sid, batch.directory.digest, number, ctx, context.manifest.words, config.encoding.ring)
-        pad = double_pad(place, batch, batch.take(number), scope)
-        message, words_hash = mask_input(place, scope, encoder, pad)
-        session.rules.record(context, fingerprint)
-        size = context.manifest.size
-        self.clipped = encoder.clipped / size if size else 0.0
-        sent = Sent(context, ctx, words_hash, message, fingerprint)
-        self._turn = Unmasking(place, batch, session.batches.ring(number), sent, session.rules)
-        return self._turn
-
-    @property
-    def _active(self) -> _Session:
-        if self._session is None:
-            raise self._fault("set-up is not finished")
-        return self._session
-
-    def _fault(self, message: str) -> ProtocolError:
-        return ProtocolError(f"{self._name}: {message}")
-
-
-class _Session(Guarded):
-    """What a party has once set-up is finished."""
-
-    def __init__(self, place: Member, batches: KeyBatches, rules: InputRules) -> None:
-        self.place, self.batches, self.rules = place, batches, rules
+    def _begin(self, context: RoundContext, ctx: bytes, contribution: Contribution, tag: bytes) -> Unmasking:
+        config, member, number, size = self._config, self._member, context.number, context.manifest.words
+        self._rules.admit(context, tag)
+        encoder = Encoder.of(config, member, context.manifest, contribution)
+        batch = self._batches.enter(number)
+        # The keys of the round before are erased, so it is over; and so is this one if anything fails from here on, for
+        # its own keys are taken only once.
+        self._round = None
+        scope = PadScope(self._session.keys.sid, batch.directory.digest, number, ctx, size, config.encoding.ring)
+        pad = double_pad(scope, *batch.take(number), member.index)
+        message, words_hash = mask_input(member, scope, encoder, pad)
+        self._rules.record(context, tag)
+        sent = Sent(context, ctx, words_hash, message, tag)
+        self._round = Unmasking(self._session, batch, sent, self._rules)
+        return self._round

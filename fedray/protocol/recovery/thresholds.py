@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The terms of sums that survive dropouts: a Config's graph and thresholds, proposed and checked (SECAGG section 10).
+"""What sums that survive dropouts must satisfy: a Config's graph and counts, proposed and checked (SECAGG section 10).
 
 Knows counts only. Both ends build a round's neighbourhoods here, so that nobody has to be told them.
 """
@@ -56,7 +56,7 @@ class Thresholds:
 
     @classmethod
     def of(cls, config: Config) -> Thresholds:
-        """Returns the terms that a Config states.
+        """Returns the thresholds that a Config states.
 
         Raises:
             ProtocolError: It states no possible graph, or weaker thresholds than section 10 computes.
@@ -125,6 +125,7 @@ def propose(
     n = config.parties
     if dropouts is not None and not 0 <= dropouts <= config.dropouts:
         raise PlanError(f"{n} parties: dropouts must be 0 to {config.dropouts}, found {dropouts}")
+    # Below that size a sparse graph that is safe has hardly fewer edges than the complete one.
     if n <= COMPLETE_UP_TO:
         return replace(config, batch=batch, dropouts=config.dropouts if dropouts is None else dropouts)
     most = min(config.dropouts, n // DROPOUT_SHARE) if dropouts is None else dropouts
@@ -136,9 +137,17 @@ def propose(
 
 @lru_cache(maxsize=256)
 def ring_of(graph: Graph, gseed: bytes, sid: bytes, number: Round) -> tuple[int, ...]:
-    """Returns the permutation of one round, the same for everybody; empty for the complete graph."""
+    """Returns the permutation of one round, the same for everybody; empty for the complete graph.
+
+    Args:
+        graph: Who is masked with whom.
+        gseed: Seed of the session's graphs, which nobody chose.
+        sid: Session id.
+        number: Round.
+    """
     if graph.complete:
         return ()
+    # From a seed that nobody knew before all had committed: else the last one would choose its neighbours.
     key = kdf(gseed, sid, enc("perm", number))
     return permutation(graph.parties, lambda count: _words(key, count))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Part C: additive shares between compute parties that open agreed sums and nothing else. Pure."""
+"""Scheme sharing: additive shares between compute parties that open agreed sums and nothing else. Pure."""
 
 from fedray.protocol.sharing.adder import ShareAdder
 from fedray.protocol.sharing.collector import SharingCollector, SharingCoordinator

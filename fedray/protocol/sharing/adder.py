@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Part C, the compute party's end: adds shares on arrival, signs one set of owners a round, publishes one sum.
+"""Scheme sharing, the compute party's end: adds shares on arrival, signs one set of owners a round, publishes one sum.
 
 Knows the channels from all owners and the rules on whose inputs may be opened together. Does not know any input, how
 messages travel, or what time it is. Not safe for use from several threads at once.
@@ -11,12 +11,11 @@ import hashlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
-from fedray.errors import ProtocolError
 from fedray.protocol.config import Config
-from fedray.protocol.crypto.keys import Guarded, Roster, sign, verify
+from fedray.protocol.crypto.keys import Guarded, sign, verify
+from fedray.protocol.member import Member
 from fedray.protocol.sharing.agreement import Agreement, AgreementSignature, Partial, Proof
 from fedray.protocol.sharing.roles import Roles, names_of
 from fedray.protocol.sharing.round_sums import Pile, RoundSums
@@ -29,34 +28,27 @@ class ShareAdder(Guarded):
     """One compute party in one session.
 
     Attributes:
-        place: Its number m among the compute parties.
+        number: Its number m among the compute parties.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        name: PartyName,
-        identity: Ed25519PrivateKey,
-        roster: Roster,
-        sid: bytes,
-        channels: Mapping[int, bytes],
-    ) -> None:
+    def __init__(self, config: Config, member: Member, sid: bytes, channels: Mapping[int, bytes]) -> None:
         """Takes what set-up has agreed.
 
         Args:
             config: Agreed settings.
-            name: The party's own name.
-            identity: Its identity key.
-            roster: Owners and compute parties.
+            member: The compute party.
             sid: Session id.
             channels: Owner's place in the roster -> key of the channel from it.
+
+        Raises:
+            ProtocolError: The Config is not for scheme sharing or does not fit the roster.
         """
-        self._roles = Roles.of(config, roster)
-        self._config, self._name, self._roster, self._sid = config, name, roster, sid
-        self._identity, self._channels = identity, channels
-        self.place = self._roles.nodes.index(roster.index(name))
+        self._roles = Roles.of(config, member.roster)
+        self._config, self._member, self._roster, self._sid = config, member, member.roster, sid
+        self._channels = channels
+        self.number = self._roles.compute_parties.index(member.index)
         self._spans: tuple[tuple[range, int], ...] = ()
-        self._turn: RoundSums | None = None
+        self._current: RoundSums | None = None
         self._next: Round = 0
         self._proof: Proof | None = None
 
@@ -78,23 +70,26 @@ class ShareAdder(Guarded):
         """
         header = header_of(message)
         self._check_header(sender, header)
-        turn = self._enter(header.number)
+        current = self._enter(header.number)
         known = hashlib.sha256(message if isinstance(message, bytes) else message.data).digest()
-        if header.owner in turn.prints:
-            if turn.prints[header.owner] != known:
-                raise self._fault(f"{sender}: a second, different share for round {header.number}")
+        # Before it is unsealed: a retry costs a hash, not a decryption and an addition.
+        if header.owner in current.digests:
+            if current.digests[header.owner] != known:
+                raise self._member.fault(f"{sender}: a second, different share for round {header.number}")
             return header.number
-        if turn.signed is not None:
-            raise self._fault(f"{sender}: its share for round {header.number} came too late and was dropped unread")
+        if current.signed is not None:
+            raise self._member.fault(
+                f"{sender}: its share for round {header.number} came too late and was dropped unread"
+            )
         share = unseal(self._channels[header.owner], message)
-        pile = turn.piles.setdefault(header.ctx, Pile(header.size, header.bits))
+        pile = current.piles.setdefault(header.ctx, Pile(header.size, header.bits))
         pile.add(header.owner, share if header.form == "seed" else words_of(share, header.bits))
-        turn.prints[header.owner] = known
+        current.digests[header.owner] = known
         return header.number
 
     def held(self) -> tuple[PartyName, ...]:
         """Returns whose shares of the round under way were computed on one context, the most common one."""
-        return names_of(self._turn.largest()[1], self._roster) if self._turn is not None else ()
+        return names_of(self._current.largest()[1], self._roster) if self._current is not None else ()
 
     def sign(self, members: Sequence[PartyName]) -> bytes:
         """Signs whose inputs of the round under way are opened; the same set again gets the same bytes.
@@ -103,26 +98,27 @@ class ShareAdder(Guarded):
             ProtocolError: Another set was signed, it is too small, or the shares of all of them, computed on one
                 context, are not here.
         """
-        turn = self._under_way()
+        current = self._under_way()
         places = tuple(sorted(self._roster.index(name) for name in members))
-        if turn.signed is not None:
-            if turn.signed.members != places:
-                before = names_of(turn.signed.members, self._roster)
-                raise self._fault(f"it signed round {turn.number} for {before}; another set is refused")
-            return self._survive(turn.signed, turn.heard[self.place][1])
+        if current.signed is not None:
+            if current.signed.members != places:
+                before = names_of(current.signed.members, self._roster)
+                raise self._member.fault(f"it signed round {current.number} for {before}; another set is refused")
+            return self._signed(current.signed, current.heard[self.number][1])
         self._roles.check_members(places, self._roster)
-        fitting = [ctx for ctx, pile in turn.piles.items() if set(places) <= set(pile.seeds)]
+        fitting = [ctx for ctx, pile in current.piles.items() if set(places) <= set(pile.seeds)]
         if not fitting:
-            raise self._fault(
-                f"round {turn.number}: it does not hold shares of all of {tuple(members)}, computed on the same model, "
-                "settings and manifest"
+            raise self._member.fault(
+                f"round {current.number}: it does not hold shares of all of {tuple(members)}, computed on the same "
+                "model, settings and manifest"
             )
-        turn.piles[fitting[0]].keep(places)
-        turn.piles = {fitting[0]: turn.piles[fitting[0]]}
-        turn.signed = Agreement(self._sid, turn.number, fitting[0], places)
-        signature = sign(self._identity, turn.signed.statement)
-        turn.heard[self.place] = (turn.signed, signature)
-        return self._survive(turn.signed, signature)
+        # Owners told something else are in other piles; what is not signed for now is never published.
+        current.piles[fitting[0]].keep(places)
+        current.piles = {fitting[0]: current.piles[fitting[0]]}
+        current.signed = Agreement(self._sid, current.number, fitting[0], places)
+        signature = sign(self._member.identity, current.signed.statement)
+        current.heard[self.number] = (current.signed, signature)
+        return self._signed(current.signed, signature)
 
     def hear(self, sender: PartyName, message: bytes) -> tuple[PartyName, ...]:
         """Takes another compute party's signature, before or after its own, and returns whose inputs it names.
@@ -130,33 +126,35 @@ class ShareAdder(Guarded):
         Raises:
             ProtocolError: It is not the sender's, or is the sender's second, different one: proof that it deviates.
         """
-        survive = AgreementSignature.decode(message)
-        agreed, node = survive.agreement, survive.node
-        if agreed.sid != self._sid or node >= len(self._roles.nodes):
-            raise self._fault(f"{sender}: a signature of another session")
-        place = self._roles.nodes[node]
+        signed = AgreementSignature.decode(message)
+        agreed, signer = signed.agreement, signed.compute_party
+        if agreed.sid != self._sid or signer >= len(self._roles.compute_parties):
+            raise self._member.fault(f"{sender}: a signature of another session")
+        place = self._roles.compute_parties[signer]
         if self._roster.names[place] != sender or not verify(
-            self._roster.keys[place], agreed.statement, survive.signature
+            self._roster.keys[place], agreed.statement, signed.signature
         ):
-            raise self._fault(f"{sender}: a set of owners that it did not sign")
-        turn = self._enter(agreed.number)
-        known = turn.heard.get(node)
+            raise self._member.fault(f"{sender}: a set of owners that it did not sign")
+        current = self._enter(agreed.number)
+        known = current.heard.get(signer)
         if known is not None and known[0] != agreed:
-            raise self._fault(f"{sender} signed two different sets of owners for round {agreed.number}")
-        turn.heard[node] = (agreed, survive.signature)
+            raise self._member.fault(f"{sender} signed two different sets of owners for round {agreed.number}")
+        current.heard[signer] = (agreed, signed.signature)
         return names_of(agreed.members, self._roster)
 
     def ready(self) -> bool:
         """Returns whether all compute parties have signed what this one signed."""
-        turn = self._turn
-        if turn is None or turn.signed is None:
+        current = self._current
+        if current is None or current.signed is None:
             return False
-        return len(turn.heard) == len(self._roles.nodes) and all(a == turn.signed for a, _ in turn.heard.values())
+        return len(current.heard) == len(self._roles.compute_parties) and all(
+            a == current.signed for a, _ in current.heard.values()
+        )
 
     def awaited(self) -> tuple[PartyName, ...]:
         """Returns which compute parties have not signed the round under way."""
-        heard = self._turn.heard if self._turn is not None else {}
-        return names_of([p for m, p in enumerate(self._roles.nodes) if m not in heard], self._roster)
+        heard = self._current.heard if self._current is not None else {}
+        return names_of([p for m, p in enumerate(self._roles.compute_parties) if m not in heard], self._roster)
 
     def publish(self) -> NDArray[np.uint8]:
         """Returns this compute party's sum of the round under way, and erases its shares.
@@ -164,20 +162,22 @@ class ShareAdder(Guarded):
         Raises:
             ProtocolError: Not all compute parties have signed what this one signed. Nothing is published.
         """
-        turn = self._under_way()
-        if turn.signed is None:
-            raise self._fault(f"round {turn.number}: it has not signed whose inputs are opened")
-        differing = [m for m, (agreed, _) in turn.heard.items() if agreed != turn.signed]
+        current = self._under_way()
+        if current.signed is None:
+            raise self._member.fault(f"round {current.number}: it has not signed whose inputs are opened")
+        # By name, before the signatures are counted: who signed something else is what the driver must hear of.
+        differing = [m for m, (agreed, _) in current.heard.items() if agreed != current.signed]
         if differing:
-            names = names_of([self._roles.nodes[m] for m in differing], self._roster)
-            raise self._fault(
-                f"round {turn.number}: {', '.join(names)} signed another set of owners, or other models or settings "
+            names = names_of([self._roles.compute_parties[m] for m in differing], self._roster)
+            raise self._member.fault(
+                f"round {current.number}: {', '.join(names)} signed another set of owners, or other models or settings "
                 "than this compute party; nothing is published"
             )
-        signatures = tuple(turn.heard[m][1] for m in range(len(self._roles.nodes)) if m in turn.heard)
-        proof = Proof(turn.signed, signatures)
-        proof.check([self._roster.keys[place] for place in self._roles.nodes])
-        message = Partial(proof, self.place, turn.piles[turn.signed.ctx].total).encode()
+        signatures = tuple(current.heard[m][1] for m in range(len(self._roles.compute_parties)) if m in current.heard)
+        proof = Proof(current.signed, signatures)
+        proof.check([self._roster.keys[place] for place in self._roles.compute_parties])
+        message = Partial(proof, self.number, current.piles[current.signed.ctx].total).encode()
+        # Erased before it is handed out: a second sum of this round, over other owners, cannot be made any more.
         self.fail()
         self._proof = proof
         return message
@@ -189,7 +189,7 @@ class ShareAdder(Guarded):
             ProtocolError: The last published round is another one.
         """
         if self._proof is None or self._proof.agreement.number != number:
-            raise self._fault(f"round {number} is not the last one it published")
+            raise self._member.fault(f"round {number} is not the last one it published")
         return self._proof.encode()
 
     def opened(self) -> tuple[PartyName, ...]:
@@ -198,47 +198,49 @@ class ShareAdder(Guarded):
 
     def fail(self) -> None:
         """Erases the round under way, if there is one; nothing of it is ever published or taken again."""
-        if self._turn is not None:
-            self._next, self._turn = self._turn.number + 1, None
+        if self._current is not None:
+            self._next, self._current = self._current.number + 1, None
 
     def _check_header(self, sender: PartyName, header: ShareHeader) -> None:
         owners = self._roles.owners
-        if header.sid != self._sid or header.node != self.place:
-            raise self._fault(f"{sender}: a share of another session, or for another compute party")
+        if header.sid != self._sid or header.compute_party != self.number:
+            raise self._member.fault(f"{sender}: a share of another session, or for another compute party")
         if header.owner not in owners or self._roster.names[header.owner] != sender:
-            raise self._fault(f"{sender}: a share that says it is another owner's")
+            raise self._member.fault(f"{sender}: a share that says it is another owner's")
         size, bits = self._size(header.number), self._config.encoding.ring
         if header.size != size or header.bits != bits:
-            raise self._fault(f"{sender}: expected {size} words of {bits} bits, found {header.size} of {header.bits}")
-        if (header.form == "seed") != (self._config.compress and self._roles.home(header.owner) != self.place):
-            raise self._fault(f"{sender}: a share as {header.form}, which the session's Config does not foresee here")
+            raise self._member.fault(
+                f"{sender}: expected {size} words of {bits} bits, found {header.size} of {header.bits}"
+            )
+        # A long share cannot be taken out of a sum again: only one compute party of each owner may hold one.
+        if (header.form == "seed") != (self._config.compress and self._roles.home(header.owner) != self.number):
+            raise self._member.fault(
+                f"{sender}: a share as {header.form}, which the session's Config does not foresee here"
+            )
 
     def _enter(self, number: Round) -> RoundSums:
         """Returns the round under way, begun if this is the first message of an announced one."""
-        if self._turn is not None and self._turn.number == number:
-            return self._turn
+        if self._current is not None and self._current.number == number:
+            return self._current
         self._size(number)
-        if self._turn is not None:
-            raise self._fault(
-                f"round {self._turn.number} is under way; a message for round {number} was dropped unread"
+        if self._current is not None:
+            raise self._member.fault(
+                f"round {self._current.number} is under way; a message for round {number} was dropped unread"
             )
-        self._turn = RoundSums(number)
-        return self._turn
+        self._current = RoundSums(number)
+        return self._current
 
     def _size(self, number: Round) -> int:
         """Returns the words of a vector in an announced round that is not over."""
         for numbers, size in self._spans:
             if number in numbers and number >= self._next:
                 return size
-        raise self._fault(f"round {number} is over or not announced; its message was dropped unread")
+        raise self._member.fault(f"round {number} is over or not announced; its message was dropped unread")
 
     def _under_way(self) -> RoundSums:
-        if self._turn is None:
-            raise self._fault("no round is under way")
-        return self._turn
+        if self._current is None:
+            raise self._member.fault("no round is under way")
+        return self._current
 
-    def _survive(self, agreed: Agreement, signature: bytes) -> bytes:
-        return AgreementSignature(agreed, self.place, signature).encode()
-
-    def _fault(self, message: str) -> ProtocolError:
-        return ProtocolError(f"{self._name}: {message}")
+    def _signed(self, agreed: Agreement, signature: bytes) -> bytes:
+        return AgreementSignature(agreed, self.number, signature).encode()

@@ -48,17 +48,17 @@ class AgreementSignature:
 
     Attributes:
         agreement: What it signed.
-        node: Its number among the compute parties.
+        compute_party: Its number among the compute parties.
         signature: Ed25519 over the statement.
     """
 
     agreement: Agreement
-    node: int
+    compute_party: int
     signature: bytes
 
     def encode(self) -> bytes:
         """Returns the wire bytes."""
-        return enc("node-survive", *_agreed(self.agreement), self.node, self.signature)
+        return enc("node-survive", *_agreed(self.agreement), self.compute_party, self.signature)
 
     @classmethod
     def decode(cls, data: bytes) -> AgreementSignature:
@@ -67,8 +67,8 @@ class AgreementSignature:
         Raises:
             EncodingError: They are not such a message.
         """
-        *agreed, node, signature = dec("node-survive", data, (*_AGREED, int, SIGNATURE_BYTES))
-        return cls(_agreement(*agreed), node, signature)
+        *agreed, number, signature = dec("node-survive", data, (*_AGREED, int, SIGNATURE_BYTES))
+        return cls(_agreement(*agreed), number, signature)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,17 +124,18 @@ class Partial:
 
     Attributes:
         proof: That all compute parties agreed on whose shares are in it.
-        node: Its number among the compute parties.
+        compute_party: Its number among the compute parties.
         words: uint32[L] or uint64[L], little-endian.
     """
 
     proof: Proof
-    node: int
+    compute_party: int
     words: Words = field(repr=False)
 
     def encode(self) -> NDArray[np.uint8]:
         """Returns the wire bytes, uint8[n]."""
-        head = enc("partial", self.proof.encode(), self.node, len(self.words), self.words.itemsize * 8)
+        # The head has its own length in front, so that the words behind it are never copied to be parsed.
+        head = enc("partial", self.proof.encode(), self.compute_party, len(self.words), self.words.itemsize * 8)
         data = b"".join((len(head).to_bytes(4, "big"), head, self.words.tobytes()))
         return np.frombuffer(data, np.uint8)
 
@@ -149,10 +150,10 @@ class Partial:
         end = 4 + int.from_bytes(data[:4], "big")
         if len(data) < 4 or end > len(data):
             raise EncodingError(f"partial: the message is cut short at {len(data)} bytes")
-        proof, node, size, bits = dec("partial", bytes(data[4:end]), (bytes, int, int, int))
+        proof, number, size, bits = dec("partial", bytes(data[4:end]), (bytes, int, int, int))
         if bits not in (32, 64) or len(data) - end != size * bits // 8:
             raise EncodingError(f"partial: {size} words of {bits} bits do not match {len(data) - end} bytes")
-        return cls(Proof.decode(proof), node, np.frombuffer(data[end:], f"<u{bits // 8}"))
+        return cls(Proof.decode(proof), number, np.frombuffer(data[end:], f"<u{bits // 8}"))
 
 
 _AGREED: tuple[FieldKind, ...] = (HASH_BYTES, int, HASH_BYTES, bytes)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Part C, the opening end: adds the compute parties' sums of one round, and reads the total.
+"""Scheme sharing, the opening end: adds the compute parties' sums of one round, and reads the total.
 
 Knows what the compute parties signed and published. Knows no share of one owner, and no key of anybody.
 """
@@ -37,12 +37,12 @@ class SharingCollector:
             manifest: What the words mean.
 
         Raises:
-            ProtocolError: The Config is not for part C or does not fit the roster.
+            ProtocolError: The Config is not for scheme sharing or does not fit the roster.
         """
         self._roles = Roles.of(config, roster)
         self._config, self._roster, self._sid = config, roster, sid
         self._number, self._manifest = number, manifest
-        self._prints: dict[PartyName, bytes] = {}
+        self._digests: dict[PartyName, bytes] = {}
         self._agreed: Agreement | None = None
         self._total: Words | None = None
 
@@ -54,20 +54,21 @@ class SharingCollector:
                 whose inputs are in it, or it differs from the sender's first one. The total is unchanged.
         """
         known = hashlib.sha256(message if isinstance(message, bytes) else message.data).digest()
-        if sender in self._prints:
-            if self._prints[sender] != known:
+        if sender in self._digests:
+            if self._digests[sender] != known:
                 raise ProtocolError(f"{sender}: a second, different sum for round {self._number}")
             return
+        # All is checked before it is added: what is in the total cannot be taken out.
         partial = Partial.decode(message)
         self._check(sender, partial)
         if self._total is None:
             self._total = np.zeros(self._manifest.words, partial.words.dtype)
         add_share(self._total, partial.words)
-        self._agreed, self._prints[sender] = partial.proof.agreement, known
+        self._agreed, self._digests[sender] = partial.proof.agreement, known
 
     def missing(self) -> frozenset[PartyName]:
         """Returns whose sum is still awaited."""
-        return frozenset(self._config.receivers) - frozenset(self._prints)
+        return frozenset(self._config.receivers) - frozenset(self._digests)
 
     def sufficient(self) -> bool:
         """Returns whether all sums are in: every compute party holds a part of the result."""
@@ -93,8 +94,8 @@ class SharingCollector:
         return decode(self._config.encoding, self._config.contributors, self._manifest, total, members)
 
     def _check(self, sender: PartyName, partial: Partial) -> None:
-        receivers, agreed, bits = self._config.receivers, partial.proof.agreement, self._config.encoding.ring
-        if partial.node >= len(receivers) or receivers[partial.node] != sender:
+        computing, agreed, bits = self._config.receivers, partial.proof.agreement, self._config.encoding.ring
+        if partial.compute_party >= len(computing) or computing[partial.compute_party] != sender:
             raise ProtocolError(f"{sender}: a sum that says it is another compute party's")
         if agreed.sid != self._sid or agreed.number != self._number:
             raise ProtocolError(f"{sender}: expected its sum of round {self._number}, found another round or session")
@@ -103,7 +104,7 @@ class SharingCollector:
                 f"{sender}: expected {self._manifest.words} words of {bits} bits, found {len(partial.words)} of "
                 f"{partial.words.itemsize * 8}"
             )
-        partial.proof.check([self._roster.keys[place] for place in self._roles.nodes])
+        partial.proof.check([self._roster.keys[place] for place in self._roles.compute_parties])
         self._roles.check_members(agreed.members, self._roster)
         if self._agreed is not None and self._agreed != agreed:
             raise ProtocolError(f"{sender}: its sum is over other owners or another context than the first one")
@@ -128,7 +129,7 @@ class SharingCoordinator:
             confirms: Not needed: the compute parties have checked them.
 
         Raises:
-            ProtocolError: The Config is not for part C or does not fit the roster.
+            ProtocolError: The Config is not for scheme sharing or does not fit the roster.
             EncodingError: A Hello is none.
         """
         del confirms
@@ -137,7 +138,13 @@ class SharingCoordinator:
         self.sid = digest("sid", config.encode(), *(Hello.decode(hello).statement for hello in hellos))
 
     def collector(self, view: View, number: Round, manifest: Manifest) -> SharingCollector:
-        """Returns the opening end of one round; whose inputs it has is in what the compute parties signed."""
+        """Returns the opening end of one round; whose inputs it has is in what the compute parties signed.
+
+        Args:
+            view: Not needed: whose inputs are opened is in what the compute parties signed.
+            number: The round.
+            manifest: What the words mean.
+        """
         del view
         return SharingCollector(self._config, self._roster, self.sid, number, manifest)
 

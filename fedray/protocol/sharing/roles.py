@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who owns inputs and who computes in one session of part C, checked against a roster. Knows names and counts only."""
+"""Who owns inputs and who computes in one session of sharing, checked against a roster. Knows names and counts only."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class Roles:
 
     Attributes:
         owners: Roster places of those that contribute, in order.
-        nodes: Roster places of the compute parties P_0..P_c-1, in the Config's order.
+        compute_parties: Roster places of the compute parties P_0..P_c-1, in the Config's order.
         least: Fewest owners whose inputs may be opened together: n_min and T + 2.
     """
 
     owners: tuple[int, ...]
-    nodes: tuple[int, ...]
+    compute_parties: tuple[int, ...]
     least: int
 
     @classmethod
@@ -31,21 +31,24 @@ class Roles:
         """Returns the roles that a Config states.
 
         Raises:
-            ProtocolError: It is not for part C, or names a party that the roster does not have.
+            ProtocolError: It is not for scheme sharing, or names a party that the roster does not have.
         """
         if config.scheme != "sharing":
             raise ProtocolError(f"Config refused: scheme is {config.scheme!r}, expected 'sharing'")
         owners = tuple(roster.index(name) for name in (config.owners or roster.names))
-        nodes = tuple(roster.index(name) for name in config.receivers)
-        if len(nodes) < 2:
+        computing = tuple(roster.index(name) for name in config.receivers)
+        if len(computing) < 2:
             raise ProtocolError(f"Config refused: shares need two compute parties or more, found {config.receivers}")
         if list(owners) != sorted(owners):
             raise ProtocolError(f"Config refused: owners are listed in roster order, found {config.owners}")
-        if set(owners) | set(nodes) != set(range(len(roster.names))):
+        # A party without a role would hold channel keys and be counted in nothing.
+        if set(owners) | set(computing) != set(range(len(roster.names))):
             raise ProtocolError("Config refused: a party of the roster neither contributes nor computes")
-        if config.t_sig != len(nodes):
-            raise ProtocolError(f"Config refused: all {len(nodes)} compute parties sign, found t_sig {config.t_sig}")
-        return cls(owners, nodes, config.least_members)
+        if config.t_sig != len(computing):
+            raise ProtocolError(
+                f"Config refused: all {len(computing)} compute parties sign, found t_sig {config.t_sig}"
+            )
+        return cls(owners, computing, config.least_members)
 
     def home(self, owner: int) -> int:
         """Returns which compute party gets an owner's long share: the owner itself if it is one, else they alternate.
@@ -56,7 +59,8 @@ class Roles:
         Returns:
             The compute party's number, 0..c-1.
         """
-        return self.nodes.index(owner) if owner in self.nodes else owner % len(self.nodes)
+        # An owner that computes keeps its own long share: nothing long leaves it. The others are spread evenly.
+        return self.compute_parties.index(owner) if owner in self.compute_parties else owner % len(self.compute_parties)
 
     def check_members(self, members: Collection[int], roster: Roster) -> None:
         """Checks a set of owners whose inputs are to be opened together.

@@ -42,6 +42,7 @@ class Pile(Guarded):
         Raises:
             ProtocolError: One of them was long and is part of the sum for good.
         """
+        # All are looked at before one is taken out: a refusal leaves the sum as it was.
         others = [owner for owner in self.seeds if owner not in members]
         for owner in others:
             seed = self.seeds[owner]
@@ -60,14 +61,14 @@ class RoundSums:
     Attributes:
         number: The round.
         piles: Context -> shares computed on it. Honest owners that were told the same are in one pile.
-        prints: Owner's place -> print of its message; one message per owner.
+        digests: Owner's place -> SHA-256 of its message; one message per owner.
         signed: What this compute party has signed, for good.
         heard: Compute party -> (what it signed, its signature).
     """
 
     number: Round
     piles: dict[bytes, Pile] = field(default_factory=dict)
-    prints: dict[int, bytes] = field(default_factory=dict)
+    digests: dict[int, bytes] = field(default_factory=dict)
     signed: Agreement | None = None
     heard: dict[int, tuple[Agreement, bytes]] = field(default_factory=dict)
 

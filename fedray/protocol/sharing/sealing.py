@@ -35,7 +35,7 @@ class ShareHeader:
         sid: Session id.
         number: Round.
         owner: The owner's place in the roster.
-        node: The receiver's number among the compute parties.
+        compute_party: The receiver's number among the compute parties.
         ctx: Hash of all that the input depends on.
         size: Words of the vector.
         bits: Bits of a word, 32 or 64.
@@ -45,7 +45,7 @@ class ShareHeader:
     sid: bytes
     number: Round
     owner: int
-    node: int
+    compute_party: int
     ctx: bytes
     size: int
     bits: int
@@ -54,7 +54,7 @@ class ShareHeader:
     def encode(self) -> bytes:
         """Returns the bytes that stand in front of the sealed share, always of one length."""
         form = 1 if self.form == "seed" else 0
-        return enc("share", self.sid, self.number, self.owner, self.node, self.ctx, self.size, self.bits, form)
+        return enc("share", self.sid, self.number, self.owner, self.compute_party, self.ctx, self.size, self.bits, form)
 
     @property
     def payload(self) -> int:
@@ -69,10 +69,10 @@ class ShareHeader:
             EncodingError: They are not such a header.
         """
         schema = (HASH_BYTES, int, int, int, HASH_BYTES, int, int, int)
-        sid, number, owner, node, ctx, size, bits, form = dec("share", data, schema)
+        sid, number, owner, receiver, ctx, size, bits, form = dec("share", data, schema)
         if bits not in (32, 64) or form not in (0, 1):
             raise EncodingError(f"share: expected words of 32 or 64 bits, written out or as a seed, found {bits}")
-        return cls(sid, number, owner, node, ctx, size, bits, "seed" if form else "words")
+        return cls(sid, number, owner, receiver, ctx, size, bits, "seed" if form else "words")
 
 
 HEADER_BYTES = len(ShareHeader(bytes(32), 0, 0, 0, bytes(32), 0, 64, "seed").encode())
@@ -82,11 +82,20 @@ def seal(key: bytes, header: ShareHeader, share: bytes | NDArray[Any]) -> NDArra
     """Returns one share's message: its header, then the share under the channel's AEAD, uint8[n].
 
     The round is the nonce: a channel carries one share per round, and a repeated request gets the same bytes.
+
+    Args:
+        key: Key of the channel, 32 bytes.
+        header: What is said in clear.
+        share: A seed, or contiguous words.
+
+    Raises:
+        EncodingError: The share is not as long as its header says.
     """
     clear = memoryview(share) if isinstance(share, bytes) else share.data.cast("B")
     head = header.encode()
     if len(clear) != header.payload:
         raise EncodingError(f"share: expected {header.payload} bytes, found {len(clear)}")
+    # The header is authenticated and not hidden: the receiver must know it before it has the key.
     sealed = ChaCha20Poly1305(key).encrypt(_nonce(header.number), clear, head)
     return np.frombuffer(b"".join((head, sealed)), np.uint8)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Part C, the owner's end: one sealed share for every compute party, and no more to do.
+"""Scheme sharing, the owner's end: one sealed share for every compute party, and no more to do.
 
 Knows a party's session and the order of its rounds. Does not know how messages travel, what time it is, or what the
 numbers mean. A compute party's shield also makes its `ShareAdder`. Not safe for use from several threads at once.
@@ -8,22 +8,20 @@ numbers mean. A compute party's shield also makes its `ShareAdder`. Not safe for
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
-from fedray.errors import ProtocolError
 from fedray.protocol.config import Config
-from fedray.protocol.crypto.keys import Roster
-from fedray.protocol.crypto.keystream import CHUNK_BYTES
+from fedray.protocol.crypto.keys import Guarded
 from fedray.protocol.fixed_point import Encoder
-from fedray.protocol.handshake import Handshake, Introduced
+from fedray.protocol.handshake import Handshake, SessionKeys
 from fedray.protocol.masking.rounds import MOST_STEPS, context_hash
-from fedray.protocol.memory import ModelMemory
-from fedray.protocol.policy import Policy
+from fedray.protocol.member import Member
+from fedray.protocol.pipeline import run
 from fedray.protocol.scheme import Contribution, RoundContext, View
 from fedray.protocol.sharing.adder import ShareAdder
 from fedray.protocol.sharing.agreement import Proof
@@ -33,69 +31,59 @@ from fedray.protocol.sharing.split import Splitter
 from fedray.types import Message, PartyName, Round
 
 
-class SharingShield(Introduced):
-    """The contributing party's end of part C.
+class SharingShield(Guarded):
+    """One party in one session of sharing.
 
     Attributes:
-        node: This party's end as a compute party, after `start`; None where it is none.
-        clipped: Share of the last contribution's values that were beyond the clip bound, 0 to 1.
+        adder: This party's end as a compute party; None where it is none.
     """
 
     def __init__(
-        self,
-        config: Config,
-        name: PartyName,
-        identity: Ed25519PrivateKey,
-        roster: Roster,
-        policy: Policy,
-        memory: ModelMemory,
-        *,
-        entropy: Callable[[int], bytes] = os.urandom,
+        self, config: Config, member: Member, keys: SessionKeys, *, entropy: Callable[[int], bytes] = os.urandom
     ) -> None:
-        """Checks the Config against the policy and draws this session's secrets.
+        """Begins with the channels to the compute parties.
 
         Args:
-            config: What the coordinator proposes.
-            name: The party's own name.
-            identity: Its identity key.
-            roster: Its own copy of the roster: owners and compute parties.
-            policy: What it accepts.
-            memory: The process's memory of models, the same object for all its shields.
+            config: Agreed settings.
+            member: The party.
+            keys: What set-up has agreed.
             entropy: Source of shares and seeds, bytes by count.
 
         Raises:
-            ProtocolError: The Config is refused, or is not for part C.
+            ProtocolError: The Config is not for scheme sharing or does not fit the roster.
         """
-        self._roles = Roles.of(config, roster)
-        self._handshake = Handshake(config, name, identity, roster, policy, memory)
-        self._config, self._name, self._roster, self._policy = config, name, roster, policy
-        self._identity, self._memory, self._entropy = identity, memory, entropy
-        self._index = roster.index(name)
-        self._channels: Mapping[int, bytes] | None = None
+        self._roles = Roles.of(config, member.roster)
+        self._config, self._member, self._sid, self._entropy = config, member, keys.sid, entropy
+        self._owners = names_of(self._roles.owners, member.roster)
+        own = os.urandom(32)  # of the channel from this party's owner end to its compute end
+        self._channels = {**keys.sending, member.index: own}
         self._next: Round = 0
         self._sent: tuple[Round, bytes] | None = None
         self._messages: dict[PartyName, Message] = {}
-        self.node: ShareAdder | None = None
-        self.clipped = 0.0
+        self.adder: ShareAdder | None = None
+        if member.index in self._roles.compute_parties:
+            self.adder = ShareAdder(config, member, keys.sid, {**keys.receiving, member.index: own})
+
+    @classmethod
+    def joining(
+        cls, config: Config, member: Member, *, entropy: Callable[[int], bytes] = os.urandom
+    ) -> Handshake[SharingShield]:
+        """Checks the Config against the party's roster and policy and begins set-up, which ends in this shield.
+
+        Args:
+            config: What the coordinator proposes.
+            member: The party.
+            entropy: Source of shares and seeds, bytes by count.
+
+        Raises:
+            ProtocolError: The Config is refused, or is not for scheme sharing.
+        """
+        Roles.of(config, member.roster)
+        return Handshake(config, member, partial(cls, config, member, entropy=entropy))
 
     def __repr__(self) -> str:
         """Shows the party and the round, nothing secret."""
-        state = f"round {self._next}" if self._channels is not None else "not started"
-        return f"<SharingShield of {self._name}: {state}>"
-
-    def start(self, confirms: Sequence[bytes]) -> None:
-        """Checks everybody's Confirm, in roster order; the session's rounds may begin.
-
-        Raises:
-            ProtocolError: A Confirm is wrong.
-        """
-        keys = self._handshake.start(confirms)
-        own = os.urandom(32)  # of the channel from this party's owner end to its compute end
-        self._channels = {**keys.sending, self._index: own}
-        if self._index in self._roles.nodes:
-            receiving = {**keys.receiving, self._index: own}
-            self.node = ShareAdder(self._config, self._name, self._identity, self._roster, keys.sid, receiving)
-        keys.roots = {}
+        return f"<SharingShield of {self._member.name}: round {self._next}>"
 
     def join(self, view: View) -> None:
         """Accepts all owners only: whose inputs a round opens is agreed among the compute parties.
@@ -103,9 +91,8 @@ class SharingShield(Introduced):
         Raises:
             ProtocolError: The view is another one.
         """
-        owners = names_of(self._roles.owners, self._roster)
-        if view.members != owners:
-            raise self._fault(f"shared sums have one view, all owners {owners}, found {view.members}")
+        if view.members != self._owners:
+            raise self._member.fault(f"shared sums have one view, all owners {self._owners}, found {view.members}")
 
     def protect(self, context: RoundContext, contribution: Contribution) -> Mapping[PartyName, Message]:
         """Returns one message per compute party, the long one last; a repeated request gets the identical bytes.
@@ -114,14 +101,15 @@ class SharingShield(Introduced):
             ProtocolError: This party owns no input, the round is over or too far ahead, or the model may not be used.
             EncodingError: The contribution cannot be encoded; the round is given up.
         """
-        ctx = context_hash(self._config, self._handshake.sid, b"", context)
+        # Nothing of earlier rounds is in it: an owner that missed one may take part in the next.
+        ctx = context_hash(self._config, self._sid, b"", context)
         if context.number < self._next:
             return self._again(context.number, ctx)
         self._admit(context)
         self._next = context.number + 1  # whatever happens, no second input for this round
         self._sent, self._messages = None, {}
         messages = self._split(context, ctx, contribution)
-        self._memory.record(self._handshake.sid, context.model, context.purpose, self._members)
+        self._member.memory.record(self._sid, context.model, context.purpose, self._owners)
         self._sent, self._messages = (context.number, ctx), messages
         return dict(messages)
 
@@ -134,15 +122,17 @@ class SharingShield(Introduced):
         Raises:
             ProtocolError: A signature is missing, or it is for another round, another context, or without this party.
         """
-        found = Proof.decode(proof)
+        member, found = self._member, Proof.decode(proof)
         agreed = found.agreement
-        found.check([self._roster.keys[i] for i in self._roles.nodes])
-        if agreed.sid != self._handshake.sid or (agreed.number, agreed.ctx) != self._sent:
-            raise self._fault(f"the compute parties agreed on another round or context than this party's {self._sent}")
-        self._roles.check_members(agreed.members, self._roster)
-        if self._index not in agreed.members:
-            raise self._fault(f"round {agreed.number} was opened without its input; what the round changed is put back")
-        return names_of(agreed.members, self._roster)
+        found.check([member.roster.keys[place] for place in self._roles.compute_parties])
+        if agreed.sid != self._sid or (agreed.number, agreed.ctx) != self._sent:
+            raise member.fault(f"the compute parties agreed on another round or context than this party's {self._sent}")
+        self._roles.check_members(agreed.members, member.roster)
+        if member.index not in agreed.members:
+            raise member.fault(
+                f"round {agreed.number} was opened without its input; what the round changed is put back"
+            )
+        return names_of(agreed.members, member.roster)
 
     def reply(self, broadcast: bytes) -> bytes:
         """Refuses: one exchange is all.
@@ -150,71 +140,44 @@ class SharingShield(Introduced):
         Raises:
             ProtocolError: Always.
         """
-        raise self._fault(f"shared sums have one exchange a round, found a further one of {len(broadcast)} bytes")
+        raise self._member.fault(
+            f"shared sums have one exchange a round, found a further one of {len(broadcast)} bytes"
+        )
 
     def drop_cache(self) -> None:
         """Forgets the last messages; a repeated request is then refused."""
         self._messages = {}
 
-    @property
-    def _members(self) -> tuple[PartyName, ...]:
-        return names_of(self._roles.owners, self._roster)
-
     def _again(self, number: Round, ctx: bytes) -> Mapping[PartyName, Message]:
         if self._sent == (number, ctx) and self._messages:
             return dict(self._messages)
-        raise self._fault(
+        raise self._member.fault(
             f"round {number} is over: one input is sent per round, and the next round is {self._next} or later"
         )
 
     def _admit(self, context: RoundContext) -> None:
-        if self._channels is None:
-            raise self._fault("set-up is not finished")
-        if self._index not in self._roles.owners:
-            raise self._fault(f"it only computes: the inputs of this session are owned by {self._members}")
+        member = self._member
+        if member.index not in self._roles.owners:
+            raise member.fault(f"it only computes: the inputs of this session are owned by {self._owners}")
         if context.number - self._next >= MOST_STEPS:
-            raise self._fault(f"round {context.number} is more than {MOST_STEPS} ahead of round {self._next}")
-        limit = self._policy.rounds_for(context.purpose)
-        sid, others = self._handshake.sid, self._policy.allow_other_members
-        try:
-            self._memory.check(sid, context.model, context.purpose, self._members, limit, allow_other_members=others)
-        except ProtocolError as error:
-            raise self._fault(str(error)) from None
+            raise member.fault(f"round {context.number} is more than {MOST_STEPS} ahead of round {self._next}")
+        member.check_model(self._sid, context, self._owners)
 
     def _split(self, context: RoundContext, ctx: bytes, contribution: Contribution) -> dict[PartyName, Message]:
-        """Encodes and splits stretch by stretch while it is in cache, and seals."""
-        config, manifest, roles = self._config, context.manifest, self._roles
-        encoder = Encoder(
-            config.encoding,
-            config.contributors,
-            manifest,
-            contribution,
-            owner=self._name,
-            refuse_overflow=self._policy.refuse_overflow,
-            entropy=self._entropy,
-        )
-        bits, home = config.encoding.ring, roles.home(self._index)
+        """Encodes, splits and seals."""
+        config, manifest, roles, own = self._config, context.manifest, self._roles, self._member.index
+        encoder = Encoder.of(config, self._member, manifest, contribution)
+        bits, home, count = config.encoding.ring, roles.home(own), len(roles.compute_parties)
         words: NDArray[Any] = np.empty(manifest.words, f"<u{bits // 8}")
-        splitter = Splitter(len(roles.nodes) - 1, words, config.compress, self._entropy)
-        step = CHUNK_BYTES // words.itemsize
-        for start in range(0, len(words), step):
-            encoder.encode(words[start : start + step], start)
-            splitter.take(start, start + step)
-        self.clipped = encoder.clipped / manifest.size if manifest.size else 0.0
-        others = [m for m in range(len(roles.nodes)) if m != home]
+        splitter = Splitter(count - 1, words, config.compress, self._entropy)
+        run(words, encoder.encode, splitter.take)
+        # The long share leaves last: whoever ends half-way has sent seeds only, which compute parties can take out of
+        # their sums again.
+        order = [*(number for number in range(count) if number != home), home]
         messages: dict[PartyName, Message] = {}
-        # The long share leaves last: whoever ends half-way has sent seeds only, which nodes can take out of their sums.
-        for m, share in zip([*others, home], [*splitter.shares, words], strict=True):
+        for number, share in zip(order, [*splitter.shares, words], strict=True):
             form: ShareForm = "seed" if isinstance(share, bytes) else "words"
-            place = (self._handshake.sid, context.number, self._index, m, ctx)
-            header = ShareHeader(*place, len(words), bits, form)
-            messages[config.receivers[m]] = seal(self._channel(roles.nodes[m]), header, share)
+            header = ShareHeader(self._sid, context.number, own, number, ctx, len(words), bits, form)
+            key = self._channels[roles.compute_parties[number]]
+            messages[config.receivers[number]] = seal(key, header, share)
         return messages
-
-    def _channel(self, node: int) -> bytes:
-        if self._channels is None:
-            raise self._fault("set-up is not finished")
-        return self._channels[node]
-
-    def _fault(self, message: str) -> ProtocolError:
-        return ProtocolError(f"{self._name}: {message}")

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from fedray.errors import PlanError
 from fedray.protocol.crypto.keys import Guarded
-from fedray.protocol.crypto.keystream import CHUNK_BYTES, Pad
+from fedray.protocol.crypto.keystream import Pad
 from fedray.protocol.messages import Words
+from fedray.protocol.pipeline import run
 from fedray.protocol.sharing.sealing import SEED_BYTES
 
 
 class Splitter(Guarded):
-    """Takes `count` random shares from a vector in place, stretch by stretch; what is left of it is the last share.
+    """Takes random shares from a vector in place, stretch by stretch; what is left of it is the last share.
 
     Attributes:
         shares: The random ones: seeds of 32 bytes whose keystreams they are, or words as many as the vector has.
@@ -31,7 +31,7 @@ class Splitter(Guarded):
 
         Args:
             count: How many random shares.
-            words: uint32[L] or uint64[L], little-endian; changed by `take`.
+            words: uint32[L] or uint64[L], little-endian: the vector, for its length and type.
             compress: Seeds, which hide under AES; otherwise words from `entropy`, which hide unconditionally.
             entropy: Source of randomness, bytes by count.
 
@@ -40,25 +40,31 @@ class Splitter(Guarded):
         """
         if count < 1:
             raise PlanError(f"a vector is split into at least two shares, found {count + 1}")
-        self._words, self._entropy = words, entropy
+        self._entropy = entropy
         self.shares: list[bytes | Words]
         self._pad: Pad | None = None
         if compress:
+            # One keystream per seed, all taken away in one pass over the stretch.
             seeds = [entropy(SEED_BYTES) for _ in range(count)]
             self.shares, self._pad = list(seeds), Pad((), seeds)
         else:
             self.shares = [np.empty_like(words) for _ in range(count)]
 
-    def take(self, start: int, stop: int) -> None:
-        """Splits the words from `start` to before `stop`; stretches follow one another without a gap."""
-        part = self._words[start:stop]
+    def take(self, words: Words, start: int) -> None:
+        """Takes the random shares from one stretch, in place: a stage of a pipeline.
+
+        Args:
+            words: uint32[m] or uint64[m]: the next m words of the vector.
+            start: Place of the first one.
+        """
         if self._pad is not None:
-            self._pad.apply(part)
+            self._pad.apply(words, start)
             return
         for share in self.shares:
             if isinstance(share, np.ndarray):
-                share[start:stop] = np.frombuffer(self._entropy(part.nbytes), part.dtype)
-                np.subtract(part, share[start:stop], out=part)
+                random = share[start : start + len(words)]
+                random[:] = np.frombuffer(self._entropy(words.nbytes), words.dtype)
+                np.subtract(words, random, out=words)
 
 
 def add_share(total: Words, share: bytes | Words) -> None:
@@ -69,21 +75,18 @@ def add_share(total: Words, share: bytes | Words) -> None:
         share: A seed of 32 bytes, or as many words.
     """
     if isinstance(share, bytes):
-        Pad([share], ()).apply(total)
+        run(total, Pad([share], ()).apply)
     else:
-        _each(np.add, total, share)
+
+        def add(part: Words, start: int) -> None:
+            np.add(part, share[start : start + len(part)], out=part)
+
+        run(total, add)
 
 
 def remove_seed(total: Words, seed: bytes) -> None:
     """Takes the share that a seed stands for out of a sum, in place."""
-    Pad((), [seed]).apply(total)
-
-
-def _each(operation: Any, total: Words, other: Words) -> None:
-    step = CHUNK_BYTES // total.itemsize
-    for start in range(0, len(total), step):
-        part = total[start : start + step]
-        operation(part, other[start : start + step], out=part)
+    run(total, Pad((), [seed]).apply)
 
 
 def words_of(share: bytes, bits: int) -> Words:

@@ -30,14 +30,14 @@ class Layout:
 
     Attributes:
         bits: Bits of the ring, 32, 64 or 128.
-        nodes: How many compute parties.
+        parties: How many compute parties.
         fraction: Bits after the point of a freshly shared float.
         replicated: Whether compute party m holds share m and share m+1 (of three); else share m only.
         protocol: Its name, for messages.
     """
 
     bits: Literal[32, 64, 128]
-    nodes: int
+    parties: int
     fraction: int
     replicated: bool = False
     protocol: str = "SEMI2K"
@@ -52,9 +52,9 @@ class Layout:
         """Signed elements are below this in size."""
         return 1 << (self.bits - 1)
 
-    def components(self, place: int) -> tuple[int, ...]:
+    def components(self, number: int) -> tuple[int, ...]:
         """Returns which shares a compute party holds."""
-        return (place, (place + 1) % self.nodes) if self.replicated else (place,)
+        return (number, (number + 1) % self.parties) if self.replicated else (number,)
 
     def default_bound(self) -> float:
         """Returns the largest absolute float that may be shared: 2^16, or what leaves 8 bits for sums."""
@@ -118,6 +118,7 @@ class Form:
         """
         dtype, shape, fraction, scale, bound, *rest = dec("form", data, (str, bytes, int, 8, str, str, str))
         size = tuple(dec_list("shape", shape, int, MOST_AXES))
+        # One spelling of a number: "07" and "7" would be two forms of one value. 40 digits are 128 bits.
         if bound and (len(bound) > 40 or not (bound.isascii() and bound.isdigit()) or str(int(bound)) != bound):
             raise EncodingError(f"form: a bound is a number, found {bound[:40]!r}")
         return cls(size, dtype, fraction, struct.unpack(">d", scale)[0], int(bound) if bound else None, *rest)
@@ -159,6 +160,7 @@ def encode(layout: Layout, value: Any, bound: float | None = None) -> tuple[Form
         raise NotFinite("a value that is to be shared holds NaN or an infinity; nothing was sent")
     if array.size and max(-float(array.min()), float(array.max())) > limit:
         raise EncodingError(_beyond(limit))
+    # In double precision and to nearest even, as everywhere: halves rounded up would shift every mean.
     real = np.rint(np.ldexp(array.astype(np.float64), layout.fraction))
     most = math.ceil(math.ldexp(limit, layout.fraction)) + 1
     form = Form(array.shape, str(array.dtype), layout.fraction).within(layout, most)
@@ -184,6 +186,11 @@ def _beyond(limit: float) -> str:
 
 def decode(layout: Layout, form: Form, elements: Elements) -> Any:
     """Returns the value that opened elements stand for.
+
+    Args:
+        layout: How the SPU's shares lie.
+        form: What the elements mean.
+        elements: The opened elements.
 
     Raises:
         EncodingError: An element is beyond the form's bound: shares do not belong together, or one was altered.

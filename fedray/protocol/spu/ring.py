@@ -95,6 +95,7 @@ class Ring:
         if not self.wide:
             return a + b
         low = a[..., 0] + b[..., 0]
+        # A sum of words below one of them has wrapped around: that is the carry.
         high = a[..., 1] + b[..., 1] + (low < a[..., 0]).astype(np.uint64)
         return np.stack([low, high], axis=-1)
 
@@ -125,6 +126,7 @@ class Ring:
         if not self.wide:
             return np.asarray(np.sum(a, axis=axes, dtype=self.word))
         low, high = a[..., 0], a[..., 1]
+        # By halves: 2^32 of them fit a word, so carries are counted once, at the end.
         first = np.sum(low & _LOW, axis=axes)
         second = np.sum(low >> _HALF, axis=axes) + (first >> _HALF)
         whole = np.sum(high, axis=axes) + (second >> _HALF)

@@ -55,8 +55,9 @@ def split(
     """
     ring, left = layout.ring, elements
     shares: list[bytes | Elements] = []
-    for place in range(layout.nodes):
-        if place == long:
+    # The long share is what is left: it is made last and takes the place kept for it.
+    for number in range(layout.parties):
+        if number == long:
             shares.append(b"")
             continue
         drawn = entropy(SEED_BYTES) if compress else entropy(elements.nbytes)
@@ -89,14 +90,14 @@ def combine(layout: Layout, secrets: Sequence[Secret]) -> Any:
         EncodingError: The value is beyond what its form allows.
     """
     form = secrets[0].form
-    if len(secrets) != layout.nodes or any(secret.form != form for secret in secrets):
+    if len(secrets) != layout.parties or any(secret.form != form for secret in secrets):
         raise ProtocolError("the compute parties hold shares of different values, which cannot be opened")
     if form.combine == "public":
         return _plain(layout, form, secrets[0].shares)
     parts = [_component(layout, form, secret.shares, 0) for secret in secrets]
     if layout.replicated:
         again = [_component(layout, form, secret.shares, 1) for secret in secrets]
-        if any(not np.array_equal(again[m], parts[(m + 1) % layout.nodes]) for m in range(layout.nodes)):
+        if any(not np.array_equal(again[m], parts[(m + 1) % layout.parties]) for m in range(layout.parties)):
             raise ProtocolError("two compute parties hold different copies of one share: one of them was altered")
     total = parts[0]
     for part in parts[1:]:
@@ -127,12 +128,12 @@ class Linear:
 
     Args:
         layout: How shares lie.
-        place: Which compute party this is.
+        number: Which compute party this is.
     """
 
-    def __init__(self, layout: Layout, place: int) -> None:
+    def __init__(self, layout: Layout, number: int) -> None:
         self._layout, self._ring = layout, layout.ring
-        self._components = layout.components(place)
+        self._components = layout.components(number)
 
     def negative(self, a: Secret) -> Secret:
         """Returns -a."""
@@ -168,6 +169,7 @@ class Linear:
         form = a.form.within(self._layout, bound, shape=shape, dtype=_dtype(a.form.dtype, array))
         added = self._ring.of(np.broadcast_to(integers, shape).copy())
         zero = np.zeros_like(added)
+        # To share 0 alone, wherever it is held: added to each share, the number would count several times.
         own = held(self._layout, [added if component == 0 else zero for component in self._components])
         return Secret(form, self._ring.add(a.shares, own))
 
@@ -211,6 +213,11 @@ class Linear:
 
     def join(self, secrets: Sequence[Secret], axis: int, *, stacked: bool) -> Secret:
         """Returns several values side by side: along a new axis where stacked, else along one they have.
+
+        Args:
+            secrets: The values, at least one.
+            axis: Along which.
+            stacked: Whether that axis is new.
 
         Raises:
             PlanError: Their shapes do not fit, or there is no such axis.

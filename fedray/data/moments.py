@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The standard deviation over parties from two sums, of values and of squares, that one round opens together.
+
+In two rounds, the mean first and the squares around it after, a party might be in one of them and late for the other.
+The textbook's formula for one round, squares less the squared mean, loses all digits where the spread is small beside
+the mean. Here it loses none: every party squares around a centre of its own, in floats, and what that centre adds to
+the sums is worked out in Python's integers, exactly. So are the sums over parties, and their difference.
+
+Pure. Knows neither parties nor masks.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedray.data.wide import FRACTION_BITS, LIMIT, integers, widen_integers
+
+CENTRE_BITS = FRACTION_BITS // 2
+"""A centre is a multiple of 2^-72, so that its square is one of 2^-144 and nothing of it is cut off."""
+
+
+def elements(shape: tuple[int, ...], axes: tuple[int, ...] | None) -> int:
+    """Returns how many elements of an array of this shape enter one number of a reduction over `axes`."""
+    return math.prod(shape if axes is None else (shape[axis] for axis in axes))
+
+
+def power_sums(values: NDArray[Any], axes: tuple[int, ...] | None) -> NDArray[np.int64] | None:
+    """Returns the sums over `axes` of the values and of their squares, as `fedray.data.wide` widens them.
+
+    Args:
+        values: Numbers or booleans.
+        axes: The axes to sum over; `None` for all.
+
+    Returns:
+        int64[2, n, DIGITS] for a result of n numbers; None where a value is not finite or a sum is above 2^143.
+    """
+    count = elements(values.shape, axes)
+    if not count:
+        size = np.sum(values, axis=axes).size
+        return widen_integers([0] * (2 * size)).reshape(2, size, -1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = np.mean(values, axis=axes, dtype=np.float64, keepdims=True)
+        # Any centre will do that is near the values, so it may be rounded.
+        centre = np.ldexp(np.rint(np.ldexp(mean, CENTRE_BITS)), -CENTRE_BITS)
+        # Makes a new array, which the square below may overwrite; the party's own is left alone.
+        distance = values - centre
+        rest = np.sum(distance, axis=axes)
+        square = np.sum(np.square(distance, out=distance), axis=axes)
+    # This way round, so that NaN, which is not smaller than anything, is found as well.
+    if not np.all(np.abs(centre) < LIMIT) or not np.all(square < LIMIT):
+        return None
+    sums, squares = list[int](), list[int]()
+    for c, r, s in zip(*(np.asarray(a, np.float64).ravel().tolist() for a in (centre, rest, square)), strict=True):
+        c, r, s = _units(c, CENTRE_BITS), _units(r, FRACTION_BITS), _units(s, FRACTION_BITS)
+        sums.append((count * c << CENTRE_BITS) + r)
+        # (centre + distance)^2, summed over `count` values.
+        squares.append(count * c * c + (2 * c * r >> CENTRE_BITS) + s)
+    if max(map(abs, (*sums, *squares)), default=0) >= _units(LIMIT, FRACTION_BITS):
+        return None
+    return widen_integers([*sums, *squares]).reshape(2, len(sums), -1)
+
+
+def deviation(sums: NDArray[np.int64], count: int, ddof: int) -> NDArray[np.float64]:
+    """Returns the standard deviation.
+
+    Args:
+        sums: int64[2, n, DIGITS], the sum over parties of their `power_sums`.
+        count: How many values are in each.
+        ddof: The divisor is `count` less this.
+
+    Returns:
+        float64[n].
+    """
+    divisor = count * (count - ddof) << 2 * FRACTION_BITS
+    pairs = zip(integers(sums[0]), integers(sums[1]), strict=True)
+    # What is cut off below 2^-144 may leave a little less than nothing for values that are all alike.
+    squares = [max((square << FRACTION_BITS) * count - total * total, 0) for total, square in pairs]
+    return np.sqrt(np.array([number / divisor for number in squares], dtype=np.float64))
+
+
+def _units(value: float, bits: int) -> int:
+    """Returns `value` as a whole number of 2^-`bits`, rounded towards zero."""
+    return int(math.ldexp(value, bits))

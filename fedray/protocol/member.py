@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Member: one party's standing facts, the same in every session it joins, whatever the scheme.
+
+Knows who the party is, whom it knows, what it accepts and what it remembers. Does not know any session.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from fedray.errors import ProtocolError
+from fedray.protocol.crypto.keys import Guarded, Roster, public_bytes
+from fedray.protocol.memory import ModelMemory
+from fedray.protocol.policy import Policy
+from fedray.protocol.scheme import RoundContext
+from fedray.types import PartyName
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Member(Guarded):
+    """One party, as each of its ends needs it.
+
+    Attributes:
+        name: The party's own name.
+        identity: Its identity key.
+        roster: Its own copy of the session's roster.
+        policy: What it accepts.
+        memory: The process's memory of models, the same object for all its ends.
+        index: Its place in the roster.
+    """
+
+    name: PartyName
+    identity: Ed25519PrivateKey
+    roster: Roster
+    policy: Policy
+    memory: ModelMemory
+    index: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "index", self.roster.index(self.name))
+        # Others would check its signatures with the roster's key, and lay the refusal at its door.
+        if self.roster.keys[self.index] != public_bytes(self.identity):
+            raise self.fault("the roster holds another identity key for this party")
+
+    def __repr__(self) -> str:
+        """Shows the name, nothing secret."""
+        return f"<Member {self.name}>"
+
+    def check_model(self, sid: bytes, context: RoundContext, members: tuple[PartyName, ...], more: int = 0) -> None:
+        """Checks that one more round on a model is allowed.
+
+        Args:
+            sid: Session id.
+            context: The round: its model and what it is for.
+            members: Whose inputs it sums, in roster order.
+            more: Rounds allowed on top of the policy's.
+
+        Raises:
+            ProtocolError: The policy's limit is reached, or the model was used with other members in another session.
+        """
+        try:
+            self.memory.check(
+                sid,
+                context.model,
+                context.purpose,
+                members,
+                self.policy.rounds_for(context.purpose) + more,
+                allow_other_members=self.policy.allow_other_members,
+            )
+        except ProtocolError as error:
+            raise self.fault(str(error)) from None
+
+    def fault(self, message: str) -> ProtocolError:
+        """Returns an error in this party's name."""
+        return ProtocolError(f"{self.name}: {message}")

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The two halves of a round around its private mean, for any strategy: which words travel, and what becomes of them.
+
+A payload is `[uplink 1 | uplink 2 | ... | other words]`: each uplink over the model's trainable words, then the words
+that no optimizer changes, such as moving statistics. The latter are averaged by rows whatever the strategy, since a
+server's step makes no sense for them: a variance that "Adam" moved could become negative.
+
+Pure. Knows no protocol and no party; whoever has the opened means can run the server's half.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedray.strategies.strategy import NamedVectors, State, Strategy
+from fedray.types import Vector
+
+
+@dataclass(frozen=True, slots=True)
+class ServerState:
+    """What the server's half knows of a model.
+
+    Attributes:
+        weights: float[n + m], the global vector in the model's dtype: n trainable words, then m others.
+        state: The strategy's own, or None before the first sum.
+        known: float[n] per downlink, in the strategy's order; empty before the first sum.
+    """
+
+    weights: Vector
+    state: State | None = None
+    known: tuple[Vector, ...] = ()
+
+
+def payload(strategy: Strategy, sent: NamedVectors, other: Vector) -> Vector:
+    """Returns the words that a party sends, float[k * n + m] in the model's dtype.
+
+    Args:
+        strategy: The strategy, with k uplinks.
+        sent: Uplink -> float[n].
+        other: float[m], this party's words that no optimizer changes.
+    """
+    parts = [sent[uplink.name] for uplink in strategy.uplink]
+    if len(parts) == 1 and not len(other):  # the usual case: a long vector is not copied
+        return parts[0]
+    return np.concatenate([*parts, other])
+
+
+def known(strategy: Strategy, vectors: tuple[Vector, ...], weights: Vector) -> NamedVectors:
+    """Returns downlink -> float[n]; zeros before the first round.
+
+    Args:
+        strategy: The strategy.
+        vectors: What the server's half said last, in the strategy's order; empty before the first round.
+        weights: float[n], the trainable words of the global vector.
+    """
+    if not vectors:
+        return {name: np.zeros_like(weights) for name in strategy.downlink}
+    return dict(zip(strategy.downlink, vectors, strict=True))
+
+
+def advance(strategy: Strategy, server: ServerState, trainable: int, mean: NDArray[np.float64]) -> ServerState:
+    """Returns what the server's half makes of an opened mean.
+
+    With `local="gradient"` the new `weights` are the gradient that the parties apply, and their other words.
+
+    Args:
+        strategy: The strategy, with k uplinks.
+        server: What it knew before.
+        trainable: How many words n are trainable.
+        mean: float64[k * n + m], the opened mean of the payloads.
+    """
+    *vectors, other = np.split(mean, [trainable * k for k in range(1, len(strategy.uplink) + 1)])
+    weights = server.weights[:trainable]
+    if strategy.local == "gradient":  # the vector that was published last is not the one that the gradients are of
+        weights = np.zeros_like(weights)
+    state = strategy.server_init(weights) if server.state is None else server.state
+    means = {uplink.name: vector for uplink, vector in zip(strategy.uplink, vectors, strict=True)}
+    state, new, told = strategy.server_update(state, weights, means)
+    dtype = server.weights.dtype
+    joined = new if not len(other) else np.concatenate([new, other])
+    return ServerState(joined.astype(dtype, copy=False), state, tuple(told[name] for name in strategy.downlink))
