@@ -131,6 +131,13 @@ class Steps(Protocol):
 
         The hook's `state` holds vectors over the trainable words, and numbers; nothing of local tensors is in them.
 
+        Args:
+            start: The flat vector to begin with.
+            data: What `bind` returned.
+            batches: Row numbers of each step.
+            hook: Changes each gradient over the trainable words; None for the framework's own step.
+            state: What the hook is given.
+
         Returns:
             The new flat vector, the rows seen, and what `snapshot` would return now, which costs less this way.
 

@@ -81,6 +81,11 @@ def row_weights(
 def class_weights(class_weight: Mapping[int, float], y: NDArray[Any] | None, dtype: str) -> NDArray[Any]:
     """Returns one weight per row, float[rows], as Keras does: 1 for classes that are not mentioned.
 
+    Args:
+        class_weight: Class number -> weight.
+        y: Labels, a class number or one-hot per row.
+        dtype: Type of the weights.
+
     Raises:
         DataError: There are no labels to look at, or they are not one class per row.
         PlanError: A class is not a whole number, or a weight not a finite number of 0 or more.

@@ -51,7 +51,13 @@ def check_own_step(keras: Any, model: Any, why: str) -> None:
 
 
 def is_custom(keras: Any, model: Any, method: str) -> bool:
-    """Returns whether the model replaces a method of `keras.Model`."""
+    """Returns whether the model replaces a method of `keras.Model`.
+
+    Args:
+        keras: The keras module.
+        model: A model.
+        method: Name of the method.
+    """
     return getattr(getattr(model, method), "__func__", None) is not getattr(keras.Model, method)
 
 

@@ -43,7 +43,14 @@ class Graphs:
         self._loss_takes_training = "training" in _parameters(model.compute_loss)
 
     def train(self, start: Any, data: Tensors, rows: Any, ends: Any) -> tuple[Any, Any]:
-        """Keras's own train_step on every batch: (flat, data, rows, ends) -> (flat, sums of logs)."""
+        """Keras's own train_step on every batch; returns the flat vector after it, and sums of logs.
+
+        Args:
+            start: float[size], the flat vector to begin with.
+            data: The party's tensors, rows on the first axis.
+            rows: int64[m], the row numbers of all batches, end to end.
+            ends: int64[k], where each batch ends in `rows`.
+        """
         step = self._compiled(self._model.train_step)
         self._flat.put(start)
         sums = self._logged_loop(step, self._train_logs, data, rows, ends)
@@ -68,7 +75,7 @@ class Graphs:
         return train
 
     def gradient(self, data: Tensors, rows: Any, ends: Any) -> tuple[Any, list[Any]]:
-        """Returns mean gradients over all rows: [size], with the values of non-trainable words, and the local ones."""
+        """Returns mean gradients over all rows: [size], values in non-trainable words, and local ones; see `train`."""
         tf, flat = self._tf, self._flat
 
         def step(batch: Tensors, size: Any, total: Any, *own: Any) -> Tensors:
@@ -89,7 +96,7 @@ class Graphs:
         self._flat.put_others(gradient[words:])
 
     def evaluate(self, data: Tensors, rows: Any, ends: Any) -> Any:
-        """Keras's own test_step on every batch: (data, rows, ends) -> sums of logs."""
+        """Keras's own test_step on every batch; returns sums of logs; see `train`."""
         return self._logged_loop(self._compiled(self._model.test_step), self._test_logs, data, rows, ends)
 
     def predict(self, data: Tensors, rows: Any) -> Any:
@@ -101,7 +108,7 @@ class Graphs:
         return self._model(x, training=training) if self._call_takes_training else self._model(x)
 
     def loss(self, x: Any, y: Any, y_pred: Any, sample_weight: Any, training: bool) -> Any:
-        """Returns the model's loss on one batch, whether or not its compute_loss is an old-style override."""
+        """Returns the loss on one batch, whatever form its override has; see `keras.Model.compute_loss`."""
         mode = {"training": training} if self._loss_takes_training else {}
         return self._model.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, **mode)
 

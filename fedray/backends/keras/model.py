@@ -79,7 +79,7 @@ class KerasBackend:
         sample_weight: Tree | None = None,
         class_weight: Mapping[int, float] | None = None,
     ) -> KerasData:
-        """Takes arrays over as tensors, builds the model where it has waited for them, and checks that they fit it."""
+        """Takes arrays over as tensors; builds a model that has waited for them; see `Steps.bind`."""
         floatx = self._keras.config.floatx()
         x = as_arrays(x, floatx)
         shapes.check_inputs(self._model, x)
@@ -115,7 +115,7 @@ class KerasBackend:
     def train(
         self, start: Vector, data: Data, batches: Sequence[Batch], hook: Hook | None = None, state: State | None = None
     ) -> tuple[Vector, int, Snapshot]:
-        """Sets the weights to `start` and trains; returns the new flat vector (read-only), the rows and a snapshot."""
+        """Sets the weights to `start` and trains; the new flat vector is read-only; see `Steps.train`."""
         bound, rows, ends, count = self._arguments(data, batches)
         arguments: tuple[Any, ...] = (self._vector(start), bound.tensors, rows, ends)
         specs: tuple[Any, ...] = (self._vector_spec, bound.specs, self._rows_spec, self._rows_spec)
@@ -217,7 +217,11 @@ class KerasBackend:
         return float(self._model.optimizer.learning_rate)
 
     def set_learning_rate(self, value: float) -> None:
-        """Sets the optimizer's learning rate."""
+        """Sets the optimizer's learning rate.
+
+        Raises:
+            PlanError: The optimizer follows a schedule of its own.
+        """
         try:
             self._model.optimizer.learning_rate = float(value)
         except TypeError:

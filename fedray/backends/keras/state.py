@@ -27,6 +27,11 @@ def seeded(keras: Any, seed: int, work: Callable[[], T]) -> T:
 
     It runs in a fresh thread, where Keras's counters of names and its global seed generator begin anew: the second
     model of a process is named and seeded like the first.
+
+    Args:
+        keras: The keras module.
+        seed: The seed.
+        work: What to run.
     """
 
     def run() -> T:

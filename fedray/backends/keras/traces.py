@@ -26,7 +26,13 @@ class Traces:
         self._traced: dict[Any, Function] = {}
 
     def get(self, key: Any, function: Function, *specs: Any) -> Function:
-        """Returns the function as one graph for arguments of these specs, the same one for the same key."""
+        """Returns the function as one graph, the same one for the same key.
+
+        Args:
+            key: What makes two functions the same.
+            function: What to trace.
+            *specs: Shapes and dtypes of its arguments.
+        """
         if key not in self._traced:
             eager = self._model.run_eagerly
             self._traced[key] = function if eager else self._seeded(lambda: self._trace(function, specs))

@@ -88,7 +88,11 @@ class NumpyBackend:
         return self._words.shared(self._all).copy()
 
     def set_weights(self, values: Vector) -> None:
-        """Sets what is shared of kernel and bias from the flat vector."""
+        """Sets what is shared of kernel and bias from the flat vector.
+
+        Raises:
+            DataError: It is longer or shorter than that.
+        """
         if values.shape != (self._words.spec.size,):
             raise DataError(f"weights: expected {self._words.spec.size} words, found shape {values.shape}")
         self._all = np.concatenate([np.asarray(values, self._all.dtype), self._words.own(self._all)])
@@ -112,7 +116,12 @@ class NumpyBackend:
         sample_weight: Tree | None = None,
         class_weight: Mapping[int, float] | None = None,
     ) -> NumpyData:
-        """Lays the inputs side by side and checks the labels."""
+        """Lays the inputs side by side and checks the labels; see `Steps.bind`.
+
+        Raises:
+            DataError: Rows, labels or weights do not fit each other or the regression.
+            PlanError: Weights of classes are given to a regression without classes.
+        """
         x, dtype = as_arrays(x, self._regression.dtype), self._regression.dtype
         y = None if y is None else as_arrays(y, dtype)
         if y is not None and y.nested:
@@ -139,7 +148,7 @@ class NumpyBackend:
     def train(
         self, start: Vector, data: Data, batches: Sequence[Batch], hook: Hook | None = None, state: State | None = None
     ) -> tuple[Vector, int, Snapshot]:
-        """Sets the weights to `start` and takes one step of SGD per batch."""
+        """Sets the weights to `start` and takes one step of SGD per batch; see `Steps.train`."""
         self.set_weights(start)
         for batch in batches:
             gradient = self._gradient(data, batch.rows)
@@ -222,7 +231,11 @@ class NumpyBackend:
         return file.getvalue()
 
     def import_model(self, content: bytes, own: bool = False) -> None:
-        """Takes weights from the content of an `.npz` file."""
+        """Takes weights from the content of an `.npz` file.
+
+        Raises:
+            DataError: It holds others.
+        """
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as file:
                 self._take([file[name] for name in ORDER], own)

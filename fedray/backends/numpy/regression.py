@@ -95,7 +95,11 @@ class LinearRegression:
         return {"mae": lambda predictions, y: np.abs(predictions - y).mean(axis=1)}
 
     def labels(self, y: NDArray[Any]) -> NDArray[Any]:
-        """Returns labels as [rows, outputs]; one output may come without its axis."""
+        """Returns labels as [rows, outputs]; one output may come without its axis.
+
+        Raises:
+            DataError: They are of another shape, or no numbers.
+        """
         found = y[:, None] if y.ndim == 1 else y
         if found.shape[1:] != (self.outputs,) or found.dtype.kind not in "biuf":
             raise DataError(
@@ -156,7 +160,11 @@ class SoftmaxRegression:
         return {"accuracy": lambda predictions, y: predictions.argmax(axis=1) == y}
 
     def labels(self, y: NDArray[Any]) -> NDArray[Any]:
-        """Returns class numbers, int64[rows]."""
+        """Returns class numbers, int64[rows].
+
+        Raises:
+            DataError: They are not one class number per row.
+        """
         found = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
         if found.ndim != 1 or found.dtype.kind not in "biuf":
             raise DataError(f"y: SoftmaxRegression expects one class number per row, found {y.shape[1:]} of {y.dtype}")

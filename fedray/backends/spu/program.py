@@ -67,6 +67,11 @@ def bind_static(
 ) -> tuple[Callable[..., Any], Sequence[Any], Mapping[str, Any]]:
     """Returns the function with its static arguments filled in, and the other arguments.
 
+    Args:
+        program: The function, and which of its arguments are static.
+        args: Positional arguments of the call.
+        kwargs: Those by name.
+
     Raises:
         DataError: The arguments do not fit its signature.
     """

@@ -20,7 +20,7 @@ from fedray.device.pyu import issue, parcel
 from fedray.errors import PartyLost, PlanError, ProtocolError
 from fedray.ml.nn.absences import Stretch, stretch
 from fedray.ml.nn.membership import Membership
-from fedray.ml.nn.source import Source
+from fedray.ml.nn.source import Source, metric_bound
 from fedray.party.table import Slot
 from fedray.party.training.local_model import LocalModel
 from fedray.party.training.model_rounds import ModelRounds, Report, evaluate_manifest
@@ -110,7 +110,7 @@ class Federation:
         self._sums.ask_all(self._trainers, "ready")
 
     def bind(self, purpose: DataPurpose, source: Source, class_weight: Mapping[int, float] | None = None) -> ModelFacts:
-        """Hands every trainer its own arrays, and returns what all of them say of the model.
+        """Hands every party its own arrays, and returns what all say of the model; see `LocalModel.bind`.
 
         Raises:
             DataError: A party's arrays do not fit the model.
@@ -206,7 +206,11 @@ class Federation:
     def evaluate(
         self, facts: ModelFacts, source: Source, batch_size: int
     ) -> tuple[dict[PartyName, Report], list[Stretch]]:
-        """Evaluates the global model on the arrays bound as `"evaluate"`; returns reports and who was missing."""
+        """Evaluates the global model on the arrays bound as `"evaluate"`; see `train`.
+
+        Raises:
+            ProtocolError: In every round another party dropped out.
+        """
         bound, stretches = metric_bound(max(source.sizes.values()), source), list[Stretch]()
         for _ in self._devices:
             self._behind = self._behind or self._evaluated >= self._evaluations
@@ -392,8 +396,3 @@ def _with_remedy(error: PartyLost) -> PartyLost:
         "sf.shutdown() and sf.init(...), and go on from there with load(path)",
         party=error.party,
     )
-
-
-def metric_bound(rows: int, source: Source) -> int:
-    """Returns a power of two that no metric's count over `rows` rows exceeds, so that integer totals stay exact."""
-    return 1 << max(rows * source.label_words, 1).bit_length()

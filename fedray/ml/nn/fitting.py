@@ -12,11 +12,11 @@ from fedray.errors import NotFinite
 from fedray.metrics import Metric
 from fedray.ml.nn.absences import Absences, Stretch
 from fedray.ml.nn.callbacks import CallbackList, LearningRate
-from fedray.ml.nn.federation import Federation, metric_bound
+from fedray.ml.nn.federation import Federation
 from fedray.ml.nn.history import FaultRecord, History, MetricValue
 from fedray.ml.nn.plan import FitPlan, Segment
 from fedray.ml.nn.progress import EpochBar
-from fedray.ml.nn.source import Source
+from fedray.ml.nn.source import Source, metric_bound
 from fedray.party.training.model_rounds import Report
 from fedray.party.training.orders import TrainOrder
 from fedray.types import PartyName

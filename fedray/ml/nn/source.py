@@ -53,6 +53,11 @@ class Source:
         return max(words)
 
 
+def metric_bound(rows: int, source: Source) -> int:
+    """Returns a power of two that no metric's count over `rows` rows exceeds, so that integer totals stay exact."""
+    return 1 << max(rows * source.label_words, 1).bit_length()
+
+
 def check_source(devices: Sequence[PYU], x: Any, y: Any, sample_weight: Any = None, *, prefix: str = "") -> Source:
     """Returns the arrays of a run.
 

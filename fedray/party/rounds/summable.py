@@ -60,6 +60,12 @@ def rebuild(nest: Any, tensors: Sequence[Tensor], values: NDArray[Any], *, avera
     """Returns the nest with opened values in place of its leaves.
 
     Floats get their dtype back. Integers become int64 where they were summed and float64 where they were averaged.
+
+    Args:
+        nest: Nested lists, tuples and dicts with numbers of leaves, as `flatten` returns it.
+        tensors: Names, shapes and dtypes of the leaves.
+        values: What was opened, end to end.
+        averaged: Whether it is a mean.
     """
     ends = np.cumsum([tensor.size for tensor in tensors])
     parts = np.split(values, ends[:-1]) if tensors else []

@@ -72,7 +72,11 @@ class ValueClient:
         return Reply(Kind.SHAPE, (nest, tensors))
 
     def contribute(self, order: SumOrder) -> Reply:
-        """Takes part in the sum's round and returns what was opened; None where it was abandoned."""
+        """Takes part in the sum's round and returns what was opened; None where it was abandoned.
+
+        Raises:
+            DataError: No value was offered.
+        """
         if self._arrays is None:
             raise DataError(f"party {self._context.name!r} was offered no value to sum")
         arrays, self._arrays = self._arrays, None

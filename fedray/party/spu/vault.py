@@ -160,6 +160,9 @@ class Vault:
             outs: Where its results go.
             program: A JAX function and how many results it has.
             args: (args, kwargs) with `Shared` in place of shared values; everything else in them is public.
+
+        Raises:
+            PlanError: This SPU runs no programs. It takes the result's place, where whoever asks for it finds it.
         """
         with self._making(outs, program.name):
             if self._runtime is None:

@@ -27,7 +27,7 @@ class RecoverySession(Guarded):
     """
 
     def __init__(self, member: Member, keys: SessionKeys, thresholds: Thresholds, journal: DecisionLog) -> None:
-        """Takes what set-up has agreed; see the attributes."""
+        """Takes what set-up has agreed; see `RecoverySession`."""
         self.member, self.keys, self.thresholds, self.journal = member, keys, thresholds, journal
 
     def ring(self, number: Round) -> tuple[int, ...]:

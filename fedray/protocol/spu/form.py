@@ -126,6 +126,11 @@ class Form:
     def within(self, layout: Layout, bound: int | None, **changes: Any) -> Form:
         """Returns a changed form with a new bound.
 
+        Args:
+            layout: The SPU's.
+            bound: Largest absolute integer of an element; None for none.
+            **changes: Other attributes, by name.
+
         Raises:
             PlanError: Elements of that size may wrap around.
         """
