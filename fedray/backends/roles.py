@@ -78,6 +78,8 @@ def check_something_is_shared(names: Sequence[str], local: Sequence[str]) -> Non
 def _near(pattern: str, names: Sequence[str]) -> list[str]:
     """Returns a few names that look like a pattern, or of which a layer does."""
     bare = "".join(letter for letter in pattern if letter not in "*?[]!").strip("/")
-    pieces = {piece for name in names for piece in (name, *name.split("/"))}
-    close = set(get_close_matches(bare, sorted(pieces), n=NEAR))
-    return [name for name in names if close & {name, *name.split("/")}][:NEAR]
+    pieces = sorted({piece for name in names for piece in (name, *name.split("/"))})
+    near: list[str] = []
+    for piece in get_close_matches(bare, pieces, n=NEAR):  # the closest first
+        near += [name for name in names if piece in (name, *name.split("/")) and name not in near]
+    return near[:NEAR]
