@@ -52,6 +52,7 @@ def by_hand(weights, strategy, kept, mu=0.0, seed=3, **planned):
     parts = [(X[a:b].astype(np.float64), Y[a:b]) for a, b in pairwise(np.cumsum([0, *ROWS]))]
     own = [[w.copy() for w in weights] for _ in parts]
     plan = plan_fit(sizes, seed=seed, alone=True, **planned)
+    first, second = 0.0, 0.001**2  # the server's moments, for fed_adam
     for segment in plan:
         dealt = [plan.sampling.deal(name, rows, segment.epoch) for name, rows in sizes.items()]
         for one in segment.rounds:
@@ -65,8 +66,12 @@ def by_hand(weights, strategy, kept, mu=0.0, seed=3, **planned):
                     for place in (0, 1):
                         local[place] = local[place] - RATE * steps_of[place]
                 sums, total = sums + count * local[1 - kept], total + count
+            mean = sums / total
+            if strategy == "fed_adam":
+                first, second = 0.9 * first + 0.1 * (mean - anchor), 0.99 * second + 0.01 * (mean - anchor) ** 2
+                mean = anchor + 0.01 * first / (np.sqrt(second) + 0.001)
             for local in own:
-                local[1 - kept] = sums / total
+                local[1 - kept] = mean
     return own
 
 
