@@ -32,7 +32,7 @@ class Entry:
         kind: One of `fedray.party.door.egress.Kind`.
         shape: Shape of an array, else None.
         dtype: Dtype of an array, else the name of its type.
-        nbytes: Its size.
+        nbytes: Its size; 0 for what was refused and would have had to be pickled to tell.
         call: The driver's statement that asked for it.
         allowed: Whether the policy let it pass.
     """
