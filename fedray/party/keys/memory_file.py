@@ -15,6 +15,7 @@ import zlib
 from pathlib import Path
 
 from fedray.errors import PlanError, ProtocolError
+from fedray.party.keys.own_files import OTHERS, open_own
 from fedray.protocol.memory import Memo, ModelMemory, Served, SetUp
 from fedray.types import PartyName
 
@@ -37,14 +38,14 @@ class MemoryFile:
         memory: What it holds; new memos go into the file.
 
     Raises:
-        PlanError: It is damaged, or another process uses it.
+        PlanError: It is damaged, a link, open to other users, or another process uses it.
         OSError: It cannot be read or written.
     """
 
     def __init__(self, path: Path, party: PartyName, patience: float = PATIENCE) -> None:
         self._path, self._party = path, party
         # O_APPEND: each line is one write at the end, wherever this process believes the end to be.
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._file = open_own(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, OTHERS)
         self._groups: dict[tuple[PartyName, ...], int] = {}
         try:
             self._lock(patience)
@@ -79,7 +80,9 @@ class MemoryFile:
                 time.sleep(_POLL)
 
     def _read(self) -> list[Memo]:
-        content = self._path.read_bytes()
+        # Of the file that is locked, whatever its path leads to by now.
+        with os.fdopen(os.dup(self._file), "rb") as file:
+            content = file.read()
         # What follows the last line end was cut off while it was written.
         whole = content.rpartition(b"\n")[0] + b"\n" if b"\n" in content else b""
         groups: list[tuple[PartyName, ...]] = []
