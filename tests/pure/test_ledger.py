@@ -7,7 +7,7 @@ import threading
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fedray.commands.cli import main
@@ -139,7 +139,6 @@ def test_pages_of_another_session_or_party_do_not_fit(book):
     assert check_page(dataclasses.replace(pages["alice"], party="bob"), roster) is not None
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2), st.sampled_from([f.name for f in dataclasses.fields(Entry)]), st.data())
 def test_any_changed_field_changes_the_head(place, field, data):
     entries = [entry(number) for number in range(3)]

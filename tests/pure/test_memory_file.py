@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pure.masking_kit import context_of, identities, manifest_of, plain_values, session
 
@@ -108,7 +108,6 @@ MEMOS = st.one_of(
 
 
 @given(memos=st.lists(MEMOS, max_size=8), data=st.data())
-@settings(max_examples=60)
 def test_whatever_was_written_comes_back_and_a_cut_off_end_is_dropped(tmp_path_factory, memos, data) -> None:
     path = tmp_path_factory.mktemp("memory") / "models.log"
     ends = [0]
