@@ -32,8 +32,8 @@ MOST_BYTES = 1 << 24
 """Longest message; what is longer travels by Ray, whose shared memory copies it less often."""
 
 MOST_ANSWER_BYTES = 1 << 33
-"""Longest answer: a model of a thousand million numbers. It has no other way to go, since it was asked for on a line; but
-memory is taken by what the answering party claims, before anything of it has come."""
+"""Longest answer: a model of a thousand million numbers. It has no other way to go, since it was asked for on a line;
+but memory is taken by what the answering party claims, before anything of it has come."""
 
 Answering: TypeAlias = Callable[[str, Key, PartyName, Any], Any]
 
