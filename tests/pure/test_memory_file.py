@@ -170,7 +170,7 @@ def test_lines_that_are_not_chained_would_hide_one_that_is_gone(
     def alone(_chain: object, body: bytes) -> bytes:
         return hashlib.sha256(body).hexdigest()[:32].encode()
 
-    monkeypatch.setattr(memory_file._Chain, "_next", alone)
+    monkeypatch.setattr(memory_file._Chain, "mark", alone)
     path = tmp_path / "models.log"
     file = opened(path)
     used(file.memory, THREE, model=b"x" * 32)

@@ -155,12 +155,12 @@ class _Chain:
     """
 
     def __init__(self, party: PartyName) -> None:
-        self._seen = hashlib.sha256(b"fedray models 1\n" + party.encode())
+        self._seen = hashlib.sha256(b"fedray models 1\n%s\n" % party.encode())
 
     def line(self, record: list[str | int]) -> bytes:
         """Returns the next line, with its end."""
         body = json.dumps(record, ensure_ascii=True, separators=(",", ":")).encode()
-        return b"%s %s\n" % (self._next(body), body)
+        return b"%s %s\n" % (self.mark(body), body)
 
     def body(self, line: bytes) -> bytes:
         """Returns what the next line says.
@@ -169,11 +169,12 @@ class _Chain:
             ValueError: It is not the one that was written after those before it.
         """
         mark, _, body = line.partition(b" ")
-        if mark != self._next(body):
+        if mark != self.mark(body):
             raise ValueError("chain")
         return body
 
-    def _next(self, body: bytes) -> bytes:
+    def mark(self, body: bytes) -> bytes:
+        """Returns what the next line begins with."""
         # Against damage, a merge of two copies and a careless hand; not against whoever may write the folder, who owns
         # the key in it as well, and could make up the whole. 16 of the 32 bytes are plenty for that.
         self._seen.update(body + b"\n")
