@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from fedray.commands.cli import main
 from fedray.errors import PlanError
 from fedray.party.keys import key_folder
+from fedray.party.keys.credentials import Credentials
 from fedray.party.keys.key_folder import new_identity, read_public, read_roster, written_public
 from fedray.protocol.crypto.keys import Roster
 from fedray.protocol.crypto.names import MOST_BYTES, check_name
 from fedray.runtime.settings import checked_names
+from fedray.types import PartyConfig
 
 GOOD = ["alice", "Ärger", "bob 2", "bank-a.example", "爱丽丝", "עליזה", "c:d", "x" * MOST_BYTES]
 
@@ -55,11 +57,12 @@ BAD = {
 
 
 def accepted(name: object) -> list[str]:
-    """Returns where a name is let in: from the driver, from a roster, from another party's public file."""
+    """Returns where a name is let in: from the driver, at its party, from a roster, in a message."""
     ways = {
         "check": lambda: check_name(name),
         "driver": lambda: checked_names([name]),
         "roster": lambda: Roster.of({name: bytes(32)}),
+        "party": lambda: Credentials.of(PartyConfig(name, (name,), 0), {}).close(),
         "decoded": lambda: Roster.decode(_encoded(name)),
     }
     found = []
@@ -85,7 +88,7 @@ def _encoded(name: object) -> bytes:
 
 @pytest.mark.parametrize("name", GOOD)
 def test_names_of_every_script_are_names(name: str, tmp_path: Path) -> None:
-    assert len(accepted(name)) == 4
+    assert len(accepted(name)) == 5
     if len(name) < MOST_BYTES:
         assert read_public(new_identity(tmp_path / "keys", name))[0] == name
 

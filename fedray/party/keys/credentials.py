@@ -82,8 +82,11 @@ class Credentials(Guarded):
             patience: Seconds to wait while another process uses the folder.
 
         Raises:
-            PlanError: The folder is not as it should be, or the driver asks for what its operator has ruled out.
+            PlanError: The name is none, the folder is not as it should be, or the driver asks for what its operator has
+                ruled out.
         """
+        # First: a name such as "/tmp/x" or ".." would lead out of the folder that the operator has chosen.
+        check_name(config.name)
         folder = _folder(config, os.environ if environment is None else environment)
         stated = None if config.policy is None else Policy.of(config.policy)
         if folder is None:
@@ -136,8 +139,6 @@ def _folder(config: PartyConfig, environment: Mapping[str, str]) -> Path | None:
     kept = Path(os.path.expanduser(environment[VARIABLE]))
     if not kept.is_absolute():
         raise PlanError(f"{VARIABLE} is {str(kept)!r}; expected an absolute path, or one below a home (~)")
-    # A name such as "/tmp/x" or ".." would lead out of the folder that the operator has chosen.
-    check_name(config.name)
     # The variable may name the folder itself, where a machine has one party, or the folder above those of several.
     folder = kept if os.path.lexists(kept / IDENTITY) else kept / config.name
     # Refused and not overruled in silence: the driver's user believes that the other folder is used.

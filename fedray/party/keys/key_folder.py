@@ -92,7 +92,11 @@ def read_roster(path: Path) -> Roster:
     keys = _record(path, _read(path, OTHERS_WRITE), "roster").get("parties")
     if not isinstance(keys, dict):
         raise PlanError(f"{path} is no roster; make one with 'fedray keys roster'")
-    return Roster.of({name: _public(path, key) for name, key in keys.items()})
+    found = {name: _public(path, key) for name, key in keys.items()}
+    try:
+        return Roster.of(found)
+    except PlanError as error:
+        raise PlanError(f"{path}: {error}") from None
 
 
 def written_roster(keys: Mapping[PartyName, bytes]) -> bytes:

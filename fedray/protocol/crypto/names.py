@@ -7,6 +7,7 @@ a name looks like what it is, and leads nowhere.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 from fedray.errors import PlanError
@@ -17,17 +18,10 @@ MOST_BYTES = 64
 _SEPARATORS = "/\\"
 
 # Letters and marks by their category, so that `isprintable` takes them, of which nothing is seen: "bob" with one of
-# these looks like "bob". Unicode's own list of them is "default ignorable"; the rest of it is not printable anyway.
-_UNSEEN = (
-    range(0x034F, 0x0350),  # the joiner of graphemes
-    range(0x115F, 0x1161),  # fillers of Hangul
-    range(0x17B4, 0x17B6),  # vowels of Khmer that are never written
-    range(0x180B, 0x1810),  # selectors of Mongolian forms
-    range(0x2800, 0x2801),  # Braille without a dot
-    range(0x3164, 0x3165),
-    range(0xFE00, 0xFE10),  # selectors of forms
-    range(0xFFA0, 0xFFA1),
-    range(0xE0100, 0xE01F0),
+# these looks like "bob". They are Unicode's "default ignorable", of which the rest is not printable anyway, and the
+# pattern of Braille that has no dot.
+_UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
 
 
@@ -45,7 +39,7 @@ def check_name(name: object) -> None:
     if unicodedata.normalize("NFC", name) != name:
         raise PlanError(f"the name {name!a} is not in Unicode normal form NFC: two spellings would look the same")
     # `isprintable` is false of control characters and of those that turn the direction of writing.
-    if not name.isprintable() or name != name.strip() or any(ord(c) in unseen for c in name for unseen in _UNSEEN):
+    if not name.isprintable() or name != name.strip() or _UNSEEN.search(name):
         raise PlanError(
             f"a party's name must be printable, without blanks around it and without characters that nobody sees, "
             f"found {name!a}"
