@@ -3,10 +3,11 @@
 
 import numpy as np
 import pytest
-from inline.dropouts import PATCHED, lets_end
+from inline.dropouts import PATCHED, ending, lets_end
 from inline.federated import as_bytes, weights_of, world
 
 import fedray as sf
+from fedray.party.rounds.share_owner import ShareOwner
 from fedray.party.training.local_model import LocalModel
 from fedray.protocol.scales import Scales
 from fedray.security.aggregation import PlainAggregator, SecureAggregator, SPUAggregator
@@ -114,17 +115,32 @@ def test_raw_prices_are_trained_as_well_as_any(start, aggregator):
     assert repeats == 1
 
 
-@pytest.mark.parametrize("mode", ["abandon", "recover"])
+def ends_before_a_repeat(monkeypatch):
+    """Lets bob end where he is asked for his shares once more."""
+    exchange = ShareOwner.exchange
+
+    def ending_there(self, call, context, contribution):
+        if context.repeats is not None and self._context.name == "bob":
+            ending("bob")()
+        return exchange(self, call, context, contribution)
+
+    monkeypatch.setattr(ShareOwner, "exchange", ending_there)
+
+
+@pytest.mark.parametrize("mode", ["abandon", "recover", "shares"])
 def test_a_party_that_ends_before_a_repeat_costs_that_round_and_no_more(start, monkeypatch, mode):
     """The others' inputs are not summed again without it; they go on with their next rows."""
     for cls, name in PATCHED:
         monkeypatch.setattr(cls, name, getattr(cls, name))
     fed = world(start, ROWS, x=X, y=Y * 1e6, backend="numpy")
     model = fed.model(linear, aggregator=AGGREGATORS[mode](fed), strategy="fed_avg_g")
-    lets_end(fed.devices[1], fed.server, "before its input leaves", number=1)
+    if mode == "shares":
+        ends_before_a_repeat(monkeypatch)
+    else:
+        lets_end(fed.devices[1], fed.server, "before its input leaves", number=1)
     history = model.fit(fed.x, fed.y, epochs=10, batch_size=8, verbose=0)
     (dropout,) = history.dropouts
-    assert (dropout.round, dropout.party, dropout.abandoned) == (0, "bob", True)
+    assert (dropout.round, dropout.party, dropout.abandoned) == (int(mode == "shares"), "bob", mode != "shares")
     assert model._federation._sums.repeats <= 2
     np.testing.assert_allclose(np.concatenate(weights_of(model), axis=None) / 1e6, [3.0, -2.0, 5.0], atol=0.5)
 
