@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from fedray.errors import PlanError
 from fedray.protocol.messages import digest, enc, enc_list
+from fedray.protocol.rows import Rows
 from fedray.types import Message, PartyName, Round, Vector
 
 End_co = TypeVar("End_co", covariant=True)
@@ -164,6 +165,8 @@ class RoundContext:
         settings: Canonical bytes of everything else received that any party's input depends on.
         manifest: What the words mean.
         purpose: What the round is for.
+        rows: Which of its rows this party uses, derived from the settings; None where the rounds of a purpose are all
+            alike. It is no part of `ctx`: it differs from party to party.
     """
 
     number: Round
@@ -171,6 +174,7 @@ class RoundContext:
     settings: bytes
     manifest: Manifest
     purpose: Purpose = "train"
+    rows: Rows | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -198,7 +198,8 @@ class Federation:
             stretches.append(self._stretch(range(number, number + done), expected, outcome))
             over += done
             renew = any(r.renew for r in outcome.reports.values())
-            self._behind, self._evaluated = self._behind or renew, 0
+            self._behind = self._behind or renew
+            self._evaluated = max(r.evaluated for r in outcome.reports.values())
             self._fresh = all(r.fresh for r in outcome.reports.values())
             if not renew or len(draft.spans) == done:
                 return outcome.reports, stretches

@@ -8,6 +8,7 @@ differ from it only while a round is trained. Local tensors are in neither: no o
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +45,7 @@ class LocalModel:
         as_built: Whether the weights are still those that the builder made.
         facts: Names and shapes of tensors and metrics, since the last `bind`.
         data: Purpose -> the rows bound for it.
+        bound: Purpose -> how often rows were bound for it.
         class_weight: Purpose -> weights of classes; empty for none.
     """
 
@@ -62,6 +64,7 @@ class LocalModel:
         self.known: tuple[Vector, ...] = ()
         self.as_built = True
         self.data: dict[str, Data] = {}
+        self.bound: Counter[str] = Counter()
         self.class_weight: dict[str, dict[int, float]] = {}
         self._hash = b""
 
@@ -86,6 +89,7 @@ class LocalModel:
         with self.named():
             weight = None if sample_weight is None else Tree(sample_weight, "sample_weight")
             self.data[purpose] = self.backend.bind(Tree(x, "x"), Tree(y, "y"), weight, class_weight)
+        self.bound[purpose] += 1
         self.class_weight[purpose] = dict(class_weight or {})
         self.facts = self.backend.facts()
         return Reply(Kind.SHAPE, self.facts)

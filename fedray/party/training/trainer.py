@@ -22,7 +22,7 @@ from fedray.party.records import Answer
 from fedray.party.rounds.contributor import Contributor
 from fedray.party.training.local_model import LocalModel
 from fedray.party.training.model_rounds import ModelRounds, opened_metrics
-from fedray.party.training.orders import TrainOrder, settings
+from fedray.party.training.orders import TrainOrder, rows_of, settings
 from fedray.protocol.messages import digest
 from fedray.protocol.scheme import Contribution, Manifest, RoundContext, Tensor
 from fedray.strategies import State, Strategy, make_strategy
@@ -127,7 +127,9 @@ class Trainer:
         # What is known beside the model is a setting: equal weights are the same model, whatever came with them.
         known_hash = b"".join(digest("known", vector.tobytes()) for vector in self._model.known)
         bound = segment.settings + place.to_bytes(8, "big") + known_hash
-        context = RoundContext(order.number + place, self._model.hash(), bound, manifest)
+        used = sum(len(batch.rows) for batch in batches)
+        rows = rows_of(order, place, self._context.name, used, self._model.bound["train"])
+        context = RoundContext(order.number + place, self._model.hash(), bound, manifest, rows=rows)
         with self._unless_opened(segment) as kept:
             sent, weight = self._update(segment, batches)
             measured = self._measure(order) if report else np.zeros(len(manifest.metrics))
@@ -137,19 +139,17 @@ class Trainer:
                 kept.append(answer)
         segment.done += 1
         if answer.verdict == "opened":
-            before = self._model.hash()
             self._take(answer)
             segment.sums = opened_metrics(answer, order.metric_bound) if report else None
-            segment.fresh = self._model.hash() != before
-            if not segment.fresh:
-                segment.renew = "the round left the model as it was, and no session trains twice on one model"
+            # Not only the model before: a fit may come back to one that served long ago.
+            segment.fresh = not self._context.memory.knows(self._model.hash())
         elif answer.verdict == "missed":
             self._catch_up(segment, answer)
         elif answer.verdict == "renew":
             segment.done, segment.renew = place, answer.reason
         else:
             segment.fresh = False
-            self._check_rows(segment, batches)
+            self._check_rows(segment, used)
         return answer.stop
 
     def _update(self, segment: _Segment, batches: Sequence[Batch]) -> tuple[Vector, int]:
@@ -195,9 +195,10 @@ class Trainer:
         order, rounds = segment.order, len(segment.order.spans)
         segment.done = min(max(segment.done, answer.number - order.number), rounds)
         if segment.done == rounds:
-            segment.sums, segment.fresh = opened_metrics(answer, order.metric_bound), True
+            segment.sums = opened_metrics(answer, order.metric_bound)
+            segment.fresh = not self._context.memory.knows(self._model.hash())
 
-    def _check_rows(self, segment: _Segment, batches: Sequence[Batch]) -> None:
+    def _check_rows(self, segment: _Segment, used: int) -> None:
         """Leaves after an abandoned round that used more than half of this party's rows.
 
         What the next round would use overlaps with what was sent, and the two sums might be compared.
@@ -205,7 +206,6 @@ class Trainer:
         Raises:
             ProtocolError: The round used too many rows.
         """
-        used = sum(len(batch.rows) for batch in batches)
         if 2 * used > segment.order.sizes[self._context.name]:
             raise ProtocolError(
                 f"party {self._context.name!r} leaves: a round that used {used} of its "

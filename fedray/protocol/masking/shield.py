@@ -84,7 +84,7 @@ class MaskingShield(Guarded):
             self._member.check_model(self._sid, context, members)
             message = self._masked(context, ctx, contribution)
             # Remembered before it is handed out: after a crash nobody would know of a message that had left.
-            self._member.memory.record(self._sid, context.model, context.purpose, members)
+            self._member.memory.record(self._sid, context.model, context.purpose, members, context.rows)
             self.rounds.commit(context, ctx, message)
         return {self._config.receivers[0]: message}
 

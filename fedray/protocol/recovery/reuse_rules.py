@@ -87,7 +87,7 @@ class InputRules(Guarded):
     def record(self, context: RoundContext, tag: bytes) -> None:
         """Remembers an input that is about to leave."""
         member, use = self._member, _Use(tag, _opened(context))
-        member.memory.record(self._sid, context.model, context.purpose, member.roster.names)
+        member.memory.record(self._sid, context.model, context.purpose, member.roster.names, context.rows)
         self._uses[context.model, context.purpose][context.number] = use
 
     def approve(self, context: RoundContext, members: tuple[PartyName, ...]) -> None:
@@ -106,13 +106,15 @@ class InputRules(Guarded):
                     "difference would show single inputs"
                 )
         memory = self._member.memory
-        memory.check(self._sid, mine.opened, context.purpose, members, _UNLIMITED, allow_other_members=others)
+        memory.check(
+            self._sid, mine.opened, context.purpose, members, _UNLIMITED, context.rows, allow_other_members=others
+        )
 
     def released(self, context: RoundContext, members: tuple[PartyName, ...]) -> None:
         """Remembers over whom this party helped to open a sum."""
         use = self._uses[context.model, context.purpose][context.number]
         use.members = members
-        self._member.memory.record(self._sid, use.opened, context.purpose, members)
+        self._member.memory.record(self._sid, use.opened, context.purpose, members, context.rows)
 
     def _of(self, context: RoundContext) -> dict[Round, _Use]:
         return self._uses.setdefault((context.model, context.purpose), {})

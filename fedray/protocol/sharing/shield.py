@@ -109,7 +109,7 @@ class SharingShield(Guarded):
         self._next = context.number + 1  # whatever happens, no second input for this round
         self._sent, self._messages = None, {}
         messages = self._split(context, ctx, contribution)
-        self._member.memory.record(self._sid, context.model, context.purpose, self._owners)
+        self._member.memory.record(self._sid, context.model, context.purpose, self._owners, context.rows)
         self._sent, self._messages = (context.number, ctx), messages
         return dict(messages)
 
