@@ -176,6 +176,15 @@ class LocalModel:
         """Returns the optimizer's learning rate."""
         return Reply(Kind.SHAPE, self.backend.learning_rate())
 
+    def set_learning_rate(self, rate: float) -> None:
+        """Sets the optimizer's learning rate.
+
+        Raises:
+            PlanError: The optimizer follows a schedule of its own.
+        """
+        with self.named():
+            self.backend.set_learning_rate(rate)
+
     def predict(self, x: Value, batch_size: int) -> Value:
         """Returns the model's outputs for this party's rows, nested as the model has them; they stay in the party."""
         with self.named():
