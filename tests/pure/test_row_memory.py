@@ -15,7 +15,7 @@ from fedray.errors import ProtocolError
 from fedray.party.training.orders import TrainOrder, rows_of
 from fedray.party.training.sampling import Sampling
 from fedray.protocol.config import Encoding
-from fedray.protocol.memory import ModelMemory
+from fedray.protocol.memory import ModelMemory, Served
 from fedray.protocol.policy import Policy
 from fedray.protocol.rows import Rows, RowUses
 from fedray.protocol.scheme import View
@@ -130,11 +130,21 @@ def test_a_pass_over_fewer_is_not_held_against_a_pass_over_all(lie: dict[str, ob
 
 def test_rows_that_are_drawn_anew_in_each_step_may_always_be_the_same() -> None:
     kit, drawn = small(), replace(PLAN, method="poisson")
-    for step in range(STEPS):
-        send(kit, step, rows(step, plan=drawn))
+    for step in range(2):
+        send(kit, step, replace(rows(step, plan=drawn), used=4))
     left = shrink(kit)
     with pytest.raises(ProtocolError, match="some of these rows were"):
-        send(kit, STEPS, rows(0, 1, drawn), left)
+        send(kit, 2, rows(2, plan=drawn), left)
+
+
+def test_known_rows_do_not_speak_for_those_of_another_process_or_session() -> None:
+    everybody, fewer = ("a", "b", "c", "d"), ("a", "b", "c")
+    earlier = ModelMemory()
+    earlier.record(b"s1", MODEL, "train", everybody, rows(0))
+    for memory in (earlier, ModelMemory([Served(MODEL, everybody)])):
+        with pytest.raises(ProtocolError, match="already summed over .* in another session"):
+            memory.check(b"s2", MODEL, "train", fewer, 1, rows(1))
+        memory.check(b"s2", MODEL, "train", everybody, 1, rows(1))
 
 
 def test_another_session_does_not_help() -> None:
