@@ -142,7 +142,7 @@ def test_known_rows_do_not_speak_for_those_of_another_process_or_session() -> No
     earlier = ModelMemory()
     earlier.record(b"s1", MODEL, "train", everybody, rows(0))
     for memory in (earlier, ModelMemory([Served(MODEL, everybody)])):
-        with pytest.raises(ProtocolError, match="already summed over .* in another session"):
+        with pytest.raises(ProtocolError, match=r"already summed over .* in another session"):
             memory.check(b"s2", MODEL, "train", fewer, 1, rows(1))
         memory.check(b"s2", MODEL, "train", everybody, 1, rows(1))
 
