@@ -38,6 +38,16 @@ def cluster() -> Iterator[str]:
     running.stop()
 
 
+@pytest.fixture(scope="module")
+def joined(cluster: str) -> Iterator[None]:
+    """Lets `address="auto"` be this cluster in programs that are started, too."""
+    import ray
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
+        yield
+
+
 @pytest.fixture(scope="module", params=["inline", "ray"])
 def address(request: pytest.FixtureRequest) -> str:
     """Runs a module's tests once on each transport."""

@@ -20,7 +20,13 @@ alice, bob = sf.PYU("alice"), sf.PYU("bob")
 """
 
 FIRST = """
-import subprocess
+import os, subprocess, sys, threading, time
+import fedray as sf
+before = dict(os.environ)
+resources = {"alice": {"alice": 1, "CPU": 1}, "bob": {"bob": 2}}
+thread = threading.Thread(target=lambda: sf.init(["alice", "bob"], threads=2, resources=resources))
+thread.start(); thread.join()
+alice, bob = sf.PYU("alice"), sf.PYU("bob")
 def noisy(n):
     print("printed in a party"); print("and on stderr", file=sys.stderr)
     return n
@@ -35,7 +41,7 @@ import ray
 wrong = dict(os.environ, RAY_AUTH_TOKEN="0" * 64, RAY_NUM_REDIS_GET_RETRIES="2")  # two seconds in place of twenty
 print(subprocess.run([sys.executable, "-c", f"import ray; ray.init({ray.get_runtime_context().gcs_address!r})"],
                      env=wrong, capture_output=True, timeout=100).returncode != 0)
-import signal, threading
+import signal
 pid = sf.reveal(bob(os.getpid)())
 held = bob(time.sleep)(600)
 began = time.monotonic()
@@ -49,8 +55,7 @@ print(sorted(k for k in set(before) | set(os.environ) if before.get(k) != os.env
 """
 
 SECOND = """
-thread = threading.Thread(target=sf.init, args=(["alice", "bob"],))
-thread.start(); thread.join()
+sf.init(["alice", "bob"], seed=1)
 from beside import double
 print(sf.reveal(bob(double)(4)))
 import beside, importlib, pathlib
@@ -80,16 +85,16 @@ raise ValueError('mine')
 
 
 def test_a_program_prints_its_own_lines_loses_a_party_is_interrupted_and_fails_and_leaves_nothing(program, tmp_path):
-    """Its first session shows what parties see of the machine, by resources with names of their own, and that the token
-    is asked for and not in sight; in the end a party of it is killed, is lost within seconds, and the next one starts.
+    """Its first session is begun by a thread. It shows what parties see of the machine, by resources with names of their
+    own, and that the token is asked for and not in sight; in the end a party is killed, is lost within seconds, and the
+    next session starts.
 
-    The second session is begun by a thread. Functions of a module beside the program reach its parties, as they are
+    Functions of a module beside the program reach its parties, as they are
     after an edit. Control-C reaches the program and not its parties. It ends by an error, with its own traceback only.
     """
     (tmp_path / "0").mkdir()
     (tmp_path / "0" / "beside.py").write_text("def double(v):\n    return 2 * v\n")
-    begin = BEGIN.replace("seed=1", 'threads=2, resources={"alice": {"alice": 1, "CPU": 1}, "bob": {"bob": 2}}')
-    run = program(begin + FIRST + SECOND)
+    run = program(FIRST + SECOND)
     first = ["2", "['2', '2'] True", "[None, None]", "token 64", "False", "True", "bob lost True", "[]", "8", "80"]
     assert [run.read_line() for _ in first] == first
     assert run.read_line() == "ready"
