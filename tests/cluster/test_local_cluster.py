@@ -85,9 +85,9 @@ raise ValueError('mine')
 
 
 def test_a_program_prints_its_own_lines_loses_a_party_is_interrupted_and_fails_and_leaves_nothing(program, tmp_path):
-    """Its first session is begun by a thread. It shows what parties see of the machine, by resources with names of their
-    own, and that the token is asked for and not in sight; in the end a party is killed, is lost within seconds, and the
-    next session starts.
+    """Its first session is begun by a thread. It shows what parties see of the machine, by resources with names of
+    their own, and that the token is asked for and not in sight; in the end a party is killed, is lost within seconds,
+    and the next session starts.
 
     Functions of a module beside the program reach its parties, as they are
     after an edit. Control-C reaches the program and not its parties. It ends by an error, with its own traceback only.
