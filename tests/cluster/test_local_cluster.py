@@ -8,8 +8,11 @@ the start, while it runs, and by the way in which it ends.
 import os
 import signal
 import time
+from pathlib import Path
 
+import psutil
 import pytest
+from intruder import reached
 
 BEGIN = """
 import os, sys, time
@@ -20,6 +23,8 @@ alice, bob = sf.PYU("alice"), sf.PYU("bob")
 """
 
 FIRST = """
+import ray._private.runtime_env.uv_runtime_env_hook as hook
+hook._get_uv_run_cmdline = lambda: ["uv", "run", "program.py"]  # as if this program had been started so
 import os, subprocess, sys, threading, time
 import fedray as sf
 before = dict(os.environ)
@@ -27,6 +32,14 @@ resources = {"alice": {"alice": 1, "CPU": 1}, "bob": {"bob": 2}}
 thread = threading.Thread(target=lambda: sf.init(["alice", "bob"], threads=2, resources=resources))
 thread.start(); thread.join()
 alice, bob = sf.PYU("alice"), sf.PYU("bob")
+alice(print)("a secret of alice's")
+sf.wait(alice(abs)(-1))
+print(sf.runtime.session.current().transport._cluster._folder, flush=True)
+input()
+try:
+    sf.reveal(alice(breakpoint)())
+except sf.errors.PlanError as error:
+    print(error)
 def noisy(n):
     print("printed in a party"); print("and on stderr", file=sys.stderr)
     return n
@@ -38,9 +51,11 @@ print(os.environ["RAY_AUTH_MODE"], len(os.environ["RAY_AUTH_TOKEN"]))
 lines = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
 print(os.environ["RAY_AUTH_TOKEN"] in lines)
 import ray
-wrong = dict(os.environ, RAY_AUTH_TOKEN="0" * 64, RAY_NUM_REDIS_GET_RETRIES="2")  # two seconds in place of twenty
-print(subprocess.run([sys.executable, "-c", f"import ray; ray.init({ray.get_runtime_context().gcs_address!r})"],
-                     env=wrong, capture_output=True, timeout=100).returncode != 0)
+look = "import sys, ray._raylet as ray; print(ray.GcsClient(address=sys.argv[1]).internal_kv_exists(b'x', None))"
+for token in (os.environ["RAY_AUTH_TOKEN"], "0" * 64):
+    done = subprocess.run([sys.executable, "-c", look, ray.get_runtime_context().gcs_address],
+                          env=dict(os.environ, RAY_AUTH_TOKEN=token), capture_output=True, text=True, timeout=100)
+    print(done.returncode, "token" in done.stderr)
 import signal
 pid = sf.reveal(bob(os.getpid)())
 held = bob(time.sleep)(600)
@@ -84,10 +99,17 @@ raise ValueError('mine')
 """
 
 
+BREAKPOINT = (
+    "party 'alice': breakpoint() has no terminal in a party's own process; use address='inline' to debug, where every "
+    "party runs in the driver's process"
+)
+
+
 def test_a_program_prints_its_own_lines_loses_a_party_is_interrupted_and_fails_and_leaves_nothing(program, tmp_path):
     """Its first session is begun by a thread. It shows what parties see of the machine, by resources with names of
     their own, and that the token is asked for and not in sight; in the end a party is killed, is lost within seconds,
-    and the next session starts.
+    and the next session starts. No other user of the machine and nobody on its networks gets at its cluster, whose
+    folder holds nothing of the program's; and `breakpoint()` in a party is an error.
 
     Functions of a module beside the program reach its parties, as they are
     after an edit. Control-C reaches the program and not its parties. It ends by an error, with its own traceback only.
@@ -95,7 +117,20 @@ def test_a_program_prints_its_own_lines_loses_a_party_is_interrupted_and_fails_a
     (tmp_path / "0").mkdir()
     (tmp_path / "0" / "beside.py").write_text("def double(v):\n    return 2 * v\n")
     run = program(FIRST + SECOND)
-    first = ["2", "['2', '2'] True", "[None, None]", "token 64", "False", "True", "bob lost True", "[]", "8", "80"]
+    run.files.chmod(0o1777)  # as the system's own folder for such files: everybody may look at what is in it
+    folder = Path(run.read_line())
+    inside = sorted(folder.rglob("*"))
+    assert sum(path.is_socket() for path in inside) >= 2
+    assert [path for path in inside if "_ray_pkg_" in path.name or path.name.startswith("program_")] == []
+    if os.geteuid() == 0:
+        assert reached([folder, *inside]) == []
+    listening = [
+        (found.laddr.ip, found.status) for pid in run._alive() for found in psutil.Process(pid).net_connections()
+    ]
+    assert {ip for ip, status in listening if status == psutil.CONN_LISTEN} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+    run.tell("go")
+    first = [BREAKPOINT, "2", "['2', '2'] True", "[None, None]", "token 64", "False", "0 False", "1 True"]
+    first += ["bob lost True", "[]", "8", "80"]
     assert [run.read_line() for _ in first] == first
     assert run.read_line() == "ready"
     time.sleep(0.2)  # by now it waits, on most machines; it may be interrupted before, too

@@ -40,7 +40,7 @@ def inside():
         from fedray.party.rounds.server import RoundServer
 
         applied, kept = RoundServer._applied, []
-        RoundServer._applied = lambda self, opened: kept.append(applied(self, opened)) or kept[-1]
+        RoundServer._applied = lambda self, *opened: kept.append(applied(self, *opened)) or kept[-1]
 
     return megabytes, leak
 
