@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every notebook, executed in a kernel of its own: a copy with fewer epochs and fewer images, in an empty folder.
+"""The tutorial, executed: a copy with one epoch and a tenth of the images, or all of them (`slow`).
 
-The copies on all images, and the one on secure aggregation with its own model, are `slow`.
+And what is committed of every notebook.
 """
 
 import re
@@ -11,29 +11,13 @@ from pathlib import Path
 import nbformat
 import pytest
 from cluster.reference import PROGRAM, REPORT, check
-from nbclient import NotebookClient
+from notebooks.executed import CHATTER, code, execute, printed, read
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 TUTORIAL = ROOT / "notebooks" / "01_federated_image_classification.ipynb"
-AGGREGATION = ROOT / "notebooks" / "02_secure_aggregation.ipynb"
 EPOCHS = re.compile(r"epochs=\d+")
 PARTIES = "parts=[alice, bob]"
-CHATTER = re.compile(r"oneDNN|cpu_feature|WARNING|INFO|absl|raylet|cuda|\bray\b|tensorflow/", flags=re.IGNORECASE)
-"""What TensorFlow and Ray write when nobody asked them."""
-
-
-def read(path: Path) -> nbformat.NotebookNode:
-    return nbformat.read(path, as_version=4)
-
-
-def code(notebook: nbformat.NotebookNode) -> list[str]:
-    return [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-
-
-def printed(notebook: nbformat.NotebookNode, stream: str) -> str:
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    return "".join(output.text for output in outputs if output.output_type == "stream" and output.name == stream)
 
 
 @dataclass(frozen=True)
@@ -79,16 +63,6 @@ WHOLE = Size(1, {}, 235, {"alice": "50419213", "bob": "37396441"}, {"30,000", "6
 def size(request: pytest.FixtureRequest) -> Size:
     """Returns how many images: a tenth, where the models alone are measured on the federated one's test images, too."""
     return request.param
-
-
-def execute(notebook: nbformat.NotebookNode, folder: Path) -> None:
-    """Executes every cell in a folder, which is empty afterwards."""
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs = []
-    resources = {"metadata": {"path": str(folder)}}
-    NotebookClient(notebook, timeout=240, kernel_name="python3", coalesce_streams=True, resources=resources).execute()
-    assert list(folder.iterdir()) == [], "nothing is left lying around"
 
 
 @pytest.fixture(scope="module")
@@ -181,76 +155,3 @@ def test_what_is_committed_is_small_and_clean(path: Path) -> None:
     errors = [output for cell in notebook.cells for output in cell.get("outputs", []) if output.output_type == "error"]
     assert errors == []
     assert not re.search(r"/(tmp|work|home|root)/", path.read_text()), "no path of the machine it ran on"
-
-
-NUMPY = {
-    """    from tensorflow import keras
-    model = keras.Sequential([keras.Input((28, 28)), keras.layers.Flatten(),
-                              keras.layers.Dense(32, activation='relu'), keras.layers.Dense(10, activation='softmax')])
-    model.compile(loss='categorical_crossentropy', optimizer=keras.optimizers.Adam(0.005), metrics=['accuracy'])
-    return model
-""": """    from fedray.ml.nn.numpy import SoftmaxRegression
-    return SoftmaxRegression(28 * 28, 10, learning_rate=0.5)
-""",
-    "categorical_y=True": "categorical_y=False",
-    "model=build": "model=build, backend='numpy'",
-    "address='local'": "address='auto'",
-    "killer = threading.Timer(1.5, os.kill, [dave_pid, signal.SIGKILL])\n": """
-class Killer:
-    rounds = 0
-    def on_train_batch_begin(self, *_):
-        self.rounds += 1
-        if self.rounds == 10:
-            os.kill(dave_pid, signal.SIGKILL)
-
-from fedray.ml.nn.callbacks import USED_HOOKS
-for hook in USED_HOOKS:
-    if not hasattr(Killer, hook):
-        setattr(Killer, hook, lambda *_: None)
-killer = threading.Thread()
-""",
-    "epochs=2)": "epochs=2, callbacks=[Killer()])",
-}
-"""Text of the notebook on secure aggregation -> the same with a model that needs no framework, on the cluster that is
-there. It trains so fast that Dave has to be killed by the round and not by the clock.
-"""
-
-
-@pytest.fixture(
-    scope="module", params=[pytest.param(NUMPY, id="numpy"), pytest.param({}, id="whole", marks=pytest.mark.slow)]
-)
-def aggregation(
-    request: pytest.FixtureRequest, joined: None, tmp_path_factory: pytest.TempPathFactory
-) -> nbformat.NotebookNode:
-    """Returns the notebook on secure aggregation, executed: parties and masks are as they stand in it."""
-    notebook = read(AGGREGATION)
-    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    for old, new in request.param.items():
-        assert sum(old in cell.source for cell in cells) == 1, old
-        for cell in cells:
-            cell.source = cell.source.replace(old, new)
-    execute(notebook, tmp_path_factory.mktemp("notebook"))
-    return notebook
-
-
-def test_aggregation_without_a_line_of_chatter(aggregation: nbformat.NotebookNode) -> None:
-    assert printed(aggregation, "stderr") == ""
-    assert CHATTER.findall(printed(aggregation, "stdout")) == []
-
-
-def test_masks_cancel_and_hide(aggregation: nbformat.NotebookNode) -> None:
-    text = printed(aggregation, "stdout")
-    assert "bit for bit the same results: True" in text
-    assert "in every word: True" in text
-    found, chance = re.findall(
-        r"correlation of masked with plain words\s+([-+]\d\.\d+)   \(by chance within (\d\.\d+)\)", text
-    )[0]
-    assert abs(float(found)) < 1.5 * float(chance)
-
-
-def test_the_dropout_is_survived_and_every_attack_refused(aggregation: nbformat.NotebookNode) -> None:
-    text = printed(aggregation, "stdout")
-    assert "party='dave'" in str(aggregation)
-    assert re.search(r"epoch: 2/2 - loss:\d\.\d+ accuracy:0\.\d+ val_loss:\d\.\d+ val_accuracy:0\.[89]", text)
-    assert "WENT THROUGH" not in text
-    assert "7 of 7 attacks were refused" in str(aggregation)
