@@ -105,7 +105,7 @@ BREAKPOINT = (
 )
 
 
-def test_a_program_prints_its_own_lines_loses_a_party_is_interrupted_and_fails_and_leaves_nothing(program, tmp_path):
+def test_a_program_prints_its_own_lines_and_leaves_nothing(program, tmp_path):
     """Its first session is begun by a thread. It shows what parties see of the machine, by resources with names of
     their own, and that the token is asked for and not in sight; in the end a party is killed, is lost within seconds,
     and the next session starts. No other user of the machine and nobody on its networks gets at its cluster, whose
