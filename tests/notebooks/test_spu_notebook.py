@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(
 
 SMALL = {
     "address='local'": "address='auto'",
-    "size=1_000_000": "size=10_000",
+    "size=1_000_000": "size=100_000",
     "size=(256, 256)": "size=(16, 16)",
     "size=(2, 1000)": "size=(2, 100)",
     "size=(1000, 5)": "size=(100, 5)",
