@@ -21,14 +21,18 @@ from fedray.protocol.config import Encoding
 from fedray.protocol.scheme import HIGHEST, LOWEST, Extent, Manifest
 
 MOST_REPEATS = 8
-"""Repeats of one round. Two or three find any size from 1e-30 to 1e30 from the other end (four, for a hundred parties);
-a party sends one input no more often than this, whoever asks."""
+"""Repeats of one round. Three at most find any size from 1e-30 to 1e30, for up to a hundred parties; a party sends one
+input no more often than this, whoever asks."""
 
 GROWTH = 16
 """Factor, as a power of two, by which a tensor may grow from one round to the next without a repeat."""
 
 FIRST_GROWTH = 12
 """The same before the first sum, when nobody knows yet how many parties there will be and how wide a word is."""
+
+
+_NOTHING = 2
+"""Bits of words whose sum is zero: rounding leaves -1, 0 and 1 of values around half a step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +146,10 @@ def _exponent(value: float) -> int | None:
 def _step(reach: int, extent: Extent, known: Tried, room: Room) -> tuple[int, Tried, bool]:
     """Returns the reach of a repeat, what is known then, and whether this tensor needs one."""
     if extent.saturated:
-        # Once by what leaves the words precise if it was enough, then by all that a word holds.
-        step = room.span if known.low is None else room.top
+        # Once by what leaves the words precise if it was enough. Then by all that a word holds and almost as much
+        # again: if that is too much, and nothing is left of the words, the values fit that first step above the last
+        # reach.
+        step = room.span if known.low is None else room.top + room.span - _NOTHING
         wider = reach + step
         if known.high is not None:
             wider = min(reach + room.span, known.high)
@@ -152,8 +158,8 @@ def _step(reach: int, extent: Extent, known: Tried, room: Room) -> tuple[int, Tr
     # Not coarser than `span` above a reach that was too small: then a value is large enough to be precise.
     if not extent.coarse or extent.largest >= 1 << room.fine or reach <= lowest:
         return reach, known, False
-    # The size of the sum says where to go; of a sum of zeros only that all words are below a half, or cancel out.
-    seen = extent.largest.bit_length() + room.growth if extent.largest else 0
+    # The size of the sum says where to go. Words that sum up to nothing are small ones, as a rule, that cancel out.
+    seen = extent.largest.bit_length() + room.growth if extent.largest else _NOTHING
     return max(lowest, reach - room.top + seen), replace(known, high=reach), True
 
 
