@@ -211,6 +211,8 @@ class ModelFile(Protocol):
     def import_model(self, content: bytes, own: bool = False) -> None:
         """Takes weights from a file of kind `"model"`; runs none of its code, leaves all other local state as it is.
 
+        With the shared weights comes the learning rate that the file was saved with, where the optimizer can be set.
+
         Args:
             content: Of the file.
             own: Whether only local tensors are taken; else only the others are.

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from fedray.errors import PlanError, ProtocolError
 from fedray.protocol.messages import digest, enc, enc_list
+from fedray.protocol.rows import Rows
 from fedray.types import Message, PartyName, Round, Vector
 
 End_co = TypeVar("End_co", covariant=True)
@@ -231,6 +232,8 @@ class RoundContext:
         purpose: What the round is for.
         repeats: The round before, where this one sums the same inputs over the same parties once more, with other
             bounds; None for a round of its own.
+        rows: Which of its rows this party uses, derived from the settings; None where the rounds of a purpose are all
+            alike. It is no part of `ctx`: it differs from party to party.
     """
 
     number: Round
@@ -239,6 +242,7 @@ class RoundContext:
     manifest: Manifest
     purpose: Purpose = "train"
     repeats: Round | None = None
+    rows: Rows | None = None
 
 
 @dataclass(frozen=True, slots=True)

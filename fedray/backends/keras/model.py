@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.backends.backend import Batch, Data, FileKind, ModelFacts, Snapshot
-from fedray.backends.keras import checks, files, shapes
+from fedray.backends.keras import checks, files, rates, shapes
 from fedray.backends.keras.data import KerasData, to_tensors
 from fedray.backends.keras.fitted import Fitted, fit
 from fedray.backends.keras.flat import FlatVariables
@@ -222,10 +222,7 @@ class KerasBackend:
         Raises:
             PlanError: The optimizer follows a schedule of its own.
         """
-        try:
-            self._model.optimizer.learning_rate = float(value)
-        except TypeError:
-            raise PlanError("learning_rate: the optimizer follows a schedule of its own, expected a number") from None
+        rates.set_rate(self._model.optimizer, value)
 
     def facts(self) -> ModelFacts:
         """Returns names and shapes of tensors and metrics; data must have been bound."""
@@ -244,7 +241,7 @@ class KerasBackend:
         return files.export_model(self._model, kind == "weights", () if own else self._as_built)
 
     def import_model(self, content: bytes, own: bool = False) -> None:
-        """Takes weights from the content of a `.keras` file; runs none of its code."""
+        """Takes weights and learning rate from the content of a `.keras` file; runs none of its code."""
         flat = self._variables()
         taken = flat.local if own else flat.variables + flat.frozen
         before = [variable.numpy() for variable in taken]
@@ -255,6 +252,8 @@ class KerasBackend:
             for variable, value in zip(taken, before, strict=True):
                 variable.assign(value)
             raise
+        if not own:
+            rates.take_rate(self._model.optimizer, content)
         self._agree_anew()
 
     def arrays(self) -> list[NDArray[Any]]:
@@ -388,11 +387,14 @@ def make(builder: Callable[[], Any], seed: int, noise_seed: int, threads: int, l
     return KerasBackend(builder, seed=seed, noise_seed=noise_seed, threads=threads, local=local)
 
 
-def build_at_driver(builder: Callable[[], Any], weights: Sequence[NDArray[Any]], rows: Tree | None = None) -> Any:
+def build_at_driver(
+    builder: Callable[[], Any], weights: Sequence[NDArray[Any]], rows: Tree | None = None, rate: float | None = None
+) -> Any:
     """Returns a model of the builder with these weights; see `fedray.backends.build_at_driver`."""
     with quietly():
         model = builder()
         if not model.built and rows is not None:
             model(rows.nest)
     model.set_weights(list(weights))
+    rates.set_rate(model.optimizer, rate)
     return model

@@ -19,7 +19,7 @@ from fedray.device import PYU, PYUObject
 from fedray.device.pyu import issue, parcel
 from fedray.errors import PartyLost, PlanError, ProtocolError
 from fedray.ml.nn.absences import Stretch, stretch
-from fedray.ml.nn.membership import Membership
+from fedray.ml.nn.membership import Membership, with_remedy
 from fedray.ml.nn.source import Source, metric_bound
 from fedray.party.table import Slot
 from fedray.party.training.local_model import LocalModel
@@ -125,7 +125,7 @@ class Federation:
         try:
             first, *others = self._session.get(refs)
         except PartyLost as error:
-            raise _with_remedy(error) from error
+            raise with_remedy(error) from error
         for device, facts in zip(self._devices[1:], others, strict=True):
             _check_same(self._devices[0].name, first, device.name, facts)
         found: ModelFacts = first
@@ -198,7 +198,8 @@ class Federation:
             stretches.append(self._stretch(range(number, number + done), expected, outcome))
             over += done
             renew = any(r.renew for r in outcome.reports.values())
-            self._behind, self._evaluated = self._behind or renew, 0
+            self._behind = self._behind or renew
+            self._evaluated = max(r.evaluated for r in outcome.reports.values())
             self._fresh = all(r.fresh for r in outcome.reports.values())
             if not renew or len(draft.spans) == done:
                 return outcome.reports, stretches
@@ -277,8 +278,17 @@ class Federation:
         return tuple(self._first(self._models, "local_tensors"))
 
     def learning_rate(self) -> float:
-        """Returns the first party's learning rate."""
+        """Returns the learning rate of a party that holds the current model."""
         return float(self._first(self._models, "learning_rate"))
+
+    def set_learning_rate(self, rate: float) -> None:
+        """Sets everybody's learning rate, so that whatever a party saves has it.
+
+        Raises:
+            PlanError: The optimizers follow a schedule.
+        """
+        self._first(self._models, "set_learning_rate", rate)
+        self._everywhere(self._models, "set_learning_rate", rate)
 
     def _replace(self, method: str, content: Any) -> None:
         """Changes one party's weights, and then everybody's; a session may have trained on those before.
@@ -388,11 +398,3 @@ def _check_same(name: PartyName, facts: ModelFacts, other_name: PartyName, other
             f"model: party {other_name!r} built another model than party {name!r}; the builder must return the same "
             "architecture everywhere"
         )
-
-
-def _with_remedy(error: PartyLost) -> PartyLost:
-    return PartyLost(
-        f"{str(error).rstrip('.')}, and its rows are gone with it. Save the model with save(path), start again with "
-        "sf.shutdown() and sf.init(...), and go on from there with load(path)",
-        party=error.party,
-    )

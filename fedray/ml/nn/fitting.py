@@ -11,9 +11,10 @@ from fedray.backends.backend import ModelFacts
 from fedray.errors import NotFinite
 from fedray.metrics import Metric
 from fedray.ml.nn.absences import Absences, Stretch
-from fedray.ml.nn.callbacks import CallbackList, LearningRate
+from fedray.ml.nn.callbacks import CallbackList
 from fedray.ml.nn.federation import Federation
 from fedray.ml.nn.history import FaultRecord, History, MetricValue
+from fedray.ml.nn.optimizer import Optimizer
 from fedray.ml.nn.plan import FitPlan, Segment
 from fedray.ml.nn.progress import EpochBar
 from fedray.ml.nn.source import Source, metric_bound
@@ -38,7 +39,7 @@ class FitRun:
         callbacks: The user's callbacks.
         history: What `fit` will return.
         verbose: 0, 1 or 2.
-        learning_rate: What a callback has set it to.
+        optimizer: The learning rate, which callbacks may set.
         absences: Who is away.
     """
 
@@ -50,7 +51,7 @@ class FitRun:
     callbacks: CallbackList
     history: History
     verbose: int
-    learning_rate: LearningRate
+    optimizer: Optimizer
     absences: Absences = field(init=False)
 
     def __post_init__(self) -> None:
@@ -114,7 +115,7 @@ class FitRun:
                 self.plan.sizes,
                 metric_bound(most, self.train),
                 self.federation.strategy,
-                self.learning_rate.value,
+                self.optimizer.chosen,
             )
 
         def draw(over: int) -> None:

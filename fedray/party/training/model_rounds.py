@@ -7,6 +7,7 @@ about its own rows is decided by `local_metrics`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -38,6 +39,7 @@ class Report:
         renew: Why no further round can be held in this session, or empty.
         fresh: Whether nothing has been sent yet that was computed with the model as it is now. Only then may another
             session go on with other parties: two sums on one model over different parties differ by one party's part.
+        evaluated: How many rounds of metrics this session has held on the model as it is now; parties allow so many.
     """
 
     local: tuple[Metric, ...]
@@ -45,6 +47,7 @@ class Report:
     done: int = 1
     renew: str = ""
     fresh: bool = False
+    evaluated: int = 0
 
 
 class ModelRounds:
@@ -60,6 +63,7 @@ class ModelRounds:
     def __init__(self, context: PartyContext, contributor: Contributor, model: LocalModel, local_metrics: bool) -> None:
         self._context, self._contributor, self._model = context, contributor, model
         self._local_metrics = local_metrics
+        self._evaluated: tuple[int, Counter[bytes]] = (0, Counter())  # a session's number, its rounds by model
 
     def publish(self) -> None:
         """Sends the model to the server, before rounds begin, as everybody's starting point.
@@ -129,6 +133,10 @@ class ModelRounds:
             context: What the round is about.
             words: float64[m], as `fedray.metrics.to_words` returns them.
         """
+        session = self._contributor.session
+        if self._evaluated[0] != session:
+            self._evaluated = session, Counter()
+        self._evaluated[1][context.model] += 1
         nothing = np.empty(0, self._model.weights.dtype)
         return self.exchange(call, context, Contribution(nothing, 0, words))
 
@@ -152,7 +160,9 @@ class ModelRounds:
         """
         finished = () if sums is None else tuple(self._model.backend.finish(metrics.rebuild(local, sums)))
         shown = tuple(local) if self._local_metrics else ()
-        return Reply(Kind.METRICS if shown else Kind.AGGREGATE, Report(shown, finished, done, renew, fresh))
+        evaluated = self._evaluated[1][self._model.hash()] if self._evaluated[0] == self._contributor.session else 0
+        report = Report(shown, finished, done, renew, fresh, evaluated)
+        return Reply(Kind.METRICS if shown else Kind.AGGREGATE, report)
 
 
 def opened_metrics(answer: Answer, metric_bound: int) -> NDArray[np.float64] | None:

@@ -22,8 +22,9 @@ from fedray.party.records import Answer
 from fedray.party.rounds.contributor import Contributor
 from fedray.party.training.local_model import LocalModel
 from fedray.party.training.model_rounds import ModelRounds, opened_metrics
-from fedray.party.training.orders import TrainOrder, settings
+from fedray.party.training.orders import TrainOrder, rows_of, settings
 from fedray.protocol.messages import digest
+from fedray.protocol.rows import Rows
 from fedray.protocol.scheme import Contribution, Manifest, RoundContext, Tensor
 from fedray.strategies import State, Strategy, make_strategy
 from fedray.strategies.halves import first_reaches, known, payload
@@ -131,30 +132,30 @@ class Trainer:
         order, place = segment.order, segment.done
         start, stop = order.spans[place]
         batches = [batch for step in segment.steps[start:stop] for batch in step]
+        used = sum(len(batch.rows) for batch in batches)
+        rows = rows_of(order, place, self._context.name, used, self._model.bound["train"])
         with self._unless_opened(segment) as kept:
             sent, weight = self._update(segment, batches)
             measured = self._measure(order) if report else np.zeros(len(segment.manifest.metrics))
-            answer = self._summed(segment, Contribution(sent, weight, measured))
+            answer = self._summed(segment, rows, Contribution(sent, weight, measured))
             if answer.verdict == "opened" and self._contributor.verified:
                 kept.append(answer)
         segment.done += 1
         if answer.verdict == "opened":
-            before = self._model.hash()
             self._take(answer)
             segment.sums = opened_metrics(answer, order.metric_bound) if report else None
-            segment.fresh = self._model.hash() != before
-            if not segment.fresh:
-                segment.renew = "the round left the model as it was, and no session trains twice on one model"
+            # Not only the model before: a fit may come back to one that served long ago.
+            segment.fresh = not self._context.memory.knows(self._model.hash())
         elif answer.verdict == "missed":
             self._catch_up(segment, answer)
         elif answer.verdict == "renew":
             segment.done, segment.renew = place, answer.reason
         else:
             segment.fresh = False
-            self._check_rows(segment, batches)
+            self._check_rows(segment, used)
         return answer.stop
 
-    def _summed(self, segment: _Segment, contribution: Contribution) -> Answer:
+    def _summed(self, segment: _Segment, rows: Rows, contribution: Contribution) -> Answer:
         """Takes part in a round, and with the same input in those that repeat it until all values fit."""
         model, repeats = self._model, None
         # What is known beside the model is a setting: equal weights are the same model, whatever came with them.
@@ -165,7 +166,7 @@ class Trainer:
             # The bounds of its tensors are in the manifest: whoever was told others shares no key with the rest.
             reaches = model.reaches or first_reaches(segment.manifest, model.facts.spec.trainable, model.weights)
             segment.manifest = segment.manifest.reaching(reaches)
-            context = RoundContext(number, model.hash(), bound, segment.manifest, repeats=repeats)
+            context = RoundContext(number, model.hash(), bound, segment.manifest, repeats=repeats, rows=rows)
             answer = self._rounds.exchange(f"train round {number}", context, contribution)
             if answer.verdict != "again":
                 return answer
@@ -216,9 +217,10 @@ class Trainer:
         segment.again = answer.again
         segment.done = min(max(segment.done, answer.number - order.number - answer.again), rounds)
         if segment.done == rounds:
-            segment.sums, segment.fresh = opened_metrics(answer, order.metric_bound), True
+            segment.sums = opened_metrics(answer, order.metric_bound)
+            segment.fresh = not self._context.memory.knows(self._model.hash())
 
-    def _check_rows(self, segment: _Segment, batches: Sequence[Batch]) -> None:
+    def _check_rows(self, segment: _Segment, used: int) -> None:
         """Leaves after an abandoned round that used more than half of this party's rows.
 
         What the next round would use overlaps with what was sent, and the two sums might be compared.
@@ -226,7 +228,6 @@ class Trainer:
         Raises:
             ProtocolError: The round used too many rows.
         """
-        used = sum(len(batch.rows) for batch in batches)
         if 2 * used > segment.order.sizes[self._context.name]:
             raise ProtocolError(
                 f"party {self._context.name!r} leaves: a round that used {used} of its "
