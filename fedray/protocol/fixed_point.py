@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real numbers to words of Z_2^l and back: `[values | weight | metrics | 1]`.
+"""Real numbers to words of Z_2^l and back: `[values | weight | totals | 1]`.
 
-Knows a manifest and an encoding. Does not know masks, messages or who else contributes. Works on one stretch of the
-vector at a time, into memory that the caller gives, so that masks can follow while it is in cache.
+Knows a manifest and an encoding. Does not know how totals are summed exactly (`fedray/protocol/totals.py`), masks,
+messages or who else contributes. Works on one stretch of the vector at a time, into memory that the caller gives, so
+that masks can follow while it is in cache.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from fedray.protocol.crypto.keystream import CHUNK_BYTES
 from fedray.protocol.member import Member
 from fedray.protocol.messages import Words
 from fedray.protocol.scheme import Contribution, Manifest, Opened, Run, Tensor
+from fedray.protocol.totals import TotalWords, check_range
 from fedray.types import PartyName
 
 
@@ -46,14 +48,15 @@ class Encoder:
             refuse_overflow: Refuse values beyond the clip bound, also where the encoding would clip them.
 
         Raises:
-            EncodingError: The contribution does not fit the manifest, or its weight or a metric is out of bounds.
-            NotFinite: A metric is NaN or infinite.
+            EncodingError: The contribution does not fit the manifest, or its weight or a total is out of bounds.
+            NotFinite: A total is NaN or infinite.
         """
         self._encoding, self._manifest, self._owner = encoding, manifest, owner
         self._refuse = refuse_overflow or encoding.overflow == "refuse"
         self._values = self._checked_values(contribution.values)
         # All that can be refused without the values is refused before any key is touched: the round is still free.
         self._runs = _bounded_runs(encoding, parties, manifest)
+        self._totals = TotalWords(encoding.ring, parties, manifest)
         self._tail = self._encode_tail(contribution)
         share = contribution.weight / encoding.weight_bound if manifest.weighted else float(contribution.weight)
         self._scale, self._once = math.ldexp(share, encoding.fraction), math.ldexp(1.0, encoding.fraction)
@@ -162,25 +165,12 @@ class Encoder:
         if isinstance(weight, bool) or not isinstance(weight, (int, np.integer)) or not 0 <= weight <= bound:
             raise self._fault(f"expected an integer weight of 0 to {bound}, which the plan allows in one round")
         metrics = np.asarray(contribution.metrics, np.float64)
-        if metrics.shape != (len(self._manifest.metrics),):
-            raise self._fault(f"expected {len(self._manifest.metrics)} metrics, found shape {metrics.shape}")
-        finite = np.isfinite(metrics)
-        if not finite.all():
-            if not self._manifest.integers:
-                self._check_finite(self._values, 0)  # a broken tensor breaks the metrics too, and is the one to name
-            name = self._manifest.metrics[int((~finite).argmax())]
-            raise NotFinite(f"{self._owner}: metric {name!r} is NaN or infinite; nothing was sent")
-        bound = self._manifest.metric_bound
-        fits = np.abs(metrics / bound) <= self._encoding.clip
-        if not fits.all():
-            name = self._manifest.metrics[int((~fits).argmax())]
-            raise self._fault(
-                f"metric {name!r} exceeds its bound {self._encoding.clip * bound:g}; metrics are never clipped"
-            )
-        # Dividing by W_m, a power of two as a rule, is exact: integer totals come back as they were.
-        scaled = np.rint(np.ldexp(metrics, self._encoding.fraction) / self._manifest.metric_bound)
-        tail = np.concatenate(([int(weight)], scaled.astype(np.int64), [1])).astype(np.int64)
-        return tail.astype(f"<i{self._encoding.ring // 8}").view(f"<u{self._encoding.ring // 8}")
+        if metrics.shape != self._manifest.whole.shape:
+            raise self._fault(f"expected {len(self._manifest.whole)} metrics, found shape {metrics.shape}")
+        if not (np.isfinite(metrics).all() or self._manifest.integers):
+            self._check_finite(self._values, 0)  # a broken tensor breaks the metrics too, and is the one to name
+        parts = ([int(weight)], self._totals.words(metrics, self._owner), [1])
+        return np.concatenate(parts).astype(f"<i{self._encoding.ring // 8}").view(f"<u{self._encoding.ring // 8}")
 
     def _fault(self, message: str) -> EncodingError:
         return EncodingError(f"{self._owner}: {message}")
@@ -203,9 +193,9 @@ def decode(
     """
     signed: NDArray[Any] = total.view(f"<i{total.itemsize}")
     count, size = len(members), manifest.size
-    if len(total) != manifest.words or 8 * total.itemsize != encoding.ring:
+    if len(total) != manifest.words(parties) or 8 * total.itemsize != encoding.ring:
         raise ProtocolError(
-            f"expected a sum of {manifest.words} words of {encoding.ring} bits, "
+            f"expected a sum of {manifest.words(parties)} words of {encoding.ring} bits, "
             f"found {len(total)} of {8 * total.itemsize}"
         )
     # First of all: where pads did not cancel every word is noise, and saying so is more use than a wrong range.
@@ -215,8 +205,9 @@ def decode(
             "view, model, settings or history, or a vector was changed on its way; nothing is published"
         )
     weight = int(signed[size])
-    _check_range(signed[size : size + 1], count * (encoding.weight_bound if manifest.weighted else 1), "the weight")
-    _check_range(signed[size + 1 : -1], count * encoding.limit, "a metric")
+    check_range(signed[size : size + 1], count * (encoding.weight_bound if manifest.weighted else 1), "the weight")
+    # Before the values, which take the place of their words.
+    metrics = TotalWords(encoding.ring, parties, manifest).sums(signed[size + 1 : -1], count)
     if manifest.weighted and weight <= 0:
         raise ProtocolError(f"all weights of {members} are zero: there is nothing to average")
     scale = math.ldexp(weight / encoding.weight_bound if manifest.weighted else 1.0, encoding.fraction)
@@ -226,7 +217,6 @@ def decode(
     for run, bound in _bounded_runs(encoding, parties, manifest):
         unit = 1.0 if run.integer else scale if run.weighted else once
         _decode_run(signed[run.start : run.stop], values[run.start : run.stop], unit, count * bound)
-    metrics = np.ldexp(signed[size + 1 : -1].astype(np.float64) * manifest.metric_bound, -encoding.fraction)
     return Opened(values, weight, metrics, members)
 
 
@@ -235,18 +225,11 @@ def _decode_run(signed: NDArray[Any], values: NDArray[Any], scale: float, bound:
     step = CHUNK_BYTES // 8
     for start in range(0, len(signed), step):
         part, target = signed[start : start + step], values[start : start + step]
-        _check_range(part, bound, "a value")
+        check_range(part, bound, "a value")
         np.copyto(target, part)
         # Divided after the conversion, once: the mean has the rounding of one division, the same on every machine.
         if values.dtype.kind == "f" and scale != 1.0:
             np.divide(target, scale, out=target)
-
-
-def _check_range(signed: NDArray[Any], bound: int, what: str) -> None:
-    if signed.size and not (-bound <= int(signed.min()) and int(signed.max()) <= bound):
-        raise ProtocolError(
-            f"{what} in the sum is beyond what the parties may send: a vector was altered; nothing is published"
-        )
 
 
 def _bounded_runs(encoding: Encoding, parties: int, manifest: Manifest) -> list[tuple[Run, int]]:

@@ -10,6 +10,7 @@ import hmac
 import json
 import math
 import struct
+from fractions import Fraction
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -101,11 +102,40 @@ def encoding_bytes(e):
 
 def manifest_hash(m):
     tensors = [enc("tensor", t["name"], enc("shape", *t["shape"]), t["dtype"], t["bound"]) for t in m["tensors"]]
-    lists = (enc("tensors", *tensors), enc("metrics", *m["metrics"]))
-    return sha(enc("manifest", *lists, m["metric_bound"], int(m["weighted"])))
+    totals = [enc("total", t["name"], t["size"], int(t["whole"])) for t in m["metrics"]]
+    lists = (enc("tensors", *tensors), enc("metrics", *totals))
+    return sha(enc("manifest", *lists, int(m["weighted"])))
 
 
-def words_of(e, m, given):
+def limb_sizes(parties):
+    """Section 4, totals: bits of a limb, and how many there are."""
+    bits = min(16, 19 - math.ceil(math.log2(parties)))
+    return bits, math.ceil(320 / bits)
+
+
+def limbs_of(value, parties, carries):
+    """Section 4, totals: a real number as limbs, the lowest first, with one carry out of each but the last."""
+    bits, count = limb_sizes(parties)
+    units = abs(Fraction(value)) * 2**160 // 1
+    sign = -1 if value < 0 else 1
+    out = [sign * (units // 2 ** (bits * k) % 2**bits) for k in range(count)]
+    for k, carry in enumerate(carries):
+        out[k] -= carry * 2**bits
+        out[k + 1] += carry
+    return out
+
+
+def is_whole(m):
+    return [t["whole"] for t in m["metrics"] for _ in range(t["size"])]
+
+
+def word_count(m, parties):
+    whole = is_whole(m)
+    values = sum(math.prod(t["shape"]) for t in m["tensors"])
+    return values + 2 + sum(1 if one else limb_sizes(parties)[1] for one in whole)
+
+
+def words_of(e, m, parties, given):
     """The words of one contribution, as signed numbers."""
     share = given["weight"] / e["weight_bound"] if m["weighted"] else float(given["weight"])
     kinds = [t["dtype"].startswith(("int", "uint")) for t in m["tensors"] for _ in range(math.prod(t["shape"]))]
@@ -113,19 +143,29 @@ def words_of(e, m, given):
         int(v) * (given["weight"] > 0) if exact else real_word(float.fromhex(v), share, e["fraction"], e["clip"])
         for v, exact in zip(given["values"], kinds, strict=True)
     ]
-    metrics = [round(float.fromhex(v) * 2.0 ** e["fraction"] / m["metric_bound"]) for v in given["metrics"]]
-    return [*values, given["weight"], *metrics, 1]
+    numbers = list(zip(map(float.fromhex, given["metrics"]), is_whole(m), strict=True))
+    counts = [int(number) for number, whole in numbers if whole]
+    reals = [number for number, whole in numbers if not whole]
+    limbs = [limbs_of(real, parties, carries) for real, carries in zip(reals, given["carries"], strict=True)]
+    return [*values, given["weight"], *counts, *(limb for row in limbs for limb in row), 1]
 
 
-def decoded(e, m, total, modulus):
+def decoded(e, m, parties, total, modulus):
     """The opened sum: values, weight and metrics."""
     signed = [(t + modulus // 2) % modulus - modulus // 2 for t in total]
-    size = len(total) - len(m["metrics"]) - 2
+    size = sum(math.prod(t["shape"]) for t in m["tensors"])
     weight = signed[size]
     scale = (weight / e["weight_bound"] if m["weighted"] else 1.0) * 2.0 ** e["fraction"]
     exact = all(t["dtype"].startswith(("int", "uint")) for t in m["tensors"])
     values = [str(v) if exact else (float(v) / scale).hex() for v in signed[:size]]
-    metrics = [(float(v) * m["metric_bound"] / 2.0 ** e["fraction"]).hex() for v in signed[size + 1 : -1]]
+    (bits, count), tail, metrics = limb_sizes(parties), signed[size + 1 : -1], []
+    counts, limbs = tail[: sum(is_whole(m))], tail[sum(is_whole(m)) :]
+    for whole in is_whole(m):
+        if whole:
+            metrics.append(float(counts.pop(0)).hex())
+        else:
+            number, limbs = sum(limb << (bits * k) for k, limb in enumerate(limbs[:count])), limbs[count:]
+            metrics.append(float(Fraction(number, 2**160)).hex())
     return {"values": values, "weight": weight, "metrics": metrics}
 
 
@@ -173,10 +213,10 @@ def set_up(names, config):
     return out, sid, roots
 
 
-def masked_round(sid, roots, encoding, manifest, r, previous):
+def masked_round(sid, roots, encoding, manifest, parties, r, previous):
     """One round: every intermediate value, and the opened sum."""
     number, members, bits = r["number"], r["members"], encoding["ring"]
-    size = sum(math.prod(t["shape"]) for t in manifest["tensors"]) + len(manifest["metrics"]) + 2
+    size = word_count(manifest, parties)
     vid = sha(enc("view", sid, r["counter"], enc("view-indices", *members)))
     received = (r["purpose"], bytes.fromhex(r["model"]), sha(bytes.fromhex(r["settings"])), manifest_hash(manifest))
     ctx = sha(enc("ctx", sid, number, previous, *received, encoding_bytes(encoding), b""))
@@ -191,7 +231,7 @@ def masked_round(sid, roots, encoding, manifest, r, previous):
             out["pair_keys"][f"{i},{j}"] = keys[i, j].hex()
     total = [0] * size
     for i, given in zip(members, r["inputs"], strict=True):
-        words = words_of(encoding, manifest, given)
+        words = words_of(encoding, manifest, parties, given)
         out["words"].append(words)
         masked = list(words)
         for (a, b), key in keys.items():
@@ -203,17 +243,18 @@ def masked_round(sid, roots, encoding, manifest, r, previous):
         payload = b"".join(m.to_bytes(bits // 8, "little") for m in masked)
         out["messages"].append(enc("masked-a", sid, vid, number, i, ctx, size, bits, payload).hex())
     out["total"] = total
-    out["opened"] = decoded(encoding, manifest, total, 2**bits)
+    out["opened"] = decoded(encoding, manifest, parties, total, 2**bits)
     return out, ctx
 
 
 def masking_vector(case):
     """Every intermediate value of a session and its rounds."""
     out, sid, roots = set_up(case["names"], case["config"])
+    parties = len(case["names"])
     out["manifest_hash"] = manifest_hash(case["manifest"]).hex()
     out["rounds"], previous = [], b""
     for r in case["rounds"]:
-        made, previous = masked_round(sid, roots, case["config"]["encoding"], case["manifest"], r, previous)
+        made, previous = masked_round(sid, roots, case["config"]["encoding"], case["manifest"], parties, r, previous)
         out["rounds"].append(made)
     return {"given": case, "expected": out}
 
@@ -227,15 +268,22 @@ def numbers(tag, count, scale):
     return found
 
 
-def given_round(number, counter, members, size, tag, *, weights, metrics=0, integers=False, purpose="train"):
+def given_round(number, counter, members, size, tag, *, weights, metrics=None, integers=False, purpose="train"):
     values = [
         [str(int(float.fromhex(v))) for v in numbers((tag, number, i), size, 2.0**20)]
         if integers
         else numbers((tag, number, i), size, 9.0)
         for i in members
     ]
+
+    def carries_of(i):
+        """Fixed carries of 40 bits, 19 for each of two real numbers of three parties."""
+        if not metrics:
+            return []
+        return [[int.from_bytes(seed("carry", tag, number, i, m, k)[:5], "big") for k in range(19)] for m in range(2)]
+
     inputs = [
-        {"values": v, "weight": weights[i], "metrics": [float(37 * i + 11 * k).hex() for k in range(metrics)]}
+        {"values": v, "weight": weights[i], "metrics": metrics[i] if metrics else [], "carries": carries_of(i)}
         for i, v in zip(members, values, strict=True)
     ]
     return {
@@ -277,18 +325,31 @@ def tensor(name, shape, dtype="float32"):
     return {"name": name, "shape": shape, "dtype": dtype, "bound": 0}
 
 
-def manifest_of(tensors, metrics=(), weighted=True):
-    return {"tensors": tensors, "metrics": list(metrics), "metric_bound": 1024, "weighted": weighted}
+def total(name, size=1, whole=False):
+    return {"name": name, "size": size, "whole": whole}
 
+
+def manifest_of(tensors, metrics=(), weighted=True):
+    return {"tensors": tensors, "metrics": list(metrics), "weighted": weighted}
+
+
+MEASURED = [
+    [number.hex() for number in row]
+    for row in ([1e-30, 37.0, -(2.0**159)], [1 / 3, 0.0, 5e-324], [-1.7e38, 2.0**40, 2.0**159 + 2.0**107])
+]
+"""A real number, a count and another real number of each party; the sum of the last ones is far below both."""
 
 CASES = {
     "masking_three_parties_64": {
         "names": ["alice", "bob", "zoë"],
         "config": config_of(3, 1, encoding_of(64, 32, 65536.0, 100)),
-        "manifest": manifest_of([tensor("kernel", [2, 3]), tensor("bias", []), tensor("none", [0])], ["loss", "count"]),
+        "manifest": manifest_of(
+            [tensor("kernel", [2, 3]), tensor("bias", []), tensor("none", [0])],
+            [total("loss"), total("count", whole=True), total("mae")],
+        ),
         "rounds": [
-            given_round(0, 0, [0, 1, 2], 7, "a", weights=[10, 0, 100], metrics=2),
-            given_round(5, 0, [0, 1, 2], 7, "a", weights=[1, 2, 3], metrics=2, purpose="evaluate"),
+            given_round(0, 0, [0, 1, 2], 7, "a", weights=[10, 0, 100], metrics=MEASURED),
+            given_round(5, 0, [0, 1, 2], 7, "a", weights=[1, 2, 3], metrics=MEASURED[::-1], purpose="evaluate"),
         ],
     },
     "masking_smaller_view_32": {
@@ -308,7 +369,12 @@ CASES = {
             {
                 **given_round(0, 0, [0, 1, 2], 5, "c", weights=[1] * 3, integers=True, purpose="sum"),
                 "inputs": [
-                    {"values": [str(2**60), str(-(2**61)), "0", "255", str(i)], "weight": 1, "metrics": []}
+                    {
+                        "values": [str(2**60), str(-(2**61)), "0", "255", str(i)],
+                        "weight": 1,
+                        "metrics": [],
+                        "carries": [],
+                    }
                     for i in range(3)
                 ],
             }

@@ -92,9 +92,10 @@ class ComputeRounds:
             now: When.
         """
         first, end = order.number, order.number + order.count
-        spans = [(range(first, end), order.manifest.words)]
+        parties = len(self.roles.owners)
+        spans = [(range(first, end), order.manifest.words(parties))]
         if order.report is not None:
-            spans.append((range(end, end + spare), order.report.words))
+            spans.append((range(end, end + spare), order.report.words(parties)))
         self.roles.adder.expect(*spans)
         self._announced = [numbers for numbers, _ in spans]
         self._clear("the segment has ended", now)

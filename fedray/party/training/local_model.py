@@ -45,6 +45,7 @@ class LocalModel:
         facts: Names and shapes of tensors and metrics, since the last `bind`.
         data: Purpose -> the rows bound for it.
         class_weight: Purpose -> weights of classes; empty for none.
+        row_weights: Purpose -> whether its rows have weights, of their own or of their classes.
     """
 
     facts: ModelFacts
@@ -63,6 +64,7 @@ class LocalModel:
         self.as_built = True
         self.data: dict[str, Data] = {}
         self.class_weight: dict[str, dict[int, float]] = {}
+        self.row_weights: dict[str, bool] = {}
         self._hash = b""
 
     def bind(
@@ -87,6 +89,7 @@ class LocalModel:
             weight = None if sample_weight is None else Tree(sample_weight, "sample_weight")
             self.data[purpose] = self.backend.bind(Tree(x, "x"), Tree(y, "y"), weight, class_weight)
         self.class_weight[purpose] = dict(class_weight or {})
+        self.row_weights[purpose] = weight is not None or bool(class_weight)
         self.facts = self.backend.facts()
         return Reply(Kind.SHAPE, self.facts)
 

@@ -147,7 +147,8 @@ class RecoveryShield(Guarded):
         return current.parties
 
     def _begin(self, context: RoundContext, ctx: bytes, contribution: Contribution, tag: bytes) -> Unmasking:
-        config, member, number, size = self._config, self._member, context.number, context.manifest.words
+        config, member, number = self._config, self._member, context.number
+        size = context.manifest.words(config.contributors)
         self._rules.admit(context, tag)
         encoder = Encoder.of(config, member, context.manifest, contribution)
         batch = self._batches.enter(number)
