@@ -48,7 +48,7 @@ class TotalWords:
             raise EncodingError(
                 f"totals that are no whole numbers need words of 64 bits, found a ring of {ring}; take ring=64"
             )
-        self._most = min(1 << _EXACT_BITS, (1 << (ring - 1)) - 1) // parties
+        self._most = min(1 << _EXACT_BITS, 1 << (ring - 4)) // parties
 
     def words(self, metrics: NDArray[np.float64], owner: PartyName) -> NDArray[np.int64]:
         """Returns the words of one party's totals: counts, then limbs with carries drawn for this call.
@@ -115,8 +115,8 @@ class TotalWords:
         raise EncodingError(f"no total holds number {place} beyond the end")
 
 
-def check_range(signed: NDArray[np.signedinteger], bound: int, what: str) -> None:
-    """Checks that a sum is one that parties can have made.
+def check_range(signed: NDArray[np.signedinteger], bound: int, what: str) -> int:
+    """Returns the largest absolute word, once it is found that parties can have made the sum.
 
     Args:
         signed: Its words.
@@ -126,8 +126,10 @@ def check_range(signed: NDArray[np.signedinteger], bound: int, what: str) -> Non
     Raises:
         ProtocolError: A word is beyond the bound.
     """
-    if signed.size and not (-bound <= int(signed.min()) and int(signed.max()) <= bound):
+    largest = max(-int(np.minimum.reduce(signed)), int(np.maximum.reduce(signed))) if signed.size else 0
+    if largest > bound:
         raise _altered(what)
+    return largest
 
 
 def _altered(what: str) -> ProtocolError:

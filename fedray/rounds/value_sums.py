@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,7 +20,7 @@ from fedray.party.rounds import summable
 from fedray.party.rounds.value_client import SumOrder, ValueClient
 from fedray.party.table import Slot
 from fedray.protocol.config import Config, Encoding
-from fedray.protocol.scheme import ExactTotal, Fault, Manifest, Tensor
+from fedray.protocol.scheme import LEAST_BOUND, ExactTotal, Fault, Manifest, Tensor
 from fedray.rounds.notices import log_unsaid
 from fedray.rounds.sum_session import SumSession
 from fedray.rounds.supervision import REMEDY
@@ -109,10 +110,11 @@ class ValueSums:
         try:
             nest, tensors = self._agreed(dict(zip(values, session.get(offers), strict=True)))
             if bound is None:
-                encoding, manifest = Encoding(), self._exact(tensors, averaged=weights is not None)
+                manifest = self._exact(tensors, averaged=weights is not None)
             else:
-                encoding = self._encoding(bound, round(most / unit) if weights is not None and most else 1)
-                manifest = Manifest(tuple(tensors), weighted=weights is not None)
+                bounded = [replace(tensor, bound=None if tensor.integer else _checked(bound)) for tensor in tensors]
+                manifest = Manifest(tuple(bounded), weighted=weights is not None)
+            encoding = Encoding(weight_bound=max(1, round(most / unit)) if manifest.weighted and most else 1)
             complete = len(sums.parties) == len(self._aggregator.participants)
             # A session is kept for the next sum; opening one takes three exchanges.
             if sums.config is None or sums.config.encoding != encoding or not complete:
@@ -242,18 +244,17 @@ class ValueSums:
         if reals and 8 * words > MOST_BYTES:
             raise PlanError(
                 f"data: {size} floats are too many to sum them exactly, in {8 * words >> 20} MiB a party (at most "
-                f"{MOST_BYTES >> 20}); pass bound=, a number that no absolute value of them exceeds, for a fixed point "
-                "of 8 bytes each: bound=65536.0 keeps steps of about 1e-12"
+                f"{MOST_BYTES >> 20}); pass bound=, a number that no absolute value of them exceeds, for 8 bytes and "
+                "one step each: bound=65536.0 makes steps of about 1e-12"
             )
         return manifest
 
-    def _encoding(self, bound: float, weight_bound: int) -> Encoding:
-        """Returns the finest fixed point that leaves room for a sum of all parties' values below `bound`."""
-        if isinstance(bound, bool) or not isinstance(bound, int | float) or not 2**-20 <= bound <= 2**40:
-            raise PlanError(f"bound: expected a number from 2**-20 to 2**40, found {bound!r}")
-        # Of 64 bits one is the sign and one is kept free, so that rounding up at every party still cannot wrap round.
-        room = 62 - math.ceil(math.log2(len(self._aggregator.participants) * bound))
-        return Encoding(64, min(room, 40), float(bound), "refuse", max(1, weight_bound))
+
+def _checked(bound: float) -> float:
+    """Returns the bound of a float, from which its step follows."""
+    if isinstance(bound, bool) or not isinstance(bound, int | float) or not LEAST_BOUND <= bound < math.inf:
+        raise PlanError(f"bound: expected a finite number of {LEAST_BOUND:g} or more, found {bound!r}")
+    return float(bound)
 
 
 def _is_there(values: object) -> bool:

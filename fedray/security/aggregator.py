@@ -102,9 +102,9 @@ class Aggregator:
             data: One object of every participant, in any order: an array or number, or lists, tuples and dicts of such.
                 Integers are summed exactly. So are floats, rounded once at the end, as `math.fsum` of all parties'
                 values would be: below 2^160 (1e48), beyond which is an error, and down to bits of 2^-160.
-            bound: Largest absolute value of a float, 2^-20 to 2^40, for a fixed point of 8 bytes each instead of 160:
-                for long vectors, and where the sum must not show values that are far apart. Its step is 2^-40 or what
-                `bound` leaves room for; a value beyond it is an error, never clipped.
+            bound: Largest absolute value of a float, for 8 bytes each instead of 160: for long vectors, and where the
+                sum must not show values that are far apart. All values then share one step that follows from it, 2^-41
+                for four parties and 65536; a value beyond it is an error, never clipped.
 
         Returns:
             The sums, nested like the values; floats in their own dtype, integers as int64.

@@ -16,7 +16,7 @@ from fedray.protocol.config import Encoding
 from fedray.protocol.fixed_point import decode
 from fedray.protocol.scheme import ExactTotal, Manifest
 
-WIDE, NARROW = Encoding(), Encoding(32, 16, 8.0)
+WIDE, NARROW = Encoding(), Encoding(32)
 MIXED = Manifest((), (ExactTotal("loss"), ExactTotal("seen", whole=True), ExactTotal("own", 3)), weighted=False)
 NUMBERS = st.tuples(
     st.floats(-1e30, 1e30), st.integers(-(2**40), 2**40), *[st.floats(-1e-9, 1e-9, allow_subnormal=False)] * 3
