@@ -11,6 +11,8 @@ from pure.masking_kit import context_of, encode, manifest_of, plain_values, sess
 from pure.sharing_kit import session as sharing_session
 
 from fedray.errors import EncodingError, NotFinite, PlanError, ProtocolError
+from fedray.metrics import Word
+from fedray.party.training.model_rounds import totals as summed_as
 from fedray.protocol import totals
 from fedray.protocol.config import Encoding
 from fedray.protocol.fixed_point import decode
@@ -108,3 +110,10 @@ def test_carries_are_drawn_anew_for_each_input_and_once_for_each_message(scheme,
         assert first == again
     assert [len(carries) for carries in drawn] == [8 * 4 * 19] * 2
     assert drawn[0] != drawn[1]
+
+
+def test_with_row_weights_no_number_of_a_metric_is_whole():
+    """A weight of a half makes half a count: then all are summed as real numbers, at every party."""
+    words = (Word("loss/0", whole=False), Word("loss/1", whole=True))
+    assert summed_as(words, row_weights=False) == (ExactTotal("loss/0"), ExactTotal("loss/1", whole=True))
+    assert summed_as(words, row_weights=True) == (ExactTotal("loss/0"), ExactTotal("loss/1"))
