@@ -37,6 +37,22 @@ def test_one_norm_over_shared_and_local_gradients_is_refused_where_it_would_part
     ready(clipped())[0].check_strategy(make_strategy("fed_avg_g"))
 
 
+def test_layers_in_float8_have_gradients_that_are_none():
+    def builder():
+        import keras
+
+        model = keras.Sequential([keras.Input((16,)), keras.layers.Dense(16)])
+        model.quantize("float8")
+        model.compile(loss="mse", optimizer="sgd")
+        return model
+
+    backend = KerasBackend(builder, seed=1)
+    for name in ("fed_avg_g", "fed_prox"):
+        with pytest.raises(PlanError, match="layers in float8"):
+            backend.check_strategy(make_strategy(name))
+    backend.check_strategy(make_strategy("fed_avg_w"))
+
+
 def constrained(make):
     return sequential(lambda keras: keras.layers.Dense(3, kernel_constraint=make(keras)))
 

@@ -39,6 +39,21 @@ def test_accumulated_gradients_live_on_over_rounds_of_uneven_parties(start, stra
         np.testing.assert_allclose(found, wanted, atol=2e-6)
 
 
+def test_what_a_party_has_piled_up_for_its_own_tensors_is_not_lost_in_a_round_without_rows():
+    builder = sequential(
+        lambda keras: keras.layers.Dense(3),
+        optimizer=lambda optimizers: optimizers.SGD(1.0, gradient_accumulation_steps=2),
+    )
+    whole, everything = ready(builder)
+    moved = whole.gradient(everything, batches(10))[0][-3:]
+    backend, data = ready(builder, local=["*/bias"])
+    mean, _ = backend.gradient(data, batches(10))
+    backend.apply_gradient(mean)
+    backend.apply_gradient(mean)
+    bias = backend._model.layers[-1].bias.numpy()
+    np.testing.assert_allclose(bias, -0.5 * moved, atol=1e-6)
+
+
 def averaged(stocks, center, parts, held, pooled):
     """Trains stock models on what each party holds in a round; returns their mean, or what one makes of all rows."""
     if pooled:

@@ -77,12 +77,10 @@ def check_own_step(keras: Any, model: Any, why: str) -> None:
         why: Who needs the gradient, for the message.
 
     Raises:
-        PlanError: The model has a train_step of its own, or weights that take a "gradient" for their value.
+        PlanError: The model has a train_step of its own.
     """
     if is_custom(keras, model, "train_step"):
         raise PlanError(f"model {model.name!r} has a custom train_step, which {why} cannot be combined with")
-    if any(getattr(variable, "overwrite_with_gradient", False) for variable in model.trainable_variables):
-        raise PlanError(f"model {model.name!r} has float8 layers, which {why} cannot be combined with")
 
 
 def is_custom(keras: Any, model: Any, method: str) -> bool:

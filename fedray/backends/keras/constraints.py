@@ -29,9 +29,16 @@ def check_shared(keras: Any, model: Any, flat: FlatVariables, strategy: Strategy
         strategy: The strategy.
 
     Raises:
-        PlanError: The optimizer clips by a norm over shared and local gradients, which differs from party to party; or
-            a constraint does not hold for what the strategy makes of weights that meet it.
+        PlanError: The strategy works on gradients and some are none; the optimizer clips by a norm over shared and
+            local gradients, which differs from party to party; or a constraint does not hold for what the strategy
+            makes of weights that meet it.
     """
+    needs_gradient = strategy.local == "gradient" or strategy.client_hook is not None
+    if needs_gradient and any(getattr(v, "overwrite_with_gradient", False) for v in flat.trainable + flat.own):
+        raise PlanError(
+            f"model {model.name!r} has layers in float8, whose scales take their gradient for a new value; strategy "
+            f"{strategy.name!r} cannot be combined with them, use 'fed_avg_w'"
+        )
     if strategy.local == "gradient":
         if flat.own and any(getattr(part, "global_clipnorm", None) for part in parts(model.optimizer)):
             raise PlanError(

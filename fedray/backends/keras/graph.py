@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fedray.backends.keras.flat import FlatVariables
-from fedray.backends.keras.optimizers import loss_scale
+from fedray.backends.keras.optimizers import loss_scale, parts
 from fedray.strategies.strategy import Hook
 
 Tensors = tuple[Any, ...]
@@ -149,6 +149,8 @@ class Graphs:
     def _apply(self, gradient: Any, own: Sequence[Any] | None) -> None:
         """Lets the optimizer take one step; local variables have no part in it where they have no gradient."""
         tf, flat, optimizer = self._tf, self._flat, self._model.optimizer
+        if own is None and any(getattr(part, "gradient_accumulation_steps", None) for part in parts(optimizer)):
+            own = [tf.zeros(v.shape, v.dtype) for v in flat.own]  # this step may be for what earlier rounds piled up
         gradients = flat.split_gradient(gradient) + list(own or ())
         scale = loss_scale(tf, optimizer)
         if scale is not None:  # the optimizer divides by it

@@ -101,7 +101,7 @@ class KerasBackend:
         return to_tensors(self._tf, trees, rows)
 
     def check_strategy(self, strategy: Strategy) -> None:
-        """Refuses a strategy that works on gradients where the model takes its steps by itself."""
+        """Refuses a strategy that this model cannot be trained with, now or once it is built; see `Steps`."""
         self._strategy = strategy
         checks.check_strategy(self._keras, self._model, strategy)
         if self._flat is not None:
@@ -162,7 +162,8 @@ class KerasBackend:
             back = way_back(self)
             self.gradient(self._sample, [Batch(np.arange(2))])
             back()
-        follow(self._copying, self._model.trainable_variables)
+        if self._copying:
+            follow(self._copying, self._model.trainable_variables)
         if own:
             like = [self._tf.TensorSpec(part.shape, part.dtype) for part in own]
             function = self._traces.get("apply all", steps.apply_gradient, self._vector_spec, like)
