@@ -43,11 +43,11 @@ def to_tensors(tf: Any, trees: tuple[Tree, ...], rows: int) -> KerasData:
     return KerasData(tensors, rows, specs, repr(specs))
 
 
-def bound_here(data: Data) -> KerasData:
-    """Returns the data as what it is.
+def bound_data(data: Data) -> KerasData:
+    """Returns what `bind` returned as what it is.
 
     Raises:
-        DataError: It was not bound here.
+        DataError: It is something else.
     """
     if not isinstance(data, KerasData):
         raise DataError(f"data: expected what bind returned, found {type(data).__name__}")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fedray.backends.backend import Batch, Data, FileKind, ModelFacts, Snapshot
 from fedray.backends.keras import checks, files, shapes
 from fedray.backends.keras.constraints import check_shared
-from fedray.backends.keras.data import KerasData, bound_here, to_tensors, two_rows
+from fedray.backends.keras.data import KerasData, bound_data, to_tensors, two_rows
 from fedray.backends.keras.fitted import Fitted, fit
 from fedray.backends.keras.flat import FlatVariables
 from fedray.backends.keras.frozen import FrozenTensors
@@ -25,7 +25,7 @@ from fedray.backends.keras.graph import Graphs
 from fedray.backends.keras.optimizers import copying, follow, variables, without_overflow
 from fedray.backends.keras.start import frameworks, quietly
 from fedray.backends.keras.state import KerasState, seeded, way_back
-from fedray.backends.keras.traces import Traces, hook_key
+from fedray.backends.keras.traces import Traces, identity
 from fedray.backends.rows import as_arrays, row_weights
 from fedray.backends.spec import ParamSpec
 from fedray.errors import DataError, PlanError
@@ -133,7 +133,7 @@ class KerasBackend:
             checks.check_own_step(self._keras, self._model, "a strategy that changes gradients")
             held = {name: self._tf.constant(value, self._dtype) for name, value in (state or {}).items()}
             specs += ({name: self._tf.TensorSpec(value.shape, self._dtype) for name, value in held.items()},)
-            key = ("train", bound.kind, hook_key(hook), tuple(held))
+            key = ("train", bound.kind, identity(hook), tuple(held))
             function = self._traces.get(key, self._local.after(self._ready().steps.train_with(hook)), *specs)
             arguments += (held,)
         flat, sums, local = function(*arguments)
@@ -200,7 +200,7 @@ class KerasBackend:
 
     def predict(self, data: Data, batches: Sequence[Batch]) -> Tree:
         """Returns the model's outputs, row by row."""
-        bound = bound_here(data)
+        bound = bound_data(data)
         specs = (bound.specs[:1], self._rows_spec)
         function = self._traces.get(("predict", repr(specs)), self._predictor.predict, *specs)
         parts = [self._outputs[repr(bound.specs[0])]]
@@ -352,7 +352,7 @@ class KerasBackend:
 
     def _arguments(self, data: Data, batches: Sequence[Batch]) -> tuple[KerasData, Any, Any, int]:
         """Returns the data set, all row numbers end to end, where each batch ends, and how many rows that are."""
-        bound = bound_here(data)
+        bound = bound_data(data)
         if self._needs_labels and len(bound.tensors) == 1:
             raise DataError(f"y: model {self._model.name!r} is trained and evaluated on labels, found none")
         rows = np.concatenate([np.empty(0, np.int64), *(batch.rows for batch in batches)])

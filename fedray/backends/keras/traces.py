@@ -49,7 +49,7 @@ class Traces:
         return traced  # type: ignore[no-any-return]  # a tf ConcreteFunction
 
 
-def hook_key(hook: Hook) -> Any:
+def identity(hook: Hook) -> Any:
     """Returns what makes two hooks the same, so that one made anew with the same settings is not traced again."""
     if isinstance(hook, partial):
         return hook.func, hook.args, tuple(sorted(hook.keywords.items()))
