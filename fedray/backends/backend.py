@@ -121,7 +121,8 @@ class Steps(Protocol):
         """Refuses a strategy that this model cannot be trained with.
 
         Raises:
-            PlanError: The strategy works on gradients, and the model takes its steps by itself.
+            PlanError: The strategy works on gradients, and the model takes its steps by itself; or it would undo what
+                the model's optimizer promises of weights.
         """
 
     def train(
