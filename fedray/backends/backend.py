@@ -36,6 +36,7 @@ class ModelFacts:
         evaluate_words: The same of evaluation.
         directions: Metric name -> `"max"` or `"min"`, where the framework knows which is better.
         frozen: Frozen tensor -> SHA-256 of its values: they are not sent, so that everybody has to have the same.
+        apart: Metric that stays with its party -> why, and what to do: its state does not add up.
     """
 
     spec: ParamSpec
@@ -43,6 +44,7 @@ class ModelFacts:
     evaluate_words: tuple[str, ...]
     directions: Mapping[str, str]
     frozen: Mapping[str, str] = field(default_factory=dict)
+    apart: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,9 @@ class Weights(Protocol):
         Raises:
             PlanError: No data has been bound yet, and the model needs it.
         """
+
+    def keep_apart(self, reasons: Mapping[str, str]) -> None:
+        """Lets metrics stay with their party from now on, as another party's do; the value of each is why."""
 
 
 class Steps(Protocol):
@@ -160,8 +165,14 @@ class Steps(Protocol):
         Where none is kept, since the party had no rows, local tensors stay as they are.
         """
 
+    def reset_metrics(self) -> None:
+        """Forgets the training metrics accumulated so far: an epoch begins."""
+
     def take_metrics(self) -> list[Metric]:
-        """Returns the training metrics accumulated since the last call, and resets them."""
+        """Returns the training metrics accumulated since the last call, and resets them.
+
+        Those that stay with their party go on until `reset_metrics`: nobody could put them together.
+        """
 
     def evaluate(self, data: Data, batches: Sequence[Batch]) -> list[Metric]:
         """Returns the metrics over the batches; training metrics are not touched."""

@@ -156,11 +156,17 @@ class KerasBackend:
         else:
             self._traces.get("apply", steps.apply_gradient, self._vector_spec)(self._vector(gradient))
 
+    def reset_metrics(self) -> None:
+        """Forgets the training metrics accumulated so far."""
+        fitted = self._ready()
+        fitted.metrics.reset()
+        self._log_sums, self._log_rows = np.zeros(len(fitted.trained.logs)), 0
+
     def take_metrics(self) -> list[Metric]:
-        """Returns the training metrics accumulated since the last call, and resets them."""
+        """Returns the training metrics accumulated since the last call; see `Steps.take_metrics`."""
         fitted = self._ready()
         taken = fitted.trained.read(self._log_sums, self._log_rows)
-        fitted.metrics.reset()
+        fitted.metrics.reset(but_apart=True)
         self._log_sums, self._log_rows = np.zeros(len(fitted.trained.logs)), 0
         return taken
 
@@ -236,7 +242,12 @@ class KerasBackend:
             fitted.tested.words,
             fitted.metrics.directions,
             self._frozen.hashes,
+            fitted.metrics.apart,
         )
+
+    def keep_apart(self, reasons: Mapping[str, str]) -> None:
+        """Lets metrics stay with their party; see `Weights.keep_apart`."""
+        self._ready().metrics.keep_apart(reasons)
 
     def export_model(self, kind: FileKind = "model", own: bool = False) -> bytes:
         """Returns the compiled model as the content of a `.keras` file, or its weights as that of a `.weights.h5`."""

@@ -100,7 +100,7 @@ class Trainer:
         A round that fails or is abandoned is put back: model, optimizer and random state are as they were before it.
         """
         if order.begins_epoch:
-            self._model.backend.take_metrics()
+            self._model.backend.reset_metrics()
             self._measured = []
         if order.learning_rate is not None:
             self._model.backend.set_learning_rate(order.learning_rate)
