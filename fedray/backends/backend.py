@@ -129,6 +129,14 @@ class Steps(Protocol):
             PlanError: The strategy works on gradients, and the model takes its steps by itself.
         """
 
+    def begin_round(self, first: int, planned: int) -> None:
+        """Says where in the run a round is, so that a learning-rate schedule is at the same step at every party.
+
+        Args:
+            first: Batches planned for the rounds before it, the same number at every party.
+            planned: Batches planned for it, 1 or more, however many this party takes.
+        """
+
     def train(
         self, start: Vector, data: Data, batches: Sequence[Batch], hook: Hook | None = None, state: State | None = None
     ) -> tuple[Vector, int, Snapshot]:

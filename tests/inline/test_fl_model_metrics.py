@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Metric classes of a user's own in whole runs: joined where their state adds up, else said, and no callback's to watch."""
+"""Metric classes of a user's own in whole runs: joined where their state adds up, else named, and not to be watched."""
 
 import itertools
 import logging

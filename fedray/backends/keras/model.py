@@ -15,15 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.backends.backend import Batch, Data, FileKind, ModelFacts, Snapshot
-from fedray.backends.keras import checks, files, shapes
-from fedray.backends.keras.data import KerasData, to_tensors
+from fedray.backends.keras import checks, files, layers, shapes
+from fedray.backends.keras.data import KerasData, bound_data, to_tensors
 from fedray.backends.keras.fitted import Fitted, fit
 from fedray.backends.keras.flat import FlatVariables
 from fedray.backends.keras.frozen import FrozenTensors
 from fedray.backends.keras.graph import Graphs
+from fedray.backends.keras.probe import Probe, two_rows
+from fedray.backends.keras.schedule import PlannedSchedule
 from fedray.backends.keras.start import frameworks, quietly
 from fedray.backends.keras.state import KerasState, seeded
-from fedray.backends.keras.traces import Traces
+from fedray.backends.keras.traces import Traces, identity
 from fedray.backends.rows import as_arrays, row_weights
 from fedray.backends.spec import ParamSpec
 from fedray.errors import DataError, PlanError
@@ -56,7 +58,6 @@ class KerasBackend:
         self._patterns = tuple(local)
         self._flat: FlatVariables | None = None
         self._fitted: Fitted | None = None
-        self._outputs: dict[Any, Tree] = {}  # what the model returns for no rows, by their form
         self._log_sums = np.zeros(0)
         self._log_rows = 0
         self._fingerprint = b""
@@ -64,6 +65,8 @@ class KerasBackend:
         self._own_gradients: list[Any] | None = None  # of local weights, between a round's gradient and its answer
         self._model = self._seeded(builder)
         checks.check_model(self._keras, self._model)
+        layers.check_stateless(self._model)
+        self._probe = Probe(self._tf, self._model, self._seeded)
         if self._model.built:
             self._seeded(self._take_variables)
 
@@ -93,7 +96,8 @@ class KerasBackend:
         trees = tuple(tree for tree in (x, y, weight) if tree is not None)
         rows = common_rows(trees)
         if y is not None and self._needs_labels:
-            shapes.check_labels(self._keras, shapes.losses_of(self._model, outputs), y, outputs)
+            check = partial(shapes.check_labels, self._keras, self._model, y, outputs)
+            check() if self._fitted else self._seeded(check)
         self._try_on(trees)
         return to_tensors(self._tf, trees, rows)
 
@@ -112,11 +116,17 @@ class KerasBackend:
         flat = self._variables()
         self._traces.get("put", flat.put, self._vector_spec)(self._vector(values))
 
+    def begin_round(self, first: int, planned: int) -> None:
+        """Says where in the run a round is; see `Steps.begin_round`."""
+        self._variables()
+        self._schedule.place(first, planned)
+
     def train(
         self, start: Vector, data: Data, batches: Sequence[Batch], hook: Hook | None = None, state: State | None = None
     ) -> tuple[Vector, int, Snapshot]:
         """Sets the weights to `start` and trains; the new flat vector is read-only; see `Steps.train`."""
         bound, rows, ends, count = self._arguments(data, batches)
+        self._schedule.take(len(batches))
         arguments: tuple[Any, ...] = (self._vector(start), bound.tensors, rows, ends)
         specs: tuple[Any, ...] = (self._vector_spec, bound.specs, self._rows_spec, self._rows_spec)
         if hook is None:
@@ -125,7 +135,7 @@ class KerasBackend:
             checks.check_own_step(self._keras, self._model, "a strategy that changes gradients")
             held = {name: self._tf.constant(value, self._dtype) for name, value in (state or {}).items()}
             specs += ({name: self._tf.TensorSpec(value.shape, self._dtype) for name, value in held.items()},)
-            key = ("train", bound.kind, _identity(hook), tuple(held))
+            key = ("train", bound.kind, identity(hook), tuple(held))
             function = self._traces.get(key, self._local.after(self._ready().steps.train_with(hook)), *specs)
             arguments += (held,)
         flat, sums, local = function(*arguments)
@@ -158,9 +168,8 @@ class KerasBackend:
 
     def reset_metrics(self) -> None:
         """Forgets the training metrics accumulated so far."""
-        fitted = self._ready()
-        fitted.metrics.reset()
-        self._log_sums, self._log_rows = np.zeros(len(fitted.trained.logs)), 0
+        self._ready().metrics.reset()
+        self._log_sums, self._log_rows = np.zeros(len(self._ready().trained.logs)), 0
 
     def take_metrics(self) -> list[Metric]:
         """Returns the training metrics accumulated since the last call; see `Steps.take_metrics`."""
@@ -191,10 +200,10 @@ class KerasBackend:
 
     def predict(self, data: Data, batches: Sequence[Batch]) -> Tree:
         """Returns the model's outputs, row by row."""
-        bound = _bound(data)
+        bound = bound_data(data)
         specs = (bound.specs[:1], self._rows_spec)
         function = self._traces.get(("predict", repr(specs)), self._predictor.predict, *specs)
-        parts = [self._outputs[_form(bound.specs[0])]]
+        parts = [self._probe.nothing(bound.specs[0])]
         for batch in batches:
             found = function(bound.tensors[:1], self._tf.constant(batch.rows, self._tf.int64))
             parts.append(Tree(found).map(lambda tensor: tensor.numpy()))
@@ -215,7 +224,7 @@ class KerasBackend:
         """Returns SHA-256 over architecture, roles, optimizer, loss, metrics and frozen values."""
         if not self._fingerprint:
             spec = self.spec
-            self._fingerprint = checks.model_fingerprint(self._keras, self._model, spec, self._frozen.hashes)
+            self._fingerprint = checks.model_fingerprint(self._keras, self._model, spec, self._fixed())
         return self._fingerprint
 
     def learning_rate(self) -> float:
@@ -241,7 +250,7 @@ class KerasBackend:
             fitted.trained.words,
             fitted.tested.words,
             fitted.metrics.directions,
-            self._frozen.hashes,
+            self._fixed(),
             fitted.metrics.apart,
         )
 
@@ -279,8 +288,14 @@ class KerasBackend:
 
     def _agree_anew(self) -> None:
         """Takes frozen values that were set from outside for those to be agreed on."""
+        if layers.take_over(self._model):
+            self._traces.forget()
         self._frozen.keep()
         self._fingerprint = b""
+
+    def _fixed(self) -> dict[str, str]:
+        """Returns hashes of all that no round changes and everybody has to have the same."""
+        return {**self._frozen.hashes, **layers.known_hashes(self._model)}
 
     def _variables(self) -> FlatVariables:
         if self._flat is None:
@@ -302,30 +317,24 @@ class KerasBackend:
         self._frozen = FrozenTensors(self._tf, flat.frozen, [param.name for param in flat.spec.of("frozen")])
         self._as_built = [(variable, variable.numpy()) for variable in flat.local]
         self._model.optimizer.build(self._model.trainable_variables)
+        self._schedule = PlannedSchedule(self._tf, self._keras, self._model.optimizer)
         self._local = KerasState(self._tf, [v.value for v in flat.variables + flat.frozen], self._noise_seed)
         self._local.adopt(v.value for v in (*self._model.variables, *self._model.optimizer.variables))
         self._traces = Traces(self._tf, self._model, self._local, self._seeded)
         self._predictor = Graphs(self._tf, self._model, self._flat, (), ())
 
     def _outputs_for(self, x: Tree) -> Tree:
-        """Returns what the model gives for rows of this form, without the rows; builds the flat vector where need be.
-
-        A form that has passed is not passed again: seeding would have TensorFlow prepare every graph anew.
-        """
-        form = _form(x.map(lambda array: self._tf.TensorSpec([None, *array.shape[1:]], array.dtype)).nest)
-        if form not in self._outputs:
-            tensors = _two_rows(self._tf, x)
-            output = Tree(self._seeded(lambda: self._model(tensors)), "output")
-            self._outputs[form] = output.map(lambda tensor: tensor.numpy()[:0])
+        """Returns what the model gives for no rows of this form; builds the flat vector where need be."""
+        outputs = self._probe.outputs(x)
         if self._flat is None:
             self._seeded(self._take_variables)
-        return self._outputs[form]
+        return outputs
 
     def _try_on(self, trees: Sequence[Tree]) -> None:
         """Passes two rows through the loss once: finds what does not fit, and builds what is unbuilt."""
         if self._fitted is None and (len(trees) > 1 or not self._needs_labels):
             flat = self._variables()
-            tensors = tuple(_two_rows(self._tf, tree) for tree in trees)
+            tensors = tuple(two_rows(self._tf, tree) for tree in trees)
             self._fitted = self._seeded(lambda: fit(self._tf, self._keras, self._model, flat, tensors))
             self._local.adopt(v.value for v in self._ready().metrics.variables)
             self._log_sums = np.zeros(len(self._ready().trained.logs))
@@ -344,7 +353,7 @@ class KerasBackend:
 
     def _arguments(self, data: Data, batches: Sequence[Batch]) -> tuple[KerasData, Any, Any, int]:
         """Returns the data set, all row numbers end to end, where each batch ends, and how many rows that are."""
-        bound = _bound(data)
+        bound = bound_data(data)
         if self._needs_labels and len(bound.tensors) == 1:
             raise DataError(f"y: model {self._model.name!r} is trained and evaluated on labels, found none")
         rows = np.concatenate([np.empty(0, np.int64), *(batch.rows for batch in batches)])
@@ -366,32 +375,9 @@ class KerasBackend:
         return self._tf.TensorSpec([None], self._tf.int64)
 
 
-def _bound(data: Data) -> KerasData:
-    if not isinstance(data, KerasData):
-        raise DataError(f"data: expected what bind returned, found {type(data).__name__}")
-    return data
-
-
-def _two_rows(tf: Any, tree: Tree) -> Any:
-    """Returns the first two rows as nested tensors; rows are repeated where there are fewer."""
-    return tree.map(lambda array: tf.convert_to_tensor(np.resize(array[:2], (2, *array.shape[1:])))).nest
-
-
-def _form(specs: Any) -> str:
-    """Returns the form of x in words, a key that is quick to compare."""
-    return repr(specs)
-
-
 def _view(tensor: Any) -> Vector:
     """Returns a tensor's memory as a read-only array; a copy would be the round's largest."""
     return np.asarray(memoryview(tensor))
-
-
-def _identity(hook: Hook) -> Any:
-    """Returns what makes two hooks the same, so that one made anew with the same settings is not traced again."""
-    if isinstance(hook, partial):
-        return hook.func, hook.args, tuple(sorted(hook.keywords.items()))
-    return hook
 
 
 def make(builder: Callable[[], Any], seed: int, noise_seed: int, threads: int, local: Sequence[str]) -> KerasBackend:
@@ -406,4 +392,5 @@ def build_at_driver(builder: Callable[[], Any], weights: Sequence[NDArray[Any]],
         if not model.built and rows is not None:
             model(rows.nest)
     model.set_weights(list(weights))
+    layers.take_over(model)
     return model

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeAlias
 
 from fedray.backends.keras.state import KerasState
+from fedray.strategies.strategy import Hook
 
 Function: TypeAlias = Callable[..., Any]
 
@@ -38,6 +40,10 @@ class Traces:
             self._traced[key] = function if eager else self._seeded(lambda: self._trace(function, specs))
         return self._traced[key]
 
+    def forget(self) -> None:
+        """Has everything traced anew: a constant of the graphs has changed."""
+        self._traced.clear()
+
     def _trace(self, function: Function, specs: tuple[Any, ...]) -> Function:
         known = -1
         while known < len(self._local):  # once more where the graph may return local state that it did not know of
@@ -45,3 +51,10 @@ class Traces:
             traced: Any = self._tf.function(function, autograph=False).get_concrete_function(*specs)
             self._local.adopt(traced.variables)
         return traced  # type: ignore[no-any-return]  # a tf ConcreteFunction
+
+
+def identity(hook: Hook) -> Any:
+    """Returns what makes two hooks the same, so that one made anew with the same settings is not traced again."""
+    if isinstance(hook, partial):
+        return hook.func, hook.args, tuple(sorted(hook.keywords.items()))
+    return hook

@@ -148,6 +148,9 @@ class NumpyBackend:
     def check_strategy(self, strategy: Strategy) -> None:
         """Refuses none: gradients are at hand."""
 
+    def begin_round(self, first: int, planned: int) -> None:
+        """Needs nothing: there are no schedules here."""
+
     def train(
         self, start: Vector, data: Data, batches: Sequence[Batch], hook: Hook | None = None, state: State | None = None
     ) -> tuple[Vector, int, Snapshot]:

@@ -62,6 +62,7 @@ class Federation:
     Attributes:
         strategy: Name and parameters.
         row: One row of zeros, like the rows that were bound last; None before that.
+        begun: Steps of all epochs so far.
 
     Raises:
         PartyError: The builder failed in a party.
@@ -108,7 +109,7 @@ class Federation:
         allowed = min(session.policies[party].rounds.get("evaluate", 0) for party in ends)
         self._evaluations = max(allowed - SPARE_EVALUATIONS, 1)
         self.row: Tree | None = None
-        self._said = set[str]()
+        self._said, self.begun = set[str](), 0
         self._sums.ask_all(self._trainers, "ready")
 
     def bind(self, purpose: DataPurpose, source: Source, class_weight: Mapping[int, float] | None = None) -> ModelFacts:
@@ -121,7 +122,7 @@ class Federation:
             PartyTimeout: A party is still at an earlier segment.
         """
         weights = dict(class_weight) if class_weight else None
-        self.row = source.x.map(lambda array: np.zeros((1, *array.shape[1:]), np.float32))
+        self.row = source.row()
         self._sums.await_busy()
         refs = [self._ask(d, "bind", purpose, *source.parts(d), weights) for d in self._devices]
         try:

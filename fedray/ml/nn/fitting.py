@@ -86,24 +86,28 @@ class FitRun:
         segments = self.plan.segments(epoch)
         most = max((sum(rows) for rows in zip(*(segment.rows for segment in segments), strict=True)), default=0)
         reports: dict[PartyName, Report] = {}
+        begun = self.federation.begun
         for segment in segments:
             first = segment.rounds[0].start
             if self.callbacks.wants_rounds:
                 self.callbacks.call("on_train_batch_begin", first)
             try:
-                reports = self._train(segment, most, begins_epoch=segment is segments[0], bar=bar)
+                reports = self._train(segment, most, begun, begins_epoch=segment is segments[0], bar=bar)
             except NotFinite:
                 if not self.callbacks.not_finite(first):
                     raise
                 self.federation.open()
                 return {"loss": float("nan")}, {}
+            self.federation.begun = begun + (self.plan.steps if segment.ends_epoch else segment.rounds[-1].stop)
             if self.callbacks.wants_rounds:
                 self.callbacks.call("on_train_batch_end", segment.rounds[-1].stop - 1, logs=overall(reports))
             if self.callbacks.model.stop_training:
                 break
         return overall(reports), local(reports)
 
-    def _train(self, segment: Segment, most: int, *, begins_epoch: bool, bar: EpochBar) -> dict[PartyName, Report]:
+    def _train(
+        self, segment: Segment, most: int, begun: int, *, begins_epoch: bool, bar: EpochBar
+    ) -> dict[PartyName, Report]:
         def order(number: int, over: int) -> TrainOrder:
             return TrainOrder(
                 number,
@@ -115,6 +119,7 @@ class FitRun:
                 metric_bound(most, self.train),
                 self.federation.strategy,
                 self.learning_rate.value,
+                begun,
             )
 
         def draw(over: int) -> None:

@@ -128,6 +128,7 @@ class Trainer:
         known_hash = b"".join(digest("known", vector.tobytes()) for vector in self._model.known)
         bound = segment.settings + place.to_bytes(8, "big") + known_hash
         context = RoundContext(order.number + place, self._model.hash(), bound, manifest)
+        self._model.backend.begin_round(order.begun + start, stop - start)
         with self._unless_opened(segment) as kept:
             sent, weight = self._update(segment, batches)
             measured = self._measure(order) if report else np.zeros(len(manifest.metrics))
