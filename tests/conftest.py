@@ -5,7 +5,9 @@ Sessions of cluster tests join the one cluster (`address="auto"`), because start
 run, also when tests fail or are interrupted; two runs at once have a cluster each and share nothing.
 """
 
+import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -14,9 +16,15 @@ from hypothesis import HealthCheck, settings
 import fedray as sf
 from fedray.runtime.session import Session, current
 
-# How long an example takes depends on what else the machine does.
-settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("any machine")
+# Many processes import fedray, and each would compile it again where the environment forbids keeping what is compiled.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+# How long an example takes depends on what else the machine does. `.ci/run` draws again, with the profile "long".
+ANY_MACHINE = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("short", ANY_MACHINE, max_examples=40)
+settings.register_profile("long", ANY_MACHINE, max_examples=200)
+settings.load_profile("short")
 
 
 @pytest.fixture(autouse=True)

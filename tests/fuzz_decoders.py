@@ -12,7 +12,6 @@ import json
 import random
 import struct
 import time
-import zlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ import numpy as np
 from fedray.errors import EncodingError, PlanError, ProtocolError
 from fedray.party.door.journal import Entry, Journal
 from fedray.party.door.ledger_file import BrokenLedger, from_bytes, to_bytes
-from fedray.party.keys.memory_file import _line, _memo
+from fedray.party.keys.memory_file import _Chain, _memo
 from fedray.party.records import Answer, RoundMessage
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto.keys import Roster, generate_identity, public_bytes
@@ -107,7 +106,12 @@ def targets() -> dict[str, Target]:
     shares = (seal(HASH, header, HASH).tobytes(), seal(HASH, words, np.arange(5, dtype="<u8")).tobytes())
     forms = (Form((2, 3), "float32", 18, 0.5, 1 << 40), Form((), "bool", combine="xor", storage="x"))
     schema = (int, str, bytes, 32)
-    lines = (_line(["members", "alice", "Ärger"]), _line(["model", HASH.hex(), 0]), _line(["begun", HASH.hex()]))
+    memos: tuple[list[str | int], ...] = (
+        ["members", "alice", "Ärger"],
+        ["model", HASH.hex(), 0],
+        ["begun", HASH.hex()],
+    )
+    first = tuple(_Chain("alice").line(memo)[:-1] for memo in memos)
     answer = Answer("opened", np.zeros(8, np.float32), np.zeros(4), view=View(1, ("alice", "Ärger")), reason="why")
     message = ("alice", RoundMessage(1, 2, HASH), np.zeros((2, 4), "<u4"), b"")
     sent = (message, answer, [None, True, 1.5, HASH, HASH, [b""]])
@@ -143,9 +147,7 @@ def targets() -> dict[str, Target]:
         "line": Target(
             tuple(bytes(write(v)[0]) for v in sent), lambda b: read([b, HASH, HASH, b""]), lambda v: bytes(write(v)[0])
         ),
-        "memory": Target(
-            tuple(line[:-1] for line in lines), lambda b: _memo(b, [("x",)]), None, (ValueError, IndexError)
-        ),
+        "memory": Target(first, lambda b: _memo(_Chain("alice").body(b), [("x",)]), None, (ValueError, IndexError)),
         "ledger": Target((ledger(),), from_bytes, lambda found: to_bytes(*found), (BrokenLedger,)),
     }
 
@@ -183,9 +185,9 @@ def changed(draw: random.Random, valid: bytes, others: list[bytes]) -> bytes:
 
 
 def mend(name: str, message: bytes) -> bytes:
-    """Returns a message whose checksum fits, where one would keep all changes from the decoder behind it."""
+    """Returns a message whose hash fits, where one would keep all changes from the decoder behind it."""
     body = message.partition(b" ")[2]
-    return b"%08x %s" % (zlib.crc32(body), body) if name == "memory" else message
+    return b"%s %s" % (_Chain("alice").mark(body), body) if name == "memory" else message
 
 
 def fuzz(name: str, target: Target, others: list[bytes], inputs: int, draw: random.Random) -> Counter[str]:

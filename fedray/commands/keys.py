@@ -7,12 +7,14 @@ Runs on a party's own machine and knows no session. Prints public keys and finge
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
 from fedray.errors import PlanError
 from fedray.party.keys import key_folder
 from fedray.party.keys.key_folder import ROSTER, new_identity, read_identity, read_policy, read_public, read_roster
+from fedray.party.keys.own_files import real_folder
 from fedray.protocol.crypto.keys import Roster, fingerprint, public_bytes
 from fedray.types import PartyName
 
@@ -84,7 +86,7 @@ def _show(options: argparse.Namespace) -> None:
     folder: Path = options.folder
     name, key = _own(folder)
     print(f"{name}: public key {key.hex()}\n{name}: fingerprint {fingerprint(key)}")
-    if (folder / ROSTER).exists():
+    if os.path.lexists(folder / ROSTER):
         print()
         _print_roster(folder / ROSTER, read_roster(folder / ROSTER))
     else:
@@ -96,13 +98,13 @@ def _show(options: argparse.Namespace) -> None:
 
 def _roster(options: argparse.Namespace) -> None:
     target: Path = options.out or options.dir / ROSTER
+    # The folder before anything in it, as a party does.
+    own = [] if options.dir is None else [_own(options.dir)]
     known: dict[PartyName, bytes] = {}
-    if target.exists():
+    if os.path.lexists(target):
         there = read_roster(target)
         known = dict(zip(there.names, there.keys, strict=True))
-    given = [read_public(path) for path in options.files]
-    if options.dir is not None:
-        given.append(_own(options.dir))
+    given = [read_public(path) for path in options.files] + own
     for name, key in given:
         # Never replaced in silence: a second key for a name is what an attacker would send.
         if known.setdefault(name, key) != key:
@@ -118,9 +120,9 @@ def _roster(options: argparse.Namespace) -> None:
 
 def _own(folder: Path) -> tuple[PartyName, bytes]:
     """Returns the name and the public key of a folder, after a look at both halves of the key."""
-    key_folder.check_folder(folder)
+    folder = real_folder(folder)
     key = public_bytes(read_identity(folder))
-    named = [read_public(path) for path in sorted(folder.glob("*.pub"))]
+    named = [read_public(path, own=True) for path in sorted(folder.glob("*.pub"))]
     # The public file must be the private key's own half, or a party would hand out a key that it cannot sign with.
     mine = [name for name, public in named if public == key]
     if len(mine) != 1:
@@ -130,6 +132,7 @@ def _own(folder: Path) -> tuple[PartyName, bytes]:
 
 def _print_roster(path: Path, roster: Roster) -> None:
     print(f"{path}: {len(roster.names)} parties, roster fingerprint {roster.hash.hex()}")
-    width = max(map(len, roster.names))
     for name, key in zip(roster.names, roster.keys, strict=True):
-        print(f"  {name.ljust(width)}  {fingerprint(key)}")
+        # The fingerprint first: after a name in a script that runs from right to left, a terminal may set its groups of
+        # digits in that order, too.
+        print(f"  {fingerprint(key)}  {name}")

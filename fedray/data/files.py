@@ -24,6 +24,7 @@ from fedray.data.casting import Casting, cast, checked_casting
 from fedray.data.columns import Names
 from fedray.data.rows import is_integer
 from fedray.errors import DataError, PlanError
+from fedray.party.parcel import dtype_of
 
 Column: TypeAlias = str | int
 Table: TypeAlias = tuple[NDArray[Any], Names | None]
@@ -154,7 +155,7 @@ def _numbers(value: object, names: Names | None, where: str, options: ReadOption
     array = np.asarray(value)
     # Text and objects cannot be summed, and an array of objects may hide anything.
     if array.dtype.kind not in "biuf":
-        raise DataError(f"{where}: expected numbers or booleans, found {array.dtype}; convert it first")
+        raise DataError(f"{where}: expected numbers or booleans, found {dtype_of(array)}; convert it first")
     return array if options.dtype is None else cast(array, options.dtype, where, names, options.casting)
 
 
@@ -172,7 +173,10 @@ def _read_npz(path: Path, where: str, options: ReadOptions) -> Table:
             names = list(archive.files)
             key = names[0] if options.key is None and len(names) == 1 else options.key
             if key not in names:
-                raise DataError(f"{where}: expected key= to be one of its arrays {names}, found {options.key!r}")
+                # Not by their names, which are the party's own.
+                raise DataError(
+                    f"{where}: expected key= to be the name of one of its {len(names)} arrays, found {options.key!r}"
+                )
             return np.asarray(archive[key]), None
     except DataError:
         raise

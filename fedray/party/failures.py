@@ -2,11 +2,13 @@
 """Exceptions as records and back. Knows what a traceback may show; does not know how records travel.
 
 A record under a strict policy holds the exception's type and where it was raised, but no message text and no source
-line. Errors that fedray itself raises keep their text: they are written to contain no values.
+line. Errors that fedray itself raises keep their text: they are written to contain no values. Where such a text quotes
+another exception's, or the keys of a user's dict, the quotation is left out.
 """
 
 from __future__ import annotations
 
+import re
 import traceback
 from types import TracebackType
 
@@ -20,6 +22,12 @@ _IMPORT_REMEDY = (
     "; inside a function, a party imports what is installed at it. Import a module of your own at the head of its file "
     "and by its full name, then it travels along"
 )
+
+
+_WITHHELD = "(withheld)"
+
+# A key in the name of a leaf of `fedray.tree.Tree`, such as x['age'], in quotes that may themselves have been quoted.
+_KEY = re.compile(r"""(?<=[\w)\]])\[(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\\+'.*\\+'|\\+".*\\+")\]""", re.DOTALL)
 
 
 class Failed(Exception):  # noqa: N818 (not an error of its own: it carries one)
@@ -43,17 +51,21 @@ def to_failure(error: BaseException, party: PartyName, function: str, *, text: b
         return error.failure
     # The class has to be ours and so has the code that raised it: user code could raise DataError with a row of data
     # in its text, which strict egress must not let out.
-    kind = type(error).__name__
     ours = type(error).__module__ == errors.__name__ and _raised_by_us(error.__traceback__)
+    cause = error.__cause__
+    if not text and ours and cause is not None and _text_of(error) == f"party {party!r}: {_text_of(cause)}":
+        # Put under the party's name and passed on, so it is the other's to the last word.
+        error, ours = cause, _raised_by_us(cause.__traceback__) and type(cause).__module__ == errors.__name__
+    kind = type(error).__name__
     if ours and isinstance(error, PartyError):  # it happened elsewhere and was told us: pass it on unchanged
         return Failure(kind, str(error), error.party, error.function, error.remote_type, error.remote_traceback)
     seen = _beyond_us(error.__traceback__)
     trace = "".join(traceback.format_exception(type(error), error, seen)) if text else _frames(seen)
     where = f"party {party!r}"
     if type(error).__module__ == errors.__name__ and not isinstance(error, PartyError):
-        message = (
-            _text_of(error) if text or ours else f"{kind} in {function} (the party's policy withholds the message)"
-        )
+        message = f"{kind} in {function} (the party's policy withholds the message)"
+        if text or ours:
+            message = _text_of(error) if text else _discreet(error)
         message = message.removeprefix(f"{party}: ")  # as protocol code names whose end it is
         message = message if where in message else f"{where}: {message}"
         origin: str = getattr(error, "party", "") or party if ours else party
@@ -86,6 +98,42 @@ def to_error(failure: Failure) -> FedRayError:
         # A note, so that `str(error)` stays short and the traceback still shows at the end of the driver's own.
         error.add_note(f"--- traceback in party {failure.party!r} ---\n{failure.traceback.rstrip()}")
     return error
+
+
+def _discreet(error: BaseException) -> str:
+    """Returns the text of an error of ours without what others wrote in it."""
+    text = _text_of(error)
+    for quoted in _foreign(error):
+        # Line by line, and the longest first: who quotes may have taken the first line only, or joined them.
+        for line in sorted({_text_of(quoted), *_text_of(quoted).splitlines()}, key=len, reverse=True):
+            text = text.replace(line.strip(), _WITHHELD) if line.strip() else text
+    return _KEY.sub(f"[{_WITHHELD}]", text)
+
+
+def _foreign(error: BaseException) -> list[BaseException]:
+    """Returns the exceptions that led to an error of ours and that somebody else raised."""
+    found: list[BaseException] = []
+    # Both links: `raise ... from None` hides an exception from a traceback and leaves it in `__context__`.
+    pending, seen = [error.__cause__, error.__context__], {id(error)}
+    while pending:
+        inner = pending.pop()
+        if inner is None or id(inner) in seen:
+            continue
+        seen.add(id(inner))
+        pending += [inner.__cause__, inner.__context__]
+        if not (_speaks_of_no_data(inner) and _raised_by_us(inner.__traceback__)):
+            found.append(inner)
+    return found
+
+
+def _speaks_of_no_data(error: BaseException) -> bool:
+    """Whether the text of an exception, raised in our own code, is ours or the system's.
+
+    Of others, such as the ValueError of a conversion, the text may quote the value.
+    """
+    # A system's error names a file that we opened, a failed look-up what we looked for.
+    system = isinstance(error, OSError) and error.errno is not None
+    return system or isinstance(error, LookupError) or type(error).__module__ == errors.__name__
 
 
 def _raised_by_us(trace: TracebackType | None) -> bool:

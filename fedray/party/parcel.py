@@ -88,24 +88,50 @@ def measure(value: Value) -> Size:
     Raises:
         PlanError: It cannot be pickled.
     """
+    seen = glance(value)
+    return Size(seen.shape, seen.dtype, _weigh(value) if seen.nbytes is None else seen.nbytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What can be said of a value without writing it down.
+
+    Attributes:
+        shape: As in `Size`.
+        dtype: As in `Size`.
+        nbytes: As in `Size`; None where the value would have to be taken apart, which for a user's own class runs the
+            user's code.
+    """
+
+    shape: tuple[int, ...] | None
+    dtype: str
+    nbytes: int | None = None
+
+
+def glance(value: Value) -> Glance:
+    """Returns what a value looks like, without looking into it."""
     if isinstance(value, Parcel):
-        return Size(None, "parcel", value.nbytes)
+        return Glance(None, "parcel", value.nbytes)
     # An array of objects holds pointers only; how many bytes would travel, its pickle alone can tell.
     if isinstance(value, np.ndarray) and not value.dtype.hasobject:
-        return Size(tuple(int(n) for n in value.shape), str(value.dtype), int(value.nbytes))
+        return Glance(tuple(int(n) for n in value.shape), dtype_of(value), int(value.nbytes))
     if isinstance(value, bytes | bytearray | memoryview):
-        return Size((len(value),), "bytes", len(value))
-    return Size(*_seen_from_outside(value), _weigh(value))
-
-
-def _seen_from_outside(value: Value) -> tuple[tuple[int, ...] | None, str]:
-    """Returns (shape, dtype) of a container's or record's largest array, else (None, name of the type)."""
+        return Glance((len(value),), "bytes", len(value))
     parts = value if isinstance(value, tuple | list) else _fields(value)
     arrays = [part for part in parts if isinstance(part, np.ndarray | bytes)]
     if not arrays:
-        return None, type(value).__name__
-    largest = measure(max(arrays, key=lambda part: len(part) if isinstance(part, bytes) else part.nbytes))
-    return largest.shape, largest.dtype
+        return Glance(None, type(value).__name__)
+    largest = glance(max(arrays, key=lambda part: len(part) if isinstance(part, bytes) else part.nbytes))
+    return Glance(largest.shape, largest.dtype)
+
+
+def dtype_of(array: Any) -> str:
+    """Returns the dtype of an array as a string, without the names of its fields where it has any.
+
+    They are the names of columns of a party's file, and this goes into errors and the ledger.
+    """
+    dtype = array.dtype
+    return f"record of {len(dtype.names)} fields" if getattr(dtype, "names", None) else str(dtype)
 
 
 def _fields(value: Value) -> Collection[Any]:

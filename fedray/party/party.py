@@ -18,7 +18,7 @@ from fedray.party.door.egress import DRIVER, POLICIES, Egress, EgressPolicy, Kin
 from fedray.party.door.journal import Journal
 from fedray.party.failures import Failed, to_failure
 from fedray.party.keys.credentials import Credentials
-from fedray.party.parcel import Parcel, pack
+from fedray.party.parcel import Parcel, dtype_of, pack
 from fedray.party.table import ObjectTable
 from fedray.protocol.crypto.keys import public_bytes
 from fedray.types import Failure, Key, PartyConfig, PartyName, Ref, Value
@@ -238,7 +238,7 @@ class Party:
         # here.
         shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
         if shape is not None and dtype is not None:
-            return Outgoing((tuple(int(n) for n in shape), str(dtype)), DRIVER, Kind.SHAPE)
+            return Outgoing((tuple(int(n) for n in shape), dtype_of(value)), DRIVER, Kind.SHAPE)
         length = len(value) if hasattr(value, "__len__") else None
         return Outgoing((length, type(value).__name__), DRIVER, Kind.SHAPE)
 

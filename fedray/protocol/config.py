@@ -16,7 +16,8 @@ from typing import Any, Literal, TypeVar, get_args
 
 from fedray.errors import EncodingError, PlanError
 from fedray.protocol.crypto.graph import quorum
-from fedray.protocol.crypto.keys import MOST_PARTIES, Roster, check_name
+from fedray.protocol.crypto.keys import MOST_PARTIES, Roster
+from fedray.protocol.crypto.names import check_name
 from fedray.protocol.messages import HASH_BYTES, FieldKind, dec, dec_list, digest, enc, enc_list
 from fedray.types import PartyName
 

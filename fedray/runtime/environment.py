@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Environment variables that a cluster is started under, and how they are put back. Imports no Ray."""
+"""Environment variables that a cluster and its parties run under, and how they are put back. Imports no Ray."""
 
 from __future__ import annotations
 
@@ -7,8 +7,15 @@ import contextlib
 import os
 import secrets
 import signal
+import tempfile
 import time
+import warnings
 from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NoReturn
+
+from fedray.errors import PlanError
+from fedray.party.keys.own_files import real_folder
 
 MARK = "FEDRAY_CLUSTER"
 """Variable that every process of a cluster started here inherits; its value is the cluster's own."""
@@ -58,18 +65,44 @@ def authentication() -> dict[str, str]:
 def importing() -> dict[str, str]:
     """Returns the variables under which Ray is imported.
 
-    Ray would otherwise write a line about a lost process to the user's output, where `PartyLost` says it already.
+    Ray would otherwise copy the driver's folder to every party where the driver was started by `uv run`, and write a
+    line about a lost process to the user's output, where `PartyLost` says it already.
     """
-    return {} if _SKIP in os.environ else {_SKIP: "^A worker died or was killed while executing"}
+    quiet = {} if _SKIP in os.environ else {_SKIP: "^A worker died or was killed while executing"}
+    return quiet | {"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
 
 
 def services(mark: str) -> dict[str, str]:
     """Returns the variables under which Ray's own processes are started.
 
-    By itself Ray gives its workers a low priority, so that any other program on the machine slows the parties down, and
-    reports its usage to its makers.
+    By itself Ray gives its workers a low priority, so that any other program on the machine slows the parties down,
+    reports its usage to its makers, and listens on every network of the machine.
     """
-    return {MARK: mark, "RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+    return {
+        MARK: mark,
+        "RAY_worker_niceness": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        # In so many words: no cluster of several machines. Then all that Ray starts takes this one's own address.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    }
+
+
+def debugging() -> dict[str, str]:
+    """Returns the variables that keep `breakpoint()` in a party from waiting for a debugger that nobody sees."""
+    # Ray's own opens one on the machine's network address, and asks nobody who calls there.
+    return {"PYTHONBREAKPOINT": f"{__name__}.{refuse_breakpoint.__name__}"}
+
+
+def refuse_breakpoint(*_: object, **__: object) -> NoReturn:
+    """Stands for `breakpoint()` in a party with a process of its own.
+
+    Raises:
+        PlanError: Always.
+    """
+    raise PlanError(
+        "breakpoint() has no terminal in a party's own process; use address='inline' to debug, where every party runs "
+        "in the driver's process"
+    )
 
 
 def computing(threads: int) -> dict[str, str]:
@@ -93,6 +126,23 @@ def short_folder() -> str | None:
     """
     chosen = os.environ.get("RAY_TMPDIR", "/tmp")  # noqa: S108 (a folder with a random name is made inside)
     return chosen if os.access(chosen, os.W_OK) else None
+
+
+def private_folder() -> str:
+    """Makes a folder that nobody else may enter, for a cluster's files, and returns its path.
+
+    Warns where another user could put one of theirs in its place.
+    """
+    made = tempfile.mkdtemp(prefix="fedray-", dir=short_folder())
+    try:
+        real_folder(Path(made))
+    except PlanError as error:
+        warnings.warn(
+            f"other users of this machine can get at the parties' files: {error}. Or set RAY_TMPDIR to a folder of "
+            "your own with a short path",
+            stacklevel=2,
+        )
+    return made
 
 
 def processes(mark: str) -> list[int]:

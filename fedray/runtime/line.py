@@ -9,7 +9,6 @@ other one, and hang up on every user but their own. Needs Linux.
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import secrets
 import socket
@@ -17,7 +16,7 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -31,6 +30,10 @@ from fedray.types import Failure, Key, PartyName, Ref
 
 MOST_BYTES = 1 << 24
 """Longest message; what is longer travels by Ray, whose shared memory copies it less often."""
+
+MOST_ANSWER_BYTES = 1 << 33
+"""Longest answer: a model of a thousand million numbers. It has no other way to go, since it was asked for on a line;
+but memory is taken by what the answering party claims, before anything of it has come."""
 
 Answering: TypeAlias = Callable[[str, Key, PartyName, Any], Any]
 
@@ -128,16 +131,20 @@ class Lines:
         Raises:
             PartyLost: The party's process has ended.
             PartyTimeout: `timeout` seconds passed.
+            EncodingError: The answer cannot be read, or claims to be longer than any.
         """
         try:
             ref.line.settimeout(timeout)
-            # No limit here: we asked this party, and an answer that is too long has no other way to go.
-            answer = read(_receive(ref.line))
+            answer = read(_receive(ref.line, MOST_ANSWER_BYTES))
             # Sending on this line must block again; a limit that was left would cut the next message in two.
             ref.line.settimeout(None)
         except TimeoutError:
             ref.line.close()  # its answer may still come, and must not meet the next message
             raise PartyTimeout(f"no answer within {timeout} seconds: {ref}") from None
+        except (EncodingError, MemoryError) as error:
+            ref.line.close()  # what is left of it would be read as the next answer
+            found = str(error) or "it is longer than there is memory"
+            raise EncodingError(f"party {ref.party!r} gave no answer that can be read: {found}") from None
         except (OSError, EOFError) as error:
             raise _lost(ref.party, error) from None
         self._free[ref.party].append(ref.line)
@@ -178,7 +185,9 @@ class Lines:
             case _:
                 raise EncodingError("a message on a line has a call, a key, a sender and a body")
         try:
-            return write(answer)
+            parts = write(answer)
+            _check_length(map(len, parts), MOST_ANSWER_BYTES)
+            return parts
         except EncodingError as error:
             return write(Failure("ProtocolError", f"party {self._own!r}: {error}", self._own))
 
@@ -239,15 +248,20 @@ def _transmit(line: socket.socket, parts: Sequence[WirePart]) -> None:
         line.sendall(part)
 
 
-def _receive(line: socket.socket, most_bytes: float = math.inf) -> list[memoryview]:
+def _receive(line: socket.socket, most_bytes: int) -> list[memoryview]:
     # Both limits are checked before memory is taken: four bytes must not be able to ask for gigabytes.
     (count,) = _COUNT.unpack(_exactly(line, _COUNT.size))
     if count > MOST_PARTS:
         raise EncodingError(f"a message between parties has at most {MOST_PARTS} parts, found {count}")
     sizes = [size for (size,) in _SIZE.iter_unpack(_exactly(line, count * _SIZE.size))]
-    if sum(sizes) > most_bytes:
-        raise EncodingError(f"a message on a line has at most {most_bytes} bytes, found {sum(sizes)}")
+    _check_length(sizes, most_bytes)
     return [_exactly(line, size) for size in sizes]
+
+
+def _check_length(sizes: Iterable[int], most_bytes: int) -> None:
+    total = sum(sizes)
+    if total > most_bytes:
+        raise EncodingError(f"a message on a line has at most {most_bytes} bytes, found {total}")
 
 
 def _exactly(line: socket.socket, size: int) -> memoryview:

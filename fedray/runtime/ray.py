@@ -4,13 +4,11 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import logging
 import os
 import secrets
 import shutil
 import signal
-import tempfile
 import threading
 import time
 import warnings
@@ -26,6 +24,7 @@ from fedray.runtime.gather import gather, opened
 from fedray.runtime.line import LinedCalls, Lines
 from fedray.runtime.placement import knock
 from fedray.runtime.ray_errors import reason, translate
+from fedray.runtime.ray_interior import left_alone, reread_authentication
 from fedray.types import PartyConfig, PartyName, Ref
 
 # Ray reads its variables when it is imported, and never again. They are set for that moment only.
@@ -43,6 +42,7 @@ _untyped: Any = ray  # where Ray's own annotations stop
 
 _START_TRIES = 3  # on a busy machine the first may fail for no reason that would fail the second
 _START_SECONDS = 60.0  # for a party's process to answer; ten times what it takes on an idle machine
+_INNER = "r"  # short: the paths of Ray's sockets, 64 characters below this, may have 107
 _INLINE_BYTES = 1 << 20  # a model of this size travels in the call itself; by way of the object store it costs ms
 
 
@@ -138,7 +138,7 @@ class RayParty:
     def __init__(self, config: PartyConfig) -> None:
         # First of all: NumPy and TensorFlow read these when they are loaded, and the user's code may load them in any
         # call.
-        os.environ.update(environment.computing(config.threads))
+        os.environ.update(environment.computing(config.threads) | environment.debugging())
         logging.getLogger("fedray").setLevel(config.log_level)
         self._calls = RayCalls()
         self._lines = Lines.opened(config.name, self._delivered)
@@ -204,11 +204,12 @@ class LocalCluster:
         # A Ray that the user started has other settings and is not ours to end.
         if ray.is_initialized():
             raise PlanError("Ray is running in this process already; use sf.init(..., address='auto') to run on it")
-        # A folder of our own, to be removed whole; Ray's usual one would keep this session's logs for good.
-        self._folder = tempfile.mkdtemp(prefix="fedray-", dir=environment.short_folder())
+        # A folder of our own, to be removed whole; Ray's usual one would keep this session's logs for good. Ray lets
+        # everybody into its own, with its sockets and whatever parties print: so that lies inside one for us alone.
+        self._folder = environment.private_folder()
         self._environment.set(environment.authentication())
         # This process may have imported Ray before, and Ray keeps the token that it read first.
-        _reread_authentication()
+        reread_authentication()
         # Python lets only the main thread ask for signal handlers or set them.
         if threading.current_thread() is threading.main_thread():
             self._sigterm = signal.getsignal(signal.SIGTERM)  # Ray puts its own in place
@@ -235,7 +236,7 @@ class LocalCluster:
                 show_output,
                 include_dashboard=False,
                 resources=dict(resources) or None,
-                _temp_dir=self._folder,
+                _temp_dir=os.path.join(self._folder, _INNER),
                 _system_config={"max_direct_call_object_size": _INLINE_BYTES},
             )
         finally:  # the cluster has inherited them; this process needs none of them
@@ -251,7 +252,7 @@ class LocalCluster:
         self._folder = ""
         # Last: while it ends the cluster, this process still needs the token that it started it with.
         self._environment.restore()
-        _reread_authentication()
+        reread_authentication()
         if self._sigterm is not None:
             signal.signal(signal.SIGTERM, self._sigterm)
             self._sigterm = None
@@ -378,19 +379,6 @@ def _placed(party: PartyName, ready: Any, deadline: float) -> Whereabouts | None
 
 
 def _init(address: str, show_output: bool, **own_cluster: Any) -> None:
-    """Connects to Ray, quietly, and keeps it from taking over `breakpoint()`."""
-    kept = Environment()
-    kept.keep("PYTHONBREAKPOINT")
-    try:
+    """Connects to Ray, quietly."""
+    with left_alone(on_loopback=address == "local"):
         ray.init(address=address, log_to_driver=show_output, logging_level=logging.ERROR, **own_cluster)
-    finally:
-        kept.restore()
-
-
-def _reread_authentication() -> None:
-    """Makes Ray look at its variables again, in case it was imported before they changed."""
-    # Ray's own interior: it offers no public way to forget a token.
-    raylet: Any = importlib.import_module("ray._raylet")
-    if hasattr(raylet, "AuthenticationTokenLoader"):  # versions without it know no tokens
-        raylet.Config.initialize("")
-        raylet.AuthenticationTokenLoader.instance().reset_cache()

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 from fedray.errors import PlanError
 from fedray.party.door.egress import DRIVER, POLICIES
+from fedray.protocol.crypto.names import check_name
 from fedray.protocol.policy import Policy
 from fedray.types import PartyConfig, PartyName
 
@@ -17,7 +18,6 @@ KeyFolders: TypeAlias = str | os.PathLike[str] | Mapping[PartyName, str | os.Pat
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
-_NAME_BYTES = 64  # names stand in every signed message, and in the names of files
 _SEEDS = 2**63  # what fits into a signed integer of 64 bits, which every framework's generator takes
 
 
@@ -25,16 +25,16 @@ def checked_names(parties: Sequence[PartyName]) -> tuple[PartyName, ...]:
     """Returns the parties' names.
 
     Raises:
-        PlanError: They are not a list of different, printable names.
+        PlanError: They are not a list of different names that `check_name` takes.
     """
     # A string is a sequence, too: 'alice' would become five parties.
     if isinstance(parties, str) or not isinstance(parties, Sequence) or not parties:
         raise PlanError(f"parties: expected a list of names such as ['alice', 'bob'], found {parties!r}")
     for name in parties:
-        if not isinstance(name, str) or not name or not name.isprintable() or name != name.strip():
-            raise PlanError(f"parties: expected printable names without blanks around them, found {name!r}")
-        if len(name.encode()) > _NAME_BYTES:
-            raise PlanError(f"parties: expected names of at most {_NAME_BYTES} bytes, found {name!r}")
+        try:
+            check_name(name)
+        except PlanError as error:
+            raise PlanError(f"parties: {error}") from None
         if name == DRIVER:
             raise PlanError(f"parties: {DRIVER!r} is what the ledger calls this process; choose another name")
     repeated = sorted({name for name in parties if parties.count(name) > 1})

@@ -8,6 +8,15 @@ the start, while it runs, and by the way in which it ends.
 import os
 import signal
 import time
+from pathlib import Path
+
+import psutil
+from intruder import reached
+
+UV = """
+import ray._private.runtime_env.uv_runtime_env_hook as hook
+hook._get_uv_run_cmdline = lambda: ["uv", "run", "program.py"]  # as if this program had been started so
+"""
 
 BEGIN = """
 import os, sys, time
@@ -18,12 +27,30 @@ alice, bob = sf.PYU("alice"), sf.PYU("bob")
 """
 
 
+BREAKPOINT = (
+    "party 'alice': breakpoint() has no terminal in a party's own process; use address='inline' to debug, where every "
+    "party runs in the driver's process\n"
+)
+
+
 def test_a_program_prints_its_own_lines_and_leaves_nothing(program):
-    """Beside: resources by a name of their own are there, and the token is asked for and not in sight."""
+    """Beside: resources by a name of their own are there, and the token is asked for and not in sight. No other user
+    of the machine and nobody on its networks gets at the cluster, whose folder holds nothing of the program's; and
+    `breakpoint()` in a party is an error.
+    """
     run = program(
-        BEGIN.replace("seed=1", 'threads=2, resources={"alice": {"alice": 1, "CPU": 1}, "bob": {"bob": 2}}')
+        UV
+        + BEGIN.replace("seed=1", 'threads=2, resources={"alice": {"alice": 1, "CPU": 1}, "bob": {"bob": 2}}')
         + """
 import subprocess
+alice(print)("a secret of alice's")
+sf.wait(alice(abs)(-1))
+print(sf.runtime.session.current().transport._cluster._folder, flush=True)
+input()
+try:
+    sf.reveal(alice(breakpoint)())
+except sf.errors.PlanError as error:
+    print(error)
 def noisy(n):
     print("printed in a party"); print("and on stderr", file=sys.stderr)
     return n
@@ -42,7 +69,20 @@ sf.shutdown()
 print(sorted(k for k in set(before) | set(os.environ) if before.get(k) != os.environ.get(k)))
 """
     )
-    assert run.finish(200) == (0, "2\n['2', '2'] True\n[None, None]\ntoken 64\nFalse\nTrue\n[]\n", "")
+    run.files.chmod(0o1777)  # as the system's own folder for such files: everybody may look at what is in it
+    folder = Path(run.read_line())
+    inside = sorted(folder.rglob("*"))
+    assert sum(path.is_socket() for path in inside) >= 2
+    assert [path for path in inside if "_ray_pkg_" in path.name or path.name.startswith("program_")] == []
+    if os.geteuid() == 0:
+        assert reached([folder, *inside]) == []
+    listening = [
+        (found.laddr.ip, found.status) for pid in run._alive() for found in psutil.Process(pid).net_connections()
+    ]
+    assert {ip for ip, status in listening if status == psutil.CONN_LISTEN} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+    run.tell("go")
+    said, out = BREAKPOINT, "2\n['2', '2'] True\n[None, None]\ntoken 64\nFalse\nTrue\n[]\n"
+    assert run.finish(200) == (0, said + out, "")
     assert run.left() == []
     assert list(run.home.iterdir()) == []
 

@@ -16,7 +16,6 @@ from fedray.party.code_modules import is_own
 from fedray.party.parcel import pack
 
 NUMBERS = itertools.count()
-OPEN = "import pickle, sys\nvalue = pickle.load(sys.stdin.buffer).open()\n"
 
 HELPERS = """
 import enum
@@ -117,19 +116,7 @@ def module(tmp_path, monkeypatch):
         del sys.modules[name]
 
 
-def elsewhere(value, program, fails=False):
-    done = subprocess.run(
-        [sys.executable, "-c", OPEN + program],
-        input=pickle.dumps(pack(value)),
-        capture_output=True,
-        timeout=60,
-        cwd="/",
-    )
-    assert (done.returncode != 0) == fails, done.stderr.decode()
-    return done.stderr.decode() if fails else done.stdout.decode()
-
-
-def test_functions_and_classes_work_where_their_module_is_not(module):
+def test_functions_and_classes_work_where_their_module_is_not(elsewhere, module):
     helpers = module(HELPERS)
     expected = repr(helpers.everything(5))
     assert elsewhere(helpers.everything, "print(value(5))").strip() == expected
@@ -137,14 +124,14 @@ def test_functions_and_classes_work_where_their_module_is_not(module):
     assert elsewhere(helpers.scaled, f"print(value(2), {helpers.__name__!r} in sys.modules)").strip() == "6 False"
 
 
-def test_edited_code_travels_after_a_reload(module):
+def test_edited_code_travels_after_a_reload(elsewhere, module):
     before = module("def f():\n    return 'before'\n")
     assert elsewhere(before.f, "print(value())") == "before\n"
     after = module("def f():\n    return 'after'\n")
     assert elsewhere(after.f, "print(value())") == "after\n"
 
 
-def test_of_a_module_travels_what_a_function_names(module):
+def test_of_a_module_travels_what_a_function_names(elsewhere, module):
     helpers = module(HELPERS)
     user = module("import helpers_NUMBER as h\n\ndef f(x):\n    h.scale += 1\n    return h.scaled(x)\n", "user")
     assert elsewhere(user.f, "print(value(2), value(2))") == "8 10\n"
@@ -154,7 +141,7 @@ def test_of_a_module_travels_what_a_function_names(module):
     assert b"fibonacci" not in head
 
 
-def test_a_module_of_a_module_travels_by_its_parts(module):
+def test_a_module_of_a_module_travels_by_its_parts(elsewhere, module):
     inner = module("import numpy as np\nfactor = 2\n\ndef double(x):\n    return np.multiply(x, factor)\n", "inner")
     outer = module("import inner_NUMBER\nsecret = 'kept'\n", "outer")
     user = module(
@@ -166,13 +153,13 @@ def test_a_module_of_a_module_travels_by_its_parts(module):
     assert b"kept" not in pack(user.f).head
 
 
-def test_a_module_under_another_name_brings_what_the_function_may_mean(module):
+def test_a_module_under_another_name_brings_what_the_function_may_mean(elsewhere, module):
     module(HELPERS)
     user = module("import helpers_NUMBER\n\ndef f(x):\n    h = helpers_NUMBER\n    return h.scaled(x)\n", "user")
     assert elsewhere(user.f, "print(value(2))") == "6\n"
 
 
-def test_a_part_that_did_not_travel_is_named(module):
+def test_a_part_that_did_not_travel_is_named(elsewhere, module):
     module(HELPERS)
     user = module("import helpers_NUMBER as h\n\ndef f(n):\n    return getattr(h, n)\n", "user")
     error = elsewhere(user.f, "value('scale')", fails=True)
@@ -180,7 +167,7 @@ def test_a_part_that_did_not_travel_is_named(module):
     assert "install the module at the parties" in error
 
 
-def test_functions_of_one_module_share_its_variables(module):
+def test_functions_of_one_module_share_its_variables(elsewhere, module):
     helpers = module(HELPERS)
     user = module(
         "import helpers_NUMBER as h\n\ndef f():\n    h.count = 10\n    return h.counted(), h.counted(), h.count\n",
@@ -192,7 +179,7 @@ def test_functions_of_one_module_share_its_variables(module):
     assert (opened(), opened(), helpers.count) == (1, 2, 0)
 
 
-def test_a_class_that_comes_back_is_the_same_and_as_it_was(module):
+def test_a_class_that_comes_back_is_the_same_and_as_it_was(elsewhere, module):
     helpers = module(HELPERS)
     methods = dict(vars(helpers.Base))
     point = elsewhere(
@@ -205,7 +192,7 @@ def test_a_class_that_comes_back_is_the_same_and_as_it_was(module):
     assert type(pack(helpers.Point(1)).open()) is helpers.Point
 
 
-def test_a_class_that_was_changed_in_place_arrives_changed(module):
+def test_a_class_that_was_changed_in_place_arrives_changed(elsewhere, module):
     helpers = module("class K:\n    def f(self):\n        return 'before'\n")
     parcels = [pickle.dumps(pack(helpers.K))]
     helpers.K.f = lambda _: "after"
@@ -213,7 +200,7 @@ def test_a_class_that_was_changed_in_place_arrives_changed(module):
     assert elsewhere(parcels, "print([pickle.loads(p).open()().f() for p in value])") == "['before', 'after']\n"
 
 
-def test_what_arrived_can_be_sent_on(module):
+def test_what_arrived_can_be_sent_on(elsewhere, module):
     module(HELPERS)
     user = module("import helpers_NUMBER as h\n\ndef f(x):\n    return h.everything(x)\n", "user")
     expected = repr(user.f(2))
@@ -242,7 +229,7 @@ def test_a_folder_that_pip_filled_is_installed(tmp_path, module):
     assert not is_own(module("x = 1\n", "filled"))
 
 
-def test_what_a_function_imports_inside_is_not_there(module):
+def test_what_a_function_imports_inside_is_not_there(elsewhere, module):
     helpers = module(HELPERS)
     assert "ImportError" in elsewhere(helpers.inside, "value()", fails=True)
 
@@ -255,7 +242,7 @@ def test_a_variable_that_cannot_travel_is_refused_by_name(module):
             pack([function])
 
 
-def test_a_package_travels_by_its_parts(tmp_path, monkeypatch):
+def test_a_package_travels_by_its_parts(elsewhere, tmp_path, monkeypatch):
     files = {
         "__init__": "from . import tools\nfrom .tools import double\nimport parcelled.inner.deep\nsecret = 'kept'\n",
         "tools": "from .inner import deep\n\ndef double(x):\n    return deep.twice(x)\n",

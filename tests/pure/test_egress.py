@@ -8,9 +8,10 @@ import pytest
 
 from fedray.errors import EgressDenied, PlanError
 from fedray.party.context import Reply
+from fedray.party.door import egress
 from fedray.party.door.egress import DRIVER, DefaultPolicy, Egress, Kind, Leaving, StrictPolicy
 from fedray.party.door.journal import Journal
-from fedray.party.parcel import Parcel, Size, pack
+from fedray.party.parcel import Parcel, pack
 from fedray.party.party import LANES, Party, lane_widths
 from fedray.party.table import Slot
 from fedray.types import Failure, PartyConfig
@@ -131,10 +132,13 @@ def test_whatever_comes_out_has_been_asked_for_and_is_in_the_ledger(method, args
     asked = policy.asked[before:]
     inner = [leaving for leaving in asked if leaving.call == "9:send"]
     assert len(asked) - len(inner) == (0 if out is None else 1)
-    entries = tried.handle("ledger", "5:ledger").entries
-    assert [(e.to, e.kind, e.shape, e.dtype, e.nbytes, e.call) for e in entries[: len(policy.asked)]] == [
-        (a.to, a.kind, a.shape, a.dtype, a.nbytes, a.call) for a in policy.asked
+    noted = tried.handle("ledger", "5:ledger").entries[: len(policy.asked)]
+    assert [(e.to, e.kind, e.shape, e.dtype, e.call) for e in noted] == [
+        (a.to, a.kind, a.shape, a.dtype, a.call) for a in policy.asked
     ]
+    assert all(
+        e.nbytes == a.nbytes or (a.nbytes is None and e.nbytes) for e, a in zip(noted, policy.asked, strict=True)
+    )
     if isinstance(out, Failure):
         assert asked[-1].kind is Kind.ERROR
     elif out is not None:
@@ -214,6 +218,55 @@ def test_policies(kind):
         StrictPolicy().check(leaving)
 
 
+class Rows:
+    """A user's own table, which cannot be pickled, and quotes itself where it says so."""
+
+    tried = 0
+
+    def __reduce__(self):
+        type(self).tried += 1
+        raise ValueError(f"row {SECRET} cannot be pickled")
+
+
+class Giving:
+    """A service that lets out such a table as something that a strict policy lets pass."""
+
+    def __init__(self, context):
+        pass
+
+    def give(self):
+        return Reply(Kind.METRICS, Rows())
+
+
+def strict_party(method, *args):
+    tried = Party(PartyConfig("alice", ("alice", "bob"), 0, egress="strict"), Calls())
+    tried.handle("run", "1:run", ("rows",), pack((Rows, (), {})))
+    tried.handle("serve", "2:serve", "service", pack((Giving, ())))
+    return tried.handle(method, "3:x", *args), tried.handle("ledger", "4:ledger").entries
+
+
+def test_the_policy_is_asked_before_anything_is_measured(monkeypatch):
+    monkeypatch.setattr(Rows, "tried", 0)
+    out, entries = strict_party("export", "rows", "driver")
+    assert (out.error, Rows.tried) == ("EgressDenied", 0)
+    assert SECRET not in repr(out)
+    assert (entries[0].kind, entries[0].dtype, entries[0].nbytes, entries[0].allowed) == ("raw", "Rows", 0, False)
+
+
+def test_a_door_that_measures_first_runs_the_user_s_code_for_what_it_refuses(monkeypatch):
+    """The broken variant."""
+    monkeypatch.setattr(Rows, "tried", 0)
+    monkeypatch.setattr(egress, "glance", egress.measure)
+    assert strict_party("export", "rows", "driver")[0].error == "PlanError"
+    assert Rows.tried > 0
+
+
+def test_no_row_of_what_cannot_be_pickled_is_in_the_error():
+    out, _ = strict_party("ask", "service", "give", pack(()))
+    assert "a value of type Rows cannot be pickled: (withheld)" in out.message
+    assert SECRET not in repr(out)
+
+
 def test_an_unknown_kind_cannot_leave():
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -221,7 +274,7 @@ def test_an_unknown_kind_cannot_leave():
     door = Egress("alice", DefaultPolicy(), journal)
     with pytest.raises(ValueError, match="gossip"):
         door.send(1, to="driver", kind="gossip", call="1:x")
-    door.admit(Size((1,), "int64", 8), to="driver", kind="raw", call="1:x")
+    door.send(np.ones(1), to="driver", kind="raw", call="1:x")
     assert [e.kind for e in journal.page({}).entries] == ["raw"]
 
 

@@ -2,11 +2,16 @@
 """Variables are set for a while and put back; descendants of a cluster are found by their mark."""
 
 import os
+import socket
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
+from intruder import as_root, reached
 
+from fedray.errors import PlanError
 from fedray.runtime import environment
 from fedray.runtime.environment import Environment
 
@@ -35,8 +40,9 @@ def test_a_users_own_choices_stand(monkeypatch):
     assert environment.authentication() == ours
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     assert environment.authentication() == {}
+    assert len(environment.importing()) == 2
     monkeypatch.setenv("RAY_DEDUP_LOGS_SKIP_REGEX", "mine")
-    assert environment.importing() == {}
+    assert environment.importing() == {"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
     monkeypatch.setenv("RAY_TMPDIR", str(os.getcwd()))
     assert environment.short_folder() == os.getcwd()
     monkeypatch.setenv("RAY_TMPDIR", "/nowhere")
@@ -69,3 +75,45 @@ def test_marked_processes_end_in_peace_or_by_force(monkeypatch, code, peace, end
     child = marked(f"mark-of-{ended}", code)
     environment.end_processes(f"mark-of-{ended}")
     assert child.wait(10) == ended
+
+
+def test_breakpoint_is_an_error_at_once(monkeypatch):
+    monkeypatch.setenv("PYTHONBREAKPOINT", environment.debugging()["PYTHONBREAKPOINT"])
+    with pytest.raises(PlanError, match="use address='inline' to debug"):
+        sys.__breakpointhook__()
+
+
+@pytest.fixture
+def below():
+    """Returns a folder as Ray makes it, open to everybody, with a file and a socket in it, and ours around it."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as reachable:  # as pytest's own folders are not
+        inner = Path(reachable) / "ours" / "r"
+        inner.mkdir(parents=True)
+        for place in (Path(reachable), inner.parent, inner):
+            place.chmod(0o777)
+        (inner / "log").write_text("a secret")
+        (inner / "log").chmod(0o644)
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(inner / "socket"))
+            (inner / "socket").chmod(0o777)
+            listener.listen()
+            yield inner
+
+
+def test_a_folder_that_others_could_put_another_in_the_place_of_is_told(tmp_path, monkeypatch, recwarn):
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    for mode in (0o700, 0o1777):
+        tmp_path.chmod(mode)
+        assert Path(environment.private_folder()).stat().st_mode & 0o777 == 0o700
+    assert not recwarn
+    tmp_path.chmod(0o777)
+    with pytest.warns(UserWarning, match=r"mode 777: other users may put files into it.* set RAY_TMPDIR"):
+        environment.private_folder()
+
+
+@as_root
+@pytest.mark.parametrize("mode", [0o700, 0o777], ids=["private", "broken: open"])
+def test_a_private_folder_keeps_other_users_from_all_below(below, mode):
+    below.parent.chmod(mode)
+    found = {line.split()[0] for line in reached([below, below / "log", below / "socket"])}
+    assert found == (set() if mode == 0o700 else {"list", "plant", "connect", "read", "move"})

@@ -1,12 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Exceptions as records and back."""
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 
 from fedray import errors
 from fedray.errors import DataError, FedRayError, PartyError, PartyLost
+from fedray.party import failures
 from fedray.party.failures import Failed, to_error, to_failure
+from fedray.party.parcel import dtype_of, pack
+from fedray.party.rounds.summable import flatten
 from fedray.party.table import ObjectTable
+from fedray.party.training.local_model import LocalModel
+from fedray.tree import Tree, common_rows
 from fedray.types import Failure
 
 
@@ -78,6 +86,85 @@ def test_strict_records_hold_type_and_place_only():
 def test_what_fedray_itself_says_is_told_under_strict_too():
     record = to_failure(raised_by_fedray(), "alice", "work", text=False)
     assert "holds no object 'nothing'" in record.message
+
+
+class Table:
+    def __reduce__(self):
+        raise ValueError("row 4711\nrow 4712")
+
+
+def builder():
+    """Of a user's: it borrows our class, and its own code raises it."""
+    raise DataError("row 4711 does not fit")
+
+
+def build():
+    with LocalModel.named(SimpleNamespace(party="alice")):
+        builder()
+
+
+QUOTING = {
+    "a builder's own": build,
+    "rows of what cannot be pickled": lambda: pack([Table()]),
+    "a key": lambda: flatten({"4711": "text"}),
+    "a key with quotes": lambda: flatten({"4711's": "text"}),
+    "a key with brackets": lambda: flatten({"a'] 4711": "text"}),
+    "a key with both quotes and brackets": lambda: flatten({"a']\"] 4711": "text"}),
+    "a key within": lambda: flatten([{"a": {"4711": None}}]),
+    "keys of rows": lambda: common_rows([Tree({"4711": np.ones(2), "b": np.ones(3)}, "x")]),
+    "a key below which are others": lambda: Tree({"4711": {3: 4711}}),
+    "names of fields": lambda: flatten(np.zeros(2, [("patient 4711", float)])),
+}
+
+
+@pytest.mark.parametrize("what", QUOTING)
+def test_what_fedray_quotes_of_others_is_withheld_under_strict(what):
+    with pytest.raises(FedRayError) as caught:
+        QUOTING[what]()
+    record = to_failure(caught.value, "alice", "work", text=False)
+    assert "4711" not in repr(record)
+    assert "4712" not in repr(record)
+    told = to_failure(caught.value, "alice", "work", text=True)
+    assert "4711" in told.message or what == "names of fields"
+    assert record.message.startswith("party 'alice': ")
+    assert len(record.message) > len("party 'alice': ") + 20, "the kind of error at least is told"
+
+
+@pytest.mark.parametrize("what", sorted(set(QUOTING) - {"names of fields"}))
+def test_a_record_that_believes_our_own_text_is_found(what, monkeypatch):
+    """The broken variant."""
+    monkeypatch.setattr(failures, "_discreet", str)
+    monkeypatch.setattr(failures, "_raised_by_us", lambda _trace: True)
+    with pytest.raises(FedRayError) as caught:
+        QUOTING[what]()
+    assert "4711" in to_failure(caught.value, "alice", "work", text=False).message
+
+
+def test_what_is_quoted_in_a_quoted_name_is_withheld_too():
+    name = Tree({"it's \"4711\"']": 1}, "value").names()[0]
+    for text in (f"tensor {name!r} holds NaN", f"tensor {name} holds NaN", f"{name!r}", repr(repr(name))):
+        record = to_failure(raised_here(text), "alice", "work", text=False)
+        assert "4711" not in record.message
+
+
+def raised_here(text):
+    """Returns an error of fedray's own code with a text."""
+    try:
+        ObjectTable(text).get("nothing")
+    except FedRayError as caught:
+        caught.args = (text,)
+        return caught
+
+
+def test_lists_of_names_are_no_keys():
+    text = "already summed over ['alice'] or ['alice', 'bob'], columns[2] and x[3] of y['k'] and z['l']"
+    record = to_failure(raised_here(text), "alice", "work", text=False)
+    assert record.message == f"party 'alice': {text}".replace("'k'", "(withheld)").replace("'l'", "(withheld)")
+
+
+def test_names_of_fields_are_in_no_dtype():
+    assert dtype_of(np.zeros(1, [("patient 4711", float), ("b", int)])) == "record of 2 fields"
+    assert dtype_of(np.zeros(1, np.float32)) == "float32"
 
 
 def test_a_record_of_an_unknown_class_is_a_party_error():

@@ -45,9 +45,13 @@ def test_npz_with_several_arrays_needs_a_key(tmp_path: Path) -> None:
     assert read(str(tmp_path / "x.npz"), key="y").tolist() == [0, 0]
     for key in (None, "z"):
         with pytest.raises(
-            DataError, match=r"party 'alice': .*x\.npz: expected key= to be one of its arrays \['x', 'y'\]"
-        ):
+            DataError, match=r"party 'alice': .*x\.npz: expected key= to be the name of one of its 2 arrays, found"
+        ) as caught:
             read(str(tmp_path / "x.npz"), key=key)
+        assert "'x'" not in str(caught.value), "the names are the party's own"
+    np.save(tmp_path / "x.npy", np.zeros(2, [("patient 4711", float)]))
+    with pytest.raises(DataError, match=r"expected numbers or booleans, found record of 1 fields"):
+        read(str(tmp_path / "x.npy"))
 
 
 def test_pickled_content_is_never_opened(tmp_path: Path) -> None:

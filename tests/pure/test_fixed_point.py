@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pure.masking_kit import NO_METRICS, context_of, encode, manifest_of, plain_values, session
 
@@ -327,7 +327,6 @@ def test_a_sum_of_another_length_is_refused():
 
 
 @given(st.data())
-@settings(max_examples=40)
 def test_the_sum_is_exact_and_has_no_order(data):
     parties = data.draw(st.integers(1, 6))
     encoding = data.draw(st.sampled_from([WIDE, NARROW]))

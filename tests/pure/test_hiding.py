@@ -8,6 +8,7 @@ ring's case because each column has one +1 and one -1 or a single entry.
 
 from dataclasses import replace
 from fractions import Fraction
+from functools import cache
 from itertools import combinations, product
 
 import numpy as np
@@ -55,8 +56,12 @@ def rows_of(kit, told, context=None):
     return rows
 
 
+@cache
 def kernel(matrix, prime=None):
-    """Returns a basis of all combinations of rows that are zero, over the rationals or mod a prime."""
+    """Returns a basis of all combinations of rows that are zero, over the rationals or mod a prime.
+
+    Most matrices of a search are alike but for the order of their columns, which changes no such combination.
+    """
     ring = Fraction if prime is None else int
     rows = [[ring(x) for x in row] + [ring(i == j) for j in range(len(matrix))] for i, row in enumerate(matrix)]
     width, done = len(matrix[0]) if matrix else 0, 0
@@ -79,10 +84,11 @@ def reduced(value, prime):
 
 def opened(rows, coalition, kit):
     """Returns the sets of honest parties whose sum the coalition can open, from all vectors it was sent."""
-    known = {key for name in coalition for key in all_keys(kit, name)}
+    known = {key for name in coalition for key in kit.known[name]}
     honest = [name for name in rows if name not in coalition]
-    symbols = sorted({key for name in honest for key in rows[name]} - known)
-    matrix = [[rows[name].get(key, 0) for key in symbols] for name in honest]
+    symbols = {key for name in honest for key in rows[name]} - known
+    columns = sorted([rows[name].get(key, 0) for name in honest] for key in symbols)
+    matrix = tuple(zip(*columns, strict=True)) if columns else ((),) * len(honest)
     found = []
     for prime in (None, 2):
         basis = kernel(matrix, prime)
@@ -124,6 +130,7 @@ def start(parties, colluders, least=2):
     for model in MODELS.values():
         ctx = kit.shields[kit.names[0]].rounds.admit(context_of(0, manifest_of(1), model))
         kit.contexts.append(ctx)
+    kit.known = {name: all_keys(kit, name) for name in kit.names}
     return kit
 
 

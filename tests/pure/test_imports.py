@@ -6,6 +6,7 @@ import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -37,16 +38,24 @@ def module_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imports(path: Path) -> Iterator[tuple[int, str]]:
-    """Yields line and full name of whatever a file imports, inside functions too."""
-    for node in ast.walk(ast.parse(path.read_text())):
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
+def imports(path: Path) -> list[tuple[int, str]]:
+    """Returns line and full name of whatever a file imports, inside functions too."""
+    found = []
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                yield node.lineno, alias.name
+                found.append((node.lineno, alias.name))
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{name_of(path)}:{node.lineno}: imports are absolute"
             for alias in node.names:
-                yield node.lineno, f"{node.module}.{alias.name}"
+                found.append((node.lineno, f"{node.module}.{alias.name}"))
+    return found
 
 
 def part_of(module: str) -> str | None:
@@ -114,7 +123,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 
 def class_and_alias_names(path: Path) -> Iterator[str]:
     """Yields the names of classes and type aliases at the top of a file; type variables are everywhere the same."""
-    for node in ast.parse(path.read_text()).body:
+    for node in tree_of(path).body:
         if isinstance(node, ast.ClassDef):
             yield node.name
         elif isinstance(node, ast.AnnAssign) and "TypeAlias" in ast.dump(node.annotation):
@@ -138,7 +147,7 @@ def test_the_protocol_inherits_no_implementation_from_another_file() -> None:
     allowed = {"Guarded", "Protocol", "Generic", "NamedTuple", "ProtocolError"}
     found = []
     for path in files():
-        tree = ast.parse(path.read_text())
+        tree = tree_of(path)
         here = {node.name for node in tree.body if isinstance(node, ast.ClassDef)} | allowed
         for node in tree.body:
             if isinstance(node, ast.ClassDef) and name_of(path).startswith("protocol/"):
@@ -160,7 +169,7 @@ def test_ray_and_frameworks_stay_where_they_belong(path: Path) -> None:
 
 def test_no_framework_is_imported_at_module_level() -> None:
     for path in files():
-        for node in ast.parse(path.read_text()).body:
+        for node in tree_of(path).body:
             if isinstance(node, ast.Import | ast.ImportFrom):
                 names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
                 assert not {name.split(".")[0] for name in names} & set(FRAMEWORKS), name_of(path)
@@ -203,4 +212,4 @@ def test_whatever_is_offered_is_there(path: Path) -> None:
 def test_every_file_names_its_licence_and_its_purpose(path: Path) -> None:
     text = path.read_text()
     assert text.startswith("# SPDX-License-Identifier: Apache-2.0\n")
-    assert ast.get_docstring(ast.parse(text)), "a module docstring says what the file knows"
+    assert ast.get_docstring(tree_of(path)), "a module docstring says what the file knows"

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A party's own folder: who may read it, what is refused, and a coordinator that hands out other keys."""
 
+import json
 import os
 import pickle
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from fedray.errors import PlanError
-from fedray.party.keys import key_folder
+from fedray.party.keys import own_files
 from fedray.party.keys.credentials import VARIABLE, Credentials
 from fedray.party.keys.key_folder import (
     new_identity,
@@ -90,7 +92,7 @@ def test_a_new_key_is_for_its_owner_only_and_never_overwritten(tmp_path: Path) -
 
 @pytest.mark.parametrize("name", ["a/b", "..", ".hidden", "a\\b", " alice", "a\nb"])
 def test_names_that_make_no_file_are_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(PlanError, match="cannot be the name of a party with a key folder"):
+    with pytest.raises(PlanError, match="a party's name must"):
         new_identity(tmp_path, name)
     assert list(tmp_path.iterdir()) == []
 
@@ -116,7 +118,9 @@ def test_what_others_may_change_is_refused(folders: dict[str, Path], file: str, 
 
 
 def test_what_is_missing_is_named(folders: dict[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(PlanError, match=r"nowhere cannot be read: No such file .* 'fedray keys new' makes one"):
+    with pytest.raises(
+        PlanError, match=r"nowhere cannot be read: No such file .* 'fedray keys new' makes a key folder"
+    ):
         credentials("alice", tmp_path / "nowhere")
     with pytest.raises(PlanError, match="is no folder"):
         credentials("alice", folders["alice"] / "identity.key")
@@ -154,13 +158,16 @@ ROSTERS = {
     "no hexadecimal": '{"fedray": "roster", "parties": {"alice": "' + 64 * "x" + '"}}',
     "one key twice": '{"fedray": "roster", "parties": {"alice": "' + 64 * "0" + '", "bob": "' + 64 * "0" + '"}}',
     "deep": 100_000 * "[",
+    "a name twice": '{"fedray": "roster", "parties": {"alice": "' + 64 * "0" + '", "alice": "' + 64 * "1" + '"}}',
+    "parties twice": '{"fedray": "roster", "parties": {"alice": "' + 64 * "0" + '"}, "parties": {}}',
+    "a name that nobody sees": '{"fedray": "roster", "parties": {"alice\\ufe0f": "' + 64 * "0" + '"}}',
 }
 
 
 @pytest.mark.parametrize("wrong", ROSTERS)
 def test_what_is_no_roster_is_refused(folders: dict[str, Path], wrong: str) -> None:
     (folders["alice"] / "roster.json").write_text(ROSTERS[wrong])
-    with pytest.raises(PlanError, match=r"roster"):
+    with pytest.raises(PlanError, match=r"roster|holds '(alice|parties)' twice|characters that nobody sees"):
         credentials("alice", folders["alice"])
 
 
@@ -211,6 +218,26 @@ def test_the_operator_of_the_machine_says_where_keys_are(folders: dict[str, Path
         Credentials.of(config("alice", tmp_path / "elsewhere"), {VARIABLE: str(alice)}, patience=0.0)
     with pytest.raises(PlanError, match="dave cannot be read"):
         Credentials.of(config("dave"), {VARIABLE: str(tmp_path)}, patience=0.0)
+    with pytest.raises(PlanError, match="FEDRAY_KEYS is 'keys'; expected an absolute path"):
+        Credentials.of(config("alice"), {VARIABLE: "keys"}, patience=0.0)
+
+
+@pytest.mark.parametrize("name", ["{elsewhere}", "../elsewhere/alice", ".."])
+def test_a_name_that_is_a_path_leads_past_no_operator(folders: dict[str, Path], tmp_path: Path, name: str) -> None:
+    """The driver puts a folder of its own, for a party of that name, where every user may write."""
+    kept, elsewhere = tmp_path / "kept", tmp_path / "elsewhere" / "alice"
+    kept.mkdir()
+    named = name.format(elsewhere=elsewhere)
+    shutil.copytree(folders["alice"], elsewhere)
+    for folder in (elsewhere, tmp_path):
+        (folder / "roster.json").write_bytes(written_roster({"a": public_bytes(read_identity(elsewhere))}))
+        (folder / "roster.json").write_text((folder / "roster.json").read_text().replace('"a"', json.dumps(named)))
+    (tmp_path / "identity.key").write_bytes((elsewhere / "identity.key").read_bytes())
+    (tmp_path / "identity.key").chmod(0o600)
+    with pytest.raises(PlanError, match=r"a party's name (must not hold '/'|has at most 64 bytes)"):
+        Credentials.of(config(named), {VARIABLE: str(kept)}, patience=0.0)
+    with pytest.raises(PlanError, match=r"a party's name (must not hold '/'|has at most 64 bytes)"):
+        read_roster(elsewhere / "roster.json")
 
 
 def impostor(keys: dict[str, bytes], victim: str) -> dict[str, bytes]:
@@ -275,6 +302,6 @@ def test_the_private_key_is_nowhere_to_be_seen(folders: dict[str, Path]) -> None
 
 
 def test_without_posix_modes_there_are_no_folders(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(key_folder, "_check_system", lambda: (_ for _ in ()).throw(PlanError("POSIX")))
+    monkeypatch.setattr(own_files, "check_system", lambda: (_ for _ in ()).throw(PlanError("POSIX")))
     with pytest.raises(PlanError, match="POSIX"):
         read_roster(folders["alice"] / "roster.json")

@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fedray.errors import EncodingError
@@ -53,14 +53,12 @@ def test_the_fastest_cipher_is_one_of_them():
 
 
 @given(st.lists(st.integers(0, 5000), max_size=4), st.sampled_from([32, 64]))
-@settings(max_examples=40)
 def test_cuts_do_not_matter(cuts, bits):
     words = np.arange(5000).astype(f"<u{bits // 8}")
     assert np.array_equal(padded(words, [KEY], [b"y" * 32], sorted(cuts)), padded(words, [KEY], [b"y" * 32]))
 
 
 @given(st.sampled_from([32, 64]), st.integers(0, 70_000), st.integers(1, 3), st.integers(0, 3))
-@settings(max_examples=20)
 def test_what_is_added_can_be_taken_away(bits, size, plus, minus):
     words = np.arange(size).astype(f"<u{bits // 8}")
     keys = [bytes([i]) * 32 for i in range(plus + minus)]

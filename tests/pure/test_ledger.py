@@ -7,10 +7,11 @@ import threading
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from fedray.party.door import ledger_file
+from fedray.commands.cli import main
+from fedray.party.door import ledger_file, ledger_view
 from fedray.party.door.journal import Entry, Journal, chain, check_page, link, start
 from fedray.party.door.ledger_view import Ledger, Total
 
@@ -138,7 +139,6 @@ def test_pages_of_another_session_or_party_do_not_fit(book):
     assert check_page(dataclasses.replace(pages["alice"], party="bob"), roster) is not None
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2), st.sampled_from([f.name for f in dataclasses.fields(Entry)]), st.data())
 def test_any_changed_field_changes_the_head(place, field, data):
     entries = [entry(number) for number in range(3)]
@@ -147,6 +147,96 @@ def test_any_changed_field_changes_the_head(place, field, data):
     other = data.draw(options.get(type(old), st.none() | st.tuples(st.integers(0, 9))).filter(lambda v: v != old))
     changed = [dataclasses.replace(e, **{field: other}) if i == place else e for i, e in enumerate(entries)]
     assert chain("alice", changed) != chain("alice", entries)
+
+
+WRONG = [
+    {"nbytes": "24"},
+    {"nbytes": None},
+    {"nbytes": 2.5},
+    {"nbytes": True},
+    {"nbytes": -1},
+    {"nbytes": 10**40},
+    {"shape": ["a"]},
+    {"shape": [-1]},
+    {"shape": "33"},
+    {"shape": 3},
+    {"allowed": 1},
+    {"allowed": "no"},
+    {"to": 3},
+    {"kind": None},
+    {"dtype": ["float64"]},
+    {"call": {}},
+]
+
+
+def signed(**changes):
+    """Returns the file of alice, who has signed one good entry and one with these changes, and her page."""
+    key = Ed25519PrivateKey.generate()
+    roster = {"alice": key.public_key().public_bytes_raw()}
+    journal = Journal("alice", key)
+    journal.append(entry(1))
+    journal.append(entry(2, **changes))
+    page = journal.page(roster)
+    return ledger_file.to_bytes({"alice": page}, roster), page, roster
+
+
+def shown(content, path, capsys):
+    """Returns the exit code of `fedray ledger FILE` and all it printed."""
+    path.write_bytes(content)
+    code = main(["ledger", str(path)])
+    return code, "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=str)
+def test_what_is_no_entry_is_an_error_though_it_is_signed(wrong, tmp_path, capsys):
+    field = next(iter(wrong))
+    content, page, roster = signed(**wrong)
+    assert len(problems := ledger_file.check(content)) == 1
+    assert problems[0].startswith(f"line 3: {field} is n")
+    assert check_page(page, roster).startswith(f"alice: entry 1: {field} is n")
+    code, said = shown(content, tmp_path / "ledger.jsonl", capsys)
+    assert code == 1
+    assert f"ledger.jsonl: line 3: {field} is n" in said
+
+
+def test_a_reader_that_does_not_look_at_fields_is_found(tmp_path, capsys, monkeypatch):
+    """The broken variant: a text where a number belongs, all signed, ends the command line with a traceback."""
+    monkeypatch.setattr(ledger_file, "fault_of", lambda _entry: None)
+    with pytest.raises(TypeError):
+        shown(signed(nbytes="24")[0], tmp_path / "ledger.jsonl", capsys)
+
+
+ESCAPES = ["bob\x1b[2K", "bob\r", "bob\nalice", "\u202ebob", "bob\x9b8m", "\ud800", "bob\u200b"]
+
+
+@pytest.mark.parametrize("text", ESCAPES, ids=ascii)
+@pytest.mark.parametrize("field", ["to", "kind", "dtype", "call"])
+def test_escapes_are_shown_and_not_acted_upon(field, text, tmp_path, capsys):
+    content, page, roster = signed(**{field: text})
+    code, said = shown(content, tmp_path / "ledger.jsonl", capsys)
+    assert code == 0
+    assert all(line.isprintable() for line in said.splitlines())
+    assert len(said.splitlines()) == len(shown(signed()[0], tmp_path / "ledger.jsonl", capsys)[1].splitlines()) + (
+        field in ("to", "kind")
+    )
+    assert repr(Ledger({"alice": page}, roster) if field != "call" else page).encode()
+
+
+def test_a_view_that_shows_what_it_is_told_is_found(tmp_path, capsys, monkeypatch):
+    """The broken variant."""
+    monkeypatch.setattr(ledger_view, "shown", lambda text: text)
+    assert "\x1b" in shown(signed(to=ESCAPES[0])[0], tmp_path / "ledger.jsonl", capsys)[1]
+
+
+@pytest.mark.parametrize("name", ["bob\x1b[2K", "a/b", "bob\u202e"], ids=ascii)
+def test_names_that_are_none_are_in_no_ledger(name, tmp_path, capsys):
+    key = Ed25519PrivateKey.generate()
+    roster = {name: key.public_key().public_bytes_raw()}
+    content = ledger_file.to_bytes({name: Journal(name, key).page(roster)}, roster)
+    code, said = shown(content, tmp_path / "ledger.jsonl", capsys)
+    assert code == 1
+    assert "a party's name must" in said
+    assert all(line.isprintable() for line in said.splitlines())
 
 
 def test_the_chain_depends_on_party_order_and_number():

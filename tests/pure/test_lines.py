@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedray.errors import PartyLost, PartyTimeout
+from fedray.errors import EncodingError, PartyLost, PartyTimeout
 from fedray.runtime import line as line_module
-from fedray.runtime.line import MOST_BYTES, LineRef, Lines
+from fedray.runtime.line import MOST_ANSWER_BYTES, MOST_BYTES, LineRef, Lines
 from fedray.runtime.wire import write
 from fedray.types import Failure
 
@@ -120,6 +120,16 @@ def test_an_answer_may_be_longer_than_a_message(lines):
     assert len(ask(lines("alice"), "bob", 3 * MOST_BYTES)) == 3 * MOST_BYTES
 
 
+def test_an_answer_longer_than_any_is_told_by_who_has_it(lines, monkeypatch):
+    monkeypatch.setattr(line_module, "MOST_ANSWER_BYTES", 1000)
+    lines("bob", lambda size: np.zeros(size, np.uint8))
+    alice = lines("alice")
+    said = ask(alice, "bob", 1000)
+    assert said == Failure("ProtocolError", said.message, "bob")
+    assert said.message.startswith("party 'bob': a message on a line has at most 1000 bytes, found 10")
+    assert len(ask(alice, "bob", 100)) == 100
+
+
 @pytest.fixture
 def bob() -> Iterator[socket.socket]:
     """Returns where a party is called that this test answers for."""
@@ -138,6 +148,49 @@ def test_a_party_that_ends_before_its_answer_is_lost(lines, bob):
     with pytest.raises(PartyLost, match=r"party 'bob' has ended or cannot be reached \(deliver\)") as caught:
         alice.take(ref, 20)
     assert caught.value.party == "bob"
+
+
+LONG = [
+    struct.pack(">IQ", 1, 1 << 62),
+    struct.pack(">IQ", 1, MOST_ANSWER_BYTES + 1),
+    struct.pack(">IQQ", 2, MOST_ANSWER_BYTES, 1),
+    struct.pack(">I", 1 << 31),
+]
+
+
+def take_from_liar(lines, bob, claim: bytes) -> list[int]:
+    """Asks a bob who claims an answer and sends none of it; returns what memory was asked for."""
+    asked: list[int] = []
+    alice = lines("alice")
+    alice.connect({"bob": bob.getsockname()})
+    ref = send(alice, "bob", 1)
+    with bob.accept()[0] as line:
+        line.sendall(claim)
+        exactly = line_module._exactly
+
+        def counting(line: socket.socket, size: int) -> memoryview:
+            asked.append(size)
+            if size > MOST_BYTES:
+                raise EncodingError("this much memory was asked for")
+            return exactly(line, size)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(line_module, "_exactly", counting)
+            with pytest.raises(EncodingError, match="party 'bob' gave no answer that can be read"):
+                alice.take(ref, 20)
+    assert ref.line.fileno() == -1, "what is left of it is nobody's answer"
+    return asked
+
+
+@pytest.mark.parametrize("claim", LONG, ids=bytes.hex)
+def test_an_answer_that_claims_to_be_longer_than_any_is_refused_before_memory_is_taken(lines, bob, claim):
+    assert max(take_from_liar(lines, bob, claim)) <= 16
+
+
+def test_a_reader_that_takes_memory_for_whatever_is_claimed_is_found(lines, bob, monkeypatch):
+    """The broken variant."""
+    monkeypatch.setattr(line_module, "_check_length", lambda _sizes, _most: None)
+    assert max(take_from_liar(lines, bob, LONG[0])) == 1 << 62
 
 
 def test_a_party_that_has_ended_is_lost(lines, bob):

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pure.masking_kit import Kit, context_of, encode, identities, manifest_of, plain_values, roster_of, session
 
@@ -44,7 +44,6 @@ def inputs(kit, size, generator, weights=None, metrics=0):
     numbers=st.lists(st.integers(0, 40), min_size=1, max_size=3, unique=True),
     seed=st.integers(0, 2**32),
 )
-@settings(max_examples=25, deadline=None)
 def test_the_opened_sum_is_the_integer_sum_and_the_plain_one(parties, size, encoding, numbers, seed):
     """Random sizes, weights and round numbers, both rings."""
     generator = np.random.default_rng(seed)

@@ -2,7 +2,7 @@
 """Metric sums as words: nothing is lost for small numbers, and large ones fit."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fedray.metrics import COARSE, from_words, to_words, word_names
@@ -10,7 +10,6 @@ from fedray.metrics import COARSE, from_words, to_words, word_names
 finite = st.floats(-1e15, 1e15, allow_nan=False)
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(finite, min_size=3, max_size=3), min_size=1, max_size=5), st.integers(1, 31))
 def test_sums_of_words_are_the_sums(parties, power):
     bound = 1 << power
@@ -19,13 +18,11 @@ def test_sums_of_words_are_the_sums(parties, power):
     np.testing.assert_allclose(from_words(words, bound), expected, rtol=1e-12, atol=1e-2)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 2**40), max_size=6))
 def test_counts_are_exact(counts):
     assert from_words(to_words(np.array(counts, np.float64), 64), 64).tolist() == counts
 
 
-@settings(deadline=None)
 @given(finite)
 def test_a_fine_part_stays_within_half_a_coarse_unit(value):
     fine, coarse = to_words(np.array([value]), 8)

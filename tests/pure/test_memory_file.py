@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a party remembers of its models is there after a restart, a crash, a full disk; and is used by one at a time."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pure.masking_kit import context_of, identities, manifest_of, plain_values, session
 
@@ -107,7 +108,6 @@ MEMOS = st.one_of(
 
 
 @given(memos=st.lists(MEMOS, max_size=8), data=st.data())
-@settings(max_examples=60)
 def test_whatever_was_written_comes_back_and_a_cut_off_end_is_dropped(tmp_path_factory, memos, data) -> None:
     path = tmp_path_factory.mktemp("memory") / "models.log"
     ends = [0]
@@ -143,11 +143,45 @@ def test_damage_before_the_end_is_refused(tmp_path: Path) -> None:
         path.write_bytes(content[:place] + (b"?" if changed == b"\n" else changed) + content[place + 1 :])
         with pytest.raises(PlanError, match=r"party 'alice': line \d of .*models.log is damaged"):
             opened(path)
-    path.write_bytes(b"".join(lines[1:]))
-    with pytest.raises(PlanError, match=r"line 1 of .* is damaged"):
-        opened(path)
+    for first in range(len(lines)):
+        refused = [[*lines[:first], *lines[first + 1 :]]] if first < len(lines) - 1 else []  # the last: see below
+        refused += [[*lines[: first + 1], *lines[first:]]]
+        for second in range(first):
+            swapped = list(lines)
+            swapped[first], swapped[second] = lines[second], lines[first]
+            refused.append(swapped)
+        for wrong in refused:
+            path.write_bytes(b"".join(wrong))
+            with pytest.raises(PlanError, match=r"line \d of .* is damaged"):
+                opened(path)
     path.write_bytes(content)
+    with pytest.raises(PlanError, match=r"party 'bob': line 1 of .* is damaged"):
+        MemoryFile(path, "bob", patience=0.0)
     opened(path).close()
+    path.write_bytes(b"".join(lines[:-1]))
+    opened(path).close()  # as SECURITY.md says: whole lines that are missing at the end alone are not found
+
+
+def test_lines_that_are_not_chained_would_hide_one_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broken variant: each line with a hash of itself, so that the file allows what it refused."""
+
+    def alone(_chain: object, body: bytes) -> bytes:
+        return hashlib.sha256(body).hexdigest()[:32].encode()
+
+    monkeypatch.setattr(memory_file._Chain, "mark", alone)
+    path = tmp_path / "models.log"
+    file = opened(path)
+    used(file.memory, THREE, model=b"x" * 32)
+    used(file.memory, FOUR)
+    file.memory.begin(b"roster", 3)
+    file.close()
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(line for line in lines if MODEL.hex().encode() not in line))
+    file = opened(path)
+    used(file.memory, THREE, session=b"s2")
+    file.close()
 
 
 def test_what_cannot_be_written_does_not_leave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,5 +252,20 @@ def test_one_process_at_a_time_and_a_crash_lets_go(tmp_path: Path) -> None:
 
 
 def test_the_file_is_its_owner_s(tmp_path: Path) -> None:
-    opened(tmp_path / "models.log").close()
-    assert (tmp_path / "models.log").stat().st_mode & 0o077 == 0
+    path = tmp_path / "models.log"
+    opened(path).close()
+    assert path.stat().st_mode & 0o077 == 0
+    path.chmod(0o640)
+    with pytest.raises(PlanError, match=r"models.log has mode 640: other users may read or write it"):
+        opened(path)
+
+
+def test_a_link_is_not_written_through(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    for there in (False, True):
+        (tmp_path / "models.log").symlink_to(victim)
+        with pytest.raises(PlanError, match=r"models.log is a link"):
+            opened(tmp_path / "models.log")
+        assert victim.exists() == there
+        (tmp_path / "models.log").unlink()
+        victim.touch()

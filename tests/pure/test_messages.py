@@ -3,7 +3,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fedray.errors import EncodingError, PlanError
@@ -130,7 +130,6 @@ def test_records_come_back(name):
 
 @pytest.mark.parametrize("name", SAMPLES)
 @given(data=st.data())
-@settings(max_examples=150)
 def test_decoders_survive_any_bytes(name, data):
     """Random bytes, and valid messages with a stretch replaced, cut out, or cut off."""
     valid, decode = SAMPLES[name]

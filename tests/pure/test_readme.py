@@ -45,7 +45,8 @@ def test_ci_runs_exactly_the_test_command() -> None:
     assert reads is not None
     found = subprocess.run(["bash", "-c", reads[1]], cwd=ROOT, capture_output=True, text=True, check=True)
     assert found.stdout.strip() == commands()[1]
-    assert script.rstrip().splitlines()[-2:] == ['eval "$test_command"', ".venv/bin/pytest -m slow"]
+    long = ".venv/bin/pytest -m 'slow or hypothesis' --hypothesis-profile=long"
+    assert script.rstrip().splitlines()[-2:] == ['eval "$test_command"', long]
     assert "set -euo pipefail" in script
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o111, "it must be executable"
 

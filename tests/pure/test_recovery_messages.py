@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fedray.errors import EncodingError
@@ -78,7 +78,6 @@ def survives(decode: Callable[[Any], Any], data: bytes) -> None:
     assert record is not None
 
 
-@settings(deadline=None, max_examples=150)
 @given(st.sampled_from(list(SAMPLES)), st.binary(max_size=400), st.randoms(use_true_random=False))
 def test_no_bytes_break_a_decoder(purpose: str, noise: bytes, dice: random.Random) -> None:
     data, decode = SAMPLES[purpose]

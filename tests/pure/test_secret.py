@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -54,7 +54,6 @@ def integers_of(ring, elements):
     return [int(e[0]) + (int(e[1]) << 64) if ring.wide else int(e) for e in flat]
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     bits=st.sampled_from([32, 64, 128]),
     data=st.data(),

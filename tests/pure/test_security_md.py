@@ -5,6 +5,7 @@ import ast
 import importlib
 import pickle
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ REFERENCES = sorted(set(re.findall(r"`(tests/[\w/]+\.py(?:::\w+)*)`", TEXT + TAB
 PROMISES = dict(re.findall(r"^### (.+?)\n(.*?)(?=^##)", TEXT, flags=re.MULTILINE | re.DOTALL))
 
 
+@cache
 def definitions(path: Path) -> set[str]:
     """Returns the names of a module's functions and classes, and of classes' methods as `Class::method`."""
     found = set()

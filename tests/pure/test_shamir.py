@@ -7,7 +7,7 @@ import secrets
 from itertools import combinations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fedray.errors import EncodingError, ProtocolError
@@ -45,7 +45,6 @@ def test_every_subset_of_threshold_size_gives_the_secret(secret: bytes) -> None:
         assert reconstruct({x: shares[x] for x in subset}, 3) == secret
 
 
-@settings(deadline=None, max_examples=60)
 @given(secret=st.binary(min_size=32, max_size=32), count=st.integers(1, 40), data=st.data())
 def test_round_trip_with_any_threshold_and_any_holders(secret: bytes, count: int, data: st.DataObject) -> None:
     threshold = data.draw(st.integers(1, count))
@@ -71,7 +70,6 @@ def test_two_sharings_of_one_secret_have_nothing_in_common() -> None:
     assert not set(shared(secret, 2, 20).values()) & set(shared(secret, 2, 20).values())
 
 
-@settings(deadline=None, max_examples=40)
 @given(count=st.integers(2, 24), data=st.data())
 def test_wrong_shares_up_to_half_the_surplus_are_found_and_named(count: int, data: st.DataObject) -> None:
     threshold = data.draw(st.integers(1, count))

@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pure.masking_kit import context_of, encode, identities, manifest_of, plain_values, roster_of
 from pure.sharing_kit import session
@@ -30,7 +30,6 @@ def exact_sum(config, manifest, contributions):
     return total
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     owners=st.integers(2, 6),
     computing=st.integers(2, 4),

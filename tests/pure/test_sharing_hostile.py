@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pure.masking_kit import context_of
 from pure.sharing_kit import MANIFEST, ONES, message_of, ready, session
@@ -213,7 +213,6 @@ def test_a_long_share_where_a_seed_is_agreed_is_refused():
         seal(bytes(32), replace(header, form="words"), np.zeros(5, "<u8"))
 
 
-@settings(max_examples=200, deadline=None)
 @given(data=st.binary(max_size=400))
 def test_no_bytes_do_anything_but_decode_or_raise(data):
     for decode in (header_of, ShareHeader.decode, AgreementSignature.decode, Proof.decode, Partial.decode):

@@ -3,7 +3,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fedray.errors import DataError
@@ -39,7 +39,6 @@ def same(found, value):
     return np.array_equal(found, value) and isinstance(found, np.ndarray) == isinstance(value, np.ndarray)
 
 
-@settings(deadline=None)
 @given(nests)
 def test_a_nest_comes_back_as_it_was(value):
     assert same(through(value), value)

@@ -6,7 +6,7 @@ from itertools import combinations, pairwise, product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pure.masking_kit import context_of, identities, manifest_of, plain_values, session
 
@@ -97,7 +97,6 @@ def test_one_round_opens_one_sum(parties, colluders, least):
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
 def test_the_views_opened_in_a_session_form_a_chain(data):
     """A coordinator that shows any view to anybody at any time; a view opens when all its honest members are in it."""
     coalition = data.draw(st.sampled_from([(), ("p03",)]))

@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 
 from fedray.errors import EgressDenied
 from fedray.party.door.journal import Entry, Journal
-from fedray.party.parcel import Size, measure
+from fedray.party.parcel import glance, measure
 from fedray.types import PartyName
 
 T = TypeVar("T")
@@ -48,7 +48,7 @@ class Leaving:
         kind: What it is.
         shape: Shape of an array, else None.
         dtype: Dtype of an array, else the name of its type.
-        nbytes: Its size.
+        nbytes: Its size; None where only its pickle could tell, which is made when it may leave.
         call: The driver's statement that asked for it, e.g. `"17:train_segment"`.
     """
 
@@ -57,7 +57,7 @@ class Leaving:
     kind: Kind
     shape: tuple[int, ...] | None
     dtype: str
-    nbytes: int
+    nbytes: int | None
     call: str
 
 
@@ -126,40 +126,28 @@ class Egress:
             EgressDenied: The policy refuses.
             PlanError: The value cannot be pickled.
         """
-        self.admit(measure(value), to=to, kind=kind, call=call)
-        return value
-
-    def admit(self, size: Size, *, to: PartyName, kind: Kind, call: str) -> None:
-        """Asks the policy about a value of this size, and writes the attempt down.
-
-        Args:
-            size: What the value looks like from outside.
-            to: Another party's name, or `"driver"`.
-            kind: What it is.
-            call: The driver's statement that asked for it.
-
-        Raises:
-            EgressDenied: The policy refuses.
-        """
-        # Policies see everything but the value, so none can leak it, in an error for example.
-        leaving = Leaving(self._party, to, Kind(kind), size.shape, size.dtype, size.nbytes, call)
+        # The policy first. What it refuses is not even pickled: that may run the user's code, take as long as the value
+        # is large, and fail with a text that quotes it. Policies see everything but the value, so none can leak it.
+        seen = glance(value)
+        leaving = Leaving(self._party, to, Kind(kind), seen.shape, seen.dtype, seen.nbytes, call)
         try:
             self._policy.check(leaving)
         except Exception:
             # Refused attempts are entries, too: they tell a party's operator what was tried.
-            self._write(leaving, allowed=False)
+            self._write(leaving, seen.nbytes or 0, allowed=False)
             raise
         # Written before the value is on its way: nothing leaves without an entry.
-        self._write(leaving, allowed=True)
+        self._write(leaving, measure(value).nbytes if seen.nbytes is None else seen.nbytes, allowed=True)
+        return value
 
-    def _write(self, leaving: Leaving, *, allowed: bool) -> None:
+    def _write(self, leaving: Leaving, nbytes: int, *, allowed: bool) -> None:
         self._journal.append(
             Entry(
                 to=leaving.to,
                 kind=str(leaving.kind),
                 shape=leaving.shape,
                 dtype=leaving.dtype,
-                nbytes=leaving.nbytes,
+                nbytes=nbytes,
                 call=leaving.call,
                 allowed=allowed,
             )

@@ -32,7 +32,7 @@ class Entry:
         kind: One of `fedray.party.door.egress.Kind`.
         shape: Shape of an array, else None.
         dtype: Dtype of an array, else the name of its type.
-        nbytes: Its size.
+        nbytes: Its size; 0 for what was refused and would have had to be pickled to tell.
         call: The driver's statement that asked for it.
         allowed: Whether the policy let it pass.
     """
@@ -47,6 +47,8 @@ class Entry:
 
 
 _FIELDS = tuple(field.name for field in fields(Entry))
+_TEXTS = ("to", "kind", "dtype", "call")
+_MOST = 2**63  # bytes and lengths; a number beyond is none that a party counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,26 @@ class LedgerPage:
     entries: tuple[Entry, ...]
     head: bytes
     signature: bytes
+
+
+def fault_of(entry: Entry) -> str | None:
+    """Returns which field of an entry holds what no party writes there, or None.
+
+    A signed entry is what its party says, and not yet what adds up: a file's numbers may be text.
+    """
+    wrong = next((name for name in _TEXTS if not isinstance(getattr(entry, name), str)), None)
+    if wrong is not None:
+        return f"{wrong} is no text"
+    if not _is_count(entry.nbytes):
+        return "nbytes is no number of bytes"
+    if entry.shape is not None and not (isinstance(entry.shape, tuple) and all(map(_is_count, entry.shape))):
+        return "shape is no list of lengths"
+    return None if isinstance(entry.allowed, bool) else "allowed is neither true nor false"
+
+
+def _is_count(value: object) -> bool:
+    # `type`, since in Python True is an integer.
+    return type(value) is int and 0 <= value < _MOST
 
 
 class Journal:
@@ -147,6 +169,9 @@ def check_page(page: LedgerPage, roster: Mapping[PartyName, bytes]) -> str | Non
     key = roster.get(page.party)
     if key is None:
         return f"{page.party}: not in the roster"
+    for number, entry in enumerate(page.entries):
+        if fault := fault_of(entry):
+            return f"{page.party}: entry {number}: {fault}"
     try:
         # The chain first: its complaint says more than that of a signature which does not fit.
         if chain(page.party, page.entries) != page.head:

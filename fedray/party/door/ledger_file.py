@@ -16,7 +16,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from fedray.party.door.journal import Entry, LedgerPage, canonical, check_page
+from fedray.party.door.journal import Entry, LedgerPage, canonical, check_page, fault_of
 from fedray.types import PartyName
 
 _VERSION = 1  # in the first line; a reader of another one refuses the file
@@ -82,6 +82,8 @@ def from_bytes(content: bytes) -> tuple[dict[PartyName, LedgerPage], dict[PartyN
         # Written again and compared byte by byte. So spaces, other orders and repeated keys are found, which JSON
         # would read over.
         written = to_bytes(pages, roster)
+    except BrokenLedger:
+        raise
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise BrokenLedger(f"not a ledger file, or damaged: {type(error).__name__}") from error
     if written != content:
@@ -92,18 +94,26 @@ def from_bytes(content: bytes) -> tuple[dict[PartyName, LedgerPage], dict[PartyN
 def _pages(records: list[dict[str, Any]]) -> dict[PartyName, LedgerPage]:
     entries: dict[PartyName, list[Entry]] = {}
     pages: dict[PartyName, LedgerPage] = {}
-    for record in records:
+    for number, record in enumerate(records, start=2):  # after the line with the keys
         name = record["party"]
         if "signature" in record:
             head, signature = bytes.fromhex(record["head"]), bytes.fromhex(record["signature"])
             # A party's head comes after its entries; a file in another order differs from what is written again.
             pages[name] = LedgerPage(name, tuple(entries.get(name, ())), head, signature)
         else:
-            # Only the fields there are; a further one is found when the file is written again.
-            values = {field.name: record[field.name] for field in fields(Entry)}
-            shape = None if values["shape"] is None else tuple(values["shape"])
-            entries.setdefault(name, []).append(Entry(**(values | {"shape": shape})))
+            entries.setdefault(name, []).append(_entry(record, number))
     return pages
+
+
+def _entry(record: Mapping[str, Any], number: int) -> Entry:
+    # Only the fields there are; a further one is found when the file is written again.
+    values = {field.name: record[field.name] for field in fields(Entry)}
+    shape = tuple(values["shape"]) if isinstance(values["shape"], list) else values["shape"]
+    entry = Entry(**(values | {"shape": shape}))
+    # Here and not only when it is verified: a file is also shown and summed up by whoever does not ask for that.
+    if fault := fault_of(entry):
+        raise BrokenLedger(f"line {number}: {fault}")
+    return entry
 
 
 def _ordered(roster: Mapping[PartyName, bytes]) -> list[PartyName]:

@@ -103,11 +103,20 @@ class Ledger:
 
     def __repr__(self) -> str:
         lines = [("party", "to", "kind", "values", "bytes", "refused")]
-        for (party, to, kind), total in self.totals().items():
+        for names, total in self.totals().items():
+            party, to, kind = map(shown, names)
             lines.append((party, to, kind, f"{total.count:,}", f"{total.nbytes:,}", f"{total.refused:,}"))
         widths = [max(len(line[column]) for line in lines) for column in range(6)]
         table = ["  ".join(_aligned(line, widths)).rstrip() for line in lines]
-        return "\n".join([*table, *(f"{name}: missing" for name in self.missing)])
+        return "\n".join([*table, *(f"{shown(name)}: missing" for name in self.missing)])
+
+
+def shown(text: str) -> str:
+    """Returns a text as one line for a terminal: whatever it would act upon is escaped, as in a Python string.
+
+    What a ledger says was put down by others, and an escape in a name could hide the lines around it.
+    """
+    return text if text.isprintable() else repr(text)[1:-1]
 
 
 def _aligned(line: tuple[str, ...], widths: list[int]) -> list[str]:

@@ -19,13 +19,14 @@ from fedray.party.keys.key_folder import (
     MODELS,
     POLICY,
     ROSTER,
-    check_folder,
     read_identity,
     read_policy,
     read_roster,
 )
 from fedray.party.keys.memory_file import PATIENCE, MemoryFile
+from fedray.party.keys.own_files import real_folder
 from fedray.protocol.crypto.keys import Guarded, Roster, fingerprint, generate_identity, public_bytes
+from fedray.protocol.crypto.names import check_name
 from fedray.protocol.memory import ModelMemory
 from fedray.protocol.policy import Policy
 from fedray.types import PartyConfig, PartyName
@@ -81,14 +82,17 @@ class Credentials(Guarded):
             patience: Seconds to wait while another process uses the folder.
 
         Raises:
-            PlanError: The folder is not as it should be, or the driver asks for what its operator has ruled out.
+            PlanError: The name is none, the folder is not as it should be, or the driver asks for what its operator has
+                ruled out.
         """
+        # First: a name such as "/tmp/x" or ".." would lead out of the folder that the operator has chosen.
+        check_name(config.name)
         folder = _folder(config, os.environ if environment is None else environment)
         stated = None if config.policy is None else Policy.of(config.policy)
         if folder is None:
             return cls.made_up(stated)
         # The folder before its files: where others may put files in, the right file proves nothing.
-        check_folder(folder)
+        folder = real_folder(folder)
         identity, roster, own = read_identity(folder), read_roster(folder / ROSTER), read_policy(folder)
         # Refused even where the two agree: a driver that may state what the file says today could state more tomorrow,
         # and nobody would notice.
@@ -133,8 +137,10 @@ def _folder(config: PartyConfig, environment: Mapping[str, str]) -> Path | None:
     if not environment.get(VARIABLE):
         return named
     kept = Path(os.path.expanduser(environment[VARIABLE]))
+    if not kept.is_absolute():
+        raise PlanError(f"{VARIABLE} is {str(kept)!r}; expected an absolute path, or one below a home (~)")
     # The variable may name the folder itself, where a machine has one party, or the folder above those of several.
-    folder = kept if (kept / IDENTITY).exists() else kept / config.name
+    folder = kept if os.path.lexists(kept / IDENTITY) else kept / config.name
     # Refused and not overruled in silence: the driver's user believes that the other folder is used.
     if named is not None and named.resolve() != folder.resolve():
         raise PlanError(

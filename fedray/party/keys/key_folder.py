@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +23,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from fedray.errors import PlanError
+from fedray.party.keys.own_files import OTHERS, OTHERS_WRITE, check_mode, check_system, read_own, real_folder
 from fedray.protocol.crypto.keys import Roster, generate_identity, public_bytes
+from fedray.protocol.crypto.names import check_name
 from fedray.protocol.policy import Policy
 from fedray.types import PartyName
 
@@ -34,9 +35,6 @@ POLICY = "policy.toml"
 MODELS = "models.log"
 """The files of a folder. The public key lies in NAME.pub beside them, to be given to the others."""
 
-_OTHERS = stat.S_IRWXG | stat.S_IRWXO  # whatever the group and everybody else may do
-_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH  # public files may be read, but who writes one chooses whom a party trusts
-
 
 def new_identity(folder: Path, party: PartyName) -> Path:
     """Makes a party's identity key, readable by its owner only, and writes its public half beside it.
@@ -45,14 +43,14 @@ def new_identity(folder: Path, party: PartyName) -> Path:
         Path of the public file.
 
     Raises:
-        PlanError: The folder holds a key already, or the name cannot be a file's.
+        PlanError: The folder holds a key already, other users could change it, or the name is none.
         OSError: The files cannot be written.
     """
-    # The name becomes a file's: no path into another folder, and no hidden file.
-    if party != party.strip() or party.startswith(".") or not party.isprintable() or set(party) & set("/\\"):
-        raise PlanError(f"{party!r} cannot be the name of a party with a key folder: it names a file, {party}.pub")
-    _check_system()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    check_name(party)
+    check_system()
+    _make(folder)
+    # Before the key is made: in a folder that others may change it would be refused by the party.
+    folder = real_folder(folder)
     identity = generate_identity()
     there = sorted(path.name for path in folder.iterdir() if path.name == IDENTITY or path.suffix == ".pub")
     if there:
@@ -68,26 +66,6 @@ def new_identity(folder: Path, party: PartyName) -> Path:
     return public
 
 
-def check_folder(folder: Path) -> None:
-    """Checks that a folder is there and that nobody else can put other files into it.
-
-    Raises:
-        PlanError: It is not, or somebody can.
-    """
-    _check_system()
-    try:
-        mode = stat.S_IMODE(folder.stat().st_mode)
-    except OSError as error:
-        raise PlanError(f"{folder} cannot be read: {error.strerror}; 'fedray keys new' makes one") from None
-    if not folder.is_dir():
-        raise PlanError(f"{folder} is no folder")
-    # Who can write into a folder can replace a file in it, whatever the file's own mode.
-    if mode & _OTHERS_WRITE:
-        raise PlanError(
-            f"{folder} has mode {mode:03o}: other users may put files into it. Close it with: chmod go-w {folder}"
-        )
-
-
 def read_identity(folder: Path) -> Ed25519PrivateKey:
     """Returns the identity key of a folder.
 
@@ -95,7 +73,7 @@ def read_identity(folder: Path) -> Ed25519PrivateKey:
         PlanError: It is missing, others may read it, or it is no Ed25519 key. Nothing of it is quoted.
     """
     path = folder / IDENTITY
-    content = _read(path, _OTHERS, f"chmod 600 {path}")
+    content = _read(path, OTHERS)
     try:
         key = load_pem_private_key(content, None)
     except (ValueError, TypeError):  # its own message could quote what it found
@@ -111,10 +89,14 @@ def read_roster(path: Path) -> Roster:
     Raises:
         PlanError: It is missing, others may write it, or it is no roster.
     """
-    keys = _record(path, "roster").get("parties")
+    keys = _record(path, _read(path, OTHERS_WRITE), "roster").get("parties")
     if not isinstance(keys, dict):
         raise PlanError(f"{path} is no roster; make one with 'fedray keys roster'")
-    return Roster.of({name: _public(path, key) for name, key in keys.items()})
+    found = {name: _public(path, key) for name, key in keys.items()}
+    try:
+        return Roster.of(found)
+    except PlanError as error:
+        raise PlanError(f"{path}: {error}") from None
 
 
 def written_roster(keys: Mapping[PartyName, bytes]) -> bytes:
@@ -128,17 +110,24 @@ def written_roster(keys: Mapping[PartyName, bytes]) -> bytes:
     return _written({"fedray": "roster", "parties": parties})
 
 
-def read_public(path: Path) -> tuple[PartyName, bytes]:
+def read_public(path: Path, *, own: bool = False) -> tuple[PartyName, bytes]:
     """Returns the party and its public key from a public file.
 
+    Args:
+        path: The file. One that came from another party may be another user's, and a link.
+        own: Whether it is of the reader's own key folder, and so neither.
+
     Raises:
-        PlanError: It is missing, others may write it, or it is no such file.
+        PlanError: It is missing, others than its owner may write it, or it is no such file.
     """
-    record = _record(path, "public key")
-    name = record.get("party")
-    if not isinstance(name, str) or not name:
-        raise PlanError(f"{path} names no party; take the file that 'fedray keys new' wrote")
-    return name, _public(path, record.get("key"))
+    record = _record(path, _read(path, OTHERS_WRITE) if own else _given(path), "public key")
+    # Somebody else has written it: a name that turns the line of a terminal round would show their fingerprint beside
+    # a name that is not theirs.
+    try:
+        check_name(record.get("party"))
+    except PlanError as error:
+        raise PlanError(f"{path}: {error}; take the file that 'fedray keys new' wrote") from None
+    return record["party"], _public(path, record.get("key"))
 
 
 def written_public(party: PartyName, key: bytes) -> bytes:
@@ -153,10 +142,12 @@ def read_policy(folder: Path) -> Policy | None:
         PlanError: Others may write it, or it is no policy.
     """
     path = folder / POLICY
-    # No policy is a choice; one that cannot be read is an error, since the default might allow what it forbids.
-    if not path.exists():
+    try:
+        text = _text(path, read_own(path, OTHERS_WRITE))
+    except FileNotFoundError:
+        # No policy is a choice; one that cannot be read is an error, since the default might allow what it forbids. A
+        # link that leads nowhere is there, and is refused as every link.
         return None
-    text = _text(path)
     try:
         return Policy.of(tomllib.loads(text))
     except (PlanError, tomllib.TOMLDecodeError) as error:
@@ -174,41 +165,62 @@ def replace_file(path: Path, content: bytes) -> None:
         beside.unlink(missing_ok=True)
 
 
-def _check_system() -> None:
-    if os.name != "posix":
-        raise PlanError("key folders need a system with POSIX file modes, which keep a key from other users")
+def _read(path: Path, forbidden: int) -> bytes:
+    """Returns the content of a file that has to be there."""
+    try:
+        return read_own(path, forbidden)
+    except FileNotFoundError as error:
+        raise PlanError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _read(path: Path, forbidden: int, remedy: str) -> bytes:
-    """Returns a file's content, after a look at the mode of the very file that is read."""
-    _check_system()
+def _given(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            # Of the open file and not of the path, which could be another file by the time it is opened.
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            if mode & forbidden:
-                may = "read or write" if forbidden == _OTHERS else "write"
-                raise PlanError(f"{path} has mode {mode:03o}: other users may {may} it. Close it with: {remedy}")
+            check_mode(path, os.fstat(file.fileno()), OTHERS_WRITE)
             return file.read()
     except OSError as error:
         raise PlanError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _text(path: Path) -> str:
+def _make(folder: Path) -> None:
+    """Makes a folder for its owner, and those above it that are missing, whatever the umask says."""
+    for missing in reversed([each for each in folder.absolute().parents if not os.path.lexists(each)]):
+        missing.mkdir()
+        missing.chmod(0o755)
+    folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def _text(path: Path, content: bytes) -> str:
     try:
-        return _read(path, _OTHERS_WRITE, f"chmod go-w {path}").decode()
+        return content.decode()
     except UnicodeDecodeError:
         raise PlanError(f"{path} is no UTF-8 text") from None
 
 
-def _record(path: Path, what: str) -> dict[str, Any]:
-    text = _text(path)
+def _record(path: Path, content: bytes, what: str) -> dict[str, Any]:
+    text = _text(path, content)
     try:
-        record = json.loads(text)
+        record = json.loads(text, object_pairs_hook=_once)
+    except _Repeated as repeated:
+        raise PlanError(f"{path} holds {repeated} twice; only one of the two can be right") from None
     except (ValueError, RecursionError):
         record = None
     if not isinstance(record, dict) or record.get("fedray") != what:
         raise PlanError(f"{path} is no fedray {what} file")
+    return record
+
+
+class _Repeated(Exception):  # noqa: N818 (becomes an error where the file's name is known)
+    """A name that stands twice in one object."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # JSON takes the last of two equal names and says nothing, where a reader has compared the first.
+    record: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in record:
+            raise _Repeated(ascii(name))
+        record[name] = value
     return record
 
 

@@ -1,20 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """The memory of models as a file of one party: append-only, one process at a time, whole after a crash.
 
-Each memo is one line with a checksum, on the disk before anything that depends on it leaves the party. A line that
-was cut off by a crash is dropped: what it stood for never left. Any other damage is refused, since a file that has lost
-lines allows what it should not. Knows no protocol and no policy.
+Each memo is one line, on the disk before anything that depends on it leaves the party, and begins with a hash of itself
+and of all lines before it: a line that is missing or stands elsewhere does not fit. A line that was cut off by a crash
+is dropped: what it stood for never left. Any other damage is refused, since a file that has lost lines allows what it
+should not. Whole lines that are missing at the end alone are not found, nor is what the folder's owner makes up.
+Knows no protocol and no policy.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
-import zlib
 from pathlib import Path
 
 from fedray.errors import PlanError, ProtocolError
+from fedray.party.keys.own_files import OTHERS, open_own
 from fedray.protocol.memory import Memo, ModelMemory, Served, SetUp
 from fedray.types import PartyName
 
@@ -23,6 +26,7 @@ PATIENCE = 10.0
 
 # Seconds between two tries; `flock` itself would wait without end.
 _POLL = 0.05
+_MARK = 32  # characters of a line's hash
 
 
 class MemoryFile:
@@ -37,15 +41,16 @@ class MemoryFile:
         memory: What it holds; new memos go into the file.
 
     Raises:
-        PlanError: It is damaged, or another process uses it.
+        PlanError: It is damaged, a link, open to other users, or another process uses it.
         OSError: It cannot be read or written.
     """
 
     def __init__(self, path: Path, party: PartyName, patience: float = PATIENCE) -> None:
         self._path, self._party = path, party
         # O_APPEND: each line is one write at the end, wherever this process believes the end to be.
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._file = open_own(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, OTHERS)
         self._groups: dict[tuple[PartyName, ...], int] = {}
+        self._chain = _Chain(party)
         try:
             self._lock(patience)
             # After the lock and before the first line: the file's name must survive a power cut, too, or its lines are
@@ -79,14 +84,16 @@ class MemoryFile:
                 time.sleep(_POLL)
 
     def _read(self) -> list[Memo]:
-        content = self._path.read_bytes()
+        # Of the file that is locked, whatever its path leads to by now.
+        with os.fdopen(os.dup(self._file), "rb") as file:
+            content = file.read()
         # What follows the last line end was cut off while it was written.
         whole = content.rpartition(b"\n")[0] + b"\n" if b"\n" in content else b""
         groups: list[tuple[PartyName, ...]] = []
         memos: list[Memo] = []
         for number, line in enumerate(whole.splitlines(), start=1):
             try:
-                memos += _memo(line, groups)
+                memos += _memo(self._chain.body(line), groups)
             except (ValueError, IndexError, RecursionError):
                 raise PlanError(
                     f"party {self._party!r}: line {number} of {self._path} is damaged. The file tells which model was "
@@ -107,10 +114,10 @@ class MemoryFile:
             number = self._groups.get(memo.members)
             if number is None:
                 number = self._groups[memo.members] = len(self._groups)
-                lines.append(_line(["members", *memo.members]))
-            lines.append(_line(["model", memo.model.hex(), number]))
+                lines.append(self._chain.line(["members", *memo.members]))
+            lines.append(self._chain.line(["model", memo.model.hex(), number]))
         else:
-            lines.append(_line([memo.what, memo.roster.hex()]))
+            lines.append(self._chain.line([memo.what, memo.roster.hex()]))
         written, expected = -1, sum(map(len, lines))
         try:
             written = os.write(self._file, b"".join(lines))
@@ -140,17 +147,42 @@ def _settle(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _line(record: list[str | int]) -> bytes:
-    body = json.dumps(record, ensure_ascii=True, separators=(",", ":")).encode()
-    # Against a torn or damaged line, not against an attacker: whoever may write the folder owns the key in it.
-    return b"%08x %s\n" % (zlib.crc32(body), body)
+class _Chain:
+    """Lines that each begin with a hash over all lines up to them.
+
+    Args:
+        party: Whose file it is; that of another party does not fit.
+    """
+
+    def __init__(self, party: PartyName) -> None:
+        self._seen = hashlib.sha256(b"fedray models 1\n%s\n" % party.encode())
+
+    def line(self, record: list[str | int]) -> bytes:
+        """Returns the next line, with its end."""
+        body = json.dumps(record, ensure_ascii=True, separators=(",", ":")).encode()
+        return b"%s %s\n" % (self.mark(body), body)
+
+    def body(self, line: bytes) -> bytes:
+        """Returns what the next line says.
+
+        Raises:
+            ValueError: It is not the one that was written after those before it.
+        """
+        mark, _, body = line.partition(b" ")
+        if mark != self.mark(body):
+            raise ValueError("chain")
+        return body
+
+    def mark(self, body: bytes) -> bytes:
+        """Returns what the next line begins with."""
+        # Against damage, a merge of two copies and a careless hand; not against whoever may write the folder, who owns
+        # the key in it as well, and could make up the whole. 16 of the 32 bytes are plenty for that.
+        self._seen.update(body + b"\n")
+        return self._seen.hexdigest()[:_MARK].encode()
 
 
-def _memo(line: bytes, groups: list[tuple[PartyName, ...]]) -> list[Memo]:
+def _memo(body: bytes, groups: list[tuple[PartyName, ...]]) -> list[Memo]:
     """Returns what a line says; a group of members is kept for the lines that name it by number."""
-    checksum, _, body = line.partition(b" ")
-    if checksum != b"%08x" % zlib.crc32(body):
-        raise ValueError("checksum")
     match json.loads(body):
         case ["members", *names]:
             groups.append(tuple(str(name) for name in names))

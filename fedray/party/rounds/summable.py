@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.errors import DataError
+from fedray.party.parcel import dtype_of
 from fedray.protocol.scheme import Tensor
 from fedray.tree import Tree
 
@@ -35,7 +36,7 @@ def flatten(value: Any) -> tuple[Any, list[Tensor], list[NDArray[Any]]]:
         if array.dtype.kind not in "fiu":
             raise DataError(
                 f"{name}: expected an array or number of floats or integers, found {type(leaf).__name__} of dtype "
-                f"{array.dtype}; convert it first, e.g. with .astype(np.float64)"
+                f"{dtype_of(array)}; convert it first, e.g. with .astype(np.float64)"
             )
         tensors.append(Tensor(name, array.shape, str(array.dtype)))
         arrays.append(array)

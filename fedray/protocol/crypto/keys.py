@@ -7,7 +7,6 @@ party; that path must not run through the coordinator.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NoReturn
@@ -19,6 +18,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from fedray.errors import PlanError, ProtocolError
+from fedray.protocol.crypto.names import check_name
 from fedray.protocol.messages import HASH_BYTES, dec, dec_list, digest, enc, enc_list
 from fedray.types import PartyName
 
@@ -98,18 +98,6 @@ def exchange(private: X25519PrivateKey, public: bytes) -> bytes:
         return private.exchange(X25519PublicKey.from_public_bytes(public))
     except ValueError:
         raise ProtocolError("an X25519 public key is invalid: the shared secret would be zero") from None
-
-
-def check_name(name: object) -> None:
-    """Checks a party's name.
-
-    Raises:
-        PlanError: It is empty, no Unicode text, or not in normal form.
-    """
-    if not isinstance(name, str) or not name or any("\ud800" <= c <= "\udfff" for c in name):
-        raise PlanError(f"a party's name must be a non-empty string of Unicode text, found {name!r}")
-    if unicodedata.normalize("NFC", name) != name:
-        raise PlanError(f"the name {name!r} is not in Unicode normal form NFC: two spellings would look the same")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What has to be changed in Ray's interior, since Ray offers no public way; to be looked at with each new version.
+
+Imports Ray when it is called, in a process that has done so.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from fedray.runtime.environment import Environment
+
+
+def reread_authentication() -> None:
+    """Makes Ray look at its variables again, in case it was imported before they changed."""
+    raylet: Any = importlib.import_module("ray._raylet")
+    if hasattr(raylet, "AuthenticationTokenLoader"):  # versions without it know no tokens
+        raylet.Config.initialize("")
+        raylet.AuthenticationTokenLoader.instance().reset_cache()
+
+
+@contextmanager
+def left_alone(*, on_loopback: bool) -> Iterator[None]:
+    """Keeps Ray, while it connects in the block, from taking over `breakpoint()` and from copying the driver's folder.
+
+    It does the latter where the driver was started by `uv run`. A variable says so, too, but Ray reads that when it is
+    imported, and this process may have imported it before us.
+
+    Args:
+        on_loopback: Whether a cluster that is started listens on this machine only. Elsewhere than on Linux it does by
+            itself; here Ray puts the address of the network in the place of any that says so.
+    """
+    kept = Environment()
+    kept.keep("PYTHONBREAKPOINT")
+    constants: Any = importlib.import_module("ray._private.ray_constants")
+    wanted = {"RAY_ENABLE_UV_RUN_RUNTIME_ENV": False} | ({"ENABLE_RAY_CLUSTER": False} if on_loopback else {})
+    before = {name: getattr(constants, name) for name in wanted if hasattr(constants, name)}
+    vars(constants).update({name: wanted[name] for name in before})
+    try:
+        yield
+    finally:
+        kept.restore()
+        vars(constants).update(before)

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What fedray keeps Ray from doing, without a cluster: Ray's own code is asked what it would do."""
+
+import importlib
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedray.runtime import environment, ray_interior
+from fedray.runtime import ray as transport
+
+WORKER: Any = importlib.import_module("ray._private.worker")
+SERVICES: Any = importlib.import_module("ray._private.services")
+CLIENT: Any = importlib.import_module("ray.util.client")
+CONSTANTS: Any = importlib.import_module("ray._private.ray_constants")
+HOOK: Any = importlib.import_module("ray._private.runtime_env.uv_runtime_env_hook")
+
+
+@pytest.fixture
+def connected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Returns where Ray's answers go: what it would hand to every worker, of a driver that `uv run` has started."""
+    asked: list[Any] = []
+    (tmp_path / "pyproject.toml").write_text("[project]\nname = 'secret'\nversion = '0'\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(HOOK, "_get_uv_run_cmdline", lambda: ["uv", "run", "program.py"])
+    monkeypatch.setattr(CONSTANTS, "RAY_ENABLE_UV_RUN_RUNTIME_ENV", True)  # as read before fedray was there
+    monkeypatch.setattr(
+        transport.ray,
+        "init",
+        lambda **_: asked.extend(
+            [WORKER._maybe_modify_runtime_env({}, False), CLIENT._apply_uv_hook_for_client({})],
+        ),
+    )
+    return asked
+
+
+def test_a_driver_s_folder_is_copied_nowhere(connected: list[Any]) -> None:
+    for address in ("auto", "127.0.0.1:6379", "ray://127.0.0.1:10001"):
+        transport._init(address, False)
+    assert connected == [{}] * 6
+    assert CONSTANTS.RAY_ENABLE_UV_RUN_RUNTIME_ENV is True, "what the program does with Ray itself is its own affair"
+    assert environment.importing()["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] == "0"
+
+
+def test_a_ray_that_is_not_told_would_copy_it(connected: list[Any], tmp_path: Path) -> None:
+    """The broken variant."""
+    transport.ray.init()
+    assert [found["working_dir"] for found in connected] == [str(tmp_path)] * 2
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_breakpoint_is_ray_s_at_no_time_and_a_local_address_only_where_it_is_meant(
+    monkeypatch: pytest.MonkeyPatch, local: bool
+) -> None:
+    monkeypatch.setenv("PYTHONBREAKPOINT", "mine")
+    monkeypatch.setattr(WORKER, "_global_node", None)
+    monkeypatch.setattr(SERVICES, "node_ip_address_from_perspective", lambda _address: "192.0.2.1")
+    with ray_interior.left_alone(on_loopback=local):
+        assert SERVICES.resolve_ip_for_localhost("localhost") == ("127.0.0.1" if local else "192.0.2.1")
+        monkeypatch.setenv("PYTHONBREAKPOINT", "ray.util.rpdb.set_trace")
+    assert os.environ["PYTHONBREAKPOINT"] == "mine"
+    assert SERVICES.resolve_ip_for_localhost("localhost") == "192.0.2.1"
