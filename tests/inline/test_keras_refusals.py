@@ -126,7 +126,8 @@ def test_labels_that_a_loss_would_broadcast_are_refused_however_it_is_written(sp
     def builder():
         import keras
 
-        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1, name="out")])
+        inputs = keras.Input((4,))
+        model = keras.Model(inputs, keras.layers.Dense(1, name="out")(inputs))
         model.compile(loss=spellings()[spelling], optimizer="sgd")
         return model
 
