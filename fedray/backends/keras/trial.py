@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import product
+from itertools import cycle, product
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -66,25 +66,32 @@ def verdicts(tf: Any, model: Any, metrics: Sequence[Any], tensors: tuple[Any, ..
     rows = [made_up(x, y, output, kind) for kind in ("classes", "numbers")]
     kept = [(variable, variable.numpy()) for variable in [*model.non_trainable_variables, *model.metrics_variables]]
     try:
-        return [verdict(metric, _update(tf, model, metric), rows) for metric in metrics]
+        # Where each update takes the whole model, which may be large, one split of the rows has to do.
+        found = []
+        for metric in metrics:
+            compiled = _compiled(tf, model._compile_metrics, metric)
+            splits = SPLITS if compiled else SPLITS[1:2]
+            found.append(verdict(metric, compiled or _by_step(tf, model), rows, splits))
+        return found
     finally:
         for variable, value in kept:
             variable.assign(value)
 
 
-def verdict(metric: Any, update: Showing, several: Sequence[Rows]) -> Verdict:
+def verdict(metric: Any, update: Showing, several: Sequence[Rows], splits: Sequence[int] = SPLITS) -> Verdict:
     """Returns what a metric's state is on all kinds of rows that it can be tried on.
 
     Args:
         metric: The metric; its state is lost.
         update: Lets it see rows.
         several: Made-up rows of several kinds.
+        splits: Rows in the first of two parts, in each split.
     """
     found, moved = set[str](), np.zeros(len(metric.variables), bool)
     for rows, weighted in product(several, (False, True)):
         # Made-up rows that a metric cannot take (it may want sorted times, or text) say nothing of it.
         with suppress(Exception):
-            one, states = _on(metric, lambda batch: update(rows, batch, weighted))  # noqa: B023
+            one, states = _on(metric, lambda batch: update(rows, batch, weighted), splits)  # noqa: B023
             found.add(one)
             moved |= [any(np.any(state[place]) for state in states) for place in range(len(moved))]
     if "no" in found:
@@ -95,12 +102,13 @@ def verdict(metric: Any, update: Showing, several: Sequence[Rows]) -> Verdict:
     return "batches" if "batches" in found else "rows"
 
 
-def _on(metric: Any, see: Callable[[NDArray[np.int64]], None]) -> tuple[Verdict, list[Reading]]:
+def _on(metric: Any, see: Callable[[NDArray[np.int64]], None], splits: Sequence[int]) -> tuple[Verdict, list[Reading]]:
     """Tries a metric on rows of one kind; returns the verdict and all its states.
 
     Args:
         metric: The metric.
         see: Lets it see a batch of those rows.
+        splits: As in `verdict`.
 
     Raises:
         ValueError: A state is not finite, which compares with nothing.
@@ -114,7 +122,7 @@ def _on(metric: Any, see: Callable[[NDArray[np.int64]], None]) -> tuple[Verdict,
 
     every = np.arange(ROWS)
     dealt = np.concatenate([every[::2], every[1::2]])
-    parts = [np.split(order, [size]) for order, size in zip((every, dealt) * 2, SPLITS, strict=True)]
+    parts = [np.split(order, [size]) for order, size in zip(cycle((every, dealt)), splits, strict=False)]
     whole, again = state(every), state(every)
     apart = [(state(first), state(second)) for first, second in parts]
     in_turn = [state(first, second) for first, second in parts]
@@ -149,28 +157,32 @@ class _Near:
         )
 
 
-def _update(tf: Any, model: Any, metric: Any) -> Showing:
-    """Returns how Keras's own steps let this metric see a batch."""
+def _by_step(tf: Any, model: Any) -> Showing:
+    """Returns how a metric that the model updates itself sees a batch: by the model's own step."""
 
-    def tensors(rows: Rows, index: NDArray[np.int64], weighted: bool) -> list[Any]:
-        def picked(nest: Any) -> Any:
-            return None if nest is None else Tree(nest).map(lambda array: tf.convert_to_tensor(array[index])).nest
+    def update(rows: Rows, index: NDArray[np.int64], weighted: bool) -> None:
+        nests = (rows.x, rows.y, rows.weight if weighted else None)
+        model.test_step(pack(tuple(_picked(tf, nest, index) for nest in nests if nest is not None)))
 
-        return [picked(nest) for nest in (rows.x, rows.y, rows.output, rows.weight if weighted else None)]
+    return update
 
-    def by_step(rows: Rows, index: NDArray[np.int64], weighted: bool) -> None:
-        x, y, _, weight = tensors(rows, index, weighted)
-        model.test_step(pack(tuple(nest for nest in (x, y, weight) if nest is not None)))
 
-    compiled, place, takes_weights = model._compile_metrics, *_place(model._compile_metrics, metric)
+def _compiled(tf: Any, compiled: Any, metric: Any) -> Showing | None:
+    """Returns how Keras lets a compiled metric see a batch of its own output; None for any other metric."""
+    place, takes_weights = _place(compiled, metric)
     if place is None:
-        return by_step
+        return None
 
-    def compiled_update(rows: Rows, index: NDArray[np.int64], weighted: bool) -> None:
-        _, y, output, weight = tensors(rows, index, weighted and takes_weights)
-        metric.update_state(compiled._flatten_y(y)[place], compiled._flatten_y(output)[place], sample_weight=weight)
+    def update(rows: Rows, index: NDArray[np.int64], weighted: bool) -> None:
+        y, output = (compiled._flatten_y(_picked(tf, nest, index))[place] for nest in (rows.y, rows.output))
+        weight = _picked(tf, rows.weight, index) if weighted and takes_weights else None
+        metric.update_state(y, output, sample_weight=weight)
 
-    return compiled_update
+    return update
+
+
+def _picked(tf: Any, nest: Any, index: NDArray[np.int64]) -> Any:
+    return Tree(nest).map(lambda array: tf.convert_to_tensor(array[index])).nest
 
 
 def _place(compiled: Any, metric: Any) -> tuple[int | None, bool]:

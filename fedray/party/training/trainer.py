@@ -277,9 +277,9 @@ def train_manifest(facts: ModelFacts, strategy: Strategy, metric_bound: int) -> 
         prefix = f"{uplink.name} of " if len(strategy.uplink) > 1 else ""
         weighted = uplink.weighted
         tensors += [
-            Tensor(prefix + p.name, p.shape, p.dtype, weighted=weighted) for p in facts.spec.shared if p.trainable
+            Tensor(prefix + p.name, p.shape, p.word_dtype, weighted=weighted) for p in facts.spec.shared if p.trainable
         ]
-    tensors += [Tensor(p.name, p.shape, p.dtype) for p in facts.spec.shared if not p.trainable]
+    tensors += [Tensor(p.name, p.shape, p.word_dtype) for p in facts.spec.shared if not p.trainable]
     return Manifest(tuple(tensors), word_names(facts.train_words), metric_bound)
 
 
