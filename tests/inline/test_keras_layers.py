@@ -162,7 +162,10 @@ def test_a_model_of_text_that_waits_for_its_rows_is_a_global_model_too(start):
     assert float(overall[0]) == pytest.approx(np.mean((np.asarray(trained(TEXT)) - TARGET) ** 2), rel=1e-5)
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "float16", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    "precision",
+    ["bfloat16", *(pytest.param(other, marks=pytest.mark.slow) for other in ("float16", "mixed_bfloat16"))],
+)
 def test_layers_of_half_precision_train_as_in_keras(start, precision):
     builder = stacked(
         lambda k: k.Input((4,)),

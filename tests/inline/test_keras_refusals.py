@@ -131,9 +131,9 @@ def test_labels_that_a_loss_would_broadcast_are_refused_however_it_is_written(sp
         model.compile(loss=spellings()[spelling], optimizer="sgd")
         return model
 
-    with pytest.raises(DataError, match=r"y: the loss 'mean_squared_error' expects rows of shape \(1,\), found \(3,\)"):
-        bind(KerasBackend(builder, seed=1), X, Y)
     backend = KerasBackend(builder, seed=1)
+    with pytest.raises(DataError, match=r"y: the loss 'mean_squared_error' expects rows of shape \(1,\), found \(3,\)"):
+        bind(backend, X, Y)
     losses = [float(backend.evaluate(bind(backend, X, y), batches(60))[0]) for y in (X[:, 0], X[:, :1])]
     assert losses[0] == losses[1]
 
@@ -141,13 +141,13 @@ def test_labels_that_a_loss_would_broadcast_are_refused_however_it_is_written(sp
 @pytest.mark.parametrize("outputs", [dict, list])
 @pytest.mark.parametrize("loss", ["mse", {"a": "mae", "b": "mse"}, {"b": "mse", "a": "huber"}])
 def test_labels_are_checked_for_every_output(loss, outputs):
-    kinds = {"a": "[a-z_]+", "b": "mean_squared_error"}
+    backend, kinds = KerasBackend(two_named(loss, outputs), seed=1), {"a": "[a-z_]+", "b": "mean_squared_error"}
     for bad, shape in (("a", r"\(3,\), found \(1,\)"), ("b", r"\(1,\), found \(3,\)")):
         y = {"a": Y, "b": X[:, :1]} | {bad: X[:, :1] if bad == "a" else Y}
         place = f"'{bad}'" if outputs is dict else "ba".index(bad)
         with pytest.raises(DataError, match=rf"y\[{place}\]: the loss '{kinds[bad]}' expects rows of shape {shape}"):
-            bind(KerasBackend(two_named(loss, outputs), seed=1), X, y)
-    bind(KerasBackend(two_named(loss, outputs), seed=1), X, {"a": Y, "b": X[:, 0]})
+            bind(backend, X, y)
+    bind(backend, X, {"a": Y, "b": X[:, 0]})
 
 
 def test_losses_that_are_not_the_outputs_are_refused():
