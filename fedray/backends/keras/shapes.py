@@ -7,6 +7,7 @@ framework.
 
 from __future__ import annotations
 
+import inspect
 import math
 import operator
 from functools import reduce
@@ -108,10 +109,11 @@ def check_labels(keras: Any, model: Any, y: Tree, outputs: Tree) -> None:
     for one in compiled._flat_losses:
         name = y.name + "".join(f"[{key!r}]" for key in one.path)
         labels, output = (reduce(operator.getitem, one.path, nest) for nest in (y.nest, outputs.nest))
-        stock = _stock_name(keras, one.loss)
-        _check_labels(one.loss, stock, name, labels, tuple(output.shape))
+        loss = inspect.unwrap(one.loss)  # those of several outputs count their rows
+        stock = _stock_name(keras, loss)
+        _check_labels(loss, stock, name, labels, tuple(output.shape))
         if not stock and output.shape[1:] == (*labels.shape[1:], 1):
-            _check_own(one.loss, name, labels, output)
+            _check_own(loss, name, labels, output)
 
 
 def _check_labels(loss: Any, name: str, argument: str, y: NDArray[Any], output: Shape) -> None:
