@@ -22,7 +22,7 @@ def stacked(*layers, **compile_arguments):
         import keras
 
         model = keras.Sequential([make(keras) for make in layers])
-        model.compile(**({"loss": "mse", "optimizer": "sgd"} | compile_arguments))
+        model.compile(**({"loss": "mse", "optimizer": "sgd", "run_eagerly": True} | compile_arguments))
         return model
 
     return builder
@@ -98,8 +98,9 @@ def test_a_layer_that_cannot_work_here_is_named_before_the_first_step(layers, x,
 @pytest.mark.parametrize("layer", [one, lambda k: k.layers.LSTM(1)])
 def test_a_fixed_batch_size_that_no_layer_needs_is_no_matter(layer):
     x = SEQUENCES if layer is not one else X
-    fixed, data = ready(stacked(lambda k: k.Input(batch_shape=(16, *x.shape[1:])), layer), x=x, y=TARGET)
-    free, same = ready(stacked(lambda k: k.Input(x.shape[1:]), layer), x=x, y=TARGET)
+    shape, graph = x.shape[1:], {"run_eagerly": False}
+    fixed, data = ready(stacked(lambda k: k.Input(batch_shape=(16, *shape)), layer, **graph), x=x, y=TARGET)
+    free, same = ready(stacked(lambda k: k.Input(shape), layer, **graph), x=x, y=TARGET)
     start = free.weights().copy()
     assert np.array_equal(fixed.weights(), start)
     trained = [backend.train(start, rows, batches(16, 7, 37))[0] for backend, rows in ((fixed, data), (free, same))]
@@ -153,7 +154,6 @@ def test_a_model_of_text_that_waits_for_its_rows_is_a_global_model_too(start):
         lambda k: k.layers.Embedding(9, 2),
         lambda k: k.layers.Flatten(),
         one,
-        run_eagerly=True,
     )
     model = fed.model(builder)
     model.fit(text, target, verbose=0)
@@ -171,7 +171,6 @@ def test_layers_of_half_precision_train_as_in_keras(start, precision):
         lambda k: k.Input((4,)),
         lambda k: k.layers.Dense(3, activation="tanh", dtype=precision),
         lambda k: k.layers.Dense(1, dtype=precision),
-        run_eagerly=True,
     )
     fed = world(start, x=X, y=TARGET)
     model = fed.model(builder, strategy="fed_avg_g")

@@ -160,9 +160,7 @@ def custom(rule, **attributes):
 
         for name, value in attributes.items():
             setattr(Own, name, value)
-        model = dense()()
-        model.compile(loss="categorical_crossentropy", metrics=[Own()])
-        return model
+        return dense(metrics=[Own()], run_eagerly=True)()
 
     return builder
 
@@ -252,7 +250,7 @@ def trackers(own, through):
 
         setattr(Model, through, {"compute_metrics": compute_metrics, "test_step": test_step}[through])
         model = Model()
-        model.compile(loss="mse", optimizer="sgd")
+        model.compile(loss="mse", optimizer="sgd", run_eagerly=True)
         return model
 
     return builder
@@ -290,9 +288,7 @@ def test_weighted_metrics_that_repeat_a_name_are_called_and_computed_as_in_keras
     weights = np.linspace(0.5, 2.0, 60).astype(np.float32)
 
     def builder():
-        model = dense()()
-        model.compile(loss="categorical_crossentropy", metrics=metrics, weighted_metrics=weighted)
-        return model
+        return dense(metrics=metrics, weighted_metrics=weighted, run_eagerly=True)()
 
     backend = KerasBackend(builder, seed=1)
     parts = [bind(backend, X[part], Y[part], weights[part]) for part in PARTS]

@@ -128,7 +128,7 @@ def test_labels_that_a_loss_would_broadcast_are_refused_however_it_is_written(sp
 
         inputs = keras.Input((4,))
         model = keras.Model(inputs, keras.layers.Dense(1, name="out")(inputs))
-        model.compile(loss=spellings()[spelling], optimizer="sgd")
+        model.compile(loss=spellings()[spelling], optimizer="sgd", run_eagerly=True)
         return model
 
     backend = KerasBackend(builder, seed=1)
