@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every tier shares: one Ray cluster for a whole run of the tests, and sessions that end with their test.
+"""What every tier shares: one Ray cluster for a whole run of the tests, one session on it, and others that end sooner.
 
 Sessions of cluster tests join the one cluster (`address="auto"`), because starting one takes seconds. It ends with the
 run, also when tests fail or are interrupted; two runs at once have a cluster each and share nothing.
@@ -14,6 +14,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import fedray as sf
+from fedray.errors import FedRayError
+from fedray.runtime import session as sessions
 from fedray.runtime.session import Session, current
 
 # Many processes import fedray, and each would compile it again where the environment forbids keeping what is compiled.
@@ -50,12 +52,76 @@ def address(request: pytest.FixtureRequest) -> str:
     return "inline" if request.param == "inline" else request.getfixturevalue("cluster")
 
 
+class Lasting:
+    """A session that is put aside between the modules that share it: each process of a party takes a second to start.
+
+    Meanwhile other sessions may run. One that a test has ended, or in which a party is lost, is replaced.
+    """
+
+    def __init__(self) -> None:
+        self._session: Session | None = None
+
+    def resume(self) -> Session:
+        """Makes it the current session."""
+        sf.shutdown()
+        if self._session is not None and not _answers(self._session):
+            self.end()
+        if self._session is None:
+            sf.init(["alice", "bob", "charlie"], "auto", seed=SEED)
+            self._session = current()
+        sessions._current = self._session
+        return self._session
+
+    def pause(self) -> None:
+        """Puts it aside."""
+        if sessions.running() is self._session:
+            sessions._current = None
+        sf.shutdown()  # the one that a test has left behind, if any
+
+    def end(self) -> None:
+        """Ends its parties."""
+        if self._session is not None:
+            self._session.stop()
+            self._session = None
+
+
+SEED = 3
+"""Seed of the session that lasts."""
+
+
+def _answers(session: Session) -> bool:
+    try:
+        session.get([session.call(party, "settle", []) for party in session.parties], 30)
+    except FedRayError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="session")
+def lasting(cluster: str) -> Iterator[Lasting]:
+    """Returns the session on Ray that all modules share which leave it as it was."""
+    session = Lasting()
+    yield session
+    session.end()
+
+
 @pytest.fixture(scope="module")
-def shared(address: str) -> Iterator[Session]:
+def shared(address: str, request: pytest.FixtureRequest) -> Iterator[Session]:
     """Returns a session of alice, bob and charlie for all tests of a module that leave it as it was."""
-    sf.init(["alice", "bob", "charlie"], address)
-    yield current()
-    sf.shutdown()
+    if address == "inline":
+        sf.init(["alice", "bob", "charlie"], address, seed=SEED)
+        yield current()
+        sf.shutdown()
+    else:
+        lasting = request.getfixturevalue("lasting")
+        yield lasting.resume()
+        lasting.pause()
+
+
+@pytest.fixture(scope="module")
+def shared_start(shared: Session) -> Callable[..., Session]:
+    """Returns what stands for `init` where a test is content with the session that is there."""
+    return lambda *_, **__: shared
 
 
 @pytest.fixture

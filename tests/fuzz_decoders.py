@@ -120,7 +120,7 @@ def targets() -> dict[str, Target]:
         "list": Target(
             (enc_list("l", ("a", "b", "é")),), lambda b: dec_list("l", b, str, 9), lambda v: enc_list("l", tuple(v))
         ),
-        "encoding": of(Encoding, Encoding(), Encoding(64, 40, 256.0), Encoding(32, 16, 8.0)),
+        "encoding": of(Encoding, Encoding(), Encoding(64, 1 << 20), Encoding(32)),
         "config": of(Config, *configs),
         "roster": of(Roster, roster, refusals=(EncodingError, PlanError)),
         "hello": of(Hello, Hello(HASH, 2, HASH, HASH, SIGNATURE)),

@@ -50,6 +50,8 @@ class Answer:
 
             * `"next"`: another exchange of this round follows;
             * `"opened"`: the round is over;
+            * `"again"`: the round was opened and its values did not fit `reaches`; send the same input once more, under
+              the next number and the reaches given here;
             * `"abandoned"`: nothing was opened; go on with the next round, without the parties that are not in `view`;
             * `"missed"`: the round was opened without this party, which was too late; go on with round `number`;
             * `"renew"`: no further round can be held in this session;
@@ -61,20 +63,24 @@ class Answer:
         broadcast: Protocol message of the next exchange.
         view: The smaller view, when abandoned.
         number: The round to go on with, when missed.
+        again: How many rounds of the segment were repeats so far, when missed.
         stop: Whether the segment ends after this round because the driver asked for it.
         reason: Why, where it did not go as planned.
         known: float[n] for each downlink of the strategy, in order; empty where it has none, or before the first sum.
+        reaches: The reach of every tensor in the next round of training; empty where nothing is known of it yet.
     """
 
-    verdict: Literal["next", "opened", "abandoned", "missed", "renew", "left", "aborted"]
+    verdict: Literal["next", "opened", "again", "abandoned", "missed", "renew", "left", "aborted"]
     values: NDArray[Any] | None = None
     metrics: NDArray[np.float64] | None = None
     broadcast: bytes = b""
     view: View | None = None
     number: Round = 0
+    again: int = 0
     stop: bool = False
     reason: str = ""
     known: tuple[NDArray[Any], ...] = ()
+    reaches: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +88,7 @@ class Missing:
     """A party that was missing from a round.
 
     Attributes:
-        number: The round.
+        number: The round; those that only repeated one are not counted.
         party: Who.
         reason: Why it counts as missing.
         abandoned: Whether the round's work was lost; otherwise it was opened without the party.
@@ -104,6 +110,7 @@ class Progress:
         error: Why the segment has ended early, or empty.
         away: Parties that nobody waits for at present: gone, or too late in the last round.
         faults: What parties did wrong since the service was made; it only grows.
+        again: How many further rounds it took to repeat some of them, which are not in `done`.
     """
 
     done: int
@@ -111,6 +118,7 @@ class Progress:
     error: str = ""
     away: frozenset[PartyName] = frozenset()
     faults: tuple[Fault, ...] = ()
+    again: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,14 +173,16 @@ class ModelMessage:
 
     Attributes:
         values: Its global vector.
+        reaches: The reach of every tensor in the next round; empty where nothing is known of it yet.
     """
 
     values: NDArray[Any]
+    reaches: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """Asks for the model that the server has; the answer is an `Answer` with its `values` and what is `known`."""
+    """Asks for the model that the server has; the answer is an `Answer` with `values`, `known` and `reaches`."""
 
 
 # Messages to a compute party.

@@ -7,8 +7,6 @@ willing to accept: that is `policy`, which never leaves the party.
 
 from __future__ import annotations
 
-import math
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -28,6 +26,8 @@ Record = TypeVar("Record")
 
 SUITE = "x25519-ed25519-hkdf-sha256-aes256ctr-chacha20poly1305"
 EXACT_IN_FLOAT = 1 << 53
+SPARE_BITS = 5
+"""Bits of a word that no sum of honest parties reaches: the sign, and room for whoever checks sums later."""
 ROUNDING = "nearest"
 """To the nearest integer, halves to the even one: the only rule there is. It is in the bytes, as any setting is."""
 
@@ -37,39 +37,35 @@ NO_PRIVACY = b""
 
 @dataclass(frozen=True)
 class Encoding:
-    """How real numbers become ring words (SECAGG section 4).
+    """How numbers become ring words (SECAGG section 4). The bound of each tensor is in the manifest.
 
     Attributes:
         ring: Bits l of a word, 64 or 32.
-        fraction: Bits f after the point; the step is 2^-f.
-        clip: Bound C on the absolute value of what is encoded, in the values' unit.
-        overflow: What happens to a value beyond C.
         weight_bound: Largest weight W of one party in one round.
     """
 
     ring: int = 64
-    fraction: int = 32
-    clip: float = 65536.0
-    overflow: Literal["clip", "refuse"] = "clip"
     weight_bound: int = 1
 
     def __post_init__(self) -> None:
         if self.ring not in (32, 64):
             raise PlanError(f"ring must be 32 or 64 bits, found {self.ring!r}")
-        if not isinstance(self.fraction, int) or not 1 <= self.fraction < self.ring:
-            raise PlanError(f"fraction bits must be 1..{self.ring - 1}, found {self.fraction!r}")
-        # NaN fails every comparison, and is refused here too.
-        if not isinstance(self.clip, float) or not (0 < self.clip < 2.0**self.ring):
-            raise PlanError(f"clip must be a float above 0 and below 2^{self.ring}, found {self.clip!r}")
-        if self.overflow not in ("clip", "refuse"):
-            raise PlanError(f"overflow must be 'clip' or 'refuse', found {self.overflow!r}")
         if isinstance(self.weight_bound, bool) or not isinstance(self.weight_bound, int) or self.weight_bound < 1:
             raise PlanError(f"weight_bound must be an integer of at least 1, found {self.weight_bound!r}")
 
-    @cached_property
-    def limit(self) -> int:
-        """Largest absolute word of one party's real value: C * 2^f + 1, rounded up."""
-        return math.ceil(math.ldexp(self.clip, self.fraction)) + 1
+    def top(self, parties: int) -> int:
+        """Returns t, where 2^t is the largest absolute word that one of so many parties sends for a real number.
+
+        The sum stays below 2^(l-4): three bits more than a sign needs are left to whoever checks sums later.
+        """
+        return self.ring - SPARE_BITS - (parties - 1).bit_length()
+
+    def fine(self, parties: int) -> int:
+        """Returns f, where a sum of so many parties has the promised precision once a word reaches 2^f.
+
+        Every party rounds by half a step. So n / 2 steps are 2^-24 of 2^f of them (2^-12 in a ring of 32 bits).
+        """
+        return self.ring * 3 // 8 - 1 + (parties - 1).bit_length()
 
     def integer_bound(self, parties: int) -> int:
         """Returns the largest absolute integer that so many parties can each add without wrapping."""
@@ -81,14 +77,7 @@ class Encoding:
         Raises:
             PlanError: It could; the message says by how much.
         """
-        room = 1 << (self.ring - 1)
-        if parties * self.limit >= room:
-            most = (room - 1) // self.limit
-            raise PlanError(
-                f"{parties} parties with clip {self.clip:g} and {self.fraction} fraction bits overflow a ring of "
-                f"{self.ring} bits (room for {most}): lower clip or fraction, or take ring=64"
-            )
-        if parties * self.weight_bound >= room:
+        if parties * self.weight_bound >= 1 << (self.ring + 1 - SPARE_BITS):
             raise PlanError(
                 f"{parties} parties with weights up to {self.weight_bound} overflow a ring of {self.ring} bits"
             )
@@ -96,8 +85,7 @@ class Encoding:
     @cached_property
     def canonical(self) -> bytes:
         """The bytes that `encode` returns; every round's context has them."""
-        clip = struct.pack(">d", self.clip)
-        return enc("encoding", self.ring, self.fraction, clip, self.overflow, ROUNDING, self.weight_bound)
+        return enc("encoding", self.ring, ROUNDING, self.weight_bound)
 
     def encode(self) -> bytes:
         """Returns canonical bytes."""
@@ -110,10 +98,10 @@ class Encoding:
         Raises:
             EncodingError: They are not an encoding's bytes, or its settings do not fit together.
         """
-        ring, fraction, clip, overflow, rounding, bound = dec("encoding", data, (int, int, 8, str, str, int))
+        ring, rounding, bound = dec("encoding", data, (int, str, int))
         if rounding != ROUNDING:
             raise EncodingError(f"encoding: numbers are rounded to {ROUNDING}, found {rounding!r}")
-        return _made(cls, ring, fraction, struct.unpack(">d", clip)[0], overflow, bound)
+        return _made(cls, ring, bound)
 
 
 @dataclass(frozen=True)

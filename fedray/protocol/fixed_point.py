@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real numbers to words of Z_2^l and back: `[values | weight | metrics | 1]`.
+"""Real numbers to words of Z_2^l and back: `[values | counts | weight | metrics | 1]`.
+
+A float v under the bound 2^r becomes the nearest integer to u v 2^(t - r), where u is the party's share of the largest
+weight and 2^t the largest word. So the step of a tensor follows its bound, and its words have one size in any unit.
 
 Knows a manifest and an encoding. Does not know masks, messages or who else contributes. Works on one stretch of the
 vector at a time, into memory that the caller gives, so that masks can follow while it is in cache.
@@ -8,6 +11,8 @@ vector at a time, into memory that the caller gives, so that masks can follow wh
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +23,7 @@ from fedray.protocol.config import EXACT_IN_FLOAT, Config, Encoding
 from fedray.protocol.crypto.keystream import CHUNK_BYTES
 from fedray.protocol.member import Member
 from fedray.protocol.messages import Words
-from fedray.protocol.scheme import Contribution, Manifest, Opened, Run, Tensor
+from fedray.protocol.scheme import Contribution, Extent, Manifest, Opened, Run, Tensor
 from fedray.types import PartyName
 
 
@@ -33,7 +38,6 @@ class Encoder:
         contribution: Contribution,
         *,
         owner: PartyName = "this party",
-        refuse_overflow: bool = False,
     ) -> None:
         """Checks all that can be checked before the values are read.
 
@@ -43,20 +47,21 @@ class Encoder:
             manifest: What the words mean.
             contribution: What to encode; read later, not copied.
             owner: Name for error messages.
-            refuse_overflow: Refuse values beyond the clip bound, also where the encoding would clip them.
 
         Raises:
             EncodingError: The contribution does not fit the manifest, or its weight or a metric is out of bounds.
             NotFinite: A metric is NaN or infinite.
         """
         self._encoding, self._manifest, self._owner = encoding, manifest, owner
-        self._refuse = refuse_overflow or encoding.overflow == "refuse"
+        self._parties, self._top = parties, encoding.top(parties)
         self._values = self._checked_values(contribution.values)
         # All that can be refused without the values is refused before any key is touched: the round is still free.
         self._runs = _bounded_runs(encoding, parties, manifest)
         self._tail = self._encode_tail(contribution)
-        share = contribution.weight / encoding.weight_bound if manifest.weighted else float(contribution.weight)
-        self._scale, self._once = math.ldexp(share, encoding.fraction), math.ldexp(1.0, encoding.fraction)
+        self._share = contribution.weight / encoding.weight_bound if manifest.weighted else float(contribution.weight)
+        self._peaks = [0.0] * len(manifest.tensors)
+        self._starts = [run.start for run, _ in self._runs]
+        self._behind = _ends_of_reals([run for run, _ in self._runs])
         self._real = np.empty(CHUNK_BYTES // (encoding.ring // 8))
 
     @classmethod
@@ -65,24 +70,17 @@ class Encoder:
 
         Args:
             config: Agreed settings.
-            member: The party; its policy may refuse what the encoding would clip.
+            member: The party.
             manifest: What the words mean.
             contribution: What to encode.
 
         Raises:
             EncodingError: As in the constructor.
         """
-        return cls(
-            config.encoding,
-            config.contributors,
-            manifest,
-            contribution,
-            owner=member.name,
-            refuse_overflow=member.policy.refuse_overflow,
-        )
+        return cls(config.encoding, config.contributors, manifest, contribution, owner=member.name)
 
     def encode(self, words: Words, start: int) -> None:
-        """Encodes the words from place `start` on, in place.
+        """Encodes the words from place `start` on, in place; stretches come in order, as counts follow the values.
 
         Args:
             words: uint32[m] or uint64[m], little-endian, of any content; m is at most `CHUNK_BYTES` of them.
@@ -90,19 +88,24 @@ class Encoder:
 
         Raises:
             NotFinite: A value is NaN or infinite; the message names the tensor.
-            EncodingError: A value is out of bounds; the message names the tensor.
+            EncodingError: A value is out of bounds and these are not counted; the message names the tensor.
         """
-        stop = start + len(words)
-        for run, bound in self._runs:
-            a, b = max(run.start, start), min(run.stop, stop)
-            if a < b:
-                part = words[a - start : b - start]
-                if run.integer:
-                    self._encode_integers(part, a, b, bound)
-                else:
-                    self._encode_reals(part, a, b, self._scale if run.weighted else self._once)
-        size = self._manifest.size
+        size, stop = self._manifest.size, start + len(words)
+        place, a = bisect_right(self._starts, start) - 1, start
+        while a < min(stop, size):
+            run, bound = self._runs[place]
+            b = min(run.stop, stop)
+            if run.integer:
+                self._encode_integers(words[a - start : b - start], a, b, bound)
+                place += 1
+            else:  # with all reals behind it: what can be done for many at once costs less
+                behind = self._behind[place]
+                b = min(self._runs[behind - 1][0].stop, stop)
+                self._encode_reals(words[a - start : b - start], a, b, place)
+                place = behind
+            a = b
         if stop > size:
+            self._count()
             a = max(start, size)
             words[a - start :] = self._tail[a - size : stop - size]
 
@@ -115,26 +118,60 @@ class Encoder:
             raise self._fault(f"expected {wanted} of at most 64 bits, found {values.dtype}")
         return values
 
-    def _encode_reals(self, words: Words, a: int, b: int, scale: float) -> None:
-        real, clip = self._real[: b - a], self._encoding.clip
+    def _encode_reals(self, words: Words, a: int, b: int, place: int) -> None:
+        """Encodes floats of one run or more.
+
+        Args:
+            words: uint32[b - a] or uint64[b - a], where they go.
+            a: Place of the first one.
+            b: Place after the last one.
+            place: Run that holds the first one.
+        """
+        real = self._real[: b - a]
         np.copyto(real, self._values[a:b])
-        low, high = real.min(), real.max()
-        # Two passes over the cached stretch find every odd value, NaN too: it compares false to anything.
-        if not (-clip <= low and high <= clip):
-            self._clip(real, a)
-        np.multiply(real, scale, out=real)
+        for number in range(place, len(self._runs)):
+            run = self._runs[number][0]
+            if run.start >= b:
+                break
+            start, stop = max(run.start, a), min(run.stop, b)
+            if start < stop:
+                self._scale(real[start - a : stop - a], start, run)
         np.rint(real, out=real)
         # By way of the signed type: what a negative float becomes as an unsigned one depends on the processor.
         np.copyto(words.view(f"<i{words.itemsize}"), real, casting="unsafe")
 
-    def _clip(self, real: NDArray[np.float64], start: int) -> None:
-        clip = self._encoding.clip
+    def _scale(self, real: NDArray[np.float64], start: int, run: Run) -> None:
+        """Makes steps of one run's values, in place, and finds those that are beyond its bound."""
+        # Two passes over the cached stretch find every odd value, NaN too: it is passed on, and compares false.
+        peak = max(-float(np.minimum.reduce(real)), float(np.maximum.reduce(real)))
+        scale = (self._share if run.tensor.weighted else 1.0) * math.ldexp(1.0, self._top - run.reach)
+        # The largest value takes the same two roundings as every other one, so that this decides for all of them.
+        reached, most = peak * scale, 2.0**self._top
+        if reached <= most if self._manifest.counted else peak <= run.tensor.limit:
+            np.multiply(real, scale, out=real)
+        else:
+            self._check_beyond(real, start)
+            with np.errstate(over="ignore"):
+                np.multiply(real, scale, out=real)
+            np.clip(real, -most, most, out=real)
+        self._peaks[run.number] = max(self._peaks[run.number], reached)
+
+    def _check_beyond(self, real: NDArray[np.float64], start: int) -> None:
+        """Refuses what is no number in a stretch with odd values, and, unless these are counted, what is too large."""
         self._check_finite(real, start)
-        beyond = np.abs(real) > clip
-        if self._refuse:
+        if not self._manifest.counted:
+            tensor = _tensor_at(self._manifest, start)  # one run has one bound
+            beyond = np.abs(real) > tensor.limit
             name = _tensor_at(self._manifest, start + int(beyond.argmax())).name
-            raise self._fault(f"tensor {name!r} holds a value beyond the clip bound {clip:g}, which is refused here")
-        np.clip(real, -clip, clip, out=real)
+            raise self._fault(f"tensor {name!r} holds a value beyond its bound {tensor.limit:g}; nothing was sent")
+
+    def _count(self) -> None:
+        """Says of every tensor whether this party has cut a value off, and whether its words are too small."""
+        if self._manifest.counted:
+            top, fine, tensors = 2.0**self._top, 2.0 ** self._encoding.fine(self._parties), self._manifest.tensors
+            saturated = [peak > top for peak in self._peaks]
+            coarse = [0 < peak < fine for peak in self._peaks]
+            self._tail[: 2 * len(tensors)] = [*saturated, *coarse]
 
     def _check_finite(self, values: NDArray[np.floating[Any]], start: int) -> None:
         wrong = ~np.isfinite(values)
@@ -155,7 +192,7 @@ class Encoder:
             raise self._fault(f"integer tensor {name!r} holds a value beyond its bound {bound}")
         # Weight 0 sends zeros: the party takes part, and adds nothing.
         whole = values.astype(np.int64)
-        np.copyto(words.view(f"<i{words.itemsize}"), whole if self._scale else 0, casting="unsafe")
+        np.copyto(words.view(f"<i{words.itemsize}"), whole if self._share else 0, casting="unsafe")
 
     def _encode_tail(self, contribution: Contribution) -> Words:
         weight, bound = contribution.weight, self._encoding.weight_bound if self._manifest.weighted else 1
@@ -170,16 +207,16 @@ class Encoder:
                 self._check_finite(self._values, 0)  # a broken tensor breaks the metrics too, and is the one to name
             name = self._manifest.metrics[int((~finite).argmax())]
             raise NotFinite(f"{self._owner}: metric {name!r} is NaN or infinite; nothing was sent")
-        bound = self._manifest.metric_bound
-        fits = np.abs(metrics / bound) <= self._encoding.clip
+        bound, fraction = self._manifest.metric_bound, self._encoding.ring // 2
+        most = math.ldexp(1.0, self._top - fraction)
+        fits = np.abs(metrics / bound) <= most
         if not fits.all():
             name = self._manifest.metrics[int((~fits).argmax())]
-            raise self._fault(
-                f"metric {name!r} exceeds its bound {self._encoding.clip * bound:g}; metrics are never clipped"
-            )
+            raise self._fault(f"metric {name!r} exceeds its bound {most * bound:g}; metrics are never clipped")
         # Dividing by W_m, a power of two as a rule, is exact: integer totals come back as they were.
-        scaled = np.rint(np.ldexp(metrics, self._encoding.fraction) / self._manifest.metric_bound)
-        tail = np.concatenate(([int(weight)], scaled.astype(np.int64), [1])).astype(np.int64)
+        scaled = np.rint(np.ldexp(metrics, fraction) / self._manifest.metric_bound)
+        counts = np.zeros(self._manifest.counts, np.int64)  # set once all values were seen
+        tail = np.concatenate((counts, [int(weight)], scaled.astype(np.int64), [1])).astype(np.int64)
         return tail.astype(f"<i{self._encoding.ring // 8}").view(f"<u{self._encoding.ring // 8}")
 
     def _fault(self, message: str) -> EncodingError:
@@ -214,39 +251,52 @@ def decode(
             f"the sum over {members} is noise or was altered: the check word is not {count}. The parties differ in "
             "view, model, settings or history, or a vector was changed on its way; nothing is published"
         )
-    weight = int(signed[size])
-    _check_range(signed[size : size + 1], count * (encoding.weight_bound if manifest.weighted else 1), "the weight")
-    _check_range(signed[size + 1 : -1], count * encoding.limit, "a metric")
+    at = size + manifest.counts
+    weight, counts = int(signed[at]), [int(word) for word in signed[size:at]]
+    _check_range(signed[at : at + 1], count * (encoding.weight_bound if manifest.weighted else 1), "the weight")
+    _check_range(signed[at + 1 : -1], count << encoding.top(parties), "a metric")
+    if not all(0 <= found <= count for found in counts):
+        raise ProtocolError("a count of parties in the sum is beyond their number; nothing is published")
     if manifest.weighted and weight <= 0:
         raise ProtocolError(f"all weights of {members} are zero: there is nothing to average")
-    scale = math.ldexp(weight / encoding.weight_bound if manifest.weighted else 1.0, encoding.fraction)
+    share = weight / encoding.weight_bound if manifest.weighted else 1.0
     dtype = "<i8" if manifest.integers else "<f8"
     values: NDArray[Any] = total[:size].view(dtype) if total.itemsize == 8 else np.empty(size, dtype)
-    once = math.ldexp(float(count), encoding.fraction)
+    largest = [0] * len(manifest.tensors)
     for run, bound in _bounded_runs(encoding, parties, manifest):
-        unit = 1.0 if run.integer else scale if run.weighted else once
-        _decode_run(signed[run.start : run.stop], values[run.start : run.stop], unit, count * bound)
-    metrics = np.ldexp(signed[size + 1 : -1].astype(np.float64) * manifest.metric_bound, -encoding.fraction)
-    return Opened(values, weight, metrics, members)
+        unit = 1.0
+        if not run.integer:
+            unit = (share if run.tensor.weighted else count) * math.ldexp(1.0, encoding.top(parties) - run.reach)
+        found = _decode_run(signed[run.start : run.stop], values[run.start : run.stop], unit, count * bound)
+        largest[run.number] = found
+    metrics = np.ldexp(signed[at + 1 : -1].astype(np.float64) * manifest.metric_bound, -(encoding.ring // 2))
+    half = len(counts) // 2
+    extents = tuple(map(Extent, largest, counts[:half], counts[half:])) if manifest.counted else ()
+    return Opened(values, weight, metrics, members, extents)
 
 
-def _decode_run(signed: NDArray[Any], values: NDArray[Any], scale: float, bound: int) -> None:
+def _decode_run(signed: NDArray[Any], values: NDArray[Any], scale: float, bound: int) -> int:
+    """Decodes one run; returns its largest absolute word."""
     # In stretches, in place of the words: a second vector of 800 MB would cost more than the arithmetic.
-    step = CHUNK_BYTES // 8
+    step, largest = CHUNK_BYTES // 8, 0
     for start in range(0, len(signed), step):
         part, target = signed[start : start + step], values[start : start + step]
-        _check_range(part, bound, "a value")
+        largest = max(largest, _check_range(part, bound, "a value"))
         np.copyto(target, part)
         # Divided after the conversion, once: the mean has the rounding of one division, the same on every machine.
         if values.dtype.kind == "f" and scale != 1.0:
             np.divide(target, scale, out=target)
+    return largest
 
 
-def _check_range(signed: NDArray[Any], bound: int, what: str) -> None:
-    if signed.size and not (-bound <= int(signed.min()) and int(signed.max()) <= bound):
+def _check_range(signed: NDArray[Any], bound: int, what: str) -> int:
+    """Returns the largest absolute word, once it is found to be in range."""
+    largest = max(-int(np.minimum.reduce(signed)), int(np.maximum.reduce(signed))) if signed.size else 0
+    if largest > bound:
         raise ProtocolError(
             f"{what} in the sum is beyond what the parties may send: a vector was altered; nothing is published"
         )
+    return largest
 
 
 def _bounded_runs(encoding: Encoding, parties: int, manifest: Manifest) -> list[tuple[Run, int]]:
@@ -258,9 +308,9 @@ def _bounded_runs(encoding: Encoding, parties: int, manifest: Manifest) -> list[
     runs = []
     for run in manifest.runs:
         if not run.integer:
-            runs.append((run, encoding.limit))
+            runs.append((run, 1 << encoding.top(parties)))
             continue
-        declared = run.bound
+        declared = None if run.tensor.bound is None else int(run.tensor.bound)
         most = encoding.integer_bound(parties)
         if not manifest.integers:  # beside floats the sum is made of floats, which are exact up to 2^53 only
             most = min(most, EXACT_IN_FLOAT // parties)
@@ -271,6 +321,15 @@ def _bounded_runs(encoding: Encoding, parties: int, manifest: Manifest) -> list[
             )
         runs.append((run, declared or most))
     return runs
+
+
+def _ends_of_reals(runs: Sequence[Run]) -> list[int]:
+    """Returns for each run the place behind the runs of reals that it is one of; of integers its own."""
+    found, behind = [], len(runs)
+    for place in range(len(runs) - 1, -1, -1):
+        behind = place if runs[place].integer else behind
+        found.append(behind)
+    return found[::-1]
 
 
 def _tensor_at(manifest: Manifest, place: int) -> Tensor:

@@ -43,8 +43,6 @@ class Policy:
             an aggregator is asking for it), or always.
         least_roster: Fewest parties in a session.
         rings: Accepted ring sizes, bits.
-        fraction: Least and most fraction bits.
-        refuse_overflow: Refuse values beyond the clip bound, also where the Config would clip them.
         random_graph: Whether a graph that is safe against random dropouts only is accepted (recovery): never, where the
             roster has more than 200 parties, or always.
         batch: Most rounds that one key set-up may serve (recovery).
@@ -66,8 +64,6 @@ class Policy:
     two_party: Literal["never", "roster", "always"] = "roster"
     least_roster: int = 2
     rings: tuple[int, ...] = (32, 64)
-    fraction: tuple[int, int] = (8, 52)
-    refuse_overflow: bool = False
     random_graph: Literal["never", "large", "always"] = "large"
     batch: int = 1024
     rounds: Mapping[str, int] = field(default_factory=lambda: {"train": 1, "evaluate": 8, "sum": 1})
@@ -142,8 +138,7 @@ class Policy:
         # Compute parties all sign; among contributors so many that two sets share an honest party.
         signers = len(config.receivers) if config.scheme == "sharing" else quorum(n, config.colluders)
         members = config.least_members
-        low, high = self.fraction
-        fraction, ring = config.encoding.fraction, config.encoding.ring
+        ring = config.encoding.ring
         return [
             ("roster size", n, n >= self.least_roster, f"at least {self.least_roster}"),
             ("colluders", config.colluders, config.colluders >= colluders, f"at least {colluders}"),
@@ -151,7 +146,6 @@ class Policy:
             ("t_sig", config.t_sig, config.t_sig >= signers, f"at least {signers}"),
             ("roster size", inputs, inputs >= members, f"at least {members} (n_min, t_sig, T + 2)"),
             ("ring", ring, ring in self.rings, f"one of {self.rings}"),
-            ("fraction", fraction, low <= fraction <= high, f"{low} to {high}"),
         ]
 
     def _recovery_faults(self, config: Config) -> list[tuple[str, object, bool, str]]:
@@ -226,11 +220,6 @@ _ACCEPTED: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "two_party": ("'never', 'roster' or 'always'", lambda value: value in ("never", "roster", "always")),
     "least_roster": ("an integer from 1 on", lambda value: _is_int(value, 1)),
     "rings": ("32, 64 or both", lambda value: _are_ints(value, 32, 64) and set(value) <= {32, 64}),
-    "fraction": (
-        "two integers, least and most, from 1 to 63",
-        lambda value: _are_ints(value, 1, 63) and len(value) == 2 and value[0] <= value[1],
-    ),
-    "refuse_overflow": ("true or false", lambda value: isinstance(value, bool)),
     "random_graph": ("'never', 'large' or 'always'", lambda value: value in ("never", "large", "always")),
     "batch": ("an integer from 1 on", lambda value: _is_int(value, 1)),
     "rounds": (f"numbers of rounds by purpose ({', '.join(PURPOSES)})", _are_rounds),

@@ -10,8 +10,9 @@ what time it is. Every scheme (`plain`, `masking`, `recovery`, `sharing`) offers
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 from typing import Literal, NoReturn, Protocol, TypeVar, runtime_checkable
@@ -19,7 +20,7 @@ from typing import Literal, NoReturn, Protocol, TypeVar, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from fedray.errors import PlanError
+from fedray.errors import PlanError, ProtocolError
 from fedray.protocol.messages import digest, enc, enc_list
 from fedray.types import Message, PartyName, Round, Vector
 
@@ -27,6 +28,16 @@ End_co = TypeVar("End_co", covariant=True)
 
 Purpose = Literal["train", "evaluate", "sum"]
 """What a round is for; a party limits how many rounds of each one model may serve."""
+
+USUAL_BOUND = 65536.0
+"""Largest absolute value of a float tensor for which nothing else is said."""
+
+LEAST_BOUND = 1e-250
+"""Least bound of a float tensor."""
+
+LOWEST, HIGHEST = -110, 1000
+"""Reaches r for bounds 2^r that follow the values. At the lowest one the step is below 1e-48, and what is smaller than
+that counts as nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +48,8 @@ class Tensor:
         name: For error messages, e.g. `"conv2d/kernel"`.
         shape: Its shape; the number of words is the product.
         dtype: Type before encoding, e.g. `"float32"`; integers are summed exactly.
-        bound: Largest absolute value of an integer tensor at one party; None for as much as the ring has room for.
+        bound: Largest absolute value at one party; None for as much as the ring has room for, and of floats for
+            `USUAL_BOUND`. The step of floats follows from it: all their words are of one size, whatever their unit.
         weighted: Whether the mean of a weighted manifest counts each party by its weight; otherwise each counts once,
             one of weight 0 as well.
     """
@@ -45,7 +57,7 @@ class Tensor:
     name: str
     shape: tuple[int, ...]
     dtype: str
-    bound: int | None = None
+    bound: float | None = None
     weighted: bool = True
 
     def __post_init__(self) -> None:
@@ -56,8 +68,13 @@ class Tensor:
             )
         if any(n < 0 for n in self.shape):
             raise PlanError(f"tensor {self.name!r}: a shape has no negative numbers, found {self.shape}")
-        if self.bound is not None and (self.bound < 1 or not self.integer):
-            raise PlanError(f"tensor {self.name!r}: a bound is at least 1 and for integers only, found {self.bound}")
+        if self.bound is None:
+            return
+        # NaN fails every comparison, and is refused here too. Words are scaled by the inverse of a bound.
+        fits = isinstance(self.bound, int) and self.bound >= 1 if self.integer else LEAST_BOUND <= self.bound < math.inf
+        if not fits:
+            wanted = "an integer from 1 on" if self.integer else f"a finite number of {LEAST_BOUND:g} or more"
+            raise PlanError(f"tensor {self.name!r}: expected a bound that is {wanted}, found {self.bound!r}")
 
     @property
     def integer(self) -> bool:
@@ -69,6 +86,23 @@ class Tensor:
         """Number of words."""
         return math.prod(self.shape)
 
+    @property
+    def limit(self) -> float:
+        """Largest absolute value of a float tensor."""
+        return USUAL_BOUND if self.bound is None else float(self.bound)
+
+    @property
+    def reach(self) -> int:
+        """The least r for which 2^r is at least the limit of a float tensor; 0 for integers."""
+        mantissa, exponent = math.frexp(self.limit)
+        return 0 if self.integer else exponent - (mantissa == 0.5)
+
+    @property
+    def canonical(self) -> bytes:
+        """What the manifest's hash says of it."""
+        bound = int(self.bound or 0) if self.integer else struct.pack(">d", self.limit)
+        return enc("tensor", self.name, enc_list("shape", self.shape), self.dtype, bound)
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -77,16 +111,18 @@ class Run:
     Attributes:
         start: Place of the first.
         stop: Place after the last.
-        integer: Whether they are exact integers.
-        bound: Their declared bound, as in `Tensor`.
-        weighted: Whether they are multiplied by the party's weight.
+        tensor: The tensor that it begins with; where values are counted it has no other.
+        number: That tensor's place in the manifest.
+        integer: Whether its values are exact integers.
+        reach: Of floats the least r for which 2^r is at least their bound; of integers 0.
     """
 
     start: int
     stop: int
+    tensor: Tensor
+    number: int
     integer: bool
-    bound: int | None
-    weighted: bool
+    reach: int
 
 
 @dataclass(frozen=True)
@@ -98,12 +134,15 @@ class Manifest:
         metrics: Names of the metric words, in order. They are summed, not averaged.
         metric_bound: Largest count W_m that one party's metric may reach; a power of two keeps integer totals exact.
         weighted: Whether values are averaged with weights; otherwise they are summed as they are.
+        counted: Whether floats beyond a tensor's bound are cut off there and the parties that had some are counted, by
+            tensor, under the mask; otherwise a party refuses them. What a count leads to is in `scales.py`.
     """
 
     tensors: tuple[Tensor, ...]
     metrics: tuple[str, ...] = ()
     metric_bound: int = 1
     weighted: bool = True
+    counted: bool = False
 
     def __post_init__(self) -> None:
         if self.metric_bound < 1:
@@ -116,13 +155,18 @@ class Manifest:
 
     @cached_property
     def size(self) -> int:
-        """Number of values, without metrics, weight and check word."""
+        """Number of values, without counts, metrics, weight and check word."""
         return sum(t.size for t in self.tensors)
+
+    @property
+    def counts(self) -> int:
+        """Number of words that count parties: two for each tensor, or none."""
+        return 2 * len(self.tensors) if self.counted else 0
 
     @cached_property
     def words(self) -> int:
-        """Number L of ring words: the values, the weight, the metrics, and the word 1."""
-        return self.size + len(self.metrics) + 2
+        """Number L of ring words: the values, the counts, the weight, the metrics, and the word 1."""
+        return self.size + self.counts + len(self.metrics) + 2
 
     @cached_property
     def integers(self) -> bool:
@@ -133,23 +177,44 @@ class Manifest:
     def runs(self) -> tuple[Run, ...]:
         """The stretches of values that are encoded alike, in order."""
         found, place = [], 0
-        for alike, group in groupby(self.tensors, lambda tensor: (tensor.integer, tensor.bound, tensor.weighted)):
-            stop = place + sum(tensor.size for tensor in group)
-            found.append(Run(place, stop, *alike))
+        for _, group in groupby(enumerate(self.tensors), lambda item: self._alike(*item)):
+            (number, first), *others = group
+            stop = place + first.size + sum(tensor.size for _, tensor in others)
+            found.append(Run(place, stop, first, number, first.integer, first.reach))
             place = stop
         return tuple(found)
 
+    def _alike(self, number: int, tensor: Tensor) -> tuple[object, ...]:
+        """Returns what the neighbours in a run have in common."""
+        return tensor.integer, tensor.bound, tensor.weighted, number if self.counted else None
+
+    def reaching(self, reaches: Sequence[int]) -> Manifest:
+        """Returns the same manifest with the bound 2^reach for each of its tensors, all of them floats.
+
+        Raises:
+            ProtocolError: There is not one reach for each, from `LOWEST` to `HIGHEST`.
+        """
+        fits = all(isinstance(reach, int) and LOWEST <= reach <= HIGHEST for reach in reaches)
+        if len(reaches) != len(self.tensors) or not fits:
+            raise ProtocolError(
+                f"expected {len(self.tensors)} reaches from {LOWEST} to {HIGHEST}, one for each tensor, found {reaches}"
+            )
+        if all(t.bound == math.ldexp(1.0, reach) for t, reach in zip(self.tensors, reaches, strict=True)):
+            return self  # with its hash, as from one round to the next
+        pairs = zip(self.tensors, reaches, strict=True)
+        return replace(self, tensors=tuple(replace(tensor, bound=math.ldexp(1.0, reach)) for tensor, reach in pairs))
+
     @cached_property
     def hash(self) -> bytes:
-        """SHA-256 over names, shapes, types and bounds in order, and over which tensors count each party once."""
+        """SHA-256 over names, shapes, types and bounds in order, over what is counted, and who counts once."""
         once = tuple(place for place, tensor in enumerate(self.tensors) if not tensor.weighted)
-        tensors = tuple(enc("tensor", t.name, enc_list("shape", t.shape), t.dtype, t.bound or 0) for t in self.tensors)
         return digest(
             "manifest",
-            enc_list("tensors", tensors),
+            enc_list("tensors", tuple(tensor.canonical for tensor in self.tensors)),
             enc_list("metrics", self.metrics),
             self.metric_bound,
             int(self.weighted),
+            int(self.counted),
             *([enc_list("once", once)] if once else []),
         )
 
@@ -164,6 +229,8 @@ class RoundContext:
         settings: Canonical bytes of everything else received that any party's input depends on.
         manifest: What the words mean.
         purpose: What the round is for.
+        repeats: The round before, where this one sums the same inputs over the same parties once more, with other
+            bounds; None for a round of its own.
     """
 
     number: Round
@@ -171,6 +238,7 @@ class RoundContext:
     settings: bytes
     manifest: Manifest
     purpose: Purpose = "train"
+    repeats: Round | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +271,21 @@ class Contribution:
 
 
 @dataclass(frozen=True, slots=True)
+class Extent:
+    """How the words of one tensor fill their range, as a sum shows it.
+
+    Attributes:
+        largest: Largest absolute word of the sum.
+        saturated: How many parties had a value beyond the tensor's bound, and cut it off there.
+        coarse: How many parties had values, and none whose word reaches `Encoding.fine`.
+    """
+
+    largest: int
+    saturated: int
+    coarse: int
+
+
+@dataclass(frozen=True, slots=True)
 class Opened:
     """The sum of one round and nothing else.
 
@@ -212,12 +295,14 @@ class Opened:
         weight: Sum of the weights.
         metrics: float64[m], sums.
         parties: Whose inputs are in it.
+        extents: One for each tensor, where the manifest has them counted; else empty.
     """
 
     values: NDArray[np.float64] | NDArray[np.int64]
     weight: int
     metrics: NDArray[np.float64]
     parties: tuple[PartyName, ...]
+    extents: tuple[Extent, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,7 @@ class SumSession:
         members: Who contributed to it when it was opened.
         parties: Who contributes to it and has neither been lost nor been too late.
         compute: Compute party -> key of its `ComputeParty`.
+        repeats: Rounds so far that only repeated another one, because its values did not fit.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class SumSession:
         self._fresh_faults: list[Fault] = []
         self._sessions = 0
         self._next: Round = 0
+        self.repeats = 0
 
     def add(self, parties: Sequence[PartyName]) -> dict[PartyName, Key]:
         """Adds parties, in roster order; returns the key of each one's `Contributor`, made here."""
@@ -169,6 +171,7 @@ class SumSession:
         told += [self.session.tell(party, key, "expect", order, spare) for party, key in self.compute.items()]
         with self._server_named():
             self.session.get(told)
+        # As planned; what repeats take on top is known when the segment is over. Nobody uses a number twice.
         self._next += count + (spare if report is not None else 0)
         return first
 
@@ -209,6 +212,8 @@ class SumSession:
             self._busy |= watch.busy
             self._tell(watch.faults)
         self.parties = tuple(party for party in self.parties if party in outcome.reports)
+        self._next += outcome.again
+        self.repeats += outcome.again
         return outcome
 
     def take_faults(self) -> tuple[Fault, ...]:

@@ -39,12 +39,14 @@ class SegmentOutcome:
         missing: Every party that was missing from a round of it.
         dead: Parties whose process has ended.
         busy: Parties that are still at it though the others have finished, and their calls.
+        again: How many rounds of it were repeats.
     """
 
     reports: dict[PartyName, Any]
     missing: tuple[Missing, ...]
     dead: frozenset[PartyName]
     busy: dict[PartyName, Ref]
+    again: int = 0
 
 
 class Supervision:
@@ -113,7 +115,7 @@ class Supervision:
             self._hear_last_words(self._failure)
             raise self._failure
         reports = {party: self._reports[party] for party in self._parties if party in self._reports}
-        return SegmentOutcome(reports, self.missing, self.dead, self.busy)
+        return SegmentOutcome(reports, self.missing, self.dead, self.busy, self._progress.again)
 
     @property
     def missing(self) -> tuple[Missing, ...]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from fedray.party.rounds import summable
 from fedray.party.rounds.value_client import SumOrder, ValueClient
 from fedray.party.table import Slot
 from fedray.protocol.config import Config, Encoding
-from fedray.protocol.scheme import Fault, Manifest, Tensor
+from fedray.protocol.scheme import LEAST_BOUND, Fault, Manifest, Tensor
 from fedray.rounds.notices import log_unsaid
 from fedray.rounds.sum_session import SumSession
 from fedray.rounds.supervision import REMEDY
@@ -30,7 +31,7 @@ _log = logging.getLogger("fedray")
 GONE = f", and its value is gone with it. Sum the others' with an aggregator of their own, or: {REMEDY}"
 
 DEFAULT_BOUND = 65536.0
-"""Largest absolute value of a float unless the caller says otherwise; it leaves 40 fraction bits to a few parties."""
+"""Largest absolute value of a float unless the caller says otherwise; the step is 2^-41 for four parties."""
 WEIGHT_STEPS = 1 << 30
 """Integer steps into which the largest of fractional weights is divided."""
 
@@ -106,7 +107,8 @@ class ValueSums:
         self.dropouts = self.faults = ()
         try:
             nest, tensors = self._agreed(dict(zip(values, session.get(offers), strict=True)))
-            encoding = self._encoding(bound, round(most / unit) if weights is not None else 1)
+            tensors = [replace(tensor, bound=_checked(bound)) if not tensor.integer else tensor for tensor in tensors]
+            encoding = Encoding(weight_bound=max(1, round(most / unit)) if weights is not None else 1)
             complete = len(sums.parties) == len(self._aggregator.participants)
             # A session is kept for the next sum; opening one takes three exchanges.
             if sums.config is None or sums.config.encoding != encoding or not complete:
@@ -208,13 +210,12 @@ class ValueSums:
                 )
         return agreed
 
-    def _encoding(self, bound: float, weight_bound: int) -> Encoding:
-        """Returns the finest fixed point that leaves room for a sum of all parties' values below `bound`."""
-        if isinstance(bound, bool) or not isinstance(bound, int | float) or not 2**-20 <= bound <= 2**40:
-            raise PlanError(f"bound: expected a number from 2**-20 to 2**40, found {bound!r}")
-        # Of 64 bits one is the sign and one is kept free, so that rounding up at every party still cannot wrap round.
-        room = 62 - math.ceil(math.log2(len(self._aggregator.participants) * bound))
-        return Encoding(64, min(room, 40), float(bound), "refuse", max(1, weight_bound))
+
+def _checked(bound: float) -> float:
+    """Returns the bound of a float, from which its step follows."""
+    if isinstance(bound, bool) or not isinstance(bound, int | float) or not LEAST_BOUND <= bound < math.inf:
+        raise PlanError(f"bound: expected a finite number of {LEAST_BOUND:g} or more, found {bound!r}")
+    return float(bound)
 
 
 def _is_there(values: object) -> bool:

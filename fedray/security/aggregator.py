@@ -100,7 +100,7 @@ class Aggregator:
 
         Args:
             data: One object of every participant, in any order: an array or number, or lists, tuples and dicts of such.
-                Integers are summed exactly; floats to a fixed point that `bound` decides (2^-32 and finer below it).
+                Integers are summed exactly; floats to a step that `bound` decides, 2^-41 for four parties by default.
             bound: Largest absolute value of a float; a larger one is an error, never clipped.
 
         Returns:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fedray.protocol.scales import first
+from fedray.protocol.scheme import Manifest
 from fedray.strategies.strategy import NamedVectors, State, Strategy
 from fedray.types import Vector
 
@@ -59,6 +61,25 @@ def known(strategy: Strategy, vectors: tuple[Vector, ...], weights: Vector) -> N
     if not vectors:
         return {name: np.zeros_like(weights) for name in strategy.downlink}
     return dict(zip(strategy.downlink, vectors, strict=True))
+
+
+def first_reaches(manifest: Manifest, trainable: int, weights: Vector) -> tuple[int, ...]:
+    """Returns how far the tensors of a payload may reach before anything was summed; see `fedray.protocol.scales`.
+
+    A weight is about as large as it was. Of an update or a gradient nothing is known: it is taken to be as large as the
+    weights that it belongs to, and the first round finds out.
+
+    Args:
+        manifest: What the words of a payload mean.
+        trainable: How many of the model's words are trainable.
+        weights: float[n + m], the model.
+    """
+    sizes, others = [], manifest.size - (len(weights) - trainable)
+    for run in manifest.runs:
+        place = run.start % trainable if run.start < others else run.start - others + trainable
+        part = weights[place : place + run.stop - run.start]
+        sizes.append(max(-float(part.min()), float(part.max())) if len(part) else 0.0)
+    return first(sizes)
 
 
 def advance(strategy: Strategy, server: ServerState, trainable: int, mean: NDArray[np.float64]) -> ServerState:

@@ -34,7 +34,7 @@ from fedray.protocol.member import Member
 from fedray.protocol.memory import ModelMemory
 from fedray.protocol.pipeline import run
 from fedray.protocol.policy import Policy
-from fedray.protocol.scheme import Contribution, Manifest, RoundContext, Tensor
+from fedray.protocol.scheme import USUAL_BOUND, Contribution, Manifest, RoundContext, Tensor
 
 SLACK = 16
 
@@ -58,9 +58,10 @@ def party_floor(values: NDArray[np.float32], keys: list[bytes], encoding: Encodi
     buffer, zeros = np.empty(chunk + SLACK, np.uint8), bytes(chunk)
     stream = buffer[:chunk].view(dtype)
     streams = [keystream.CIPHERS[keystream.CIPHER](key) for key in keys]
-    scale = 2.0**encoding.fraction
+    top = encoding.top(len(keys) + 1)
+    limit, scale = USUAL_BOUND, 2.0**top / USUAL_BOUND
     for start in range(0, len(values) - step + 1, step):
-        np.clip(values[start : start + step], -encoding.clip, encoding.clip, out=real, dtype=np.float64)
+        np.clip(values[start : start + step], -limit, limit, out=real, dtype=np.float64)
         np.multiply(real, scale, out=real)
         np.rint(real, out=real)
         np.copyto(words.view(signed), real, casting="unsafe")
@@ -111,7 +112,7 @@ class Session:
 
 def measure(parties: int, ring: int, parameters: int, repeats: int) -> dict[str, tuple[float, float]]:
     """Returns (floor, fedray) in seconds by what was measured."""
-    encoding = Encoding(32, 16, 8.0) if ring == 32 else Encoding()
+    encoding = Encoding(ring)
     session = Session(parties, encoding)
     manifest = Manifest((Tensor("weights", (parameters,), "float32"),), weighted=False)
     values = np.random.default_rng(0).normal(size=parameters).astype(np.float32)

@@ -112,7 +112,7 @@ def propose(roster: Roster, encoding: Encoding, rounds: int) -> Config:
 def measure(meter: Meter, parties: int, words: int, ring: int, dropped: float) -> dict[str, Any]:
     """Runs a session, the set-up of a batch, and one round; returns one line of the table."""
     meter.seconds.clear()
-    encoding, rounds = Encoding(ring, 16, 8.0), 64 if parties <= FEW else 4
+    encoding, rounds = Encoding(ring), 64 if parties <= FEW else 4
     run = Rehearsal(parties, partial(propose, encoding=encoding, rounds=rounds), Policy(random_graph="always"))
     session = traffic(run) / parties
     run.prepare(0)

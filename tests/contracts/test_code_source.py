@@ -11,7 +11,6 @@ from inline.federated import world
 
 import fedray as sf
 from fedray.errors import PartyError
-from fedray.runtime.session import current
 
 CELL = """
 import keras
@@ -52,13 +51,8 @@ def builder():
 
 
 @pytest.fixture(scope="module")
-def fed(address):
-    def start(address, parties=("alice", "bob"), **settings):
-        sf.init(list(parties), address, **settings)
-        return current()
-
-    yield world(start, address=address, seed=3)
-    sf.shutdown()
+def fed(shared_start):
+    return world(shared_start, server="charlie")
 
 
 @pytest.fixture
@@ -141,10 +135,17 @@ def warn_loudly():
     warnings.filterwarnings("error", "The object being serialized")
 
 
+def warn_no_more():
+    import warnings
+
+    del warnings.filters[0]
+
+
 def test_a_model_with_lambdas_is_built_and_trained_without_a_warning(fed, cell):
     with warnings.catch_warnings():  # for parties in this process
         sf.wait([device(warn_loudly)() for device in fed.devices])
         trained(fed, cell)
+        sf.wait([device(warn_no_more)() for device in fed.devices])
 
 
 def trained(fed, cell):

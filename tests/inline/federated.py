@@ -46,10 +46,10 @@ class World:
         return load(dict(zip(self.devices, np.split(np.asarray(values), ends), strict=True)))
 
 
-def world(start, rows=(30, 30), address="inline", x=X, y=Y, backend="tensorflow", **settings) -> World:
+def world(start, rows=(30, 30), address="inline", x=X, y=Y, backend="tensorflow", server="server", **settings) -> World:
     """Starts a session in which party k holds `rows[k]` rows; the parties beside the server take rows in file order."""
     names = PARTIES[: len(rows)]
-    start(address, (*names, "server"), **({"seed": 3} | settings))
+    start(address, (*names, server), **({"seed": 3} | settings))
     devices = [sf.PYU(name) for name in names]
     places = np.cumsum([0, *rows])
     index = [np.arange(a, b) % len(x) for a, b in pairwise(places)]
@@ -57,7 +57,7 @@ def world(start, rows=(30, 30), address="inline", x=X, y=Y, backend="tensorflow"
     xs = load({d: part[0] for d, part in zip(devices, parts, strict=True)})
     labels = [part[1].argmax(axis=1) if backend == "numpy" and y.ndim == 2 else part[1] for part in parts]
     ys = load(dict(zip(devices, labels, strict=True)))
-    return World(devices, sf.PYU("server"), parts, xs, ys, backend)
+    return World(devices, sf.PYU(server), parts, xs, ys, backend)
 
 
 def regression(rate=RATE, momentum=0.0):

@@ -18,6 +18,7 @@ from fedray.backends.keras.model import KerasBackend
 from fedray.backends.numpy.model import NumpyBackend
 from fedray.party.door.egress import Egress, Kind
 from fedray.party.rounds.server import RoundServer
+from fedray.protocol.scales import first as reaches
 from fedray.runtime import inline
 from fedray.security.aggregation import PlainAggregator, SecureAggregator
 from fedray.strategies import STRATEGIES
@@ -151,7 +152,9 @@ def test_masked_words_are_not_the_encoded_update_and_plain_ones_are(start, spy):
         first = weights_of(model)
         model.fit(fed.x, fed.y, batch_size=20, shuffle=False, verbose=0)
         flats = [np.concatenate([np.ravel(w) for w in by_hand(first, [part], batch_size=20)]) for part in fed.parts]
-        coded = [np.rint(np.ldexp(flat, 32)).astype("<i8") for flat in flats]
+        # The bias begins at zero, so that all words of a first round have one step, and the largest one is 2^57 here.
+        (reach,) = set(reaches([np.abs(array).max() for array in first]))
+        coded = [np.rint(np.ldexp(flat, 57 - reach)).astype("<i8") for flat in flats]
         payload = b"|".join(spy.travelled)
         # The hand's float64 differs from float32 in the low bits: compare the high half of each word.
         words[kind] = sum(_holds(payload, code) for code in coded)
@@ -223,7 +226,7 @@ def _holds(payload, code):
     for offset in range(8):
         usable = (len(payload) - offset) // 8 * 8
         words = np.frombuffer(payload, "<i8", usable // 8, offset)
-        for place in np.flatnonzero(np.abs(words - code[0]) < 2**14):
-            if np.all(np.abs(words[place : place + len(code)] - code) < 2**14):
+        for place in np.flatnonzero(np.abs(words - code[0]) < 2**27):
+            if np.all(np.abs(words[place : place + len(code)] - code) < 2**27):
                 return True
     return False

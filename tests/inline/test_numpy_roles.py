@@ -152,12 +152,12 @@ def largest(messages):
 
 
 def test_what_is_kept_is_in_no_message(fed, tmp_path):
-    """Rounds and published models are smaller by just the twelve words of the kernel; files hold the built one."""
+    """Rounds are smaller by the twelve words of the kernel and its two counts; files hold the built one."""
     fit(fed.model(softmax, backend="numpy"), fed)
     whole = sent()
     model = fed.model(softmax, backend="numpy", local=["kernel"])
     fit(model, fed)
-    assert np.subtract(largest(whole), largest(sent() - whole)).tolist() == [12 * 8, 12 * 8]
+    assert np.subtract(largest(whole), largest(sent() - whole)).tolist() == [14 * 8, 12 * 8]
     built = model.global_model()
     model.save(tmp_path / "model.npz")
     kernels = [kernel for kernel, _ in own_arrays(model, fed, tmp_path)]

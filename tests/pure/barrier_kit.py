@@ -114,7 +114,7 @@ class Server:
     def begin(self, number: int, config: Config, roster: Roster, hellos: list, confirms: list) -> None:
         self.rounds.begin(number, config, roster, hellos, confirms, self._world.now)
 
-    def expect(self, order: Expect, finish: Callable[[Any], Answer]) -> None:
+    def expect(self, order: Expect, finish: Callable[[Any, bool], Answer]) -> None:
         self.rounds.expect(order, finish, self._world.now)
 
     def stop(self) -> None:
@@ -245,7 +245,7 @@ class World:
 
     def expect(self, count: int = 1, first: int = 0, report: bool = False, absent: tuple = ()) -> None:
         order = Expect(first, count, MANIFEST, "sum", 0, REPORT if report else None, absent)
-        self.server.expect(order, lambda opened: Answer("opened", opened.values, opened.metrics))
+        self.server.expect(order, lambda opened, _: Answer("opened", opened.values, opened.metrics))
 
     def send(self, name: str, number: int, manifest=MANIFEST) -> Task:
         """Lets a party contribute `value(name)` to a round."""

@@ -89,44 +89,86 @@ def prg(key, count, bits):
     return [int.from_bytes(stream[i * width : (i + 1) * width], "little") for i in range(count)]
 
 
-def real_word(value, share, fraction, clip):
-    """Section 4, a real value: clip, scale, nearest even."""
-    return round(max(-clip, min(clip, value)) * share * 2.0**fraction)
+def doublings(n):
+    """The least k for which 2^k is at least n."""
+    return next(k for k in range(64) if 2**k >= n)
+
+
+def top_of(ring, n):
+    """Section 4: the largest word of one of n parties is 2^top."""
+    return ring - 5 - doublings(n)
+
+
+def fine_of(ring, n):
+    """Section 4: words that reach 2^fine are precise."""
+    return (23 if ring == 64 else 11) + doublings(n)
+
+
+def scaled(value, share, reach, top):
+    """Section 4, a real value in steps of its tensor, not yet rounded."""
+    return value * (share * 2.0 ** (top - reach))
+
+
+def real_word(value, share, reach, top):
+    """Scaled, cut off, nearest even."""
+    return round(max(-(2.0**top), min(2.0**top, scaled(value, share, reach, top))))
+
+
+def is_exact(t):
+    return t["dtype"].startswith(("int", "uint"))
 
 
 def encoding_bytes(e):
-    clip = struct.pack(">d", e["clip"])
-    return enc("encoding", e["ring"], e["fraction"], clip, e["overflow"], e["rounding"], e["weight_bound"])
+    return enc("encoding", e["ring"], e["rounding"], e["weight_bound"])
 
 
 def manifest_hash(m):
-    tensors = [enc("tensor", t["name"], enc("shape", *t["shape"]), t["dtype"], t["bound"]) for t in m["tensors"]]
-    lists = (enc("tensors", *tensors), enc("metrics", *m["metrics"]))
-    return sha(enc("manifest", *lists, m["metric_bound"], int(m["weighted"])))
-
-
-def words_of(e, m, given):
-    """The words of one contribution, as signed numbers."""
-    share = given["weight"] / e["weight_bound"] if m["weighted"] else float(given["weight"])
-    kinds = [t["dtype"].startswith(("int", "uint")) for t in m["tensors"] for _ in range(math.prod(t["shape"]))]
-    values = [
-        int(v) * (given["weight"] > 0) if exact else real_word(float.fromhex(v), share, e["fraction"], e["clip"])
-        for v, exact in zip(given["values"], kinds, strict=True)
+    bounds = [0 if is_exact(t) else struct.pack(">d", 2.0 ** t["reach"]) for t in m["tensors"]]
+    tensors = [
+        enc("tensor", t["name"], enc("shape", *t["shape"]), t["dtype"], bound)
+        for t, bound in zip(m["tensors"], bounds, strict=True)
     ]
-    metrics = [round(float.fromhex(v) * 2.0 ** e["fraction"] / m["metric_bound"]) for v in given["metrics"]]
-    return [*values, given["weight"], *metrics, 1]
+    lists = (enc("tensors", *tensors), enc("metrics", *m["metrics"]))
+    return sha(enc("manifest", *lists, m["metric_bound"], int(m["weighted"]), int(m["counted"])))
 
 
-def decoded(e, m, total, modulus):
-    """The opened sum: values, weight and metrics."""
+def words_of(e, m, n, given):
+    """The words of one contribution, as signed numbers."""
+    top, fine = top_of(e["ring"], n), fine_of(e["ring"], n)
+    share = given["weight"] / e["weight_bound"] if m["weighted"] else float(given["weight"])
+    left, values, saturated, coarse = list(given["values"]), [], [], []
+    for t in m["tensors"]:
+        count = math.prod(t["shape"])
+        own, left = left[:count], left[count:]
+        if is_exact(t):
+            values += [int(v) * (given["weight"] > 0) for v in own]
+        else:
+            real = [float.fromhex(v) for v in own]
+            values += [real_word(v, share, t["reach"], top) for v in real]
+            largest = max([abs(scaled(v, share, t["reach"], top)) for v in real], default=0.0)
+            saturated.append(int(largest > 2.0**top))
+            coarse.append(int(0 < largest < 2.0**fine))
+    counts = [*saturated, *coarse] if m["counted"] else []
+    metrics = [round(float.fromhex(v) * 2.0 ** (e["ring"] // 2) / m["metric_bound"]) for v in given["metrics"]]
+    return [*values, *counts, given["weight"], *metrics, 1]
+
+
+def decoded(e, m, n, total, modulus):
+    """The opened sum: values, counts, weight and metrics."""
     signed = [(t + modulus // 2) % modulus - modulus // 2 for t in total]
-    size = len(total) - len(m["metrics"]) - 2
-    weight = signed[size]
-    scale = (weight / e["weight_bound"] if m["weighted"] else 1.0) * 2.0 ** e["fraction"]
-    exact = all(t["dtype"].startswith(("int", "uint")) for t in m["tensors"])
-    values = [str(v) if exact else (float(v) / scale).hex() for v in signed[:size]]
-    metrics = [(float(v) * m["metric_bound"] / 2.0 ** e["fraction"]).hex() for v in signed[size + 1 : -1]]
-    return {"values": values, "weight": weight, "metrics": metrics}
+    size = sum(math.prod(t["shape"]) for t in m["tensors"])
+    counts = 2 * len(m["tensors"]) * m["counted"]
+    weight = signed[size + counts]
+    share = weight / e["weight_bound"] if m["weighted"] else 1.0
+    left, values = signed[:size], []
+    for t in m["tensors"]:
+        count = math.prod(t["shape"])
+        own, left = left[:count], left[count:]
+        step = None if is_exact(t) else share * 2.0 ** (top_of(e["ring"], n) - t["reach"])
+        values += [str(v) if step is None else (float(v) / step).hex() for v in own]
+    words = signed[size + counts + 1 : -1]
+    metrics = [(float(v) * m["metric_bound"] / 2.0 ** (e["ring"] // 2)).hex() for v in words]
+    return {"values": values, "counts": signed[size : size + counts], "weight": weight, "metrics": metrics}
 
 
 def set_up(names, config):
@@ -173,13 +215,15 @@ def set_up(names, config):
     return out, sid, roots
 
 
-def masked_round(sid, roots, encoding, manifest, r, previous):
+def masked_round(sid, roots, encoding, manifest, n, r, previous):
     """One round: every intermediate value, and the opened sum."""
     number, members, bits = r["number"], r["members"], encoding["ring"]
     size = sum(math.prod(t["shape"]) for t in manifest["tensors"]) + len(manifest["metrics"]) + 2
+    size += 2 * len(manifest["tensors"]) * manifest["counted"]
     vid = sha(enc("view", sid, r["counter"], enc("view-indices", *members)))
     received = (r["purpose"], bytes.fromhex(r["model"]), sha(bytes.fromhex(r["settings"])), manifest_hash(manifest))
-    ctx = sha(enc("ctx", sid, number, previous, *received, encoding_bytes(encoding), b""))
+    repeats = 0 if r["repeats"] is None else 1 + r["repeats"]
+    ctx = sha(enc("ctx", sid, number, previous, repeats, *received, encoding_bytes(encoding), b""))
     out = {"vid": vid.hex(), "ctx": ctx.hex(), "pair_keys": {}, "words": [], "messages": []}
     keys = {}
     for i, j in roots:
@@ -191,7 +235,7 @@ def masked_round(sid, roots, encoding, manifest, r, previous):
             out["pair_keys"][f"{i},{j}"] = keys[i, j].hex()
     total = [0] * size
     for i, given in zip(members, r["inputs"], strict=True):
-        words = words_of(encoding, manifest, given)
+        words = words_of(encoding, manifest, n, given)
         out["words"].append(words)
         masked = list(words)
         for (a, b), key in keys.items():
@@ -203,7 +247,7 @@ def masked_round(sid, roots, encoding, manifest, r, previous):
         payload = b"".join(m.to_bytes(bits // 8, "little") for m in masked)
         out["messages"].append(enc("masked-a", sid, vid, number, i, ctx, size, bits, payload).hex())
     out["total"] = total
-    out["opened"] = decoded(encoding, manifest, total, 2**bits)
+    out["opened"] = decoded(encoding, manifest, n, total, 2**bits)
     return out, ctx
 
 
@@ -211,9 +255,13 @@ def masking_vector(case):
     """Every intermediate value of a session and its rounds."""
     out, sid, roots = set_up(case["names"], case["config"])
     out["manifest_hash"] = manifest_hash(case["manifest"]).hex()
-    out["rounds"], previous = [], b""
+    out["rounds"], previous, n = [], b"", len(case["names"])
     for r in case["rounds"]:
-        made, previous = masked_round(sid, roots, case["config"]["encoding"], case["manifest"], r, previous)
+        manifest = case["manifest"]
+        if r["reaches"] is not None:
+            pairs = zip(manifest["tensors"], r["reaches"], strict=True)
+            manifest = manifest | {"tensors": [t | {"reach": reach} for t, reach in pairs]}
+        made, previous = masked_round(sid, roots, case["config"]["encoding"], manifest, n, r, previous)
         out["rounds"].append(made)
     return {"given": case, "expected": out}
 
@@ -227,11 +275,25 @@ def numbers(tag, count, scale):
     return found
 
 
-def given_round(number, counter, members, size, tag, *, weights, metrics=0, integers=False, purpose="train"):
+def given_round(
+    number,
+    counter,
+    members,
+    size,
+    tag,
+    *,
+    weights,
+    metrics=0,
+    integers=False,
+    purpose="train",
+    repeats=None,
+    reaches=None,
+):
+    first = number if repeats is None else repeats
     values = [
-        [str(int(float.fromhex(v))) for v in numbers((tag, number, i), size, 2.0**20)]
+        [str(int(float.fromhex(v))) for v in numbers((tag, first, i), size, 2.0**20)]
         if integers
-        else numbers((tag, number, i), size, 9.0)
+        else numbers((tag, first, i), size, 9.0)
         for i in members
     ]
     inputs = [
@@ -243,7 +305,9 @@ def given_round(number, counter, members, size, tag, *, weights, metrics=0, inte
         "counter": counter,
         "members": members,
         "purpose": purpose,
-        "model": seed("model", tag, number).hex(),
+        "repeats": repeats,
+        "reaches": reaches,
+        "model": seed("model", tag, first).hex(),
         "settings": seed("settings", tag).hex(),
         "inputs": inputs,
     }
@@ -262,29 +326,23 @@ def config_of(n, colluders, encoding):
     }
 
 
-def encoding_of(ring, fraction, clip, weight_bound):
-    return {
-        "ring": ring,
-        "fraction": fraction,
-        "clip": clip,
-        "overflow": "clip",
-        "rounding": "nearest",
-        "weight_bound": weight_bound,
-    }
+def encoding_of(ring, weight_bound):
+    return {"ring": ring, "rounding": "nearest", "weight_bound": weight_bound}
 
 
-def tensor(name, shape, dtype="float32"):
-    return {"name": name, "shape": shape, "dtype": dtype, "bound": 0}
+def tensor(name, shape, dtype="float32", reach=16):
+    return {"name": name, "shape": shape, "dtype": dtype, "reach": reach}
 
 
-def manifest_of(tensors, metrics=(), weighted=True):
-    return {"tensors": tensors, "metrics": list(metrics), "metric_bound": 1024, "weighted": weighted}
+def manifest_of(tensors, metrics=(), weighted=True, counted=False):
+    head = {"tensors": tensors, "metrics": list(metrics), "metric_bound": 1024}
+    return head | {"weighted": weighted, "counted": counted}
 
 
 CASES = {
     "masking_three_parties_64": {
         "names": ["alice", "bob", "zoë"],
-        "config": config_of(3, 1, encoding_of(64, 32, 65536.0, 100)),
+        "config": config_of(3, 1, encoding_of(64, 100)),
         "manifest": manifest_of([tensor("kernel", [2, 3]), tensor("bias", []), tensor("none", [0])], ["loss", "count"]),
         "rounds": [
             given_round(0, 0, [0, 1, 2], 7, "a", weights=[10, 0, 100], metrics=2),
@@ -293,16 +351,26 @@ CASES = {
     },
     "masking_smaller_view_32": {
         "names": ["a", "b", "c", "d"],
-        "config": config_of(4, 1, encoding_of(32, 16, 8.0, 1)),
-        "manifest": manifest_of([tensor("w", [5])], weighted=False),
+        "config": config_of(4, 1, encoding_of(32, 1)),
+        "manifest": manifest_of([tensor("w", [5], reach=4)], weighted=False),
         "rounds": [
             given_round(0, 0, [0, 1, 2, 3], 5, "b", weights=[1] * 4),
             given_round(2, 3, [0, 2, 3], 5, "b", weights=[1] * 4),
         ],
     },
+    # Cut off in one tensor, too coarse in another, and then the same inputs once more.
+    "masking_repeat": {
+        "names": ["a", "b", "c"],
+        "config": config_of(3, 1, encoding_of(64, 100)),
+        "manifest": manifest_of([tensor("w", [3]), tensor("b", [2])], ["loss"], counted=True),
+        "rounds": [
+            given_round(0, 0, [0, 1, 2], 5, "d", weights=[10, 50, 100], metrics=1, reaches=[0, 60]),
+            given_round(1, 0, [0, 1, 2], 5, "d", weights=[10, 50, 100], metrics=1, repeats=0, reaches=[20, 14]),
+        ],
+    },
     "masking_integers": {
         "names": ["a", "b", "c"],
-        "config": config_of(3, 1, encoding_of(64, 32, 65536.0, 1)),
+        "config": config_of(3, 1, encoding_of(64, 1)),
         "manifest": manifest_of([tensor("n", [3], "int64"), tensor("k", [2], "uint8")], weighted=False),
         "rounds": [
             {
@@ -330,13 +398,13 @@ def sha_of_stream(key, size):
 
 
 def encoding_vector():
-    """Single values: (ring, fraction, clip, value, word)."""
+    """Single values of three parties: (ring, reach, value, word)."""
     values = [0.0, -0.0, 5e-324, 0.5, -0.5, 1.0, -1.0, 1 / 3, -1e-9, 7.999999, 8.0, -8.0, 8.5, 1e300, -1e300, 2.0**-17]
     values += [k * 2.0**-17 for k in range(-5, 6)] + [k * 2.0**-33 for k in range(-5, 6)]
     rows = []
-    for ring, fraction, clip in ((64, 32, 65536.0), (64, 40, 256.0), (32, 16, 8.0)):
+    for ring, reach in ((64, 16), (64, 25), (64, -20), (32, 3), (32, 9)):
         for value in values:
-            rows.append([ring, fraction, clip.hex(), value.hex(), real_word(value, 1.0, fraction, clip) % 2**ring])
+            rows.append([ring, reach, value.hex(), real_word(value, 1.0, reach, top_of(ring, 3)) % 2**ring])
     return rows
 
 

@@ -109,7 +109,7 @@ class World:
     ) -> None:
         def configure(roster: Roster) -> Config:
             n_min = 2 if parties == 2 else 3
-            config = propose(roster, ["server"], Encoding(64, 12, 8.0), colluders=colluders, n_min=n_min, batch=16)
+            config = propose(roster, ["server"], Encoding(), colluders=colluders, n_min=n_min, batch=16)
             return change(config) if change else config
 
         self.symbols = symbols

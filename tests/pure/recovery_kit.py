@@ -18,7 +18,7 @@ from fedray.protocol.recovery.thresholds import propose
 from fedray.protocol.scheme import Contribution, Manifest, RoundContext, Tensor
 
 MANIFEST = Manifest((Tensor("kernel", (7,), "float32"),), ("loss",), 64)
-ENCODING = Encoding(64, 12, 8.0, weight_bound=5)
+ENCODING = Encoding(weight_bound=5)
 ALL = ("p0000", "p0001", "p0002", "p0003")
 
 

@@ -146,7 +146,7 @@ def test_nothing_is_taken_before_rounds_are_announced(world):
 def test_a_fault_of_the_server_reaches_everybody(world):
     w = world()
 
-    def faulty(opened):
+    def faulty(opened, repeats):
         raise ZeroDivisionError("no such strategy")
 
     w.server.expect(Expect(0, 1, MANIFEST, "sum"), faulty)

@@ -17,7 +17,7 @@ from fedray.protocol.masking.frame import Masked
 from fedray.protocol.policy import Policy
 from fedray.protocol.scheme import Manifest, Tensor, View
 
-NARROW = Encoding(32, 16, 8.0)
+NARROW = Encoding(32)
 KEYS = identities(9)
 
 

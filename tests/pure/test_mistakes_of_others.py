@@ -61,9 +61,9 @@ def test_an_encoder_that_truncates_opens_a_number_that_nobody_sent(value, monkey
 
     encode = Encoder._encode_reals
 
-    def truncating(self, words, a, b, scale):
+    def truncating(self, words, a, b, place):
         self._values = np.nan_to_num(self._values, nan=0.0, posinf=0.0, neginf=0.0)
-        encode(self, words, a, b, scale)
+        encode(self, words, a, b, place)
 
     monkeypatch.setattr(Encoder, "_encode_reals", truncating)
     assert list(opened(contributions).values) == [pytest.approx(2 / 3), 1.0]
@@ -76,8 +76,9 @@ def test_a_cast_that_saturates_loses_what_is_negative(monkeypatch):
     contributions = [plain_values([value, -value]) for value in (-3.0, 1.0, 0.5)]
     assert list(opened(contributions).values) == [-0.5, 0.5]
 
-    def straight(self, words, a, b, scale):
-        real = np.rint(np.multiply(self._values[a:b], scale))
+    def straight(self, words, a, b, place):
+        del place
+        real = np.rint(np.ldexp(self._values[a:b], 57 - 16))
         np.copyto(words, np.maximum(real, 0).astype(words.dtype))  # as some processors cast; others wrap
 
     monkeypatch.setattr(Encoder, "_encode_reals", straight)
@@ -107,5 +108,5 @@ def test_a_party_beyond_the_weight_bound_is_refused_at_home_and_at_the_server(mo
     contributions = overweight(monkeypatch, 1000)
     with pytest.raises(ProtocolError, match="the weight in the sum is beyond what the parties may send"):
         opened(contributions, encoding)
-    monkeypatch.setattr(fixed_point, "_check_range", lambda *_: None)
+    monkeypatch.setattr(fixed_point, "_check_range", lambda *_: 0)
     assert opened(contributions, encoding).values[0] == pytest.approx(9.0, abs=0.02), "one party's values, not a mean"

@@ -19,7 +19,7 @@ from fedray.protocol.messages import enc_list
 from fedray.protocol.policy import Demands, Policy
 from fedray.protocol.recovery import propose
 
-STRICT = Policy(n_min=4, colluders=2, two_party="never", rings=(64,), fraction=(16, 40), rounds={"train": 1}, views=1)
+STRICT = Policy(n_min=4, colluders=2, two_party="never", rings=(64,), rounds={"train": 1}, views=1)
 
 
 def test_plain_settings_make_the_same_policy_again():
@@ -29,7 +29,7 @@ def test_plain_settings_make_the_same_policy_again():
         settings["rounds"]["train"] = 99
         assert policy.rounds["train"] == 1
     assert Policy.of({}) == Policy()
-    assert Policy.of({"rings": [64], "fraction": [16, 40]}) == Policy(rings=(64,), fraction=(16, 40))
+    assert Policy.of({"rings": [64]}) == Policy(rings=(64,))
 
 
 def test_the_policy_in_the_readme_is_one():
@@ -44,8 +44,6 @@ WRONG = {
     "two_party": ["yes", None, True],
     "least_roster": [0, "2"],
     "rings": [[], [128], 64, [64, "32"], [True]],
-    "fraction": [[8], [0, 8], [9, 8], [8, 64], 8],
-    "refuse_overflow": [1, "true"],
     "random_graph": [True, "sometimes"],
     "batch": [0, 2.5],
     "rounds": [{"train": -1}, {"spy": 1}, {"train": True}, 3, ["train"]],

@@ -31,7 +31,7 @@ class Session:
     """A rehearsal for many rounds, with a new batch of keys whenever the last one is used up."""
 
     def __init__(self, parties: int, ring: int, degree: int, t_share: int) -> None:
-        self.encoding = Encoding(ring, 12, 8.0, weight_bound=5)
+        self.encoding = Encoding(ring, weight_bound=5)
         self._degree, self._t_share = degree, t_share
         with pytest.MonkeyPatch.context() as patch:
             # Sparse graphs this small fall apart too often to be accepted; the arithmetic is the same.
@@ -174,7 +174,7 @@ def test_the_next_batch_is_prepared_while_the_present_one_is_in_use() -> None:
 
 
 def session_with(parties: int = 4, batch: int = 4, bits: int = 64) -> Rehearsal:
-    encoding = Encoding(bits, 12, 8.0, weight_bound=5)
+    encoding = Encoding(bits, weight_bound=5)
     return Rehearsal(parties, lambda roster: propose(roster, ["server"], encoding, batch=batch))
 
 

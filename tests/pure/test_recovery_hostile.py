@@ -78,7 +78,7 @@ def test_above_200_parties_a_random_graph_is_proposed_accepted_and_labelled() ->
 
 def test_a_ring_of_one_bit_does_not_exist() -> None:
     with pytest.raises(PlanError, match="ring must be 32 or 64"):
-        Encoding(1, 1, 1.0)
+        Encoding(1)
 
 
 def test_a_party_signs_one_set_of_survivors(stage: Stage) -> None:

@@ -35,7 +35,7 @@ POLICY = Policy(rounds={"train": 1000}, allow_other_members=True)
 
 
 def configure(roster: Roster) -> Config:
-    return propose(roster, ["server"], Encoding(64, 12, 8.0), batch=5)
+    return propose(roster, ["server"], Encoding(), batch=5)
 
 
 def manifest_of(size: int) -> Manifest:
@@ -204,7 +204,7 @@ def test_every_word_of_the_scope_changes_every_key() -> None:
 def test_masked_words_and_their_partial_sums_look_like_noise(bits: int, value: float) -> None:
     size = 1 << 16
     manifest = manifest_of(size)
-    rehearsal = Rehearsal(4, lambda roster: propose(roster, ["server"], Encoding(bits, 12, 8.0), batch=1))
+    rehearsal = Rehearsal(4, lambda roster: propose(roster, ["server"], Encoding(bits), batch=1))
     rehearsal.prepare(0)
     inputs = {name: Contribution(np.full(size, value), 1, np.ones(0)) for name in rehearsal.names}
     rehearsal.begin(RoundContext(0, bytes(32), b"", manifest), inputs)

@@ -44,7 +44,7 @@ def test_the_opened_words_are_the_integer_sum(owners, computing, apart, ring, co
     if computing - apart > owners:
         computing, apart = owners, 0
     computing = max(computing, 2)
-    encoding = Encoding(ring, 16, 8.0, weight_bound=5) if ring == 32 else Encoding(weight_bound=5)
+    encoding = Encoding(ring, weight_bound=5)
     kit = session(owners, computing, apart, encoding=encoding, compress=compress)
     rng = np.random.default_rng(seed)
     manifest = manifest_of(size, metrics=("loss", "count"))
@@ -165,7 +165,7 @@ def test_repeats_get_the_identical_bytes_and_no_second_input_is_taken():
 
 
 def test_a_failed_encoding_uses_the_round_up():
-    kit = session(3, 2, encoding=Encoding(overflow="refuse"))
+    kit = session(3, 2, encoding=Encoding())
     manifest = manifest_of(2, weighted=False)
     shield = kit.shields[kit.owners[0]]
     for bad in (np.nan, np.inf, 1e9):
@@ -176,16 +176,18 @@ def test_a_failed_encoding_uses_the_round_up():
 
 
 def test_limits_of_the_ring():
-    kit = session(3, 2, encoding=Encoding(32, 16, 8.0))
-    manifest = manifest_of(2, weighted=False)
+    kit = session(3, 2, encoding=Encoding(32))
+    manifest = Manifest((Tensor("w", (2,), "float64", 8.0),), weighted=False, counted=True)
     kit.expect(manifest)
     edge = np.array([8.0, -8.0])
     opened = kit.round(context_of(0, manifest), {n: plain_values(edge) for n in kit.owners})
     assert opened.values.tolist() == [24.0, -24.0]
-    clipped = kit.round(context_of(1, manifest), {n: plain_values(edge * 2) for n in kit.owners})
-    assert clipped.values.tolist() == [24.0, -24.0]
+    assert opened.extents[0].saturated == 0
+    cut = kit.round(context_of(1, manifest), {n: plain_values(edge * 2) for n in kit.owners})
+    assert cut.values.tolist() == [24.0, -24.0]
+    assert cut.extents[0].saturated == 3
     with pytest.raises(PlanError, match="overflow a ring of 32"):
-        session(3, 2, encoding=Encoding(32, 28, 8.0))
+        session(3, 2, encoding=Encoding(32, weight_bound=2**27))
 
 
 def test_an_owner_learns_whose_inputs_were_opened():

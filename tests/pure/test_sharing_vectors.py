@@ -62,7 +62,7 @@ def each(request: pytest.FixtureRequest) -> dict[str, Any]:
 def config_of(v: dict[str, Any]) -> tuple[Config, Any, dict[str, Any]]:
     keys = identities(3)
     roster = roster_of(keys)
-    encoding = Encoding(v["bits"], 16, 8.0) if v["bits"] == 32 else Encoding()
+    encoding = Encoding(v["bits"])
     receivers = [roster.names[place] for place in v["nodes"]]
     config = Config.propose("sharing", roster, receivers, encoding, colluders=0, n_min=2)
     return config, roster, keys

@@ -28,7 +28,7 @@ from fedray.protocol.memory import ModelMemory
 from fedray.protocol.policy import Policy
 from fedray.protocol.scheme import Contribution, Manifest, RoundContext, Tensor, View
 
-NAMES = ("masking_three_parties_64", "masking_smaller_view_32", "masking_integers")
+NAMES = ("masking_three_parties_64", "masking_smaller_view_32", "masking_repeat", "masking_integers")
 
 
 def encoding_of(stated):
@@ -79,10 +79,10 @@ def test_keystreams(cipher, monkeypatch):
 
 
 def test_encodings():
-    for ring, fraction, clip, value, word in load("encoding"):
-        manifest = Manifest((Tensor("v", (), "float64"),), weighted=False)
+    for ring, reach, value, word in load("encoding"):
+        manifest = Manifest((Tensor("v", (), "float64", 2.0**reach),), weighted=False, counted=True)
         given = Contribution(np.array([float.fromhex(value)]), 1, np.empty(0))
-        assert int(encode(Encoding(ring, fraction, float.fromhex(clip)), 3, manifest, given)[0]) == word
+        assert int(encode(Encoding(ring), 3, manifest, given)[0]) == word
 
 
 class Secrets:
@@ -117,8 +117,12 @@ class Session:
             n_min=config["n_min"],
         )
         m = given["manifest"]
-        tensors = tuple(Tensor(t["name"], tuple(t["shape"]), t["dtype"], t["bound"] or None) for t in m["tensors"])
-        self.manifest = Manifest(tensors, tuple(m["metrics"]), m["metric_bound"], m["weighted"])
+        bounds = [2.0 ** t["reach"] if t["dtype"].startswith("float") else None for t in m["tensors"]]
+        tensors = (
+            Tensor(t["name"], tuple(t["shape"]), t["dtype"], bound)
+            for t, bound in zip(m["tensors"], bounds, strict=True)
+        )
+        self.manifest = Manifest(tuple(tensors), tuple(m["metrics"]), m["metric_bound"], m["weighted"], m["counted"])
         source = Secrets(self.expected)
         monkeypatch.setattr(handshake, "X25519PrivateKey", source)
         monkeypatch.setattr(handshake, "secrets", source)
@@ -172,17 +176,22 @@ def test_rounds(vector, monkeypatch):
     shields = introduce(session.joinings)
     derived = set()
     monkeypatch.setattr(pair_keys, "kdf", lambda *given: derived.add(kdf(*given).hex()) or kdf(*given))
-    previous = b""
+    previous, known = b"", {}
     for given, expected in zip(vector["given"]["rounds"], vector["expected"]["rounds"], strict=True):
+        reaches, manifest = given["reaches"], session.manifest
+        manifest = manifest if reaches is None else manifest.reaching(reaches)
         view = View(given["counter"], tuple(session.names[i] for i in given["members"]))
         model, settings = bytes.fromhex(given["model"]), bytes.fromhex(given["settings"])
-        context = RoundContext(given["number"], model, settings, session.manifest, given["purpose"])
-        collector = ViewCollector(session.config, view, given["number"], session.manifest)
-        for k, (place, contribution) in enumerate(session.inputs(given)):
+        context = RoundContext(given["number"], model, settings, manifest, given["purpose"], given["repeats"])
+        collector = ViewCollector(session.config, view, given["number"], manifest)
+        for k, (place, made) in enumerate(session.inputs(given)):
+            # A repeat is of the very same input.
+            contribution = known[place] = made if given["repeats"] is None else known[place]
+            assert np.array_equal(contribution.values, made.values)
             shield = shields[place]
             shield.join(view)
             assert shield.rounds.vid.hex() == expected["vid"]
-            words = encode(session.config.encoding, session.config.parties, session.manifest, contribution)
+            words = encode(session.config.encoding, session.config.parties, manifest, contribution)
             assert words.view(f"<i{words.itemsize}").tolist() == expected["words"][k]
             (message,) = shield.protect(context, contribution).values()
             assert bytes(message).hex() == expected["messages"][k]
@@ -198,6 +207,15 @@ def test_rounds(vector, monkeypatch):
         assert opened.values.tolist() == [kind(v) for v in wanted["values"]]
         assert opened.metrics.tolist() == [float.fromhex(v) for v in wanted["metrics"]]
         assert opened.weight == wanted["weight"]
+        counts = [extent.saturated for extent in opened.extents] + [extent.coarse for extent in opened.extents]
+        assert counts == wanted["counts"]
+
+
+def test_the_repeat_is_of_what_was_cut_off_and_of_what_was_too_coarse():
+    first, second = (one["opened"] for one in load("masking_repeat")["expected"]["rounds"])
+    assert first["counts"] == [2, 0, 0, 3]
+    assert second["counts"] == [0, 0, 0, 0]
+    assert first["values"] != second["values"]
 
 
 def test_a_vector_fails_where_a_setting_differs(monkeypatch):

@@ -113,7 +113,7 @@ class Threads:
 
     def expect(self, count: int) -> None:
         order = Expect(0, count, MANIFEST, "sum")
-        self.room.note(lambda now: self.rounds.expect(order, lambda o: Answer("opened", o.values, o.metrics), now))
+        self.room.note(lambda now: self.rounds.expect(order, lambda o, _: Answer("opened", o.values, o.metrics), now))
 
     def deliver(self, name: str, message: RoundMessage | KeyMessage) -> Answer:
         with self._lock:

@@ -352,7 +352,7 @@ class Federation:
     def _config(self, members: Sequence[PartyName]) -> Config:
         """Returns the Config of a session that fits the run's rounds."""
         largest_weight, shape = self._terms
-        encoding = Encoding(overflow="refuse", weight_bound=largest_weight)
+        encoding = Encoding(weight_bound=largest_weight)
         return self._aggregator.config(self._session, encoding, members, shape)
 
     def _first(self, services: Mapping[PartyName, Key], method: str, *args: Any) -> Any:

@@ -26,7 +26,7 @@ class Dropout:
 
     Attributes:
         epoch: Epoch of the first round without it, counted from 0.
-        round: Number of that round, which is one masked sum, within its session.
+        round: Number of that round within its session, in which a round is one masked sum, and its repeats are none.
         party: Who was missing.
         reason: Why it counts as dropped.
         abandoned: Whether that round's work was lost; otherwise it was opened without the party.

@@ -18,6 +18,7 @@ from fedray.party.rounds.attendance import Attendance
 from fedray.party.rounds.barrier import Barrier, Closing, Stand, Ticket
 from fedray.party.rounds.compute_exchanges import PATIENCE, SharesStep, SignaturesStep, SumStep, gate_of
 from fedray.party.rounds.news import News
+from fedray.protocol.scales import MOST_REPEATS
 from fedray.protocol.scheme import Fault
 from fedray.protocol.sharing import ShareAdder
 from fedray.types import Message, PartyName, Round
@@ -92,9 +93,11 @@ class ComputeRounds:
             now: When.
         """
         first, end = order.number, order.number + order.count
-        spans = [(range(first, end), order.manifest.words)]
+        # Any of them may be repeated, and those of metrics follow whenever that is over.
+        last = end + MOST_REPEATS * order.count if order.manifest.counted else end
+        spans = [(range(first, last), order.manifest.words)]
         if order.report is not None:
-            spans.append((range(end, end + spare), order.report.words))
+            spans.append((range(end, last + spare), order.report.words))
         self.roles.adder.expect(*spans)
         self._announced = [numbers for numbers, _ in spans]
         self._clear("the segment has ended", now)

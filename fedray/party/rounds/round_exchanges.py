@@ -38,6 +38,9 @@ class RoundKeeper(Protocol):
     def close(self, current: RoundUnderWay, *, late: bool) -> Closing:
         """Ends the step under way."""
 
+    def repeat_of(self, current: RoundUnderWay) -> RoundUnderWay:
+        """Returns the round that repeats one, announced by now."""
+
     def missed(self, sender: PartyName, number: Round, resume: Round) -> Answer:
         """Returns what a party is told that missed a round.
 
@@ -57,12 +60,28 @@ class RoundUnderWay:
         collector: Its summing end.
         answers: `answers[k]` is what the deliveries of exchange k are told.
         heard: How many exchanges of it each party has taken part in.
+        only: Whose messages are taken, where it repeats a round over the same parties; None for everybody's.
     """
 
     number: Round
     collector: Collector
     answers: list[Answer] = field(default_factory=list)
     heard: dict[PartyName, int] = field(default_factory=dict)
+    only: frozenset[PartyName] | None = None
+
+    def takes(self, sender: PartyName) -> bool:
+        """Returns whether a party may take part."""
+        return self.only is None or sender in self.only
+
+    @property
+    def missing(self) -> frozenset[PartyName]:
+        """Whose first message is awaited; nobody's once the first exchange is closed."""
+        return frozenset() if self.answers else self.collector.missing()
+
+    @property
+    def again(self) -> bool:
+        """Whether another round repeats this one."""
+        return bool(self.answers) and self.answers[-1].verdict == "again"
 
     @property
     def over(self) -> bool:
@@ -156,8 +175,10 @@ class RoundEnd:
         return math.inf
 
     def close(self, *, late: bool) -> Closing:
-        """Lets everybody go on with the next round."""
+        """Lets everybody go on with the next round, or wait for the end of the one that repeats this one."""
         del late
+        if self.current.again:
+            return Closing(None, RoundEnd(self.rounds, self.rounds.repeat_of(self.current), self.missed))
         resume = self.current.number + 1
         return Closing(lambda party: self.rounds.missed(party, self.missed[party], resume))
 

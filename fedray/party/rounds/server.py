@@ -16,13 +16,15 @@ from fedray.errors import ProtocolError
 from fedray.party.context import PartyContext, Reply
 from fedray.party.door.egress import Kind
 from fedray.party.records import Answer, Expect, KeyMessage, ModelMessage, ModelRequest, RoundMessage, unknown
+from fedray.party.rounds.announced import OnOpened
 from fedray.party.rounds.server_rounds import ServerRounds
 from fedray.party.rounds.waiting_room import WaitingRoom
 from fedray.protocol.config import Config
 from fedray.protocol.crypto.keys import Roster
+from fedray.protocol.scales import Room, Scales
 from fedray.protocol.scheme import Opened
 from fedray.strategies import Strategy, make_strategy
-from fedray.strategies.halves import ServerState, advance
+from fedray.strategies.halves import ServerState, advance, first_reaches
 from fedray.types import PartyName
 
 WATCH_SECONDS = 0.25
@@ -45,9 +47,11 @@ class RoundServer:
         self._context = context
         self._strategy: Strategy | None = make_strategy(*strategy) if strategy else None
         self._rounds = ServerRounds(round_timeout)
-        self._room = WaitingRoom(self._rounds.barrier)
+        self._waiting = WaitingRoom(self._rounds.barrier)
         self._model: ServerState | None = None
-        self._trainable = 0
+        self._scales: Scales | None = None
+        self._order: Expect | None = None
+        self._room = Room(0, 0)
 
     def begin(
         self,
@@ -68,34 +72,45 @@ class RoundServer:
         """
         roster = Roster.of({name: self._context.roster[name] for name in names})
         agreed = Config.decode(config)
-        self._room.note(lambda now: self._rounds.begin(number, agreed, roster, hellos, confirms, now))
+        self._room = Room.of(agreed.encoding, agreed.contributors)
+        self._waiting.note(lambda now: self._rounds.begin(number, agreed, roster, hellos, confirms, now))
 
     def expect(self, order: Expect) -> None:
-        """Announces the rounds of a segment."""
-        self._trainable = order.trainable
-        finish = self._applied if order.purpose == "train" else _as_opened
-        self._room.note(lambda now: self._rounds.expect(order, finish, now))
+        """Announces the rounds of a segment.
+
+        Raises:
+            ProtocolError: It trains a model that the server was not sent.
+        """
+        finish: OnOpened = _as_opened
+        if order.purpose == "train":
+            weights, scales = self._own_model.weights, self._scales
+            if scales is None:
+                scales = Scales(first_reaches(order.manifest, order.trainable, weights))
+            self._scales, finish = scales.abandoned(), self._applied
+            order = replace(order, manifest=order.manifest.reaching(scales.reaches))
+        self._order = order
+        self._waiting.note(lambda now: self._rounds.expect(order, finish, now))
 
     def stop(self) -> None:
         """Ends the segment after the round under way, for every party alike."""
-        self._room.note(lambda _: self._rounds.stop())
+        self._waiting.note(lambda _: self._rounds.stop())
 
     def abort(self, reason: str) -> None:
         """Ends the segment at once: whoever waits is told why, and nothing more is opened."""
-        self._room.note(lambda now: self._rounds.abort(reason, now))
+        self._waiting.note(lambda now: self._rounds.abort(reason, now))
 
     def lost(self, party: PartyName, reason: str) -> None:
         """Waits no longer for a party that the driver knows to be gone."""
-        self._room.note(lambda now: self._rounds.lost(party, reason, now))
+        self._waiting.note(lambda now: self._rounds.lost(party, reason, now))
 
     def watch(self, seen: int) -> Reply:
         """Returns the `Progress` after a quarter of a second, or at the segment's end; see `ServerRounds.watch`."""
-        progress = self._room.deliver(lambda ticket, now: self._rounds.watch(ticket, seen, WATCH_SECONDS, now))
+        progress = self._waiting.deliver(lambda ticket, now: self._rounds.watch(ticket, seen, WATCH_SECONDS, now))
         return Reply(Kind.AGGREGATE, progress)
 
     def progress(self) -> Reply:
         """Returns the `Progress` at once, whoever else watches."""
-        return Reply(Kind.AGGREGATE, self._room.note(lambda _: self._rounds.progress()))
+        return Reply(Kind.AGGREGATE, self._waiting.note(lambda _: self._rounds.progress()))
 
     def deliver(self, sender: PartyName, message: object) -> Reply | None:
         """Takes one message of a party and returns the answer, when there is one.
@@ -109,40 +124,60 @@ class RoundServer:
         """
         match message:
             case RoundMessage(int(session), int(number), bytes() | np.ndarray() as body):
-                answer: Answer = self._room.deliver(
+                answer: Answer = self._waiting.deliver(
                     lambda ticket, now: self._rounds.take(ticket, sender, session, number, body, now)
                 )
-                # The model as it is now, however many rounds were missed; gradients would be those of one round only.
-                if answer.verdict == "missed" and self._keeps_model and self._model is not None:
-                    answer = replace(answer, values=self._model.weights, known=self._model.known)
+                if answer.verdict == "missed":
+                    # The model as it is now, however many rounds were missed; gradients would be those of one only.
+                    if self._keeps_model and self._model is not None:
+                        answer = replace(answer, values=self._model.weights, known=self._model.known)
+                    answer = replace(answer, reaches=self._reaches)
                 return Reply(Kind.AGGREGATE, answer)
             case KeyMessage(int(session), int(batch), bytes(body)):
-                answer = self._room.deliver(
+                answer = self._waiting.deliver(
                     lambda ticket, now: self._rounds.set_up(ticket, sender, session, batch, body, now)
                 )
                 return Reply(Kind.HELLO, answer)
-            case ModelMessage(np.ndarray() as values):
+            case ModelMessage(np.ndarray() as values, tuple(reaches)):
                 # The strategy's state goes on: the same model is published again whenever a new session begins.
                 self._model = ServerState(values) if self._model is None else replace(self._model, weights=values)
+                # By the party whose model it is: it knows the last answer, which the server may have given to nobody.
+                self._scales = Scales(reaches) if reaches else None
                 return None
             case ModelRequest():
-                model = self._model
-                answer = Answer("opened") if model is None else Answer("opened", model.weights, known=model.known)
+                model, answer = self._model, Answer("opened", reaches=self._reaches)
+                if model is not None:
+                    answer = replace(answer, values=model.weights, known=model.known)
                 return Reply(Kind.AGGREGATE, answer)
         raise unknown(sender, message, "the server", RoundMessage, KeyMessage, ModelMessage, ModelRequest)
 
     def forget(self) -> None:
         """Forgets what the strategy has remembered: it belongs to weights that others replace."""
-        self._model = None
+        self._model = self._scales = None
 
-    def _applied(self, opened: Opened) -> Answer:
-        strategy, model = self._strategy, self._model
-        if strategy is None or model is None:
-            raise ProtocolError("the server has no model yet: the first party has not sent its initial vector")
-        new = advance(strategy, model, self._trainable, opened.values.astype(np.float64, copy=False))
+    def _applied(self, opened: Opened, repeats: bool) -> Answer:
+        strategy, model, scales, order = self._strategy, self._own_model, self._scales, self._order
+        if strategy is None or scales is None or order is None:
+            raise ProtocolError("no rounds of training were announced")
+        before = scales if repeats else scales.abandoned()
+        self._scales = scales = before.after(order.manifest, opened.extents, self._room)
+        if scales.again:
+            return Answer("again", reaches=scales.reaches)
+        new = advance(strategy, model, order.trainable, opened.values.astype(np.float64, copy=False))
         # A gradient is no model: what it was applied to, only the parties know.
         self._model = new if self._keeps_model else replace(new, weights=model.weights)
-        return Answer("opened", new.weights, opened.metrics, known=new.known)
+        return Answer("opened", new.weights, opened.metrics, known=new.known, reaches=scales.reaches)
+
+    @property
+    def _own_model(self) -> ServerState:
+        if self._model is None:
+            raise ProtocolError("the server has no model yet: the first party has not sent its initial vector")
+        return self._model
+
+    @property
+    def _reaches(self) -> tuple[int, ...]:
+        """How far every tensor may reach in the next round; empty before the first one."""
+        return () if self._scales is None else self._scales.reaches
 
     @property
     def _keeps_model(self) -> bool:
@@ -150,5 +185,6 @@ class RoundServer:
         return self._strategy is not None and self._strategy.local == "train"
 
 
-def _as_opened(opened: Opened) -> Answer:
+def _as_opened(opened: Opened, repeats: bool) -> Answer:
+    del repeats  # nothing of a user's own values is cut off: what is beyond its bound is refused
     return Answer("opened", opened.values, opened.metrics)

@@ -3,16 +3,17 @@
 
 A round is a chain of exchanges, as many as its scheme has, and the end of it, at which those wait that missed its
 begin. Knows protocol messages and who is in the view. Knows no model and no strategy: what an opened sum is turned into
-is the caller's `finish`.
+is the caller's `OnOpened`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from fedray.errors import FedRayError, ProtocolError
 from fedray.party.records import Answer, Expect, Progress
+from fedray.party.rounds.announced import Announced, OnOpened
 from fedray.party.rounds.attendance import Attendance
 from fedray.party.rounds.barrier import Barrier, Closing, Ticket
 from fedray.party.rounds.key_set_ups import KeySetUps
@@ -20,7 +21,7 @@ from fedray.party.rounds.news import News
 from fedray.party.rounds.round_exchanges import RoundEnd, RoundUnderWay, Stage
 from fedray.protocol.config import Config
 from fedray.protocol.crypto.keys import Roster
-from fedray.protocol.scheme import Fault, FaultFinder, Opened, View
+from fedray.protocol.scheme import Fault, FaultFinder, View
 from fedray.protocol.schemes import SCHEMES, Coordinator
 from fedray.types import Message, PartyName, Round
 
@@ -46,13 +47,13 @@ class ServerRounds:
         self._set_ups: KeySetUps | None = None
         self._view = View(0, ())
         self._owners: frozenset[PartyName] = frozenset()
-        self._expect: Expect | None = None
-        self._finish: Callable[[Opened], Answer] | None = None
+        self._announced: Announced | None = None
         self._round: RoundUnderWay | None = None
         self._coming: RoundUnderWay | None = None
-        self._last: tuple[Round, Answer] | None = None
+        self._last = range(0), Answer("opened")
         self._next: Round = 0
         self._stop = False
+        self._bound = True
         self._error = ""
 
     # The driver's words.
@@ -83,20 +84,22 @@ class ServerRounds:
         self._coordinator = SCHEMES[config.scheme].coordinator(config, roster, hellos, confirms)
         self._view, self._owners = View(0, roster.names), frozenset(config.owners or roster.names)
         self._set_ups = KeySetUps(self._coordinator, self.barrier, self._timeout)
-        self._expect = self._round = self._coming = self._last = None
-        self._error = ""
+        self._announced = self._round = self._coming = None
+        self._last, self._error = (range(0), Answer("opened")), ""
+        # Where compute parties add, they see to it that a repeat is over the same owners.
+        self._bound = config.scheme != "sharing"
 
-    def expect(self, order: Expect, finish: Callable[[Opened], Answer], now: float) -> None:
+    def expect(self, order: Expect, on_opened: OnOpened, now: float) -> None:
         """Announces the rounds of a segment.
 
         Args:
             order: Which rounds.
-            finish: What an opened sum is turned into.
+            on_opened: What an opened sum is turned into.
             now: When.
         """
         reason = self._error or "the segment has ended"
         self._give_up(reason)
-        self._expect, self._finish, self._round, self._coming = order, finish, None, None
+        self._announced, self._round, self._coming = Announced(order, on_opened), None, None
         self._next, self._stop, self._error = order.number, False, ""
         self._attendance.begin_segment(order.absent)
         self.barrier.end("round", reason, now)  # the driver, who may wait for news, is not told of it: it knows
@@ -130,6 +133,7 @@ class ServerRounds:
             self._error,
             self._attendance.away,
             tuple(self._attendance.faults),
+            0 if self._announced is None else self._announced.again,
         )
 
     def watch(self, ticket: Ticket, seen: int, seconds: float, now: float) -> None:
@@ -167,7 +171,7 @@ class ServerRounds:
             self.barrier.tell(ticket, refusal)
             return
         current = self._admitted(number)
-        if current is None:
+        if current is None or not current.takes(sender):
             self._await_end(ticket, sender, number, now)
             return
         heard = current.heard.get(sender, 0)
@@ -228,7 +232,7 @@ class ServerRounds:
 
     def away(self, current: RoundUnderWay) -> bool:
         """Returns whether nobody is awaited, or only such as are late and can be done without."""
-        absent = current.collector.missing()
+        absent = frozenset(filter(current.takes, current.collector.missing()))
         if absent <= self._attendance.gone.keys():
             return True
         return absent <= self._attendance.away and current.collector.sufficient()
@@ -236,13 +240,17 @@ class ServerRounds:
     def close(self, current: RoundUnderWay, *, late: bool) -> Closing:
         """Ends an exchange of a round: with everybody's message, or without those of whom there is none."""
         reason = f"no message within {self._timeout:g} s" if late else ""
-        absent, recovers = current.collector.missing(), self._own_coordinator.recovers
+        absent = frozenset(filter(current.takes, current.collector.missing()))
+        recovers = self._own_coordinator.recovers
         if recovers and late:
             self._attendance.delay(absent, reason)
+        # The same inputs are summed over the same parties only: less one of them, the sum would show its input.
+        lost = bool(absent) and (not recovers or (current.only is not None and not current.answers))
         if not current.answers:
-            self._attendance.note(current.number, absent & self._owners, reason, abandoned=not recovers)
+            number = self._own_announced.planned(current.number)
+            self._attendance.note(number, absent & self._owners, reason, abandoned=lost or not recovers)
         try:
-            answer = self._abandoned(absent) if absent and not recovers else self._advanced(current)
+            answer = self._abandoned(absent, smaller=not recovers) if lost else self._advanced(current)
         except Exception as error:  # whoever waits must learn of it, even of a fault of our own
             text = str(error) if isinstance(error, FedRayError) else f"{type(error).__name__} at the server: {error}"
             self._error = self._error or text + self._attendance.listed(absent, reason)
@@ -263,23 +271,29 @@ class ServerRounds:
         refusal = self._refusal(sender, self._session)
         if refusal is not None:
             return refusal
-        last, answer = self._last or (-1, Answer("opened"))
-        values = answer.values if last == number else None  # one round behind, these alone bring it up to date
-        known = answer.known if last == number else ()
-        return Answer("missed", values, answer.metrics, number=resume, stop=answer.stop, known=known)
+        last, answer = self._last
+        behind = number in last  # by one round, so that these alone bring it up to date
+        values, known = (answer.values, answer.known) if behind else (None, ())
+        again = 0 if self._announced is None else self._announced.again
+        return replace(answer, verdict="missed", values=values, known=known, number=resume, again=again)
+
+    def repeat_of(self, current: RoundUnderWay) -> RoundUnderWay:
+        """Returns the round that repeats one, announced by now."""
+        return self._announce(current.number + 1, self._own_announced)
 
     # Inside.
 
     def _is_news(self, seen: int) -> bool:
         """Returns whether the driver, who knows of `seen` rounds, is to be told something at once."""
-        return bool(self._error) or seen != self._done == (0 if self._expect is None else self._expect.count)
+        planned = 0 if self._announced is None else self._announced.order.count
+        return bool(self._error) or seen != self._done == planned
 
     @property
     def _done(self) -> int:
-        if self._expect is None:
+        if self._announced is None:
             return 0
         unfinished = self._round is not None and not (self._round.over and self._round.answers[-1].verdict != "aborted")
-        return min(self._next - self._expect.number - unfinished, self._expect.count)
+        return self._announced.done(self._next - unfinished)
 
     def _found(self, current: RoundUnderWay) -> None:
         """Takes over what a round's collector has found out about parties."""
@@ -307,26 +321,25 @@ class ServerRounds:
 
     def _admitted(self, number: Round) -> RoundUnderWay | None:
         """Returns the round of this number, announced if it is the next one; None where it was over before the last."""
-        current, expect = self._round, self._expect
+        current, announced = self._round, self._announced
         if current is not None and current.number == number:
             return current
         if number < self._next:
             return None
-        if expect is None or (current is not None and not current.over) or number >= self._end(expect):
+        under_way = current is not None and not current.over
+        if announced is None or under_way or number >= announced.end(len(self._view.members)):
             raise ProtocolError(f"round {number} is not the one under way; its message was dropped unread")
         if self._coming is None or self._coming.number != number:
-            metrics_alone = expect.report is not None and number >= expect.number + expect.count
-            manifest = expect.report if metrics_alone and expect.report is not None else expect.manifest
-            collector = self._own_coordinator.collector(self._view, number, manifest)
-            self.barrier.forget("round", but=None if current is None else current.number)
-            self._coming = RoundUnderWay(number, collector)
-            self.barrier.announce(Stage(self, self._coming, 0, self._timeout))
-            self.barrier.announce(RoundEnd(self, self._coming))
+            self.barrier.announce(RoundEnd(self, self._announce(number, announced)))
         return self._coming
 
-    def _end(self, expect: Expect) -> Round:
-        """Returns the number after the last that the segment may use: each smaller view reports the metrics anew."""
-        return expect.number + expect.count + (len(self._view.members) if expect.report is not None else 0)
+    def _announce(self, number: Round, announced: Announced) -> RoundUnderWay:
+        """Returns the next round, whose first exchange may begin."""
+        collector = self._own_coordinator.collector(self._view, number, announced.manifest_of(number))
+        self.barrier.forget("round", but=None if self._round is None else self._round.number)
+        self._coming = RoundUnderWay(number, collector, only=announced.over)
+        self.barrier.announce(Stage(self, self._coming, 0, self._timeout))
+        return self._coming
 
     @property
     def _own_coordinator(self) -> Coordinator:
@@ -334,11 +347,19 @@ class ServerRounds:
             raise ProtocolError("the server has no session yet")
         return self._coordinator
 
+    @property
+    def _own_announced(self) -> Announced:
+        if self._announced is None:
+            raise ProtocolError("no rounds were announced")
+        return self._announced
+
     def _await_end(self, ticket: Ticket, sender: PartyName, number: Round, now: float) -> None:
         """Answers a party that missed a round when it can take part again."""
         current = self._round
+        if current is not None and current.again:
+            current = self._admitted(current.number + 1)
         under_way = current is not None and not current.over
-        if current is not None and under_way and (current.answers or sender not in current.collector.missing()):
+        if current is not None and under_way and not (current.takes(sender) and sender in current.missing):
             self.barrier.arrive(("round", current.number, "end"), sender, number, now, ticket)
             return
         self._attendance.heard(sender)
@@ -350,18 +371,19 @@ class ServerRounds:
         if broadcast is not None:
             return Answer("next", broadcast=broadcast)
         opened = current.collector.open()
-        expect, finish = self._expect, self._finish
-        if expect is None or finish is None:
-            raise ProtocolError("no rounds were announced")
         others = self._owners.intersection(self._view.members) - set(opened.parties)
-        self._attendance.note(current.number, others, "", abandoned=False)
-        extra = current.number >= expect.number + expect.count
-        answer = Answer("opened", opened.values, opened.metrics) if extra else finish(opened)
-        answer = replace(answer, stop=self._stop)
-        self._last = current.number, answer
+        announced = self._own_announced
+        self._attendance.note(announced.planned(current.number), others, "", abandoned=False)
+        answer = announced.settle(current.number, opened, bound=self._bound)
+        if not announced.repeats:  # whoever stops half-way would leave the others without its input
+            answer = replace(answer, stop=self._stop)
+        self._last = announced.last, answer
         return answer
 
-    def _abandoned(self, absent: frozenset[PartyName]) -> Answer:
+    def _abandoned(self, absent: frozenset[PartyName], *, smaller: bool) -> Answer:
+        self._own_announced.give_up()
+        if not smaller:
+            return Answer("abandoned", stop=self._stop)
         for party in absent:  # in this scheme a smaller view never grows again
             self._attendance.gone.setdefault(party, "the others went on without it")
         members = tuple(name for name in self._view.members if name not in absent)

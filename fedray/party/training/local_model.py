@@ -41,6 +41,8 @@ class LocalModel:
         backend: The model itself.
         weights: The global vector, float[n]; empty before the first `adopt`.
         known: What the strategy's server half says to everybody beside it, float[m] each.
+        reaches: How far the values of each tensor may reach in the next round of training; empty where the model alone
+            says it, as before the first sum.
         as_built: Whether the weights are still those that the builder made.
         facts: Names and shapes of tensors and metrics, since the last `bind`.
         data: Purpose -> the rows bound for it.
@@ -60,6 +62,7 @@ class LocalModel:
             self.backend = make_backend(backend, builder, seed, int.from_bytes(noise[:8], "big"), threads, local)
         self.weights: Vector = np.empty(0, np.float32)
         self.known: tuple[Vector, ...] = ()
+        self.reaches: tuple[int, ...] = ()
         self.as_built = True
         self.data: dict[str, Data] = {}
         self.class_weight: dict[str, dict[int, float]] = {}

@@ -69,7 +69,7 @@ class ModelRounds:
         model = self._model
         model.adopt(np.array(model.backend.weights()), model.known)
         kind = Kind.INITIAL if model.as_built else Kind.AGGREGATE
-        self._contributor.ask_server("publish the model", ModelMessage(model.weights), kind)
+        self._contributor.ask_server("publish the model", ModelMessage(model.weights, model.reaches), kind)
 
     def pull(self) -> None:
         """Takes the server's model as this party's own.
@@ -83,6 +83,7 @@ class ModelRounds:
             raise PlanError(f"server {self._contributor.server!r} has no model yet; publish it first")
         model.as_built = model.as_built and np.array_equal(answer.values, model.backend.weights())
         model.adopt(np.array(answer.values), tuple(map(np.array, answer.known)))
+        model.reaches = answer.reaches
 
     def evaluate(self, order: EvaluateOrder) -> Reply:
         """Evaluates the global model on the bound data and returns a `Report`."""
@@ -117,7 +118,7 @@ class ModelRounds:
             party = self._model.party
             found = str(error).removeprefix(f"{party}: ")
             raise type(error)(
-                f"party {party!r}: {found}; look for NaN and very large numbers in its rows, or lower the learning rate"
+                f"party {party!r}: {found}; look for NaN and infinity in its rows, or for training that diverges"
             ) from error
 
     def exchange_metrics(self, call: str, context: RoundContext, words: NDArray[np.float64]) -> Answer:

@@ -26,8 +26,8 @@ from fedray.party.training.orders import TrainOrder, settings
 from fedray.protocol.messages import digest
 from fedray.protocol.scheme import Contribution, Manifest, RoundContext, Tensor
 from fedray.strategies import State, Strategy, make_strategy
-from fedray.strategies.halves import known, payload
-from fedray.types import Vector
+from fedray.strategies.halves import first_reaches, known, payload
+from fedray.types import Round, Vector
 
 
 @dataclass(slots=True)
@@ -37,10 +37,11 @@ class _Segment:
     Attributes:
         order: What the driver ordered.
         settings: The order's canonical bytes.
-        manifest: What the words of its rounds mean.
+        manifest: What the words of its next round mean.
         steps: This party's local batches of every step of the epoch.
         sums: The opened metric sums, once a round carried them.
         done: Rounds that are over, opened or abandoned or passed over.
+        again: How many rounds repeated another one; numbers run ahead of `done` by as many.
         renew: Why no further round can be held in this session, or empty.
         fresh: Whether nothing has been sent yet that was computed with the model as it is now.
         local: The backend's local state as the last training step left it, if its round was opened or is under way.
@@ -52,9 +53,15 @@ class _Segment:
     steps: list[list[Batch]]
     sums: NDArray[np.float64] | None = None
     done: int = 0
+    again: int = 0
     renew: str = ""
     fresh: bool = False
     local: Snapshot | None = None
+
+    @property
+    def number(self) -> Round:
+        """Protocol number of the next round."""
+        return self.order.number + self.done + self.again
 
 
 class Trainer:
@@ -92,7 +99,7 @@ class Trainer:
     def forget(self) -> None:
         """Forgets what the strategy has remembered: it belongs to weights that others replace."""
         self._state = None
-        self._model.known = ()
+        self._model.known, self._model.reaches = (), ()
 
     def train(self, order: TrainOrder) -> Reply:
         """Runs the rounds of a segment and returns a `Report`.
@@ -121,19 +128,14 @@ class Trainer:
 
     def _round(self, segment: _Segment, report: bool) -> bool:
         """Runs one round; returns whether the driver wants the segment to end."""
-        order, manifest, place = segment.order, segment.manifest, segment.done
+        order, place = segment.order, segment.done
         start, stop = order.spans[place]
         batches = [batch for step in segment.steps[start:stop] for batch in step]
-        # What is known beside the model is a setting: equal weights are the same model, whatever came with them.
-        known_hash = b"".join(digest("known", vector.tobytes()) for vector in self._model.known)
-        bound = segment.settings + place.to_bytes(8, "big") + known_hash
-        context = RoundContext(order.number + place, self._model.hash(), bound, manifest)
         self._model.backend.begin_round(order.begun + start, stop - start)
         with self._unless_opened(segment) as kept:
             sent, weight = self._update(segment, batches)
-            measured = self._measure(order) if report else np.zeros(len(manifest.metrics))
-            call = f"train round {context.number}"
-            answer = self._rounds.exchange(call, context, Contribution(sent, weight, measured))
+            measured = self._measure(order) if report else np.zeros(len(segment.manifest.metrics))
+            answer = self._summed(segment, Contribution(sent, weight, measured))
             if answer.verdict == "opened" and self._contributor.verified:
                 kept.append(answer)
         segment.done += 1
@@ -152,6 +154,24 @@ class Trainer:
             segment.fresh = False
             self._check_rows(segment, batches)
         return answer.stop
+
+    def _summed(self, segment: _Segment, contribution: Contribution) -> Answer:
+        """Takes part in a round, and with the same input in those that repeat it until all values fit."""
+        model, repeats = self._model, None
+        # What is known beside the model is a setting: equal weights are the same model, whatever came with them.
+        known_hash = b"".join(digest("known", vector.tobytes()) for vector in model.known)
+        bound = segment.settings + segment.done.to_bytes(8, "big") + known_hash
+        while True:
+            number = segment.number
+            # The bounds of its tensors are in the manifest: whoever was told others shares no key with the rest.
+            reaches = model.reaches or first_reaches(segment.manifest, model.facts.spec.trainable, model.weights)
+            segment.manifest = segment.manifest.reaching(reaches)
+            context = RoundContext(number, model.hash(), bound, segment.manifest, repeats=repeats)
+            answer = self._rounds.exchange(f"train round {number}", context, contribution)
+            if answer.verdict != "again":
+                return answer
+            model.reaches = answer.reaches
+            segment.again, repeats = segment.again + 1, number
 
     def _update(self, segment: _Segment, batches: Sequence[Batch]) -> tuple[Vector, int]:
         """Returns this party's payload and its weight.
@@ -177,7 +197,7 @@ class Trainer:
     def _take(self, answer: Answer) -> None:
         if answer.values is None:
             raise ProtocolError("the server opened a round without its result")
-        self._model.as_built = False
+        self._model.as_built, self._model.reaches = False, answer.reaches
         if self._strategy.local == "gradient":
             self._model.backend.apply_gradient(answer.values)
             self._model.take_over(self._model.backend.weights(), answer.known)
@@ -194,7 +214,8 @@ class Trainer:
             )
         self._take(answer)
         order, rounds = segment.order, len(segment.order.spans)
-        segment.done = min(max(segment.done, answer.number - order.number), rounds)
+        segment.again = answer.again
+        segment.done = min(max(segment.done, answer.number - order.number - answer.again), rounds)
         if segment.done == rounds:
             segment.sums, segment.fresh = opened_metrics(answer, order.metric_bound), True
 
@@ -228,7 +249,7 @@ class Trainer:
         order, measured = segment.order, self._measure(segment.order)
         segment.fresh = False
         manifest = report_manifest(self._model.facts, order.metric_bound)
-        for number in range(order.number + len(order.spans), order.number + len(order.spans) + len(order.sizes)):
+        for number in range(segment.number, segment.number + len(order.sizes)):
             context = RoundContext(number, self._model.hash(), segment.settings, manifest, "evaluate")
             answer = self._rounds.exchange_metrics("report metrics", context, measured)
             if answer.verdict == "renew":
@@ -280,7 +301,7 @@ def train_manifest(facts: ModelFacts, strategy: Strategy, metric_bound: int) -> 
             Tensor(prefix + p.name, p.shape, p.word_dtype, weighted=weighted) for p in facts.spec.shared if p.trainable
         ]
     tensors += [Tensor(p.name, p.shape, p.word_dtype) for p in facts.spec.shared if not p.trainable]
-    return Manifest(tuple(tensors), word_names(facts.train_words), metric_bound)
+    return Manifest(tuple(tensors), word_names(facts.train_words), metric_bound, counted=True)
 
 
 def report_manifest(facts: ModelFacts, metric_bound: int) -> Manifest:

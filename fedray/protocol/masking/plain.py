@@ -29,8 +29,7 @@ class PlainJoining:
 
         Args:
             config: What the coordinator proposes.
-            member: The party. Of its policy only this applies: whether sums without protection are accepted, and values
-                beyond the clip bound refused.
+            member: The party. Of its policy only this applies: whether sums without protection are accepted.
 
         Raises:
             ProtocolError: The Config is for another scheme or another roster, or the policy wants protection.

@@ -53,7 +53,8 @@ def context_hash(config: Config, sid: bytes, previous: bytes, context: RoundCont
     if not isinstance(context.model, bytes) or len(context.model) != 32:
         raise ProtocolError("a round's model is named by a SHA-256 hash or an operation id of 32 bytes")
     received = (context.purpose, context.model, hashlib.sha256(context.settings).digest(), context.manifest.hash)
-    return digest("ctx", sid, context.number, previous, *received, config.encoding.canonical, NO_PRIVACY)
+    repeats = 0 if context.repeats is None else 1 + context.repeats
+    return digest("ctx", sid, context.number, previous, repeats, *received, config.encoding.canonical, NO_PRIVACY)
 
 
 class Rounds(Guarded):

@@ -23,6 +23,7 @@ from fedray.protocol.masking.pair_keys import PairKeys
 from fedray.protocol.masking.rounds import Rounds
 from fedray.protocol.member import Member
 from fedray.protocol.pipeline import run
+from fedray.protocol.repeats import LastInput
 from fedray.protocol.scheme import Contribution, RoundContext, View
 from fedray.types import Message, PartyName
 
@@ -45,6 +46,7 @@ class MaskingShield(Guarded):
         self.rounds = Rounds(config, member, keys.sid, member.policy.views)
         self._config, self._member, self._sid = config, member, keys.sid
         self._pair_keys = PairKeys(keys.sid, member.index, keys.roots)
+        self._last = LastInput(member)
         self._frames = BufferPool()
 
     @classmethod
@@ -81,10 +83,15 @@ class MaskingShield(Guarded):
         message = self.rounds.repeated(context)
         if message is None:
             ctx, members = self.rounds.admit(context), self.rounds.view.members
-            self._member.check_model(self._sid, context, members)
+            # The same input over the same view once more is no further use of the model; anything else is.
+            repeat = self._last.is_repeat(context, contribution, self.rounds.vid)
+            if not repeat:
+                self._member.check_model(self._sid, context, members)
             message = self._masked(context, ctx, contribution)
             # Remembered before it is handed out: after a crash nobody would know of a message that had left.
-            self._member.memory.record(self._sid, context.model, context.purpose, members)
+            if not repeat:
+                self._member.memory.record(self._sid, context.model, context.purpose, members)
+            self._last.sent(context, contribution, self.rounds.vid)
             self.rounds.commit(context, ctx, message)
         return {self._config.receivers[0]: message}
 

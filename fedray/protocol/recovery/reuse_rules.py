@@ -65,8 +65,13 @@ class InputRules(Guarded):
         stream.finalize()
         return stream.tag
 
-    def admit(self, context: RoundContext, tag: bytes) -> None:
+    def admit(self, context: RoundContext, tag: bytes, *, repeat: bool) -> None:
         """Checks that an input may be sent.
+
+        Args:
+            context: The round.
+            tag: Of the input.
+            repeat: Whether it is the last input once more, which is no further use of the model.
 
         Raises:
             ProtocolError: It was sent for a round that may have been opened without this party, or its model served
@@ -80,14 +85,23 @@ class InputRules(Guarded):
                     f"the same input was sent for round {number}, which was not seen to open: both rounds could open "
                     "and differ by one input. Contribute freshly computed data"
                 )
+        if repeat:
+            return
         # One more round on this model after an abort, for fresh data; not one more for each abort.
         aborted = any(use.members is None for use in uses.values())
         self._member.check_model(self._sid, context, self._member.roster.names, more=aborted)
 
-    def record(self, context: RoundContext, tag: bytes) -> None:
-        """Remembers an input that is about to leave."""
+    def record(self, context: RoundContext, tag: bytes, *, repeat: bool) -> None:
+        """Remembers an input that is about to leave.
+
+        Args:
+            context: The round.
+            tag: Of the input.
+            repeat: As in `admit`.
+        """
         member, use = self._member, _Use(tag, _opened(context))
-        member.memory.record(self._sid, context.model, context.purpose, member.roster.names)
+        if not repeat:
+            member.memory.record(self._sid, context.model, context.purpose, member.roster.names)
         self._uses[context.model, context.purpose][context.number] = use
 
     def approve(self, context: RoundContext, members: tuple[PartyName, ...]) -> None:

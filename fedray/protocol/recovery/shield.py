@@ -24,6 +24,7 @@ from fedray.protocol.recovery.reuse_rules import InputRules
 from fedray.protocol.recovery.session import DecisionLog, RecoverySession
 from fedray.protocol.recovery.thresholds import Thresholds
 from fedray.protocol.recovery.unmasking import Sent, Unmasking
+from fedray.protocol.repeats import LastInput
 from fedray.protocol.scheme import Contribution, RoundContext, View
 from fedray.types import Message, PartyName, Round
 
@@ -57,6 +58,7 @@ class RecoveryShield(Guarded):
         self._session = RecoverySession(member, keys, Thresholds.of(config), log)
         self._batches = KeyBatches(self._session, config.batch)
         self._rules = InputRules(keys.sid, member)
+        self._last = LastInput(member)
         self._round: Unmasking | None = None
 
     @classmethod
@@ -148,7 +150,9 @@ class RecoveryShield(Guarded):
 
     def _begin(self, context: RoundContext, ctx: bytes, contribution: Contribution, tag: bytes) -> Unmasking:
         config, member, number, size = self._config, self._member, context.number, context.manifest.words
-        self._rules.admit(context, tag)
+        # Over which set it is opened this party decides later, when it signs: for a repeat over the same one only.
+        repeat = self._last.is_repeat(context, contribution, b"")
+        self._rules.admit(context, tag, repeat=repeat)
         encoder = Encoder.of(config, member, context.manifest, contribution)
         batch = self._batches.enter(number)
         # The keys of the round before are erased, so it is over; and so is this one if anything fails from here on, for
@@ -157,7 +161,8 @@ class RecoveryShield(Guarded):
         scope = PadScope(self._session.keys.sid, batch.directory.digest, number, ctx, size, config.encoding.ring)
         pad = double_pad(scope, *batch.take(number), member.index)
         message, words_hash = mask_input(member, scope, encoder, pad)
-        self._rules.record(context, tag)
+        self._rules.record(context, tag, repeat=repeat)
+        self._last.sent(context, contribution, b"")
         sent = Sent(context, ctx, words_hash, message, tag)
         self._round = Unmasking(self._session, batch, sent, self._rules)
         return self._round

@@ -56,7 +56,8 @@ class ShareAdder(Guarded):
         """Announces rounds in place of those announced before; what is left of an earlier round is erased.
 
         Args:
-            *spans: Numbers of rounds, and the words L of a vector in them.
+            *spans: Numbers of rounds, and the words L of a vector in them; they may overlap, as nobody knows before how
+                many rounds are repeated.
         """
         self.fail()
         self._spans = spans
@@ -82,7 +83,9 @@ class ShareAdder(Guarded):
                 f"{sender}: its share for round {header.number} came too late and was dropped unread"
             )
         share = unseal(self._channels[header.owner], message)
-        pile = current.piles.setdefault(header.ctx, Pile(header.size, header.bits))
+        pile = current.piles.setdefault(header.ctx, Pile(header.size, header.bits, header.repeats))
+        if pile.repeats != header.repeats:  # which is in ctx, so that honest owners agree
+            raise self._member.fault(f"{sender}: a share that repeats another round than the others' of its context")
         pile.add(header.owner, share if header.form == "seed" else words_of(share, header.bits))
         current.digests[header.owner] = known
         return header.number
@@ -112,6 +115,7 @@ class ShareAdder(Guarded):
                 f"round {current.number}: it does not hold shares of all of {tuple(members)}, computed on the same "
                 "model, settings and manifest"
             )
+        self._check_repeat(current.number, current.piles[fitting[0]].repeats, places)
         # Owners told something else are in other piles; what is not signed for now is never published.
         current.piles[fitting[0]].keep(places)
         current.piles = {fitting[0]: current.piles[fitting[0]]}
@@ -201,16 +205,26 @@ class ShareAdder(Guarded):
         if self._current is not None:
             self._next, self._current = self._current.number + 1, None
 
+    def _check_repeat(self, number: Round, repeats: Round | None, places: tuple[int, ...]) -> None:
+        """Refuses inputs once more over other owners than those of the last sum: the two would differ by an input."""
+        last = None if self._proof is None else self._proof.agreement
+        if repeats is not None and (last is None or (last.number, last.members) != (repeats, places)):
+            raise self._member.fault(
+                f"round {number} has the inputs of round {repeats} once more, over {names_of(places, self._roster)}; "
+                "its last sum was not that round's, over the same owners"
+            )
+
     def _check_header(self, sender: PartyName, header: ShareHeader) -> None:
         owners = self._roles.owners
         if header.sid != self._sid or header.compute_party != self.number:
             raise self._member.fault(f"{sender}: a share of another session, or for another compute party")
         if header.owner not in owners or self._roster.names[header.owner] != sender:
             raise self._member.fault(f"{sender}: a share that says it is another owner's")
-        size, bits = self._size(header.number), self._config.encoding.ring
-        if header.size != size or header.bits != bits:
+        sizes, bits = self._sizes(header.number), self._config.encoding.ring
+        if header.size not in sizes or header.bits != bits:
+            expected = " or ".join(map(str, sorted(sizes)))
             raise self._member.fault(
-                f"{sender}: expected {size} words of {bits} bits, found {header.size} of {header.bits}"
+                f"{sender}: expected {expected} words of {bits} bits, found {header.size} of {header.bits}"
             )
         # A long share cannot be taken out of a sum again: only one compute party of each owner may hold one.
         if (header.form == "seed") != (self._config.compress and self._roles.home(header.owner) != self.number):
@@ -222,7 +236,7 @@ class ShareAdder(Guarded):
         """Returns the round under way, begun if this is the first message of an announced one."""
         if self._current is not None and self._current.number == number:
             return self._current
-        self._size(number)
+        self._sizes(number)
         if self._current is not None:
             raise self._member.fault(
                 f"round {self._current.number} is under way; a message for round {number} was dropped unread"
@@ -230,12 +244,12 @@ class ShareAdder(Guarded):
         self._current = RoundSums(number)
         return self._current
 
-    def _size(self, number: Round) -> int:
-        """Returns the words of a vector in an announced round that is not over."""
-        for numbers, size in self._spans:
-            if number in numbers and number >= self._next:
-                return size
-        raise self._member.fault(f"round {number} is over or not announced; its message was dropped unread")
+    def _sizes(self, number: Round) -> set[int]:
+        """Returns how many words a vector may have in an announced round that is not over."""
+        sizes = {size for numbers, size in self._spans if number in numbers and number >= self._next}
+        if not sizes:
+            raise self._member.fault(f"round {number} is over or not announced; its message was dropped unread")
+        return sizes
 
     def _under_way(self) -> RoundSums:
         if self._current is None:

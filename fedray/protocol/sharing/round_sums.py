@@ -25,9 +25,18 @@ class Pile(Guarded):
     Attributes:
         total: uint32[L] or uint64[L].
         seeds: Owner's place -> its seed, or None where the share was long: that one cannot be taken out again.
+        repeats: The round whose inputs they are once more; None for a round of its own.
     """
 
-    def __init__(self, size: int, bits: int) -> None:
+    def __init__(self, size: int, bits: int, repeats: Round | None) -> None:
+        """Begins without a share.
+
+        Args:
+            size: Words of the vector.
+            bits: Bits of a word.
+            repeats: As in the attributes.
+        """
+        self.repeats = repeats
         self.total: Words = np.zeros(size, f"<u{bits // 8}")
         self.seeds: dict[int, bytes | None] = {}
 

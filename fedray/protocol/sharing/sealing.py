@@ -40,6 +40,7 @@ class ShareHeader:
         size: Words of the vector.
         bits: Bits of a word, 32 or 64.
         form: Written out, or a seed.
+        repeats: The round whose inputs this one sums once more, over the same owners; None for a round of its own.
     """
 
     sid: bytes
@@ -50,11 +51,13 @@ class ShareHeader:
     size: int
     bits: int
     form: ShareForm
+    repeats: Round | None = None
 
     def encode(self) -> bytes:
         """Returns the bytes that stand in front of the sealed share, always of one length."""
-        form = 1 if self.form == "seed" else 0
-        return enc("share", self.sid, self.number, self.owner, self.compute_party, self.ctx, self.size, self.bits, form)
+        form, repeats = int(self.form == "seed"), 0 if self.repeats is None else 1 + self.repeats
+        place = (self.sid, self.number, self.owner, self.compute_party, self.ctx)
+        return enc("share", *place, self.size, self.bits, form, repeats)
 
     @property
     def payload(self) -> int:
@@ -68,11 +71,13 @@ class ShareHeader:
         Raises:
             EncodingError: They are not such a header.
         """
-        schema = (HASH_BYTES, int, int, int, HASH_BYTES, int, int, int)
-        sid, number, owner, receiver, ctx, size, bits, form = dec("share", data, schema)
+        schema = (HASH_BYTES, int, int, int, HASH_BYTES, int, int, int, int)
+        sid, number, owner, receiver, ctx, size, bits, form, repeats = dec("share", data, schema)
         if bits not in (32, 64) or form not in (0, 1):
             raise EncodingError(f"share: expected words of 32 or 64 bits, written out or as a seed, found {bits}")
-        return cls(sid, number, owner, receiver, ctx, size, bits, "seed" if form else "words")
+        return cls(
+            sid, number, owner, receiver, ctx, size, bits, "seed" if form else "words", repeats - 1 if repeats else None
+        )
 
 
 HEADER_BYTES = len(ShareHeader(bytes(32), 0, 0, 0, bytes(32), 0, 64, "seed").encode())

@@ -22,6 +22,7 @@ from fedray.protocol.handshake import Handshake, SessionKeys
 from fedray.protocol.masking.rounds import MOST_STEPS, context_hash
 from fedray.protocol.member import Member
 from fedray.protocol.pipeline import run
+from fedray.protocol.repeats import LastInput
 from fedray.protocol.scheme import Contribution, RoundContext, View
 from fedray.protocol.sharing.adder import ShareAdder
 from fedray.protocol.sharing.agreement import Proof
@@ -58,6 +59,7 @@ class SharingShield(Guarded):
         own = os.urandom(32)  # of the channel from this party's owner end to its compute end
         self._channels = {**keys.sending, member.index: own}
         self._next: Round = 0
+        self._last = LastInput(member)
         self._sent: tuple[Round, bytes] | None = None
         self._messages: dict[PartyName, Message] = {}
         self.adder: ShareAdder | None = None
@@ -105,11 +107,15 @@ class SharingShield(Guarded):
         ctx = context_hash(self._config, self._sid, b"", context)
         if context.number < self._next:
             return self._again(context.number, ctx)
-        self._admit(context)
+        # Over which owners it is opened the compute parties decide: for a repeat over the same ones only.
+        repeat = self._last.is_repeat(context, contribution, b"")
+        self._admit(context, repeat=repeat)
         self._next = context.number + 1  # whatever happens, no second input for this round
         self._sent, self._messages = None, {}
         messages = self._split(context, ctx, contribution)
-        self._member.memory.record(self._sid, context.model, context.purpose, self._owners)
+        if not repeat:
+            self._member.memory.record(self._sid, context.model, context.purpose, self._owners)
+        self._last.sent(context, contribution, b"")
         self._sent, self._messages = (context.number, ctx), messages
         return dict(messages)
 
@@ -155,13 +161,14 @@ class SharingShield(Guarded):
             f"round {number} is over: one input is sent per round, and the next round is {self._next} or later"
         )
 
-    def _admit(self, context: RoundContext) -> None:
+    def _admit(self, context: RoundContext, *, repeat: bool) -> None:
         member = self._member
         if member.index not in self._roles.owners:
             raise member.fault(f"it only computes: the inputs of this session are owned by {self._owners}")
         if context.number - self._next >= MOST_STEPS:
             raise member.fault(f"round {context.number} is more than {MOST_STEPS} ahead of round {self._next}")
-        member.check_model(self._sid, context, self._owners)
+        if not repeat:
+            member.check_model(self._sid, context, self._owners)
 
     def _split(self, context: RoundContext, ctx: bytes, contribution: Contribution) -> dict[PartyName, Message]:
         """Encodes, splits and seals."""
@@ -177,7 +184,7 @@ class SharingShield(Guarded):
         messages: dict[PartyName, Message] = {}
         for number, share in zip(order, [*splitter.shares, words], strict=True):
             form: ShareForm = "seed" if isinstance(share, bytes) else "words"
-            header = ShareHeader(self._sid, context.number, own, number, ctx, len(words), bits, form)
+            header = ShareHeader(self._sid, context.number, own, number, ctx, len(words), bits, form, context.repeats)
             key = self._channels[roles.compute_parties[number]]
             messages[config.receivers[number]] = seal(key, header, share)
         return messages
