@@ -6,7 +6,8 @@ import pytest
 from inline.federated import weights_of, world
 from inline.keras_models import X, batches, bind, ready
 
-from fedray.backends.keras.model import KerasBackend, build_at_driver
+from fedray.backends.keras.entry import build_at_driver
+from fedray.backends.keras.model import KerasBackend
 from fedray.data.ndarray import FedNdarray, load
 from fedray.errors import PlanError
 

@@ -8,10 +8,12 @@ import pytest
 from fedray.backends.backend import ModelFacts
 from fedray.backends.spec import Param, ParamSpec
 from fedray.errors import PlanError
+from fedray.metrics import Word
 from fedray.ml.nn.agreement import agreed, apart, differ, say_apart
 
 SPEC = ParamSpec((Param("kernel", (2,), "float32", True, "shared"), Param("scale", (1,), "float32", False, "frozen")))
-FACTS = ModelFacts(SPEC, ("loss/0",), ("loss/0",), {}, {"scale": "aa"})
+LOSS = Word("loss/0", whole=False)
+FACTS = ModelFacts(SPEC, (LOSS,), (LOSS,), {}, {"scale": "aa"})
 
 
 def test_a_metric_stays_apart_everywhere_if_it_does_anywhere():
@@ -28,7 +30,7 @@ def test_a_metric_stays_apart_everywhere_if_it_does_anywhere():
     ("other", "message"),
     [
         ({"frozen": {"scale": "bb"}}, "frozen tensor 'scale' has other values at party 'bob' than at party 'alice'"),
-        ({"train_words": ("loss/0", "loss/1")}, "party 'bob' built another model than party 'alice'"),
+        ({"train_words": (LOSS, LOSS)}, "party 'bob' built another model than party 'alice'"),
         ({"spec": ParamSpec(SPEC.params[:1])}, "party 'bob' built another model than party 'alice'"),
     ],
 )

@@ -15,16 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.backends.backend import Batch, Data, FileKind, ModelFacts, Snapshot
-from fedray.backends.keras import checks, files, layers, shapes
-from fedray.backends.keras.data import KerasData, bound_data, to_tensors
+from fedray.backends.keras import checks, files, layers, rates, shapes
+from fedray.backends.keras.constraints import check_shared
+from fedray.backends.keras.data import KerasData, bound_data, to_tensors, two_rows
 from fedray.backends.keras.fitted import Fitted, fit
 from fedray.backends.keras.flat import FlatVariables
 from fedray.backends.keras.frozen import FrozenTensors
 from fedray.backends.keras.graph import Graphs
-from fedray.backends.keras.probe import Probe, two_rows
+from fedray.backends.keras.optimizers import copying, follow, variables, without_overflow
+from fedray.backends.keras.probe import Probe
 from fedray.backends.keras.schedule import PlannedSchedule
-from fedray.backends.keras.start import frameworks, quietly
-from fedray.backends.keras.state import KerasState, seeded
+from fedray.backends.keras.start import frameworks
+from fedray.backends.keras.state import KerasState, seeded, way_back
 from fedray.backends.keras.traces import Traces, identity
 from fedray.backends.rows import as_arrays, row_weights
 from fedray.backends.spec import ParamSpec
@@ -63,6 +65,7 @@ class KerasBackend:
         self._fingerprint = b""
         self._as_built: list[tuple[Any, NDArray[Any]]] = []  # local weights with their first values
         self._own_gradients: list[Any] | None = None  # of local weights, between a round's gradient and its answer
+        self._strategy: Strategy | None = None
         self._model = self._seeded(builder)
         checks.check_model(self._keras, self._model)
         layers.check_stateless(self._model)
@@ -102,9 +105,11 @@ class KerasBackend:
         return to_tensors(self._tf, trees, rows)
 
     def check_strategy(self, strategy: Strategy) -> None:
-        """Refuses a strategy that works on gradients where the model takes its steps by itself."""
-        if strategy.client_hook is not None or strategy.local == "gradient":
-            checks.check_own_step(self._keras, self._model, f"strategy {strategy.name!r}")
+        """Refuses a strategy that this model cannot be trained with, now or once it is built; see `Steps`."""
+        self._strategy = strategy
+        checks.check_strategy(self._keras, self._model, strategy)
+        if self._flat is not None:
+            check_shared(self._keras, self._model, self._flat, strategy)
 
     def weights(self) -> Vector:
         """Returns the flat vector, read-only."""
@@ -127,6 +132,9 @@ class KerasBackend:
         """Sets the weights to `start` and trains; the new flat vector is read-only; see `Steps.train`."""
         bound, rows, ends, count = self._arguments(data, batches)
         self._schedule.take(len(batches))
+        if self._copying:
+            self.set_weights(start)
+            follow(self._copying, self._model.trainable_variables)
         arguments: tuple[Any, ...] = (self._vector(start), bound.tensors, rows, ends)
         specs: tuple[Any, ...] = (self._vector_spec, bound.specs, self._rows_spec, self._rows_spec)
         if hook is None:
@@ -151,7 +159,8 @@ class KerasBackend:
         bound, rows, ends, count = self._arguments(data, batches)
         specs = (bound.specs, self._rows_spec, self._rows_spec)
         function = self._traces.get(("gradient", bound.kind), self._ready().steps.gradient, *specs)
-        mean, own = function(bound.tensors, rows, ends)
+        compute = partial(function, bound.tensors, rows, ends)
+        mean, own = without_overflow(self._tf, self._model.optimizer, compute, partial(way_back, self))
         self._frozen.check()
         self._own_gradients = list(own) if count else None
         return _view(mean), count
@@ -159,6 +168,12 @@ class KerasBackend:
     def apply_gradient(self, gradient: Vector) -> None:
         """Lets the optimizer apply a gradient, with the kept one of local weights; non-trainable words are set."""
         steps, (own, self._own_gradients) = self._ready().steps, (self._own_gradients, None)
+        if steps.untouched is None:  # a party that has had no rows takes the others' step all the same
+            back = way_back(self)
+            self.gradient(self._sample, [Batch(np.arange(2))])
+            back()
+        if self._copying:
+            follow(self._copying, self._model.trainable_variables)
         if own:
             like = [self._tf.TensorSpec(part.shape, part.dtype) for part in own]
             function = self._traces.get("apply all", steps.apply_gradient, self._vector_spec, like)
@@ -237,10 +252,7 @@ class KerasBackend:
         Raises:
             PlanError: The optimizer follows a schedule of its own.
         """
-        try:
-            self._model.optimizer.learning_rate = float(value)
-        except TypeError:
-            raise PlanError("learning_rate: the optimizer follows a schedule of its own, expected a number") from None
+        rates.set_rate(self._model.optimizer, value)
 
     def facts(self) -> ModelFacts:
         """Returns names and shapes of tensors and metrics; data must have been bound."""
@@ -264,7 +276,7 @@ class KerasBackend:
         return files.export_model(self._model, kind == "weights", () if own else self._as_built)
 
     def import_model(self, content: bytes, own: bool = False) -> None:
-        """Takes weights from the content of a `.keras` file; runs none of its code."""
+        """Takes weights and learning rate from the content of a `.keras` file; runs none of its code."""
         flat = self._variables()
         taken = flat.local if own else flat.variables + flat.frozen
         before = [variable.numpy() for variable in taken]
@@ -275,6 +287,8 @@ class KerasBackend:
             for variable, value in zip(taken, before, strict=True):
                 variable.assign(value)
             raise
+        if not own:
+            rates.take_rate(self._model.optimizer, content)
         self._agree_anew()
 
     def arrays(self) -> list[NDArray[Any]]:
@@ -318,8 +332,12 @@ class KerasBackend:
         self._as_built = [(variable, variable.numpy()) for variable in flat.local]
         self._model.optimizer.build(self._model.trainable_variables)
         self._schedule = PlannedSchedule(self._tf, self._keras, self._model.optimizer)
+        checks.check_optimizer(self._model)  # once more: one that picks optimizers by variable knows them all only now
+        self._copying = copying(self._keras, self._model.optimizer)
+        if self._strategy is not None:
+            check_shared(self._keras, self._model, flat, self._strategy)
         self._local = KerasState(self._tf, [v.value for v in flat.variables + flat.frozen], self._noise_seed)
-        self._local.adopt(v.value for v in (*self._model.variables, *self._model.optimizer.variables))
+        self._local.adopt(v.value for v in (*self._model.variables, *variables(self._keras, self._model.optimizer)))
         self._traces = Traces(self._tf, self._model, self._local, self._seeded)
         self._predictor = Graphs(self._tf, self._model, self._flat, (), ())
 
@@ -334,8 +352,8 @@ class KerasBackend:
         """Passes two rows through the loss once: finds what does not fit, and builds what is unbuilt."""
         if self._fitted is None and (len(trees) > 1 or not self._needs_labels):
             flat = self._variables()
-            tensors = tuple(two_rows(self._tf, tree) for tree in trees)
-            self._fitted = self._seeded(lambda: fit(self._tf, self._keras, self._model, flat, tensors))
+            sample = self._sample = to_tensors(self._tf, tuple(map(two_rows, trees)), 2)
+            self._fitted = self._seeded(lambda: fit(self._tf, self._keras, self._model, flat, sample.tensors))
             self._local.adopt(v.value for v in self._ready().metrics.variables)
             self._log_sums = np.zeros(len(self._ready().trained.logs))
 
@@ -378,19 +396,3 @@ class KerasBackend:
 def _view(tensor: Any) -> Vector:
     """Returns a tensor's memory as a read-only array; a copy would be the round's largest."""
     return np.asarray(memoryview(tensor))
-
-
-def make(builder: Callable[[], Any], seed: int, noise_seed: int, threads: int, local: Sequence[str]) -> KerasBackend:
-    """Returns the backend of one party; see `fedray.backends.make_backend`."""
-    return KerasBackend(builder, seed=seed, noise_seed=noise_seed, threads=threads, local=local)
-
-
-def build_at_driver(builder: Callable[[], Any], weights: Sequence[NDArray[Any]], rows: Tree | None = None) -> Any:
-    """Returns a model of the builder with these weights; see `fedray.backends.build_at_driver`."""
-    with quietly():
-        model = builder()
-        if not model.built and rows is not None:
-            model(rows.nest)
-    model.set_weights(list(weights))
-    layers.take_over(model)
-    return model

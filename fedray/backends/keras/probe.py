@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from fedray.backends.keras import layers
+from fedray.backends.keras.data import two_rows
 from fedray.errors import PlanError
 from fedray.tree import Tree
 
@@ -40,7 +39,7 @@ class Probe:
         form = repr(x.map(lambda array: self._tf.TensorSpec([None, *array.shape[1:]], array.dtype)).nest)
         if form not in self._outputs:
             layers.check_prepared(self._model)
-            tensors = two_rows(self._tf, x)
+            tensors = two_rows(x).map(self._tf.convert_to_tensor).nest
             output = Tree(self._seeded(lambda: self._pass(tensors)), "output")
             layers.check_stateless(self._model)
             layers.check_prepared(self._model)
@@ -68,13 +67,3 @@ class Probe:
         if any(tuple(leaf.shape)[:1] != (2,) for leaf in Tree(output).leaves()):
             raise PlanError(said)
         return output
-
-
-def two_rows(tf: Any, tree: Tree) -> Any:
-    """Returns the first two rows as nested tensors; rows are repeated where there are fewer.
-
-    Args:
-        tf: The tensorflow module.
-        tree: Arrays.
-    """
-    return tree.map(lambda array: tf.convert_to_tensor(np.resize(array[:2], (2, *array.shape[1:])))).nest

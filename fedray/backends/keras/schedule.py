@@ -10,7 +10,10 @@ Works on the modules and the optimizer it is handed; imports no framework.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
+
+from fedray.backends.keras.optimizers import parts
 
 
 class PlannedSchedule:
@@ -26,21 +29,13 @@ class PlannedSchedule:
     """
 
     def __init__(self, tf: Any, keras: Any, optimizer: Any) -> None:
-        inner = getattr(optimizer, "inner_optimizer", optimizer)  # of a LossScaleOptimizer
-        self._count = inner._iterations
-        self._place: list[Any] = []
-        schedule = inner._learning_rate
-        if not isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
-            return
-        first, planned, taken, begin = self._place = [tf.Variable(n, dtype=tf.int64) for n in (0, 1, 1, 0)]
-
-        def learning_rate() -> Any:
-            number = tf.cast(self._count.value, tf.int64) - begin
-            # Keras hands its count over as a variable; a tensor of its type computes the same.
-            return schedule(tf.cast(first + number * planned // taken, self._count.value.dtype))
-
-        inner._get_current_learning_rate = learning_rate
-        self.place(0, 1)
+        kind = keras.optimizers.schedules.LearningRateSchedule
+        scheduled = [part for part in parts(optimizer) if isinstance(getattr(part, "_learning_rate", None), kind)]
+        self._counts = [part._iterations for part in scheduled]
+        self._begins = [tf.Variable(0, dtype=tf.int64) for _ in scheduled]
+        self._place = [tf.Variable(n, dtype=tf.int64) for n in (0, 1, 1)] if scheduled else []
+        for part, begin in zip(scheduled, self._begins, strict=True):
+            part._get_current_learning_rate = partial(self._rate, tf, part._learning_rate, part._iterations, begin)
 
     def place(self, first: int, planned: int) -> None:
         """Says where the round that begins is in the run.
@@ -49,11 +44,25 @@ class PlannedSchedule:
             first: Batches planned before it.
             planned: Batches planned for it, 1 or more.
         """
-        if self._place:
-            for variable, value in zip(self._place, (first, planned, 1, int(self._count.numpy())), strict=True):
-                variable.assign(value)
+        for variable, value in zip(self._place, (first, planned, 1), strict=False):
+            variable.assign(value)
+        for begin, count in zip(self._begins, self._counts, strict=True):
+            begin.assign(int(count.numpy()))
 
     def take(self, batches: int) -> None:
         """Says how many local batches this party takes in it."""
-        if self._place:
-            self._place[2].assign(max(batches, 1))
+        for variable in self._place[2:]:
+            variable.assign(max(batches, 1))
+
+    def _rate(self, tf: Any, schedule: Any, count: Any, begin: Any) -> Any:
+        """Returns the learning rate of now, of one optimizer.
+
+        Args:
+            tf: The tensorflow module.
+            schedule: Its schedule.
+            count: Its own count of steps.
+            begin: What that was when the round began.
+        """
+        first, planned, taken = self._place
+        number = tf.cast(count.value, tf.int64) - begin
+        return schedule(tf.cast(first + number * planned // taken, count.value.dtype))

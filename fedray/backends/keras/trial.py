@@ -25,7 +25,7 @@ Verdict: TypeAlias = Literal["rows", "batches", "no", "untried"]
 """The state is a sum over rows; over batches, however many rows they have; of neither; or made-up rows did not tell."""
 
 Reading: TypeAlias = list[NDArray[np.float64]]
-Showing: TypeAlias = Callable[["Rows", NDArray[np.int64], bool], None]
+Showing: TypeAlias = Callable[["MadeUp", NDArray[np.int64], bool], None]
 """Lets a metric see some of the rows as one batch, with weights or without."""
 
 ROWS = 24
@@ -36,7 +36,7 @@ SPLITS = (1, 9, 12, 22)
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class MadeUp:
     """Made-up rows.
 
     Attributes:
@@ -78,14 +78,14 @@ def verdicts(tf: Any, model: Any, metrics: Sequence[Any], tensors: tuple[Any, ..
             variable.assign(value)
 
 
-def verdict(metric: Any, update: Showing, several: Sequence[Rows], splits: Sequence[int] = SPLITS) -> Verdict:
+def verdict(metric: Any, update: Showing, several: Sequence[MadeUp], splits: Sequence[int] = SPLITS) -> Verdict:
     """Returns what a metric's state is on all kinds of rows that it can be tried on.
 
     Args:
         metric: The metric; its state is lost.
         update: Lets it see rows.
         several: Made-up rows of several kinds.
-        splits: Rows in the first of two parts, in each split.
+        splits: MadeUp in the first of two parts, in each split.
     """
     found, moved = set[str](), np.zeros(len(metric.variables), bool)
     for rows, weighted in product(several, (False, True)):
@@ -160,7 +160,7 @@ class _Near:
 def _by_step(tf: Any, model: Any) -> Showing:
     """Returns how a metric that the model updates itself sees a batch: by the model's own step."""
 
-    def update(rows: Rows, index: NDArray[np.int64], weighted: bool) -> None:
+    def update(rows: MadeUp, index: NDArray[np.int64], weighted: bool) -> None:
         nests = (rows.x, rows.y, rows.weight if weighted else None)
         model.test_step(pack(tuple(_picked(tf, nest, index) for nest in nests if nest is not None)))
 
@@ -173,7 +173,7 @@ def _compiled(tf: Any, compiled: Any, metric: Any) -> Showing | None:
     if place is None:
         return None
 
-    def update(rows: Rows, index: NDArray[np.int64], weighted: bool) -> None:
+    def update(rows: MadeUp, index: NDArray[np.int64], weighted: bool) -> None:
         y, output = (compiled._flatten_y(_picked(tf, nest, index))[place] for nest in (rows.y, rows.output))
         weight = _picked(tf, rows.weight, index) if weighted and takes_weights else None
         metric.update_state(y, output, sample_weight=weight)
@@ -195,7 +195,7 @@ def _place(compiled: Any, metric: Any) -> tuple[int | None, bool]:
     return None, False
 
 
-def made_up(x: Any, y: Any, output: Any, kind: str) -> Rows:
+def made_up(x: Any, y: Any, output: Any, kind: str) -> MadeUp:
     """Returns rows of the same shapes and types, with numbers of one kind.
 
     Args:
@@ -215,7 +215,7 @@ def made_up(x: Any, y: Any, output: Any, kind: str) -> Rows:
         made = [_labels(rng, leaf, like, kind) for leaf, like in zip(of_labels.leaves(), likes, strict=True)]
         labels = of_labels.rebuild(made).nest
     weight = rng.uniform(0.5, 2.0, ROWS).astype(np.float32)
-    return Rows(Tree(x).map(lambda like: _inputs(rng, like)).nest, labels, said.nest, weight)
+    return MadeUp(Tree(x).map(lambda like: _inputs(rng, like)).nest, labels, said.nest, weight)
 
 
 def _form(like: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:

@@ -20,8 +20,8 @@ from fedray.device.pyu import issue, parcel
 from fedray.errors import PartyLost, ProtocolError
 from fedray.ml.nn.absences import Stretch, stretch
 from fedray.ml.nn.agreement import agreed, apart, differ, say_apart
-from fedray.ml.nn.membership import Membership
-from fedray.ml.nn.source import Source, metric_bound
+from fedray.ml.nn.membership import Membership, with_remedy
+from fedray.ml.nn.source import Source
 from fedray.party.table import Slot
 from fedray.party.training.local_model import LocalModel
 from fedray.party.training.model_rounds import ModelRounds, Report, evaluate_manifest
@@ -110,6 +110,7 @@ class Federation:
         self._evaluations = max(allowed - SPARE_EVALUATIONS, 1)
         self.row: Tree | None = None
         self._said, self.begun = set[str](), 0
+        self._row_weights: dict[DataPurpose, bool] = {}
         self._sums.ask_all(self._trainers, "ready")
 
     def bind(self, purpose: DataPurpose, source: Source, class_weight: Mapping[int, float] | None = None) -> ModelFacts:
@@ -122,6 +123,7 @@ class Federation:
             PartyTimeout: A party is still at an earlier segment.
         """
         weights = dict(class_weight) if class_weight else None
+        self._row_weights[purpose] = source.sample_weight is not None or bool(weights)
         self.row = source.row()
         self._sums.await_busy()
         refs = [self._ask(d, "bind", purpose, *source.parts(d), weights) for d in self._devices]
@@ -131,7 +133,7 @@ class Federation:
             if differ(facts):
                 facts = self._session.get([self._ask(d, "keep_apart", reasons) for d in self._devices])
         except PartyLost as error:
-            raise _with_remedy(error) from error
+            raise with_remedy(error) from error
         found = agreed({device.name: one for device, one in zip(self._devices, facts, strict=True)})
         say_apart(found.apart, self._said)
         return found
@@ -193,8 +195,8 @@ class Federation:
         while True:
             self.open()
             draft = order(0, over)
-            manifest = train_manifest(facts, self._strategy, draft.metric_bound)
-            report = report_manifest(facts, draft.metric_bound)
+            manifest = train_manifest(facts, self._strategy, self._row_weights["train"])
+            report = report_manifest(facts, self._row_weights["train"])
             trainable = facts.spec.trainable
             number = self._sums.announce(manifest, len(draft.spans), trainable=trainable, report=report)
             self._fresh, expected = False, self._sums.parties
@@ -203,7 +205,8 @@ class Federation:
             stretches.append(self._stretch(range(number, number + done), expected, outcome))
             over += done
             renew = any(r.renew for r in outcome.reports.values())
-            self._behind, self._evaluated = self._behind or renew, 0
+            self._behind = self._behind or renew
+            self._evaluated = max(r.evaluated for r in outcome.reports.values())
             self._fresh = all(r.fresh for r in outcome.reports.values())
             if not renew or len(draft.spans) == done:
                 return outcome.reports, stretches
@@ -216,14 +219,14 @@ class Federation:
         Raises:
             ProtocolError: In every round another party dropped out.
         """
-        bound, stretches = metric_bound(max(source.sizes.values()), source), list[Stretch]()
+        stretches = list[Stretch]()
         for _ in self._devices:
             self._behind = self._behind or self._evaluated >= self._evaluations
             self.open()
             self._fresh, expected = False, self._sums.parties
             self._evaluated += 1
-            number = self._sums.announce(evaluate_manifest(facts, bound), 1)
-            outcome = self._run(self._rounds, "evaluate", EvaluateOrder(number, batch_size, source.sizes, bound))
+            number = self._sums.announce(evaluate_manifest(facts, self._row_weights["evaluate"]), 1)
+            outcome = self._run(self._rounds, "evaluate", EvaluateOrder(number, batch_size, source.sizes))
             done = max(r.done for r in outcome.reports.values())
             stretches.append(self._stretch(range(number, number + done), expected, outcome))
             if all(r.done for r in outcome.reports.values()):
@@ -282,8 +285,17 @@ class Federation:
         return tuple(self._first(self._models, "local_tensors"))
 
     def learning_rate(self) -> float:
-        """Returns the first party's learning rate."""
+        """Returns the learning rate of a party that holds the current model."""
         return float(self._first(self._models, "learning_rate"))
+
+    def set_learning_rate(self, rate: float) -> None:
+        """Sets everybody's learning rate, so that whatever a party saves has it.
+
+        Raises:
+            PlanError: The optimizers follow a schedule.
+        """
+        self._first(self._models, "set_learning_rate", rate)
+        self._everywhere(self._models, "set_learning_rate", rate)
 
     def _replace(self, method: str, content: Any) -> None:
         """Changes one party's weights, and then everybody's; a session may have trained on those before.
@@ -373,11 +385,3 @@ class Federation:
 
 def _add(on_round: Callable[[int], None], before: int, done: int) -> None:
     on_round(before + done)
-
-
-def _with_remedy(error: PartyLost) -> PartyLost:
-    return PartyLost(
-        f"{str(error).rstrip('.')}, and its rows are gone with it. Save the model with save(path), start again with "
-        "sf.shutdown() and sf.init(...), and go on from there with load(path)",
-        party=error.party,
-    )
