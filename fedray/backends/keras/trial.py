@@ -85,7 +85,7 @@ def verdict(metric: Any, update: Showing, several: Sequence[MadeUp], splits: Seq
         metric: The metric; its state is lost.
         update: Lets it see rows.
         several: Made-up rows of several kinds.
-        splits: MadeUp in the first of two parts, in each split.
+        splits: Rows in the first of two parts, in each split.
     """
     found, moved = set[str](), np.zeros(len(metric.variables), bool)
     for rows, weighted in product(several, (False, True)):
