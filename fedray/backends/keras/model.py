@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.backends.backend import Batch, Data, FileKind, ModelFacts, Snapshot
-from fedray.backends.keras import checks, files, shapes
+from fedray.backends.keras import checks, files, rates, shapes
 from fedray.backends.keras.constraints import check_shared
 from fedray.backends.keras.data import KerasData, bound_data, to_tensors, two_rows
 from fedray.backends.keras.fitted import Fitted, fit
@@ -24,7 +24,7 @@ from fedray.backends.keras.frozen import FrozenTensors
 from fedray.backends.keras.graph import Graphs
 from fedray.backends.keras.optimizers import copying, follow, variables, without_overflow
 from fedray.backends.keras.start import frameworks, quietly
-from fedray.backends.keras.state import KerasState, seeded, way_back
+from fedray.backends.keras.state import KerasState, seeded, try_gradient, way_back
 from fedray.backends.keras.traces import Traces, identity
 from fedray.backends.rows import as_arrays, row_weights
 from fedray.backends.spec import ParamSpec
@@ -104,8 +104,7 @@ class KerasBackend:
         """Refuses a strategy that this model cannot be trained with, now or once it is built; see `Steps`."""
         self._strategy = strategy
         checks.check_strategy(self._keras, self._model, strategy)
-        if self._flat is not None:
-            check_shared(self._keras, self._model, self._flat, strategy)
+        check_shared(self._keras, self._model, self._flat, strategy)
 
     def weights(self) -> Vector:
         """Returns the flat vector, read-only."""
@@ -116,6 +115,7 @@ class KerasBackend:
         """Sets every shared weight from the flat vector."""
         flat = self._variables()
         self._traces.get("put", flat.put, self._vector_spec)(self._vector(values))
+        follow(self._copying, flat.trainable + flat.own)
 
     def train(
         self, start: Vector, data: Data, batches: Sequence[Batch], hook: Hook | None = None, state: State | None = None
@@ -124,7 +124,6 @@ class KerasBackend:
         bound, rows, ends, count = self._arguments(data, batches)
         if self._copying:
             self.set_weights(start)
-            follow(self._copying, self._model.trainable_variables)
         arguments: tuple[Any, ...] = (self._vector(start), bound.tensors, rows, ends)
         specs: tuple[Any, ...] = (self._vector_spec, bound.specs, self._rows_spec, self._rows_spec)
         if hook is None:
@@ -159,11 +158,7 @@ class KerasBackend:
         """Lets the optimizer apply a gradient, with the kept one of local weights; non-trainable words are set."""
         steps, (own, self._own_gradients) = self._ready().steps, (self._own_gradients, None)
         if steps.untouched is None:  # a party that has had no rows takes the others' step all the same
-            back = way_back(self)
-            self.gradient(self._sample, [Batch(np.arange(2))])
-            back()
-        if self._copying:
-            follow(self._copying, self._model.trainable_variables)
+            try_gradient(self, self._sample)
         if own:
             like = [self._tf.TensorSpec(part.shape, part.dtype) for part in own]
             function = self._traces.get("apply all", steps.apply_gradient, self._vector_spec, like)
@@ -237,21 +232,13 @@ class KerasBackend:
         Raises:
             PlanError: The optimizer follows a schedule of its own.
         """
-        try:
-            self._model.optimizer.learning_rate = float(value)
-        except TypeError:
-            raise PlanError("learning_rate: the optimizer follows a schedule of its own, expected a number") from None
+        rates.set_rate(self._model.optimizer, value)
 
     def facts(self) -> ModelFacts:
         """Returns names and shapes of tensors and metrics; data must have been bound."""
         fitted = self._ready()
-        return ModelFacts(
-            self.spec,
-            fitted.trained.words,
-            fitted.tested.words,
-            fitted.metrics.directions,
-            self._frozen.hashes,
-        )
+        measured = fitted.trained.words, fitted.tested.words, fitted.metrics.directions
+        return ModelFacts(self.spec, *measured, self._frozen.hashes)
 
     def export_model(self, kind: FileKind = "model", own: bool = False) -> bytes:
         """Returns the compiled model as the content of a `.keras` file, or its weights as that of a `.weights.h5`."""
@@ -259,17 +246,11 @@ class KerasBackend:
         return files.export_model(self._model, kind == "weights", () if own else self._as_built)
 
     def import_model(self, content: bytes, own: bool = False) -> None:
-        """Takes weights from the content of a `.keras` file; runs none of its code."""
+        """Takes weights and learning rate from the content of a `.keras` file; runs none of its code."""
         flat = self._variables()
-        taken = flat.local if own else flat.variables + flat.frozen
-        before = [variable.numpy() for variable in taken]
-        try:
-            files.import_model(self._model, content, taken)
-        except DataError:
-            # Keras loads layer by layer: a file that does not fit has changed the layers before the one that shows it.
-            for variable, value in zip(taken, before, strict=True):
-                variable.assign(value)
-            raise
+        files.import_model(self._model, content, flat.local if own else flat.variables + flat.frozen)
+        if not own:
+            rates.take_rate(self._model.optimizer, content)
         self._agree_anew()
 
     def arrays(self) -> list[NDArray[Any]]:
@@ -308,8 +289,7 @@ class KerasBackend:
         self._model.optimizer.build(self._model.trainable_variables)
         checks.check_optimizer(self._model)  # once more: one that picks optimizers by variable knows them all only now
         self._copying = copying(self._keras, self._model.optimizer)
-        if self._strategy is not None:
-            check_shared(self._keras, self._model, flat, self._strategy)
+        check_shared(self._keras, self._model, flat, self._strategy)
         self._local = KerasState(self._tf, [v.value for v in flat.variables + flat.frozen], self._noise_seed)
         self._local.adopt(v.value for v in (*self._model.variables, *variables(self._keras, self._model.optimizer)))
         self._traces = Traces(self._tf, self._model, self._local, self._seeded)
@@ -384,11 +364,14 @@ def make(builder: Callable[[], Any], seed: int, noise_seed: int, threads: int, l
     return KerasBackend(builder, seed=seed, noise_seed=noise_seed, threads=threads, local=local)
 
 
-def build_at_driver(builder: Callable[[], Any], weights: Sequence[NDArray[Any]], rows: Tree | None = None) -> Any:
+def build_at_driver(
+    builder: Callable[[], Any], weights: Sequence[NDArray[Any]], rows: Tree | None = None, rate: float | None = None
+) -> Any:
     """Returns a model of the builder with these weights; see `fedray.backends.build_at_driver`."""
     with quietly():
         model = builder()
         if not model.built and rows is not None:
             model(rows.nest)
     model.set_weights(list(weights))
+    rates.set_rate(model.optimizer, rate)
     return model
