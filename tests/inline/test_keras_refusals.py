@@ -11,7 +11,6 @@ from fedray.backends.keras.model import KerasBackend
 from fedray.errors import DataError, PlanError
 
 pytestmark = pytest.mark.usefixtures("kernels_kept")
-
 needs_several = pytest.mark.skipif(version("keras") < "3.15", reason="this Keras has no MultiOptimizer")
 WIDE = np.zeros((60, 5), np.float32)
 
