@@ -32,7 +32,7 @@ TEXTBOOK = {"fed_avg_w": {}, "fed_avg_g": {}, "fed_avg_u": {}, "fed_prox": {"mu"
 )
 def test_each_strategy_is_the_textbooks_and_masks_change_no_bit(start, strategy, backend):
     fed, parameters = world(start, rows=(33, 15, 12), backend=backend), TEXTBOOK[strategy]
-    builder = softmax(run_eagerly=False) if backend == "tensorflow" else regression()
+    builder = softmax() if backend == "tensorflow" else regression()
     finals = []
     for aggregator in (SecureAggregator, PlainAggregator):
         summing = aggregator(fed.server, fed.devices)

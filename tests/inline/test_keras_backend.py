@@ -139,7 +139,7 @@ def test_parties_in_threads_do_what_parties_in_turn_do():
         flat = backend.weights()
         for _ in range(3):
             flat, *_ = backend.train(flat, data, batches(13, 20, 27))
-        return flat.tolist(), [float(metric) for metric in backend.evaluate(data, batches(60))]
+        return flat.tolist(), [float(metric) for metric in backend.take_metrics()]
 
     in_turn = [party(number) for number in range(2)]
     with ThreadPoolExecutor(2) as threads:

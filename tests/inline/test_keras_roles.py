@@ -297,7 +297,7 @@ def test_fed_bn_keeps_each_partys_scale_and_shares_the_rest(start, strategy, tmp
     x = np.concatenate([X[:30], 100 * X[30:] + 7])
     fed = world(start, x=x)
     model = fed.model(normed(), strategy=strategy, local=["*/batch_normalization*"])
-    history = model.fit(fed.x, fed.y, batch_size=15, epochs=8, verbose=0)
+    history = model.fit(fed.x, fed.y, batch_size=30, epochs=8, verbose=0)
     alice, bob = own_weights(model, fed, tmp_path)
     norm = "batch_normalization"
     for name in alice:
@@ -306,7 +306,7 @@ def test_fed_bn_keeps_each_partys_scale_and_shares_the_rest(start, strategy, tmp
     assert (bob[f"{norm}/moving_variance"] > 1000 * alice[f"{norm}/moving_variance"]).all()
     np.testing.assert_allclose(bob[f"{norm}/moving_mean"], x[30:].mean(axis=0), rtol=0.5, atol=30)
     pooled = fed.model(normed(), strategy=strategy)
-    pooled.fit(fed.x, fed.y, batch_size=15, epochs=8, verbose=0)
+    pooled.fit(fed.x, fed.y, batch_size=30, epochs=8, verbose=0)
     ours, theirs = (float(one.evaluate(fed.x, fed.y, verbose=0)[0][0]) for one in (model, pooled))
     assert ours < theirs, "parties whose features have other scales do better with their own statistics"
     assert history.history["loss"][-1] < history.history["loss"][0]

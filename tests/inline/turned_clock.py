@@ -12,6 +12,7 @@ import pytest
 from fedray.party.rounds.barrier import Barrier, Stand
 from fedray.party.rounds.round_exchanges import Stage
 from fedray.party.rounds.waiting_room import WaitingRoom
+from fedray.rounds import supervision
 
 
 class Restless(threading.Condition):
@@ -47,3 +48,4 @@ def turn_clock(monkeypatch: pytest.MonkeyPatch, party: str, gate: Path) -> None:
         self._changed = Restless()
 
     monkeypatch.setattr(WaitingRoom, "__init__", with_clock)
+    monkeypatch.setattr(supervision, "AWAY_SECONDS", 0.1)  # the driver's own patience with whoever sleeps
