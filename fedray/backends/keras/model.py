@@ -26,7 +26,7 @@ from fedray.backends.keras.optimizers import copying, follow, variables, without
 from fedray.backends.keras.probe import Probe
 from fedray.backends.keras.schedule import PlannedSchedule
 from fedray.backends.keras.start import frameworks
-from fedray.backends.keras.state import KerasState, seeded, way_back
+from fedray.backends.keras.state import KerasState, seeded, try_gradient, way_back
 from fedray.backends.keras.traces import Traces, identity
 from fedray.backends.rows import as_arrays, row_weights
 from fedray.backends.spec import ParamSpec
@@ -108,8 +108,7 @@ class KerasBackend:
         """Refuses a strategy that this model cannot be trained with, now or once it is built; see `Steps`."""
         self._strategy = strategy
         checks.check_strategy(self._keras, self._model, strategy)
-        if self._flat is not None:
-            check_shared(self._keras, self._model, self._flat, strategy)
+        check_shared(self._keras, self._model, self._flat, strategy)
 
     def weights(self) -> Vector:
         """Returns the flat vector, read-only."""
@@ -120,6 +119,7 @@ class KerasBackend:
         """Sets every shared weight from the flat vector."""
         flat = self._variables()
         self._traces.get("put", flat.put, self._vector_spec)(self._vector(values))
+        follow(self._copying, flat.trainable + flat.own)
 
     def begin_round(self, first: int, planned: int) -> None:
         """Says where in the run a round is; see `Steps.begin_round`."""
@@ -134,7 +134,6 @@ class KerasBackend:
         self._schedule.take(len(batches))
         if self._copying:
             self.set_weights(start)
-            follow(self._copying, self._model.trainable_variables)
         arguments: tuple[Any, ...] = (self._vector(start), bound.tensors, rows, ends)
         specs: tuple[Any, ...] = (self._vector_spec, bound.specs, self._rows_spec, self._rows_spec)
         if hook is None:
@@ -169,11 +168,7 @@ class KerasBackend:
         """Lets the optimizer apply a gradient, with the kept one of local weights; non-trainable words are set."""
         steps, (own, self._own_gradients) = self._ready().steps, (self._own_gradients, None)
         if steps.untouched is None:  # a party that has had no rows takes the others' step all the same
-            back = way_back(self)
-            self.gradient(self._sample, [Batch(np.arange(2))])
-            back()
-        if self._copying:
-            follow(self._copying, self._model.trainable_variables)
+            try_gradient(self, self._sample)
         if own:
             like = [self._tf.TensorSpec(part.shape, part.dtype) for part in own]
             function = self._traces.get("apply all", steps.apply_gradient, self._vector_spec, like)
@@ -257,14 +252,8 @@ class KerasBackend:
     def facts(self) -> ModelFacts:
         """Returns names and shapes of tensors and metrics; data must have been bound."""
         fitted = self._ready()
-        return ModelFacts(
-            self.spec,
-            fitted.trained.words,
-            fitted.tested.words,
-            fitted.metrics.directions,
-            self._fixed(),
-            fitted.metrics.apart,
-        )
+        measured = fitted.trained.words, fitted.tested.words, fitted.metrics.directions
+        return ModelFacts(self.spec, *measured, self._fixed(), fitted.metrics.apart)
 
     def keep_apart(self, reasons: Mapping[str, str]) -> None:
         """Lets metrics stay with their party; see `Weights.keep_apart`."""
@@ -278,15 +267,7 @@ class KerasBackend:
     def import_model(self, content: bytes, own: bool = False) -> None:
         """Takes weights and learning rate from the content of a `.keras` file; runs none of its code."""
         flat = self._variables()
-        taken = flat.local if own else flat.variables + flat.frozen
-        before = [variable.numpy() for variable in taken]
-        try:
-            files.import_model(self._model, content, taken)
-        except DataError:
-            # Keras loads layer by layer: a file that does not fit has changed the layers before the one that shows it.
-            for variable, value in zip(taken, before, strict=True):
-                variable.assign(value)
-            raise
+        files.import_model(self._model, content, flat.local if own else flat.variables + flat.frozen)
         if not own:
             rates.take_rate(self._model.optimizer, content)
         self._agree_anew()
@@ -334,8 +315,7 @@ class KerasBackend:
         self._schedule = PlannedSchedule(self._tf, self._keras, self._model.optimizer)
         checks.check_optimizer(self._model)  # once more: one that picks optimizers by variable knows them all only now
         self._copying = copying(self._keras, self._model.optimizer)
-        if self._strategy is not None:
-            check_shared(self._keras, self._model, flat, self._strategy)
+        check_shared(self._keras, self._model, flat, self._strategy)
         self._local = KerasState(self._tf, [v.value for v in flat.variables + flat.frozen], self._noise_seed)
         self._local.adopt(v.value for v in (*self._model.variables, *variables(self._keras, self._model.optimizer)))
         self._traces = Traces(self._tf, self._model, self._local, self._seeded)
