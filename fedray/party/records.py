@@ -224,11 +224,13 @@ class RoundFailure:
         session: Number of the session.
         number: The round.
         reason: Why.
+        void: Whether it is this round alone, for which others' inputs are missing, and the next one goes on.
     """
 
     session: int
     number: Round
     reason: str
+    void: bool = False
 
 
 # Messages to a vault.

@@ -146,9 +146,8 @@ def _exponent(value: float) -> int | None:
 def _step(reach: int, extent: Extent, known: Tried, room: Room) -> tuple[int, Tried, bool]:
     """Returns the reach of a repeat, what is known then, and whether this tensor needs one."""
     if extent.saturated:
-        # Once by what leaves the words precise if it was enough. Then by all that a word holds and almost as much
-        # again: if that is too much, and nothing is left of the words, the values fit that first step above the last
-        # reach.
+        # Once by what leaves the words precise if it was enough. Then by all that a word holds and almost as much more:
+        # if that is too much, and nothing is left of the words, the values fit that first step above the last reach.
         step = room.span if known.low is None else room.top + room.span - _NOTHING
         wider = reach + step
         if known.high is not None:

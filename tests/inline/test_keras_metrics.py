@@ -12,6 +12,8 @@ from fedray.errors import DataError, PlanError
 from fedray.metrics import Mean, Tally, flatten, merge, rebuild
 from fedray.party.training.sampling import in_order
 
+pytestmark = pytest.mark.usefixtures("kernels_kept")
+
 TRUE = (CLASS > 0).astype(np.float32)
 PARTS = (slice(0, 13), slice(13, 40), slice(40, 60))
 

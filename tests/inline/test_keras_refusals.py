@@ -8,6 +8,8 @@ from inline.keras_models import CLASS, X, Y, batches, binary, bind, dense, ready
 from fedray.backends.keras.model import KerasBackend
 from fedray.errors import DataError, PlanError
 
+pytestmark = pytest.mark.usefixtures("kernels_kept")
+
 WIDE = np.zeros((60, 5), np.float32)
 
 

@@ -32,14 +32,15 @@ class World:
         self.leader, self.other = self.rounds
         self.told: dict[int, RoundOutcome] = {}
         self.tickets: dict[str, int] = {}
+        self.inputs: dict = {}
         for rounds in self.rounds.values():
             rounds.expect(Expect(0, 3, MANIFEST, "sum"), 0, 0.0)
 
     def _rounds(self, name: str) -> ComputeRounds:
         def tell(what):
-            def send(number, content):
+            def send(number, content, void=False):
                 for peer in set(self.kit.adders) - {name}:
-                    self.mail.append((what, name, peer, number, content))
+                    self.mail.append(("void" if void else what, name, peer, number, content))
 
             return send
 
@@ -50,10 +51,12 @@ class World:
         made.begin(ComputeRoles(1, self.kit.adders[name], self.kit.owners, first, name == first), 0.0)
         return made
 
-    def send(self, owner: str, number: int = 0, home: str = "") -> None:
+    def send(self, owner: str, number: int = 0, home: str = "", repeats: int | None = None, model: int = -1) -> None:
         """Sends an owner's shares; at `home` it waits."""
-        contribution = plain_values(np.full(MANIFEST.size, self.value(owner)))
-        messages = self.kit.shields[owner].protect(context_of(number, MANIFEST), contribution)
+        made = plain_values(np.full(MANIFEST.size, self.value(owner)))
+        contribution = self.inputs[owner] = made if repeats is None else self.inputs[owner]
+        context = context_of(number if model < 0 else model, MANIFEST)
+        messages = self.kit.shields[owner].protect(replace(context, number=number, repeats=repeats), contribution)
         for name, message in messages.items():
             ticket = None
             if name == home:
@@ -62,6 +65,9 @@ class World:
 
     def value(self, owner: str) -> float:
         return float(1 << self.owners.index(owner))
+
+    def total(self, owners: list) -> float:
+        return sum(map(self.value, owners))
 
     def settle(self) -> None:
         """Carries messages until there are none; what compute parties in `held_back` send stays behind."""
@@ -79,6 +85,8 @@ class World:
                         rounds.answered(1, number, answer, self.now)
             elif what == "hear":
                 self.rounds[to].hear(sender, number, content, self.now)
+            elif what == "void":
+                self.rounds[to].voided(1, sender, number, self.now)
             else:
                 self.rounds[to].failed(1, number, content, self.now)
         self.mail.extend(kept)
@@ -218,3 +226,74 @@ def test_a_watch_ends_when_the_driver_asks_again_or_after_its_time():
     assert rounds.barrier.answers == {1: ()}
     rounds.barrier.due(1.5)
     assert rounds.barrier.answers == {1: (), 2: ()}
+
+
+def opened_once(w: World) -> None:
+    """Runs a round of everybody, whose inputs are to be summed once more."""
+    for owner in w.owners:
+        w.send(owner, home=w.leader)
+    w.settle()
+
+
+def test_the_same_inputs_once_more_are_opened_over_the_same_owners_without_a_deadline():
+    w = World()
+    late = w.owners[3]
+    for owner in w.owners[:3]:
+        w.send(owner, home=w.leader)
+    w.advance(TIMEOUT)
+    for owner in w.owners[:3]:
+        w.send(owner, 1, w.other, repeats=0, model=0)
+    w.settle()
+    assert list(w.outcome(w.owners[0]).answer.values) == [7.0] * 3, "nobody waits for the fourth"
+    w.send(late, 2, w.leader)
+    assert w.now == TIMEOUT
+
+
+@pytest.mark.parametrize("how", ["lost", "late"])
+def test_a_repeat_that_lacks_an_owner_is_void_and_the_next_round_goes_on(how):
+    w = World()
+    opened_once(w)
+    *rest, missing = w.owners
+    for owner in rest:
+        w.send(owner, 1, w.other, repeats=0, model=0)
+    if how == "lost":
+        for rounds in w.rounds.values():
+            rounds.barrier.lost(missing, "its process has ended", w.now)
+        w.settle()
+    else:
+        w.advance(TIMEOUT)
+    assert [w.outcome(owner).answer.verdict for owner in rest] == ["abandoned"] * 3
+    assert 1 not in w.collectors, "no sum was published"
+    if how == "late":  # its shares are not read, and it goes on with the others
+        w.send(missing, 1, w.leader, repeats=0, model=0)
+        assert w.outcome(missing).answer.verdict == "abandoned"
+        rest.append(missing)
+    for owner in rest:
+        w.kit.shields[owner].give_up(1)
+        w.send(owner, 2, w.leader, model=0)
+    w.settle()
+    assert list(w.outcome(rest[0]).answer.values) == [w.total(rest)] * 3
+    with pytest.raises(ProtocolError, match="already served 2 rounds"):
+        w.kit.shields[rest[0]].protect(replace(context_of(0, MANIFEST), number=3), w.inputs[rest[0]])
+
+
+def test_a_share_that_comes_when_its_round_is_void_is_not_read():
+    """At the other compute party nothing has come yet when the leader finds that the repeat lacks an owner."""
+    w = World()
+    opened_once(w)
+    for rounds in w.rounds.values():
+        rounds.barrier.lost(w.owners[3], "its process has ended", w.now)
+    w.rounds[w.other].voided(1, w.leader, 1, w.now)
+    w.send(w.owners[0], 1, w.other, repeats=0, model=0)
+    assert w.outcome(w.owners[0]).answer.verdict == "abandoned"
+    w.rounds[w.leader].voided(1, w.other, 2, w.now)
+    assert w.rounds[w.leader]._void == {1}, "who does not propose cannot say so"
+
+
+def test_only_a_repeat_gives_a_model_one_more_round():
+    w = World()
+    opened_once(w)
+    shield = w.kit.shields[w.owners[0]]
+    shield.give_up(0)
+    with pytest.raises(ProtocolError, match="already served 1 rounds"):
+        shield.protect(replace(context_of(0, MANIFEST), number=1), w.inputs[w.owners[0]])

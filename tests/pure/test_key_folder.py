@@ -218,8 +218,9 @@ def test_the_operator_of_the_machine_says_where_keys_are(folders: dict[str, Path
         Credentials.of(config("alice", tmp_path / "elsewhere"), {VARIABLE: str(alice)}, patience=0.0)
     with pytest.raises(PlanError, match="dave cannot be read"):
         Credentials.of(config("dave"), {VARIABLE: str(tmp_path)}, patience=0.0)
-    with pytest.raises(PlanError, match="FEDRAY_KEYS is 'keys'; expected an absolute path"):
-        Credentials.of(config("alice"), {VARIABLE: "keys"}, patience=0.0)
+    for wrong in ("keys", "", "."):
+        with pytest.raises(PlanError, match=rf"FEDRAY_KEYS is '{wrong}'; expected an absolute path"):
+            Credentials.of(config("alice", alice), {VARIABLE: wrong}, patience=0.0)
 
 
 @pytest.mark.parametrize("name", ["{elsewhere}", "../elsewhere/alice", ".."])

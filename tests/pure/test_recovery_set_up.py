@@ -107,10 +107,15 @@ def test_a_second_list_of_keys_gets_no_second_shares(set_up: SetUp) -> None:
         shield.absorb(enc_list("keys-list", (*keys[:3], other)))
 
 
+def flipped(sealed: bytes) -> bytes:
+    """Returns other bytes, whatever the last one is."""
+    return sealed[:-1] + bytes([sealed[-1] ^ 1])
+
+
 def test_shares_that_were_altered_replayed_or_reflected_are_a_named_complaint(set_up: SetUp) -> None:
     old, mine = set_up.dealt(), [b""]
     for word, change in [
-        ("channel from p0002", lambda d: replace(d, sealed=(*d.sealed[:2], d.sealed[2][:-1] + b"\0", d.sealed[3]))),
+        ("channel from p0002", lambda d: replace(d, sealed=(*d.sealed[:2], flipped(d.sealed[2]), d.sealed[3]))),
         ("channel from p0002", lambda d: replace(d, sealed=(*d.sealed[:2], old[2].sealed[0], d.sealed[3]))),
         ("channel from p0001", lambda d: replace(d, sealed=(b"", mine[0], *d.sealed[2:]))),
         ("channel from p0001", lambda d: replace(d, sealed=(b"", d.sealed[2], d.sealed[1], d.sealed[3]))),

@@ -77,7 +77,7 @@ RECORDS = (
     records.ModelRequest(),
     records.ShareMessage(3, WORDS.view("u1"), True),
     records.SignatureMessage(3, b"signature"),
-    records.RoundFailure(1, 3, "why"),
+    records.RoundFailure(1, 3, "why", True),
     records.DealtShares("value 1", b"form", [b"seed", WORDS]),
     records.GivenShares("value 1/bob", b"form", WORDS),
     records.SharesFailure("value 1", FAILURE),

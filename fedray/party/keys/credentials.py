@@ -134,11 +134,15 @@ class Credentials(Guarded):
 
 def _folder(config: PartyConfig, environment: Mapping[str, str]) -> Path | None:
     named = Path(os.path.expanduser(config.keys)) if config.keys else None
-    if not environment.get(VARIABLE):
+    if VARIABLE not in environment:
         return named
     kept = Path(os.path.expanduser(environment[VARIABLE]))
+    # Empty as well: whoever set it wanted a folder, and no other one may stand in its place.
     if not kept.is_absolute():
-        raise PlanError(f"{VARIABLE} is {str(kept)!r}; expected an absolute path, or one below a home (~)")
+        raise PlanError(
+            f"{VARIABLE} is {environment[VARIABLE]!r}; expected an absolute path, or one below a home (~). Unset it "
+            "where the driver is to name the folder"
+        )
     # The variable may name the folder itself, where a machine has one party, or the folder above those of several.
     folder = kept if os.path.lexists(kept / IDENTITY) else kept / config.name
     # Refused and not overruled in silence: the driver's user believes that the other folder is used.

@@ -156,8 +156,11 @@ class ComputeParty:
             case SignatureMessage(int(number), bytes(body)):
                 self._room.note(lambda now: self._rounds.hear(sender, number, body, now))
                 return None
-            case RoundFailure(int(session), int(number), str(reason)) if sender in self._peers:
-                self._room.note(lambda now: self._rounds.failed(session, number, reason, now))
+            case RoundFailure(int(session), int(number), str(reason), bool(void)) if sender in self._peers:
+                if void:
+                    self._room.note(lambda now: self._rounds.voided(session, sender, number, now))
+                else:
+                    self._room.note(lambda now: self._rounds.failed(session, number, reason, now))
                 return None
         receiver = f"compute party {self._context.name!r}"
         raise unknown(sender, message, receiver, ShareMessage, SignatureMessage, RoundFailure)
@@ -185,8 +188,9 @@ class ComputeParty:
     def _tell_signature(self, number: Round, signature: bytes) -> None:
         self._tell_peers(f"survive round {number}", SignatureMessage(number, signature), Kind.SHARE)
 
-    def _tell_failure(self, number: Round, reason: str) -> None:
-        self._tell_peers(f"failed round {number}", RoundFailure(self._rounds.roles.session, number, reason), Kind.ERROR)
+    def _tell_failure(self, number: Round, reason: str, void: bool) -> None:
+        failure = RoundFailure(self._rounds.roles.session, number, reason, void)
+        self._tell_peers(f"failed round {number}", failure, Kind.ERROR)
 
     def _tell_peers(self, call: str, message: SignatureMessage | RoundFailure, kind: Kind) -> None:
         for party, key in self._peers.items():

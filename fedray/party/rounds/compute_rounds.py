@@ -51,7 +51,8 @@ class ComputeRounds:
         timeout: Seconds that a round waits for owners after its first message.
         sign: (round, signature under a set of owners) -> None; tells the other compute parties.
         publish: (round, this party's sum) -> None; sends it to the server, whose answer comes to `answered`.
-        fail: (round, reason) -> None; tells the other compute parties that nothing will be opened.
+        fail: (round, reason, whether the next one goes on) -> None; tells the other compute parties that nothing will
+            be opened.
 
     Attributes:
         barrier: Where deliveries wait.
@@ -63,7 +64,7 @@ class ComputeRounds:
         timeout: float,
         sign: Callable[[Round, bytes], None],
         publish: Callable[[Round, Message], None],
-        fail: Callable[[Round, str], None],
+        fail: Callable[[Round, str, bool], None],
     ) -> None:
         self._name, self.timeout = name, timeout
         self._sign, self._publish, self._tell_failure = sign, publish, fail
@@ -73,6 +74,7 @@ class ComputeRounds:
         self._proposed: dict[Round, tuple[PartyName, ...]] = {}
         self._announced: list[range] = []
         self._unanswered: set[Round] = set()
+        self._void: set[Round] = set()
         self._watch: Ticket = 0
         self._error = ""
 
@@ -136,6 +138,9 @@ class ComputeRounds:
             ProtocolError: As in `ShareAdder.add`; or the segment has ended.
         """
         self._check_open()
+        if number in self._void:  # its share is not read: it learns that it goes on with the next round
+            self._arrive(number, owner, now, ticket)
+            return
         try:
             self.roles.adder.add(owner, body)
         except FedRayError as error:
@@ -195,6 +200,19 @@ class ComputeRounds:
         if session == self.roles.session and self.barrier.stand(gate_of(number)) is not None:
             self.abort(reason, now)
 
+    def voided(self, session: int, peer: PartyName, number: Round, now: float) -> None:
+        """Learns from the one that proposes that a round is not opened, and the next one goes on.
+
+        Args:
+            session: Number of the session that it speaks of.
+            peer: Who says so.
+            number: The round.
+            now: When.
+        """
+        if session == self.roles.session and peer == self.roles.leader:
+            self._void.add(number)
+            self.barrier.check(now)
+
     def answered(self, session: int, number: Round, answer: Answer, now: float) -> None:
         """Learns what the server says of this party's sum.
 
@@ -237,15 +255,22 @@ class ComputeRounds:
     def may_sign(self, number: Round, *, late: bool) -> bool:
         """Returns whether a set of owners is settled, and their shares are here."""
         roles, held = self.roles, set(self.roles.adder.held())
+        if number in self._void:
+            return True
         if not roles.leads:
             return number in self._proposed and set(self._proposed[number]) <= held
+        again = set(roles.adder.summed_before())
+        if again:  # over these or not at all
+            return late or again <= held or bool(again & self._attendance.gone.keys())
         return bool(held) and (late or set(roles.owners) - self._attendance.gone.keys() <= held)
 
     def sign(self, number: Round, deadline: float) -> Closing:
         """Signs the set of owners, and has the other compute parties told."""
-        adder = self.roles.adder
+        adder, again = self.roles.adder, self.roles.adder.summed_before()
+        if number in self._void or (self.roles.leads and not set(again) <= set(adder.held())):
+            return self._made_void(number)
         try:
-            members = adder.held() if self.roles.leads else self._proposed[number]
+            members = (again or adder.held()) if self.roles.leads else self._proposed[number]
             self._sign(number, adder.sign(members))
         except FedRayError as error:
             return self.given_up(f"{error}{self._absent()}")
@@ -280,6 +305,16 @@ class ComputeRounds:
 
     # Inside.
 
+    def _made_void(self, number: Round) -> Closing:
+        """Lets everybody go on with the next round: the same inputs once more are opened over all of them only."""
+        if self.roles.leads:
+            self._tell_failure(number, f"round {number} is void{self._absent()}", True)
+        self._void.add(number)
+        self._unanswered.discard(number)
+        self.roles.adder.fail()
+        void = RoundOutcome(Answer("abandoned"))
+        return Closing(lambda _: void)
+
     def _arrive(self, number: Round, sender: PartyName, now: float, ticket: Ticket | None = None) -> None:
         if self.barrier.stand(gate_of(number)) is None:
             self.barrier.forget("round", but=number - 1)  # an owner may not yet have asked what came of the last one
@@ -301,7 +336,8 @@ class ComputeRounds:
     def _clear(self, reason: str, now: float) -> None:
         self.barrier.end("round", self._error or reason, now)
         self.barrier.forget("round")
-        self._proposed, self._unanswered, self._error = {}, set(), ""  # last: `_error` was the reason just told
+        self._proposed, self._unanswered, self._void = {}, set(), set()
+        self._error = ""  # last: it was the reason just told
 
     def _give_up(self, reason: str) -> None:
         self._error = self._error or reason
@@ -311,7 +347,7 @@ class ComputeRounds:
 
     def _tell_all(self, reason: str) -> None:
         for number in sorted(self._unanswered):
-            self._tell_failure(number, self._error or reason)
+            self._tell_failure(number, self._error or reason, False)
 
     def _check_open(self) -> None:
         if self._error:

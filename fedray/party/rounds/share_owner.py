@@ -55,6 +55,9 @@ class ShareOwner:
         acknowledged = [self._send(call, to, ShareMessage(number, message, False)) for to, message in messages.items()]
         outcome = self._at_home(call, home, number, last, acknowledged)
         answer = outcome.answer
+        if answer.verdict == "abandoned":
+            self._shield.give_up(number)
+            return answer, self._shield.owners
         if answer.verdict not in ("opened", "again"):
             raise ProtocolError(f"round {number} was given up: {answer.reason}")
         self._shield.drop_cache()  # nobody asks again for the messages of a round that is over

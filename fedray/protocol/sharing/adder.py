@@ -94,6 +94,13 @@ class ShareAdder(Guarded):
         """Returns whose shares of the round under way were computed on one context, the most common one."""
         return names_of(self._current.largest()[1], self._roster) if self._current is not None else ()
 
+    def summed_before(self) -> tuple[PartyName, ...]:
+        """Returns over whom alone the round under way may be opened, if it has the last sum's inputs; else nobody."""
+        if self._current is None:
+            return ()
+        pile = self._current.piles.get(self._current.largest()[0])
+        return () if pile is None or pile.repeats is None else self.opened()
+
     def sign(self, members: Sequence[PartyName]) -> bytes:
         """Signs whose inputs of the round under way are opened; the same set again gets the same bytes.
 

@@ -23,7 +23,7 @@ from fedray.protocol.masking.rounds import MOST_STEPS, context_hash
 from fedray.protocol.member import Member
 from fedray.protocol.pipeline import run
 from fedray.protocol.repeats import LastInput
-from fedray.protocol.scheme import Contribution, RoundContext, View
+from fedray.protocol.scheme import Contribution, Purpose, RoundContext, View
 from fedray.protocol.sharing.adder import ShareAdder
 from fedray.protocol.sharing.agreement import Proof
 from fedray.protocol.sharing.roles import Roles, names_of
@@ -37,6 +37,7 @@ class SharingShield(Guarded):
 
     Attributes:
         adder: This party's end as a compute party; None where it is none.
+        owners: Who contributes, in roster order.
     """
 
     def __init__(
@@ -55,11 +56,13 @@ class SharingShield(Guarded):
         """
         self._roles = Roles.of(config, member.roster)
         self._config, self._member, self._sid, self._entropy = config, member, keys.sid, entropy
-        self._owners = names_of(self._roles.owners, member.roster)
+        self.owners = names_of(self._roles.owners, member.roster)
         own = os.urandom(32)  # of the channel from this party's owner end to its compute end
         self._channels = {**keys.sending, member.index: own}
         self._next: Round = 0
         self._last = LastInput(member)
+        self._repeat: RoundContext | None = None
+        self._spoilt: set[tuple[bytes, Purpose]] = set()
         self._sent: tuple[Round, bytes] | None = None
         self._messages: dict[PartyName, Message] = {}
         self.adder: ShareAdder | None = None
@@ -93,8 +96,8 @@ class SharingShield(Guarded):
         Raises:
             ProtocolError: The view is another one.
         """
-        if view.members != self._owners:
-            raise self._member.fault(f"shared sums have one view, all owners {self._owners}, found {view.members}")
+        if view.members != self.owners:
+            raise self._member.fault(f"shared sums have one view, all owners {self.owners}, found {view.members}")
 
     def protect(self, context: RoundContext, contribution: Contribution) -> Mapping[PartyName, Message]:
         """Returns one message per compute party, the long one last; a repeated request gets the identical bytes.
@@ -114,9 +117,10 @@ class SharingShield(Guarded):
         self._sent, self._messages = None, {}
         messages = self._split(context, ctx, contribution)
         if not repeat:
-            self._member.memory.record(self._sid, context.model, context.purpose, self._owners, context.rows)
+            self._member.memory.record(self._sid, context.model, context.purpose, self.owners, context.rows)
         self._last.sent(context, contribution, b"")
         self._sent, self._messages = (context.number, ctx), messages
+        self._repeat = context if repeat else None
         return dict(messages)
 
     def verify(self, proof: bytes) -> tuple[PartyName, ...]:
@@ -150,6 +154,12 @@ class SharingShield(Guarded):
             f"shared sums have one exchange a round, found a further one of {len(broadcast)} bytes"
         )
 
+    def give_up(self, number: Round) -> None:
+        """Learns that a round is void. After a repeat its model serves once more, for freshly computed data."""
+        self.drop_cache()
+        if self._repeat is not None and self._repeat.number == number:
+            self._spoilt.add((self._repeat.model, self._repeat.purpose))
+
     def drop_cache(self) -> None:
         """Forgets the last messages; a repeated request is then refused."""
         self._messages = {}
@@ -164,11 +174,12 @@ class SharingShield(Guarded):
     def _admit(self, context: RoundContext, *, repeat: bool) -> None:
         member = self._member
         if member.index not in self._roles.owners:
-            raise member.fault(f"it only computes: the inputs of this session are owned by {self._owners}")
+            raise member.fault(f"it only computes: the inputs of this session are owned by {self.owners}")
         if context.number - self._next >= MOST_STEPS:
             raise member.fault(f"round {context.number} is more than {MOST_STEPS} ahead of round {self._next}")
         if not repeat:
-            member.check_model(self._sid, context, self._owners)
+            spoilt = (context.model, context.purpose) in self._spoilt
+            member.check_model(self._sid, context, self.owners, more=spoilt)
 
     def _split(self, context: RoundContext, ctx: bytes, contribution: Contribution) -> dict[PartyName, Message]:
         """Encodes, splits and seals."""
