@@ -17,7 +17,7 @@ from fedray.ml.nn.history import FaultRecord, History, MetricValue
 from fedray.ml.nn.optimizer import Optimizer
 from fedray.ml.nn.plan import FitPlan, Segment
 from fedray.ml.nn.progress import EpochBar
-from fedray.ml.nn.source import Source, metric_bound
+from fedray.ml.nn.source import Source
 from fedray.party.training.model_rounds import Report
 from fedray.party.training.orders import TrainOrder
 from fedray.types import PartyName
@@ -34,7 +34,6 @@ class FitRun:
         federation: The trainers and the server.
         facts: Names and shapes of the model's tensors and metrics.
         plan: What is going to be done.
-        train: Training arrays.
         validation: Validation arrays, or None.
         callbacks: The user's callbacks.
         history: What `fit` will return.
@@ -46,7 +45,6 @@ class FitRun:
     federation: Federation
     facts: ModelFacts
     plan: FitPlan
-    train: Source
     validation: Source | None
     callbacks: CallbackList
     history: History
@@ -85,14 +83,13 @@ class FitRun:
 
     def _segments(self, epoch: int, bar: EpochBar) -> tuple[Logs, dict[PartyName, Logs]]:
         segments = self.plan.segments(epoch)
-        most = max((sum(rows) for rows in zip(*(segment.rows for segment in segments), strict=True)), default=0)
         reports: dict[PartyName, Report] = {}
         for segment in segments:
             first = segment.rounds[0].start
             if self.callbacks.wants_rounds:
                 self.callbacks.call("on_train_batch_begin", first)
             try:
-                reports = self._train(segment, most, begins_epoch=segment is segments[0], bar=bar)
+                reports = self._train(segment, begins_epoch=segment is segments[0], bar=bar)
             except NotFinite:
                 if not self.callbacks.not_finite(first):
                     raise
@@ -104,7 +101,7 @@ class FitRun:
                 break
         return overall(reports), local(reports)
 
-    def _train(self, segment: Segment, most: int, *, begins_epoch: bool, bar: EpochBar) -> dict[PartyName, Report]:
+    def _train(self, segment: Segment, *, begins_epoch: bool, bar: EpochBar) -> dict[PartyName, Report]:
         def order(number: int, over: int) -> TrainOrder:
             return TrainOrder(
                 number,
@@ -113,7 +110,6 @@ class FitRun:
                 begins_epoch and over == 0,
                 self.plan.sampling,
                 self.plan.sizes,
-                metric_bound(most, self.train),
                 self.federation.strategy,
                 self.optimizer.chosen,
             )

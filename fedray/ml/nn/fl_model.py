@@ -210,7 +210,7 @@ class FLModel:
         params = {"epochs": epochs, "steps": plan.steps, "batch_size": batch_size, "verbose": level, "seed": seed}
         watched.prepare(params, facts.directions)
         history = History(params, notices=list(self._federation.notices))
-        run = FitRun(self._federation, facts, plan, train, validation, watched, history, level, self._optimizer)
+        run = FitRun(self._federation, facts, plan, validation, watched, history, level, self._optimizer)
         self._columns = columns
         self._fits += 1
         return run.execute()

@@ -49,6 +49,7 @@ class LocalModel:
         data: Purpose -> the rows bound for it.
         bound: Purpose -> how often rows were bound for it.
         class_weight: Purpose -> weights of classes; empty for none.
+        row_weights: Purpose -> whether its rows have weights, of their own or of their classes.
     """
 
     facts: ModelFacts
@@ -69,6 +70,7 @@ class LocalModel:
         self.data: dict[str, Data] = {}
         self.bound: Counter[str] = Counter()
         self.class_weight: dict[str, dict[int, float]] = {}
+        self.row_weights: dict[str, bool] = {}
         self._hash = b""
 
     def bind(
@@ -94,6 +96,7 @@ class LocalModel:
             self.data[purpose] = self.backend.bind(Tree(x, "x"), Tree(y, "y"), weight, class_weight)
         self.bound[purpose] += 1
         self.class_weight[purpose] = dict(class_weight or {})
+        self.row_weights[purpose] = weight is not None or bool(class_weight)
         self.facts = self.backend.facts()
         return Reply(Kind.SHAPE, self.facts)
 

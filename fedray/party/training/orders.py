@@ -28,7 +28,6 @@ class TrainOrder:
         begins_epoch: Whether the epoch's metrics start at zero here.
         sampling: How rows are dealt over the epoch's steps.
         sizes: Rows of every party.
-        metric_bound: Largest count that a party's metrics may reach in the epoch.
         strategy: Name and parameters of the strategy.
         learning_rate: What the optimizers are set to, or None where the compiled value holds.
     """
@@ -39,7 +38,6 @@ class TrainOrder:
     begins_epoch: bool
     sampling: Sampling
     sizes: Mapping[PartyName, int]
-    metric_bound: int
     strategy: tuple[str, Mapping[str, float]]
     learning_rate: float | None = None
 
@@ -52,13 +50,11 @@ class EvaluateOrder:
         number: Protocol number of the round.
         batch_size: Rows of one local batch.
         sizes: Rows of every party.
-        metric_bound: Largest count that a party's metrics may reach.
     """
 
     number: Round
     batch_size: int
     sizes: Mapping[PartyName, int]
-    metric_bound: int
 
 
 def settings(order: TrainOrder | EvaluateOrder, class_weight: Mapping[int, float]) -> bytes:
