@@ -62,12 +62,12 @@ class KerasBackend:
         self._fitted: Fitted | None = None
         self._log_sums = np.zeros(0)
         self._log_rows = 0
-        self._fingerprint = b""
         self._as_built: list[tuple[Any, NDArray[Any]]] = []  # local weights with their first values
         self._own_gradients: list[Any] | None = None  # of local weights, between a round's gradient and its answer
         self._strategy: Strategy | None = None
         self._model = self._seeded(builder)
         checks.check_model(self._keras, self._model)
+        self._fingerprint, self._optimizer = b"", checks.optimizer_config(self._keras, self._model)
         layers.check_stateless(self._model)
         self._probe = Probe(self._tf, self._model, self._seeded)
         if self._model.built:
@@ -233,8 +233,8 @@ class KerasBackend:
     def fingerprint(self) -> bytes:
         """Returns SHA-256 over architecture, roles, optimizer, loss, metrics and frozen values."""
         if not self._fingerprint:
-            spec = self.spec
-            self._fingerprint = checks.model_fingerprint(self._keras, self._model, spec, self._fixed())
+            told = self.spec, self._optimizer, self._fixed()
+            self._fingerprint = checks.model_fingerprint(self._keras, self._model, *told)
         return self._fingerprint
 
     def learning_rate(self) -> float:

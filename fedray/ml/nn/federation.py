@@ -205,8 +205,7 @@ class Federation:
             stretches.append(self._stretch(range(number, number + done), expected, outcome))
             over += done
             renew = any(r.renew for r in outcome.reports.values())
-            self._behind = self._behind or renew
-            self._evaluated = max(r.evaluated for r in outcome.reports.values())
+            self._behind, self._evaluated = self._behind or renew, max(r.evaluated for r in outcome.reports.values())
             self._fresh = all(r.fresh for r in outcome.reports.values())
             if not renew or len(draft.spans) == done:
                 return outcome.reports, stretches
@@ -294,7 +293,6 @@ class Federation:
         Raises:
             PlanError: The optimizers follow a schedule.
         """
-        self._first(self._models, "set_learning_rate", rate)
         self._everywhere(self._models, "set_learning_rate", rate)
 
     def _replace(self, method: str, content: Any) -> None:
