@@ -5,6 +5,7 @@ A cluster takes seconds to start, so that each program here asks as much of its 
 the start, while it runs, and by the way in which it ends.
 """
 
+import contextlib
 import os
 import signal
 import time
@@ -26,11 +27,17 @@ sf.init(["alice", "bob"], seed=1)
 alice, bob = sf.PYU("alice"), sf.PYU("bob")
 """
 
-
 BREAKPOINT = (
     "party 'alice': breakpoint() has no terminal in a party's own process; use address='inline' to debug, where every "
     "party runs in the driver's process\n"
 )
+
+
+def listening(pid):
+    """Returns the addresses at which a process listens; none where it has ended meanwhile."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return {found.laddr.ip for found in psutil.Process(pid).net_connections() if found.status == psutil.CONN_LISTEN}
+    return set()
 
 
 def test_a_program_prints_its_own_lines_and_leaves_nothing(program):
@@ -78,10 +85,9 @@ print(sorted(k for k in set(before) | set(os.environ) if before.get(k) != os.env
     assert [path for path in inside if "_ray_pkg_" in path.name or path.name.startswith("program_")] == []
     if os.geteuid() == 0:
         assert reached([folder, *inside]) == []
-    listening = [
-        (found.laddr.ip, found.status) for pid in run._alive() for found in psutil.Process(pid).net_connections()
-    ]
-    assert {ip for ip, status in listening if status == psutil.CONN_LISTEN} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+    heard = {ip for pid in run._alive() for ip in listening(pid)}
+    assert heard
+    assert heard <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
     run.tell("go")
     said, out = BREAKPOINT, "2\n['2', '2'] True\n[None, None]\ntoken 64\nFalse\n0 False\n1 True\n[]\n"
     assert run.finish(200) == (0, said + out, "")
