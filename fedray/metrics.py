@@ -5,17 +5,16 @@ A metric is a handful of state variables that add up over disjoint rows, and a v
 common case and computes its own value. For every other metric (AUC, precision, R2, ...) a `Tally` carries the state,
 and the framework that owns the metric computes the value from the sum.
 
-In a round every number travels as two words, a fine and a coarse part: a word holds counts exactly and reaches 65536
-times the largest count, which is not enough for the losses of a regression on raw numbers. With the coarse part it
-reaches far beyond, and small numbers lose nothing.
+A count travels as a whole number; every other number is summed exactly too, but takes more room. Which is which is said
+by the metric and not found by looking at numbers: every party has to say the same, whatever its rows.
 
-Knows no framework. Does not know how the words travel.
+Knows no framework. Does not know how the numbers travel.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -23,8 +22,23 @@ from numpy.typing import NDArray
 
 from fedray.errors import DataError
 
-COARSE = 1 << 15
-"""How many times the largest count one coarse unit is. A fine part is at most half of that, well inside a word."""
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One number of a metric's state.
+
+    Attributes:
+        name: The metric's, and which number of its state it is, e.g. `"loss/0"`.
+        whole: Whether it is a whole number at every party, as long as rows have no weights.
+
+    Example:
+        >>> from fedray.metrics import Mean, Word, words
+        >>> words([Mean("loss", 6.0, 4)]) == (Word("loss/0", whole=False), Word("loss/1", whole=True))
+        True
+    """
+
+    name: str
+    whole: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +49,7 @@ class Mean:
         name: As in the framework's history, e.g. `"loss"`.
         total: Sum over the rows seen.
         count: Number of rows seen, or the sum of their weights.
+        whole: Whether the count is a whole number as long as rows have no weights.
 
     Example:
         >>> from fedray.metrics import Mean
@@ -45,6 +60,7 @@ class Mean:
     name: str
     total: float
     count: float
+    whole: bool = field(default=True, repr=False)
 
     @property
     def additive(self) -> bool:
@@ -58,7 +74,7 @@ class Mean:
 
     def with_state(self, state: Sequence[NDArray[np.float64]]) -> Mean:
         """Returns the same metric over other rows."""
-        return Mean(self.name, float(state[0]), float(state[1]))
+        return replace(self, total=float(state[0]), count=float(state[1]))
 
     def result(self) -> float:
         """Returns the mean; 0.0 over no rows, as Keras does."""
@@ -78,6 +94,8 @@ class Tally:
         state: State variables in the framework's order, float64 arrays of any shape.
         value: What the metric comes to, a float or float64[k]; None for a sum whose value nobody has computed yet.
         additive: Whether the states of several parties may be summed. Otherwise the metric is reported per party only.
+        whole: Which of its state variables are whole numbers, e.g. counts, as long as rows have no weights; none of
+            those that are left out at the end.
 
     Example:
         >>> from fedray.metrics import Tally
@@ -89,6 +107,7 @@ class Tally:
     state: tuple[NDArray[np.float64], ...]
     value: float | NDArray[np.float64] | None
     additive: bool = True
+    whole: tuple[bool, ...] = ()
 
     def with_state(self, state: Sequence[NDArray[np.float64]]) -> Tally:
         """Returns the same metric over other rows, its value still to be computed."""
@@ -111,7 +130,8 @@ class Tally:
         if not isinstance(other, Tally):
             return NotImplemented
         return (
-            (self.name, self.additive, len(self.state)) == (other.name, other.additive, len(other.state))
+            (self.name, self.additive, self.whole, len(self.state))
+            == (other.name, other.additive, other.whole, len(other.state))
             and all(np.array_equal(a, b) for a, b in zip(self.state, other.state, strict=True))
             and (self.value is None) == (other.value is None)
             and (self.value is None or np.array_equal(self.value, np.asarray(other.value), equal_nan=True))
@@ -138,20 +158,26 @@ def additive(metrics: Sequence[Metric]) -> list[Metric]:
     return [metric for metric in metrics if metric.additive]
 
 
-def words(metrics: Sequence[Metric]) -> tuple[str, ...]:
-    """Returns the name of each word of `flatten(metrics)`, e.g. `("loss/0", "loss/1", "auc/0/17")`.
+def words(metrics: Sequence[Metric]) -> tuple[Word, ...]:
+    """Returns what each number of `flatten(metrics)` is, e.g. of names `"loss/0", "loss/1", "auc/0/17"`.
 
     Example:
         >>> from fedray.metrics import Mean, Tally, words
-        >>> words([Mean("loss", 6.0, 4), Tally("auc", (np.array([3.0, 1.0]),), 0.75)])
-        ('loss/0', 'loss/1', 'auc/0/0', 'auc/0/1')
+        >>> [word.name for word in words([Mean("loss", 6.0, 4), Tally("auc", (np.array([3.0, 1.0]),), 0.75)])]
+        ['loss/0', 'loss/1', 'auc/0/0', 'auc/0/1']
+        >>> [word.whole for word in words([Mean("loss", 6.0, 4)])]
+        [False, True]
     """
-    names: list[str] = []
+    found: list[Word] = []
     for metric in additive(metrics):
         for number, array in enumerate(metric.state):
+            # The total of a mean is a sum of anything, whatever its count is.
+            kinds = (False, metric.whole) if isinstance(metric, Mean) else metric.whole
+            whole = number < len(kinds) and kinds[number]
             stem = f"{metric.name}/{number}"
-            names += [stem] if array.ndim == 0 else [f"{stem}/{word}" for word in range(array.size)]
-    return tuple(names)
+            names = [stem] if array.ndim == 0 else [f"{stem}/{place}" for place in range(array.size)]
+            found += [Word(name, whole) for name in names]
+    return tuple(found)
 
 
 def flatten(metrics: Sequence[Metric]) -> NDArray[np.float64]:
@@ -222,46 +248,3 @@ def merge(parties: Sequence[Sequence[Metric]]) -> list[Metric]:
     # Summed first, finished after: the mean of two AUCs is not the AUC of all rows.
     total = np.sum([flatten(metrics) for metrics in parties], axis=0)
     return rebuild(parties[0], total)
-
-
-def word_names(metrics: Sequence[str]) -> tuple[str, ...]:
-    """Returns the names of the words in which named numbers travel: their fine parts, then their coarse ones.
-
-    Example:
-        >>> from fedray.metrics import word_names
-        >>> word_names(["loss/0"])
-        ('loss/0', 'loss/0 (coarse)')
-    """
-    return (*metrics, *(f"{name} (coarse)" for name in metrics))
-
-
-def to_words(values: NDArray[np.float64], bound: int) -> NDArray[np.float64]:
-    """Returns float64[2m], the fine and the coarse parts of float64[m].
-
-    Args:
-        values: What was measured; a number that is not finite has no parts and stays that.
-        bound: Largest count, a power of two.
-
-    Example:
-        >>> from fedray.metrics import to_words
-        >>> to_words(np.array([70000.0]), bound=1).tolist()
-        [4464.0, 2.0]
-    """
-    unit = float(bound * COARSE)
-    # Infinity minus infinity gives NaN here; the encoder then refuses it and names the party.
-    with np.errstate(invalid="ignore"):
-        # Units are powers of two, so these steps are exact, and fine and coarse add up to the very number.
-        coarse = np.rint(values / unit)
-        return np.concatenate([values - coarse * unit, coarse])
-
-
-def from_words(words: NDArray[np.float64], bound: int) -> NDArray[np.float64]:
-    """Returns float64[m] from the sums of its parts, float64[2m].
-
-    Example:
-        >>> from fedray.metrics import from_words
-        >>> from_words(np.array([4464.0, 2.0]), bound=1).tolist()
-        [70000.0]
-    """
-    fine, coarse = np.split(words, 2)
-    return np.asarray(fine + coarse * float(bound * COARSE))

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 import fedray as sf
 from fedray.errors import FedRayError
@@ -29,6 +31,29 @@ settings.register_profile("long", ANY_MACHINE, max_examples=200)
 settings.load_profile("short")
 
 
+ON_RAY = {
+    *(f"tests/cluster/test_{name}.py" for name in ("dropouts", "memory", "placement", "training")),
+    *(f"tests/contracts/test_{name}.py" for name in ("code_modules", "code_source", "devices", "keys_and_policies")),
+    *(f"tests/contracts/test_{name}.py" for name in ("sessions", "soak", "strict_egress", "transports")),
+    *(f"tests/contracts/test_spu_{name}.py" for name in ("device", "programs", "sums")),
+    *(f"tests/notebooks/test_{name}_notebook.py" for name in ("aggregation", "spu")),
+}
+"""Files that use the cluster: one process runs them all, so there is one cluster. Others may; they cost another."""
+
+
+class Grouped(LoadFileScheduling):
+    """Deals whole files to the processes, and those of `ON_RAY` together."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "on Ray" if file in ON_RAY else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling | None:
+    """Takes the place of `--dist loadfile`; any other choice of the command line is left alone."""
+    return Grouped(config, log) if config.getoption("dist") == "loadfile" else None
+
+
 @pytest.fixture(autouse=True)
 def interruptible() -> None:
     """Lets Ctrl-C through: a shell keeps it from what runs in the background, and the command line takes it over."""
@@ -44,6 +69,16 @@ def cluster() -> Iterator[str]:
     running.start({"special": 2}, threads=1, show_output=False)
     yield "auto"
     running.stop()
+
+
+@pytest.fixture(scope="module")
+def joined(cluster: str) -> Iterator[None]:
+    """Lets `address="auto"` be this cluster in programs that are started, too."""
+    import ray
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
+        yield
 
 
 @pytest.fixture(scope="module", params=["inline", "ray"])

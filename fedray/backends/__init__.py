@@ -62,7 +62,11 @@ def make_backend(
 
 
 def build_at_driver(
-    name: str, builder: Callable[[], Any], weights: Sequence[NDArray[Any]], rows: Tree | None = None
+    name: str,
+    builder: Callable[[], Any],
+    weights: Sequence[NDArray[Any]],
+    rows: Tree | None = None,
+    rate: float | None = None,
 ) -> Any:
     """Returns a stock model of the framework in this process, with these weights.
 
@@ -71,5 +75,6 @@ def build_at_driver(
         builder: Returns a compiled model.
         weights: In the framework's own order.
         rows: A row of each input, whatever its numbers, where the model learns its shape from the data.
+        rate: The learning rate that its optimizer is set to; None leaves the compiled one.
     """
-    return import_module(BACKENDS[name].module).build_at_driver(builder, weights, rows)
+    return import_module(BACKENDS[name].module).build_at_driver(builder, weights, rows, rate)

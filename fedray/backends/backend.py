@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.backends.spec import ParamSpec
-from fedray.metrics import Metric
+from fedray.metrics import Metric, Word
 from fedray.strategies.strategy import Hook, State, Strategy
 from fedray.tree import Tree
 from fedray.types import Vector
@@ -32,15 +32,15 @@ class ModelFacts:
 
     Attributes:
         spec: Its tensors.
-        train_words: Names of the words in which the additive metrics of training are summed.
+        train_words: The numbers in which the additive metrics of training are summed.
         evaluate_words: The same of evaluation.
         directions: Metric name -> `"max"` or `"min"`, where the framework knows which is better.
         frozen: Frozen tensor -> SHA-256 of its values: they are not sent, so that everybody has to have the same.
     """
 
     spec: ParamSpec
-    train_words: tuple[str, ...]
-    evaluate_words: tuple[str, ...]
+    train_words: tuple[Word, ...]
+    evaluate_words: tuple[Word, ...]
     directions: Mapping[str, str]
     frozen: Mapping[str, str] = field(default_factory=dict)
 
@@ -121,7 +121,8 @@ class Steps(Protocol):
         """Refuses a strategy that this model cannot be trained with.
 
         Raises:
-            PlanError: The strategy works on gradients, and the model takes its steps by itself.
+            PlanError: The strategy works on gradients, and the model takes its steps by itself; or it would undo what
+                the model's optimizer promises of weights.
         """
 
     def train(
@@ -210,6 +211,8 @@ class ModelFile(Protocol):
 
     def import_model(self, content: bytes, own: bool = False) -> None:
         """Takes weights from a file of kind `"model"`; runs none of its code, leaves all other local state as it is.
+
+        With the shared weights comes the learning rate that the file was saved with, where the optimizer can be set.
 
         Args:
             content: Of the file.

@@ -7,6 +7,7 @@ Plain NumPy on the party's own array. Errors name the party and give shapes and 
 from __future__ import annotations
 
 from collections.abc import Callable
+from os import urandom
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,8 @@ from fedray.data.casting import Casting, cast
 from fedray.data.columns import Names
 from fedray.data.moments import power_sums
 from fedray.data.rows import Rest
-from fedray.data.wide import LIMIT, widen
 from fedray.errors import DataError
+from fedray.protocol.limbs import LIMIT, spread, spread_integers
 
 Array = NDArray[Any]
 
@@ -136,11 +137,14 @@ def marked(
     party: str,
     place: int,
     places: int,
-    fn: Callable[[str, Array, tuple[int, ...] | None], NDArray[np.int64]],
+    fn: Callable[[str, Array, tuple[int, ...] | None], NDArray[Any] | list[int]],
     mine: Array,
     axes: tuple[int, ...] | None,
 ) -> NDArray[np.int64]:
     """Returns the words of `fn`'s result, flat, and after them a mark that this party is in the sum.
+
+    Integers are words as they are. Real numbers, and Python's integers, which stand for multiples of 2^-160, are spread
+    over limbs, whose sums over parties are exact.
 
     The marks go under the same mask as the words: what opens says itself whose rows it is made of.
 
@@ -157,11 +161,18 @@ def marked(
     """
     marks = np.zeros(places, np.int64)
     marks[place] = 1
-    return np.concatenate([np.ravel(fn(party, mine, axes)), marks])
+    found = fn(party, mine, axes)
+    if isinstance(found, list):
+        words = spread_integers(found, places, urandom)
+    elif found.dtype.kind == "f":
+        words = spread(found.ravel(), places, urandom)
+    else:
+        words = found
+    return np.concatenate([words.ravel(), marks])
 
 
-def real_sum(party: str, mine: Array, axes: tuple[int, ...] | None) -> NDArray[np.int64]:
-    """Returns the sum over `axes`, taken in float64, as the integers that `fedray.data.wide` makes of it.
+def real_sum(party: str, mine: Array, axes: tuple[int, ...] | None) -> NDArray[np.float64]:
+    """Returns the sum over `axes`, taken in float64.
 
     Args:
         party: The party's name, for errors.
@@ -169,12 +180,16 @@ def real_sum(party: str, mine: Array, axes: tuple[int, ...] | None) -> NDArray[n
         axes: The axes to sum over, the rows among them; `None` for all.
 
     Raises:
-        DataError: The sum is not finite, or above 2^143.
+        DataError: The sum is not finite, or above 2^160.
     """
-    return _widened(party, np.sum(mine, axis=axes, dtype=np.float64))
+    found: NDArray[np.float64] = np.asarray(np.sum(mine, axis=axes, dtype=np.float64))
+    # This way round, so that NaN, which is not smaller than anything, is found as well.
+    if not np.all(np.abs(found) < LIMIT):
+        raise DataError(_not_finite(party))
+    return found
 
 
-def square_sums(party: str, mine: Array, axes: tuple[int, ...] | None) -> NDArray[np.int64]:
+def square_sums(party: str, mine: Array, axes: tuple[int, ...] | None) -> list[int]:
     """Returns the sums over `axes` of the numbers and of their squares; see `fedray.data.moments.power_sums`.
 
     Args:
@@ -187,7 +202,7 @@ def square_sums(party: str, mine: Array, axes: tuple[int, ...] | None) -> NDArra
     """
     sums = power_sums(mine, axes)
     if sums is None:
-        raise DataError(_not_finite(party, ", or that of their squares is above 2^143, about 1e43"))
+        raise DataError(_not_finite(party, ", or that of their squares is above 2^160, about 1e48"))
     return sums
 
 
@@ -206,14 +221,6 @@ def integer_sum(party: str, mine: Array, axes: tuple[int, ...] | None) -> NDArra
     if np.any(np.abs(np.sum(mine, axis=axes, dtype=np.float64)) >= _LARGEST_INTEGER):
         raise DataError(f"party {party!r}: the integers' sum exceeds 2^55; sum them as x.astype('float64')")
     return np.asarray(np.sum(mine, axis=axes, dtype=np.int64))
-
-
-def _widened(party: str, values: Any) -> NDArray[np.int64]:
-    array = np.asarray(values, dtype=np.float64)
-    # This way round, so that NaN, which is not smaller than anything, is found as well.
-    if not np.all(np.abs(array) < LIMIT):
-        raise DataError(_not_finite(party))
-    return widen(array)
 
 
 def _not_finite(party: str, more: str = "") -> str:

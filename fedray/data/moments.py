@@ -12,15 +12,16 @@ Pure. Knows neither parties nor masks.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedray.data.wide import FRACTION_BITS, LIMIT, integers, widen_integers
+from fedray.protocol.limbs import FRACTION_BITS, LIMIT
 
 CENTRE_BITS = FRACTION_BITS // 2
-"""A centre is a multiple of 2^-72, so that its square is one of 2^-144 and nothing of it is cut off."""
+"""A centre is a multiple of 2^-80, so that its square is one of 2^-160 and nothing of it is cut off."""
 
 
 def elements(shape: tuple[int, ...], axes: tuple[int, ...] | None) -> int:
@@ -28,20 +29,19 @@ def elements(shape: tuple[int, ...], axes: tuple[int, ...] | None) -> int:
     return math.prod(shape if axes is None else (shape[axis] for axis in axes))
 
 
-def power_sums(values: NDArray[Any], axes: tuple[int, ...] | None) -> NDArray[np.int64] | None:
-    """Returns the sums over `axes` of the values and of their squares, as `fedray.data.wide` widens them.
+def power_sums(values: NDArray[Any], axes: tuple[int, ...] | None) -> list[int] | None:
+    """Returns the sums over `axes` of the values and then of their squares, as whole multiples of 2^-160.
 
     Args:
         values: Numbers or booleans.
         axes: The axes to sum over; `None` for all.
 
     Returns:
-        int64[2, n, DIGITS] for a result of n numbers; None where a value is not finite or a sum is above 2^143.
+        2n integers for a result of n numbers; None where a value is not finite or a sum is above 2^160.
     """
     count = elements(values.shape, axes)
     if not count:
-        size = np.sum(values, axis=axes).size
-        return widen_integers([0] * (2 * size)).reshape(2, size, -1)
+        return [0] * (2 * np.sum(values, axis=axes).size)
     with np.errstate(over="ignore", invalid="ignore"):
         mean = np.mean(values, axis=axes, dtype=np.float64, keepdims=True)
         # Any centre will do that is near the values, so it may be rounded.
@@ -61,14 +61,14 @@ def power_sums(values: NDArray[Any], axes: tuple[int, ...] | None) -> NDArray[np
         squares.append(count * c * c + (2 * c * r >> CENTRE_BITS) + s)
     if max(map(abs, (*sums, *squares)), default=0) >= _units(LIMIT, FRACTION_BITS):
         return None
-    return widen_integers([*sums, *squares]).reshape(2, len(sums), -1)
+    return [*sums, *squares]
 
 
-def deviation(sums: NDArray[np.int64], count: int, ddof: int) -> NDArray[np.float64]:
+def deviation(sums: Sequence[int], count: int, ddof: int) -> NDArray[np.float64]:
     """Returns the standard deviation.
 
     Args:
-        sums: int64[2, n, DIGITS], the sum over parties of their `power_sums`.
+        sums: 2n integers, the sums over parties of their `power_sums`.
         count: How many values are in each.
         ddof: The divisor is `count` less this.
 
@@ -76,8 +76,8 @@ def deviation(sums: NDArray[np.int64], count: int, ddof: int) -> NDArray[np.floa
         float64[n].
     """
     divisor = count * (count - ddof) << 2 * FRACTION_BITS
-    pairs = zip(integers(sums[0]), integers(sums[1]), strict=True)
-    # What is cut off below 2^-144 may leave a little less than nothing for values that are all alike.
+    pairs = zip(sums[: len(sums) // 2], sums[len(sums) // 2 :], strict=True)
+    # What is cut off below 2^-160 may leave a little less than nothing for values that are all alike.
     squares = [max((square << FRACTION_BITS) * count - total * total, 0) for total, square in pairs]
     return np.sqrt(np.array([number / divisor for number in squares], dtype=np.float64))
 

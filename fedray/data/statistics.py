@@ -24,9 +24,9 @@ from fedray.data.extremes import Extremes
 from fedray.data.moments import deviation, elements
 from fedray.data.parts import ArrayPart, joint_shape
 from fedray.data.rows import row_axes
-from fedray.data.wide import DIGITS, quotient
 from fedray.device import PYU, PYUObject
 from fedray.errors import DataError, PlanError
+from fedray.protocol.limbs import gather, limb_count, rounded
 from fedray.runtime.session import current
 from fedray.types import PartyName
 
@@ -94,7 +94,7 @@ class Spread:
         if not self.count:
             raise DataError(f"mean: expected at least one element, found an array of shape {self.shape}")
         words, count = self._opened("mean", chosen, inside.real_sum)
-        return quotient(self._numbers(words), count)
+        return rounded(self._numbers(words), count).reshape(self._reduced)
 
     def std(self, aggregator: IntegerSums | None, ddof: int) -> NDArray[np.float64]:
         """Returns the standard deviation, from sums that open together and so are of the same parties.
@@ -106,14 +106,15 @@ class Spread:
         self._require_more("std", self.count, ddof)
         words, count = self._opened("std", chosen, inside.square_sums)
         self._require_more("std", count, ddof)
-        return deviation(words.reshape(2, -1, DIGITS), count, ddof).reshape(self._reduced)
+        return deviation(self._numbers(words), count, ddof).reshape(self._reduced)
 
     def sum(self, aggregator: IntegerSums | None) -> NDArray[Any]:
         """Returns the sum: int64 for integers and booleans, the rounded sum of the parties' sums for real numbers."""
         chosen = self._chosen("sum", aggregator)
         # If one party has floats all have to be summed as such: the terms of one sum must have one form.
         if any(np.dtype(dtype).kind == "f" for dtype in self.dtypes):
-            return quotient(self._numbers(self._opened("sum", chosen, inside.real_sum)[0]), 1)
+            words, _ = self._opened("sum", chosen, inside.real_sum)
+            return rounded(self._numbers(words)).reshape(self._reduced)
         return self._opened("sum", chosen, inside.integer_sum)[0].reshape(self._reduced)
 
     def extreme(self, name: Literal["min", "max"]) -> NDArray[Any]:
@@ -148,15 +149,17 @@ class Spread:
         axes = range(len(self.shape)) if self.axes is None else self.axes
         return tuple(size for axis, size in enumerate(self.shape) if axis not in axes)
 
-    def _numbers(self, words: NDArray[np.int64]) -> NDArray[np.int64]:
-        return words.reshape(*self._reduced, DIGITS)
+    def _numbers(self, words: NDArray[np.int64]) -> list[int]:
+        """Returns the numbers that opened limbs stand for, as whole multiples of 2^-160."""
+        parties = len(self.arrays)
+        return gather(words.reshape(-1, limb_count(parties)), parties)
 
     def _require_more(self, name: str, count: int, ddof: int) -> None:
         if count <= ddof:
             raise DataError(f"{name}: expected more than ddof={ddof} elements, found {count}")
 
     def _opened(
-        self, name: str, aggregator: IntegerSums, fn: Callable[..., NDArray[Any]]
+        self, name: str, aggregator: IntegerSums, fn: Callable[..., NDArray[Any] | list[int]]
     ) -> tuple[NDArray[np.int64], int]:
         """Opens the sum over parties of the integers that `fn` makes of each party's array.
 
@@ -173,7 +176,7 @@ class Spread:
             for place, party in enumerate(parties)
         ]
         total = np.asarray(aggregator.sum(terms))
-        # An aggregator of the user's own may round, and the digits of `fedray.data.wide` would then be nonsense.
+        # An aggregator of the user's own may round, and limbs would then be nonsense.
         if total.dtype != np.int64:
             raise PlanError(f"aggregator: expected exact sums of int64 arrays, found {total.dtype}")
         words, marks = total[: -len(parties)], total[-len(parties) :]

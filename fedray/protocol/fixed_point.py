@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real numbers to words of Z_2^l and back: `[values | counts | weight | metrics | 1]`.
+"""Real numbers to words of Z_2^l and back: `[values | counts | weight | totals | 1]`.
 
 A float v under the bound 2^r becomes the nearest integer to u v 2^(t - r), where u is the party's share of the largest
 weight and 2^t the largest word. So the step of a tensor follows its bound, and its words have one size in any unit.
 
-Knows a manifest and an encoding. Does not know masks, messages or who else contributes. Works on one stretch of the
-vector at a time, into memory that the caller gives, so that masks can follow while it is in cache.
+Knows a manifest and an encoding. Does not know how totals are summed exactly (`fedray/protocol/totals.py`), masks,
+messages or who else contributes. Works on one stretch of the vector at a time, into memory that the caller gives, so
+that masks can follow while it is in cache.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from fedray.protocol.crypto.keystream import CHUNK_BYTES
 from fedray.protocol.member import Member
 from fedray.protocol.messages import Words
 from fedray.protocol.scheme import Contribution, Extent, Manifest, Opened, Run, Tensor
+from fedray.protocol.totals import TotalWords, check_range
 from fedray.types import PartyName
 
 
@@ -49,14 +51,15 @@ class Encoder:
             owner: Name for error messages.
 
         Raises:
-            EncodingError: The contribution does not fit the manifest, or its weight or a metric is out of bounds.
-            NotFinite: A metric is NaN or infinite.
+            EncodingError: The contribution does not fit the manifest, or its weight or a total is out of bounds.
+            NotFinite: A total is NaN or infinite.
         """
         self._encoding, self._manifest, self._owner = encoding, manifest, owner
         self._parties, self._top = parties, encoding.top(parties)
         self._values = self._checked_values(contribution.values)
         # All that can be refused without the values is refused before any key is touched: the round is still free.
         self._runs = _bounded_runs(encoding, parties, manifest)
+        self._totals = TotalWords(encoding.ring, parties, manifest)
         self._tail = self._encode_tail(contribution)
         self._share = contribution.weight / encoding.weight_bound if manifest.weighted else float(contribution.weight)
         self._peaks = [0.0] * len(manifest.tensors)
@@ -199,24 +202,12 @@ class Encoder:
         if isinstance(weight, bool) or not isinstance(weight, (int, np.integer)) or not 0 <= weight <= bound:
             raise self._fault(f"expected an integer weight of 0 to {bound}, which the plan allows in one round")
         metrics = np.asarray(contribution.metrics, np.float64)
-        if metrics.shape != (len(self._manifest.metrics),):
-            raise self._fault(f"expected {len(self._manifest.metrics)} metrics, found shape {metrics.shape}")
-        finite = np.isfinite(metrics)
-        if not finite.all():
-            if not self._manifest.integers:
-                self._check_finite(self._values, 0)  # a broken tensor breaks the metrics too, and is the one to name
-            name = self._manifest.metrics[int((~finite).argmax())]
-            raise NotFinite(f"{self._owner}: metric {name!r} is NaN or infinite; nothing was sent")
-        bound, fraction = self._manifest.metric_bound, self._encoding.ring // 2
-        most = math.ldexp(1.0, self._top - fraction)
-        fits = np.abs(metrics / bound) <= most
-        if not fits.all():
-            name = self._manifest.metrics[int((~fits).argmax())]
-            raise self._fault(f"metric {name!r} exceeds its bound {most * bound:g}; metrics are never clipped")
-        # Dividing by W_m, a power of two as a rule, is exact: integer totals come back as they were.
-        scaled = np.rint(np.ldexp(metrics, fraction) / self._manifest.metric_bound)
+        if metrics.shape != self._manifest.whole.shape:
+            raise self._fault(f"expected {len(self._manifest.whole)} metrics, found shape {metrics.shape}")
+        if not (np.isfinite(metrics).all() or self._manifest.integers):
+            self._check_finite(self._values, 0)  # a broken tensor breaks the metrics too, and is the one to name
         counts = np.zeros(self._manifest.counts, np.int64)  # set once all values were seen
-        tail = np.concatenate((counts, [int(weight)], scaled.astype(np.int64), [1])).astype(np.int64)
+        tail = np.concatenate((counts, [int(weight)], self._totals.words(metrics, self._owner), [1]))
         return tail.astype(f"<i{self._encoding.ring // 8}").view(f"<u{self._encoding.ring // 8}")
 
     def _fault(self, message: str) -> EncodingError:
@@ -240,9 +231,9 @@ def decode(
     """
     signed: NDArray[Any] = total.view(f"<i{total.itemsize}")
     count, size = len(members), manifest.size
-    if len(total) != manifest.words or 8 * total.itemsize != encoding.ring:
+    if len(total) != manifest.words(parties) or 8 * total.itemsize != encoding.ring:
         raise ProtocolError(
-            f"expected a sum of {manifest.words} words of {encoding.ring} bits, "
+            f"expected a sum of {manifest.words(parties)} words of {encoding.ring} bits, "
             f"found {len(total)} of {8 * total.itemsize}"
         )
     # First of all: where pads did not cancel every word is noise, and saying so is more use than a wrong range.
@@ -253,8 +244,8 @@ def decode(
         )
     at = size + manifest.counts
     weight, counts = int(signed[at]), [int(word) for word in signed[size:at]]
-    _check_range(signed[at : at + 1], count * (encoding.weight_bound if manifest.weighted else 1), "the weight")
-    _check_range(signed[at + 1 : -1], count << encoding.top(parties), "a metric")
+    check_range(signed[at : at + 1], count * (encoding.weight_bound if manifest.weighted else 1), "the weight")
+    metrics = TotalWords(encoding.ring, parties, manifest).sums(signed[at + 1 : -1], count)
     if not all(0 <= found <= count for found in counts):
         raise ProtocolError("a count of parties in the sum is beyond their number; nothing is published")
     if manifest.weighted and weight <= 0:
@@ -269,7 +260,6 @@ def decode(
             unit = (share if run.tensor.weighted else count) * math.ldexp(1.0, encoding.top(parties) - run.reach)
         found = _decode_run(signed[run.start : run.stop], values[run.start : run.stop], unit, count * bound)
         largest[run.number] = found
-    metrics = np.ldexp(signed[at + 1 : -1].astype(np.float64) * manifest.metric_bound, -(encoding.ring // 2))
     half = len(counts) // 2
     extents = tuple(map(Extent, largest, counts[:half], counts[half:])) if manifest.counted else ()
     return Opened(values, weight, metrics, members, extents)
@@ -281,21 +271,11 @@ def _decode_run(signed: NDArray[Any], values: NDArray[Any], scale: float, bound:
     step, largest = CHUNK_BYTES // 8, 0
     for start in range(0, len(signed), step):
         part, target = signed[start : start + step], values[start : start + step]
-        largest = max(largest, _check_range(part, bound, "a value"))
+        largest = max(largest, check_range(part, bound, "a value"))
         np.copyto(target, part)
         # Divided after the conversion, once: the mean has the rounding of one division, the same on every machine.
         if values.dtype.kind == "f" and scale != 1.0:
             np.divide(target, scale, out=target)
-    return largest
-
-
-def _check_range(signed: NDArray[Any], bound: int, what: str) -> int:
-    """Returns the largest absolute word, once it is found to be in range."""
-    largest = max(-int(np.minimum.reduce(signed)), int(np.maximum.reduce(signed))) if signed.size else 0
-    if largest > bound:
-        raise ProtocolError(
-            f"{what} in the sum is beyond what the parties may send: a vector was altered; nothing is published"
-        )
     return largest
 
 

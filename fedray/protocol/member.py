@@ -58,7 +58,8 @@ class Member(Guarded):
             more: Rounds allowed on top of the policy's.
 
         Raises:
-            ProtocolError: The policy's limit is reached, or the model was used with other members in another session.
+            ProtocolError: The policy's limit is reached, or the model was used with other members in another session,
+                or with other members and the same rows.
         """
         try:
             self.memory.check(
@@ -67,6 +68,7 @@ class Member(Guarded):
                 context.purpose,
                 members,
                 self.policy.rounds_for(context.purpose) + more,
+                context.rows,
                 allow_other_members=self.policy.allow_other_members,
             )
         except ProtocolError as error:

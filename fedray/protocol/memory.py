@@ -1,21 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a party remembers across sessions: which model it served with whom, and how often.
+"""What a party remembers across sessions: which model it served with whom, with which rows, and how often.
 
 One object per party process, given to every shield. It knows hashes, names and counts; it does not know what limits
 apply (that is `policy`), what a round contains, nor where its records are kept. Nothing is ever forgotten: a bound on
 its size would be a way to make it forget.
 
 What must outlast the process goes to a store before it counts: the members of every model, and the set-ups begun and
-finished. How often a model served is counted per session, and no session outlasts the process.
+finished. How often a model served is counted per session, and no session outlasts the process. With which rows is kept
+as long as the process: after a restart a model is summed only over members it was summed over before.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from fedray.errors import ProtocolError
+from fedray.protocol.rows import Rows, RowUses
 from fedray.types import PartyName
 
 
@@ -39,15 +42,32 @@ Memo: TypeAlias = Served | SetUp
 
 
 @dataclass(slots=True)
-class _Uses:
-    """Uses of one model hash: all member sets, and per session the sets and the rounds by purpose."""
+class _Session:
+    """One session's uses of one model: over whom, and the rounds of each purpose by the name of their rows."""
 
+    views: set[tuple[PartyName, ...]] = field(default_factory=set)
+    rounds: dict[str, Counter[bytes]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Uses:
+    """Uses of one model hash.
+
+    Attributes:
+        kept: Whether the store has it from an earlier process, of which rows are not known.
+        members: All member sets.
+        sessions: Uses by session, of this process.
+        rows: Purpose -> rows by member set, of this process.
+    """
+
+    kept: bool = False
     members: set[tuple[PartyName, ...]] = field(default_factory=set)
-    sessions: dict[bytes, tuple[set[tuple[PartyName, ...]], dict[str, int]]] = field(default_factory=dict)
+    sessions: dict[bytes, _Session] = field(default_factory=dict)
+    rows: dict[str, RowUses] = field(default_factory=dict)
 
 
 class ModelMemory:
-    """Counts rounds per model hash, session and purpose, and keeps the member sets.
+    """Counts rounds per model hash, session, purpose and rows, and keeps the member sets.
 
     Args:
         kept: What the store has taken so far, in order.
@@ -60,6 +80,12 @@ class ModelMemory:
         self._store = store
         for memo in kept:
             self._take(memo)
+        for uses in self._uses.values():
+            uses.kept = True
+
+    def knows(self, model: bytes) -> bool:
+        """Returns whether a model was summed at all, in this process or before."""
+        return model in self._uses
 
     def check(
         self,
@@ -68,6 +94,7 @@ class ModelMemory:
         purpose: str,
         members: tuple[PartyName, ...],
         limit: int,
+        rows: Rows | None = None,
         *,
         allow_other_members: bool = False,
     ) -> None:
@@ -78,31 +105,54 @@ class ModelMemory:
             model: Hash of the model, or an operation id.
             purpose: What the round is for.
             members: Whose inputs it sums, in roster order.
-            limit: Most rounds of this purpose on one model in one view; each smaller view allows one more.
-            allow_other_members: Whether another session may have used the model with other members.
+            limit: Most rounds of this purpose on one model, and with the same rows where those are known. Where they
+                are not, that is for one view; each smaller view allows one more.
+            rows: This party's rows in it; None where nothing tells them from those of other rounds.
+            allow_other_members: Whether sums over other members may have used the model, and the rows.
 
         Raises:
-            ProtocolError: The limit is reached, or the model was used with other members in another session.
+            ProtocolError: The limit is reached, or the model was used with other members in another session, or with
+                other members and the same rows.
         """
         uses = self._uses.get(model, _Uses())
-        views, counts = uses.sessions.get(session, (set(), {}))
-        # A smaller view of this session is foreseen (V1) and paid for by the count below; another set never is.
-        shrunk = any(set(members) < set(earlier) for earlier in views)
-        if uses.members and members not in uses.members and not shrunk and not allow_other_members:
-            known = " or ".join(str(list(m)) for m in sorted(uses.members))
-            raise ProtocolError(
-                f"this model was already summed over {known} in another session, now over {list(members)}: the "
-                "difference of the two could show one party's input. Start from another random_seed, so that the model "
-                "is another one, go on with the same parties, or allow it in the party's policy (allow_other_members)"
-            )
-        served, most = counts.get(purpose, 0), limit + len(views | {members}) - 1 if limit else 0
+        here = uses.sessions.get(session, _Session())
+        if not allow_other_members:
+            self._check_members(uses, session, members, rows is not None)
+            if rows is not None and purpose in uses.rows:
+                uses.rows[purpose].check(members, rows)
+        rounds = here.rounds.get(purpose, Counter())
+        if rows is None:
+            served, most = rounds.total(), limit + len(here.views | {members}) - 1 if limit else 0
+        else:
+            # Further rows, or a further pass over them, are no repetition: over the same members they show what rounds
+            # on a model that has moved would show, sums over all of them.
+            served, most = rounds[rows.name] + rounds[b""], limit
         if served >= most:
+            same = "one and the same model" if rows is None else "one and the same model and rows"
             raise ProtocolError(
-                f"this session already served {served} rounds of purpose {purpose!r} on one and the same model, this "
-                f"party allows {most}"
+                f"this session already served {served} rounds of purpose {purpose!r} on {same}, this party allows "
+                f"{most}"
             )
 
-    def record(self, session: bytes, model: bytes, purpose: str, members: tuple[PartyName, ...]) -> None:
+    @staticmethod
+    def _check_members(uses: _Uses, session: bytes, members: tuple[PartyName, ...], rows_known: bool) -> None:
+        views = uses.sessions.get(session, _Session()).views
+        # A smaller view of this session is foreseen (V1) and paid for by the count or the rows; another set never is,
+        # unless the rows of all sums on the model are known.
+        shrunk = any(set(members) < set(earlier) for earlier in views)
+        only_here = not uses.kept and uses.sessions.keys() <= {session}
+        if members in uses.members or shrunk or (only_here and (rows_known or not uses.members)):
+            return
+        known = " or ".join(str(list(m)) for m in sorted(uses.members))
+        raise ProtocolError(
+            f"this model was already summed over {known} in another session, now over {list(members)}: the "
+            "difference of the two could show one party's input. Start from another random_seed, so that the model "
+            "is another one, go on with the same parties, or allow it in the party's policy (allow_other_members)"
+        )
+
+    def record(
+        self, session: bytes, model: bytes, purpose: str, members: tuple[PartyName, ...], rows: Rows | None = None
+    ) -> None:
         """Remembers one round.
 
         Args:
@@ -110,6 +160,7 @@ class ModelMemory:
             model: Hash of the model, or an operation id.
             purpose: What the round is for.
             members: Whose inputs it sums, in roster order.
+            rows: As in `check`.
 
         Raises:
             FedRayError: The store did not take it; then nothing of the round may leave.
@@ -117,9 +168,12 @@ class ModelMemory:
         # To the store first: a set that is only in memory when the process dies was never recorded.
         if members not in self._uses.get(model, _Uses()).members:
             self._keep(Served(model, members))
-        views, counts = self._uses[model].sessions.setdefault(session, (set(), {}))
-        views.add(members)
-        counts[purpose] = counts.get(purpose, 0) + 1
+        uses = self._uses[model]
+        here = uses.sessions.setdefault(session, _Session())
+        here.views.add(members)
+        here.rounds.setdefault(purpose, Counter())[b"" if rows is None else rows.name] += 1
+        if rows is not None:
+            uses.rows.setdefault(purpose, RowUses()).record(members, rows)
 
     def begin(self, roster: bytes, limit: int) -> None:
         """Counts one more set-up of a roster.

@@ -47,12 +47,12 @@ class Policy:
             roster has more than 200 parties, or always.
         batch: Most rounds that one key set-up may serve (recovery).
         rounds: Most rounds per model hash (or operation id) and purpose, per session; each smaller view allows one
-            more. A purpose that is not listed is refused.
+            more. Of training, most with the same rows. A purpose that is not listed is refused.
         views: Most views a session may shrink to; None for as many as the thresholds allow.
         attempts: Most set-ups of one roster that were started and not finished.
         unprotected: Whether sums without protection are accepted, in which the server reads every contribution.
-        allow_other_members: Whether a model hash may be used again with other parties in a later session. A seeded
-            batch replayed on the same model with other members gives exact differences.
+        allow_other_members: Whether a model hash may be used again with other parties in a later session, or with the
+            same rows. A seeded batch replayed on the same model with other members gives exact differences.
 
     Example:
         >>> sf.Policy(n_min=4, two_party="never").n_min

@@ -21,7 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.errors import PlanError, ProtocolError
+from fedray.protocol.limbs import limb_count
 from fedray.protocol.messages import digest, enc, enc_list
+from fedray.protocol.rows import Rows
 from fedray.types import Message, PartyName, Round, Vector
 
 End_co = TypeVar("End_co", covariant=True)
@@ -125,28 +127,44 @@ class Run:
     reach: int
 
 
+@dataclass(frozen=True, slots=True)
+class ExactTotal:
+    """One entry of a manifest behind its values: a number, or several, whose exact sum opens.
+
+    Attributes:
+        name: For error messages, e.g. `"loss/0"`.
+        size: How many numbers.
+        whole: Whether they are whole numbers at every party, e.g. counts, which take one word each. Everybody says the
+            same, before anybody looks at data. Other numbers take one word a limb.
+    """
+
+    name: str
+    size: int = 1
+    whole: bool = False
+
+    def __post_init__(self) -> None:
+        if self.size < 0:
+            raise PlanError(f"total {self.name!r}: a size is not negative, found {self.size}")
+
+
 @dataclass(frozen=True)
 class Manifest:
     """What the words of one round's vector mean. Every party derives its own copy; its hash enters the keys.
 
     Attributes:
         tensors: The weighted values, in order.
-        metrics: Names of the metric words, in order. They are summed, not averaged.
-        metric_bound: Largest count W_m that one party's metric may reach; a power of two keeps integer totals exact.
+        metrics: What is summed beside them, in order, and never averaged: metrics, or numbers of the user's own.
         weighted: Whether values are averaged with weights; otherwise they are summed as they are.
         counted: Whether floats beyond a tensor's bound are cut off there and the parties that had some are counted, by
             tensor, under the mask; otherwise a party refuses them. What a count leads to is in `scales.py`.
     """
 
     tensors: tuple[Tensor, ...]
-    metrics: tuple[str, ...] = ()
-    metric_bound: int = 1
+    metrics: tuple[ExactTotal, ...] = ()
     weighted: bool = True
     counted: bool = False
 
     def __post_init__(self) -> None:
-        if self.metric_bound < 1:
-            raise PlanError(f"metric_bound must be at least 1, found {self.metric_bound}")
         # A mean of integers is no integer: it would be rounded without a word.
         if self.weighted and any(t.integer for t in self.tensors):
             raise PlanError("integer tensors are summed, not averaged: convert them to float64, or weighted=False")
@@ -163,10 +181,19 @@ class Manifest:
         """Number of words that count parties: two for each tensor, or none."""
         return 2 * len(self.tensors) if self.counted else 0
 
+    def words(self, parties: int) -> int:
+        """Returns the number L of ring words: values, counts, the weight, whole totals, limbs, and the word 1.
+
+        Args:
+            parties: How many contribute at most, on which the number of limbs depends.
+        """
+        whole = int(np.count_nonzero(self.whole))
+        return self.size + self.counts + whole + (len(self.whole) - whole) * limb_count(parties) + 2
+
     @cached_property
-    def words(self) -> int:
-        """Number L of ring words: the values, the counts, the weight, the metrics, and the word 1."""
-        return self.size + self.counts + len(self.metrics) + 2
+    def whole(self) -> NDArray[np.bool_]:
+        """Which of the numbers in `metrics` are whole, bool[m]."""
+        return np.repeat([total.whole for total in self.metrics], [total.size for total in self.metrics]).astype(bool)
 
     @cached_property
     def integers(self) -> bool:
@@ -206,13 +233,12 @@ class Manifest:
 
     @cached_property
     def hash(self) -> bytes:
-        """SHA-256 over names, shapes, types and bounds in order, over what is counted, and who counts once."""
+        """SHA-256 over tensors and totals with all their fields, over what is counted, and who counts once."""
         once = tuple(place for place, tensor in enumerate(self.tensors) if not tensor.weighted)
         return digest(
             "manifest",
             enc_list("tensors", tuple(tensor.canonical for tensor in self.tensors)),
-            enc_list("metrics", self.metrics),
-            self.metric_bound,
+            enc_list("metrics", tuple(enc("total", t.name, t.size, int(t.whole)) for t in self.metrics)),
             int(self.weighted),
             int(self.counted),
             *([enc_list("once", once)] if once else []),
@@ -231,6 +257,8 @@ class RoundContext:
         purpose: What the round is for.
         repeats: The round before, where this one sums the same inputs over the same parties once more, with other
             bounds; None for a round of its own.
+        rows: Which of its rows this party uses, derived from the settings; None where the rounds of a purpose are all
+            alike. It is no part of `ctx`: it differs from party to party.
     """
 
     number: Round
@@ -239,6 +267,7 @@ class RoundContext:
     manifest: Manifest
     purpose: Purpose = "train"
     repeats: Round | None = None
+    rows: Rows | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +279,7 @@ class Contribution:
             beside others they are floats too, exact up to 2^53.
         weight: Weight of the values, e.g. rows trained on; 0 is legal and sends zeros. 0 or 1 where the manifest is
             not weighted.
-        metrics: float64[m], totals and counts in the manifest's order.
+        metrics: float64[m], totals and counts in the manifest's order; together with the others' they open exactly.
     """
 
     values: NDArray[np.generic]
@@ -293,7 +322,7 @@ class Opened:
         values: float64[n], the weighted mean where the manifest is weighted, else the sum; int64[n] where all tensors
             are integers.
         weight: Sum of the weights.
-        metrics: float64[m], sums.
+        metrics: float64[m], sums, each rounded once.
         parties: Whose inputs are in it.
         extents: One for each tensor, where the manifest has them counted; else empty.
     """

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from fedray.device import PYU, PYUObject
@@ -19,7 +20,7 @@ from fedray.party.rounds import summable
 from fedray.party.rounds.value_client import SumOrder, ValueClient
 from fedray.party.table import Slot
 from fedray.protocol.config import Config, Encoding
-from fedray.protocol.scheme import LEAST_BOUND, Fault, Manifest, Tensor
+from fedray.protocol.scheme import LEAST_BOUND, ExactTotal, Fault, Manifest, Tensor
 from fedray.rounds.notices import log_unsaid
 from fedray.rounds.sum_session import SumSession
 from fedray.rounds.supervision import REMEDY
@@ -30,8 +31,8 @@ _log = logging.getLogger("fedray")
 
 GONE = f", and its value is gone with it. Sum the others' with an aggregator of their own, or: {REMEDY}"
 
-DEFAULT_BOUND = 65536.0
-"""Largest absolute value of a float unless the caller says otherwise; the step is 2^-41 for four parties."""
+MOST_BYTES = 1 << 26
+"""Bytes of a party's message up to which floats are summed exactly, by default: some 400,000 of them at few parties."""
 WEIGHT_STEPS = 1 << 30
 """Integer steps into which the largest of fractional weights is divided."""
 
@@ -77,38 +78,43 @@ class ValueSums:
         data: Sequence[PYUObject],
         weights: Sequence[float | PYUObject] | None,
         largest_weight: float | None,
-        bound: float,
+        bound: float | None,
     ) -> Any:
         """Returns the sum (without weights) or the average of one value per participant.
 
         Args:
             data: One object of every participant, in any order.
             weights: One per object, in the same order; None for a sum.
-            largest_weight: What no weight exceeds; needed where parties hold the weights.
-            bound: Largest absolute value of a float.
+            largest_weight: What no weight exceeds, or None; with `bound`, needed where parties hold the weights.
+            bound: Largest absolute value of a float, for a fixed point of one word each; None to sum them exactly.
 
         Raises:
-            PlanError: Objects or weights are not one of each participant, or a number is out of range.
+            PlanError: Objects or weights are not one of each participant, a number is out of range, or there are too
+                many floats to sum them exactly.
             DataError: A party's value cannot be summed, or differs in shape from the others'.
-            EncodingError: A value is not finite, or beyond `bound`.
+            EncodingError: A value is not finite, or beyond `bound` or 2^160.
             PartyLost: A party's process has ended.
             ProtocolError: A party was too late, and nothing was opened.
         """
         values = self._by_party("data", data)
         session = live(data[0])
-        most, unit, given = self._weights(data, weights, largest_weight)
+        most, unit, given = self._weights(data, weights, largest_weight, compact=bound is not None)
         sums, services = self._services(session)
         # Each party first says what its value looks like, and shows nothing of it: shapes that differ must be found
         # before anything is encoded.
         offers = [
-            session.ask(party, services[party], "offer", held.slot(), given[party], most, unit)
+            session.ask(party, services[party], "offer", held.slot(), given[party], most)
             for party, held in values.items()
         ]
         self.dropouts = self.faults = ()
         try:
             nest, tensors = self._agreed(dict(zip(values, session.get(offers), strict=True)))
-            tensors = [replace(tensor, bound=_checked(bound)) if not tensor.integer else tensor for tensor in tensors]
-            encoding = Encoding(weight_bound=max(1, round(most / unit)) if weights is not None else 1)
+            if bound is None:
+                manifest = self._exact(tensors, averaged=weights is not None)
+            else:
+                bounded = [replace(tensor, bound=None if tensor.integer else _checked(bound)) for tensor in tensors]
+                manifest = Manifest(tuple(bounded), weighted=weights is not None)
+            encoding = Encoding(weight_bound=max(1, round(most / unit)) if manifest.weighted and most else 1)
             complete = len(sums.parties) == len(self._aggregator.participants)
             # A session is kept for the next sum; opening one takes three exchanges.
             if sums.config is None or sums.config.encoding != encoding or not complete:
@@ -118,14 +124,13 @@ class ValueSums:
             if error.party not in values or error.party == sums.server:
                 raise
             raise PartyLost(f"{str(error).rstrip('.')}{GONE}", party=error.party) from error
-        manifest = Manifest(tuple(tensors), weighted=weights is not None)
         number = sums.announce(manifest, 1)
         # Unlike every other sum's text. Parties remember it, as they do a model: one input goes into one sum only.
-        order = SumOrder(number, f"{session.id} {session.statement('sum')}", manifest)
-        return summable.rebuild(nest, tensors, self._run(sums, order), averaged=weights is not None)
+        order = SumOrder(number, f"{session.id} {session.statement('sum')}", manifest, weights is not None, unit)
+        return summable.rebuild(nest, tensors, *self._run(sums, order), averaged=weights is not None)
 
-    def _run(self, sums: SumSession, order: SumOrder) -> NDArray[Any]:
-        """Returns what was opened, and keeps and says who was missing from it.
+    def _run(self, sums: SumSession, order: SumOrder) -> tuple[NDArray[Any], NDArray[np.float64]]:
+        """Returns what was opened, values and totals, and keeps and says who was missing from it.
 
         Raises:
             PartyLost: A party's process ended and nothing was opened.
@@ -138,7 +143,9 @@ class ValueSums:
             self.faults = sums.take_faults()
         self.dropouts = outcome.missing
         missing = ", ".join(f"{one.party} ({one.reason})" for one in self.dropouts)
-        opened: NDArray[Any] | None = next(filter(_is_there, outcome.reports.values()), None)
+        opened: tuple[NDArray[Any], NDArray[np.float64]] | None = next(
+            filter(_is_there, outcome.reports.values()), None
+        )
         if opened is None:
             sums.config = None
             for party in sorted(outcome.dead):
@@ -165,16 +172,26 @@ class ValueSums:
         return {name: found[name] for name in expected}
 
     def _weights(
-        self, data: Sequence[PYUObject], weights: Sequence[Any] | None, largest: float | None
-    ) -> tuple[float, float, dict[PartyName, Any]]:
-        """Returns the largest weight, the weight that counts as 1, and each party's weight as it is sent to it."""
+        self, data: Sequence[PYUObject], weights: Sequence[Any] | None, largest: float | None, *, compact: bool
+    ) -> tuple[float | None, float, dict[PartyName, Any]]:
+        """Returns the largest weight, the weight that counts as 1, and each party's weight as it is sent to it.
+
+        Args:
+            data: One object of every participant.
+            weights: One per object, or None.
+            largest: What the caller says that none exceeds, or None.
+            compact: Whether weights become integers.
+        """
         if weights is None:
-            return 1.0, 1.0, dict.fromkeys((held.device.name for held in data), None)
+            return None, 1.0, dict.fromkeys((held.device.name for held in data), None)
         if len(weights) != len(data):
             raise PlanError(f"weights: expected {len(data)}, one per object of data, found {len(weights)}")
         if any(isinstance(weight, PYUObject) for weight in weights):
-            if largest is None:
-                raise PlanError("largest_weight: expected a bound on the weights, since parties hold them; found None")
+            if largest is None and compact:
+                raise PlanError(
+                    "largest_weight: expected a bound on the weights beside that on the values, since parties hold "
+                    "them; found None"
+                )
             held = self._by_party("weights", weights)
             given: dict[PartyName, Any] = {party: weight.slot() for party, weight in held.items()}
             whole = False
@@ -182,8 +199,12 @@ class ValueSums:
             given = {held.device.name: float(weight) for held, weight in zip(data, weights, strict=True)}
             if not all(math.isfinite(weight) and weight >= 0 for weight in given.values()):
                 raise PlanError(f"weights: expected finite numbers of 0 or more, found {list(weights)}")
+            if not any(given.values()):
+                raise PlanError("weights: expected at least one above 0, found zeros only: there is nothing to average")
             largest = max(given.values()) if largest is None else largest
             whole = all(weight.is_integer() for weight in given.values())
+        if largest is None:
+            return None, 1.0, given
         if not isinstance(largest, int | float) or not math.isfinite(largest) or largest <= 0:
             raise PlanError(f"largest_weight: expected a positive number, found {largest!r}")
         # Whole weights are summed as they are, so equal weights lose nothing. Others become steps of the largest one.
@@ -209,6 +230,24 @@ class ValueSums:
                     "values that are summed must have the same structure, shapes and dtypes"
                 )
         return agreed
+
+    def _exact(self, tensors: Sequence[Tensor], *, averaged: bool) -> Manifest:
+        """Returns the manifest of an exact sum: integers as they are, floats in limbs, and the weights behind them.
+
+        Raises:
+            PlanError: There are too many floats.
+        """
+        reals = [ExactTotal(tensor.name, tensor.size) for tensor in tensors if averaged or not tensor.integer]
+        whole = [] if averaged else [tensor for tensor in tensors if tensor.integer]
+        manifest = Manifest(tuple(whole), (*reals, *([ExactTotal("the weight")] if averaged else [])), weighted=False)
+        words, size = manifest.words(len(self._aggregator.participants)), sum(total.size for total in reals)
+        if reals and 8 * words > MOST_BYTES:
+            raise PlanError(
+                f"data: {size} floats are too many to sum them exactly, in {8 * words >> 20} MiB a party (at most "
+                f"{MOST_BYTES >> 20}); pass bound=, a number that no absolute value of them exceeds, for 8 bytes and "
+                "one step each: bound=65536.0 makes steps of about 1e-12"
+            )
+        return manifest
 
 
 def _checked(bound: float) -> float:

@@ -14,7 +14,7 @@ from fedray.protocol.config import Config, Encoding, SchemeName
 from fedray.protocol.crypto.keys import Roster
 from fedray.protocol.policy import Demands
 from fedray.protocol.scheme import Fault
-from fedray.rounds.value_sums import DEFAULT_BOUND, ValueSums
+from fedray.rounds.value_sums import ValueSums
 from fedray.runtime.session import Session
 from fedray.types import PartyName
 
@@ -91,7 +91,7 @@ class Aggregator:
         """
         return self._values.faults
 
-    def sum(self, data: Sequence[PYUObject], *, bound: float = DEFAULT_BOUND) -> Any:
+    def sum(self, data: Sequence[PYUObject], *, bound: float | None = None) -> Any:
         """Opens the sum of one value per participant.
 
         A participant that drops out while the sum is made is missing from it where rounds survive dropouts
@@ -100,16 +100,20 @@ class Aggregator:
 
         Args:
             data: One object of every participant, in any order: an array or number, or lists, tuples and dicts of such.
-                Integers are summed exactly; floats to a step that `bound` decides, 2^-41 for four parties by default.
-            bound: Largest absolute value of a float; a larger one is an error, never clipped.
+                Integers are summed exactly. So are floats, rounded once at the end, as `math.fsum` of all parties'
+                values would be: below 2^160 (1e48), beyond which is an error, and down to bits of 2^-160.
+            bound: Largest absolute value of a float, for 8 bytes each instead of 160: for long vectors, and where the
+                sum must not show values that are far apart. All values then share one step that follows from it, 2^-41
+                for four parties and 65536; a value beyond it is an error, never clipped.
 
         Returns:
             The sums, nested like the values; floats in their own dtype, integers as int64.
 
         Raises:
-            PlanError: The objects are not one of each participant.
+            PlanError: The objects are not one of each participant, or there are too many floats for an exact sum: at
+                most 64 MiB of message, 400,000 floats at up to eight parties. Pass `bound` then.
             DataError: A party's value cannot be summed, or differs in shape from the others'.
-            EncodingError: A value is not finite, or beyond `bound`.
+            EncodingError: A value is not finite, or beyond `bound` or 2^160.
             PartyLost: A party's process has ended, and its value with it; nothing was opened.
             ProtocolError: A party was too late; nothing was opened.
 
@@ -127,18 +131,24 @@ class Aggregator:
         weights: Sequence[float | PYUObject] | None = None,
         *,
         largest_weight: float | None = None,
-        bound: float = DEFAULT_BOUND,
+        bound: float | None = None,
     ) -> Any:
         """Opens the weighted average of one value per participant.
+
+        It is the exact sum of the products of values and weights, divided by the exact sum of the weights. Each party
+        rounds its own products to float64 once (not at all under weights that are powers of two, such as equal ones),
+        and each of the two sums and their quotient is rounded once.
 
         Args:
             data: As in `sum`; integers are averaged as float64.
             weights: One per object, in the same order: numbers, or objects of the same participants; None for equal.
-            largest_weight: What no weight exceeds; needed where parties hold the weights.
+            largest_weight: What no weight exceeds: a party whose own is larger refuses. With `bound`, needed where
+                parties hold the weights.
             bound: As in `sum`.
 
         Raises:
-            PlanError: Objects or weights are not one of each participant, or a weight is out of range.
+            PlanError: Objects or weights are not one of each participant, a weight is out of range, or there are too
+                many floats for an exact sum.
             DataError: As in `sum`.
             EncodingError: As in `sum`.
             ProtocolError: All weights are zero, or a party was too late.

@@ -13,7 +13,6 @@ from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto.keys import Roster
 from fedray.protocol.policy import Demands
 from fedray.protocol.scheme import Fault
-from fedray.rounds.value_sums import DEFAULT_BOUND
 from fedray.runtime.session import Session
 from fedray.security.aggregator import Aggregator, RoundShape
 from fedray.types import PartyName
@@ -128,7 +127,7 @@ class SPUAggregator:
             self.spu, opener, participants, compress=self.compress, round_timeout=self.round_timeout
         )
 
-    def sum(self, data: Sequence[PYUObject], *, bound: float = DEFAULT_BOUND) -> Any:
+    def sum(self, data: Sequence[PYUObject], *, bound: float | None = None) -> Any:
         """Opens the sum of one value per party, at the driver; see `SecureAggregator.sum`.
 
         Raises:
@@ -144,7 +143,7 @@ class SPUAggregator:
         weights: Sequence[float | PYUObject] | None = None,
         *,
         largest_weight: float | None = None,
-        bound: float = DEFAULT_BOUND,
+        bound: float | None = None,
     ) -> Any:
         """Opens the weighted average of one value per party, at the driver; see `SecureAggregator.average`.
 

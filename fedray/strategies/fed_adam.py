@@ -72,4 +72,4 @@ def make(server_learning_rate: float = 0.01, beta_1: float = 0.9, beta_2: float 
     rate = parameters["server_learning_rate"]
     step = partial(update, rate, parameters["beta_1"], parameters["beta_2"], parameters["tau"])
     first = partial(init, parameters["tau"])
-    return Strategy("fed_adam", parameters, (Uplink("update"),), finish, step, server_init=first)
+    return Strategy("fed_adam", parameters, (Uplink("update"),), finish, step, server_init=first, is_mean=False)

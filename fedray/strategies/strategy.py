@@ -131,6 +131,8 @@ class Strategy:
         client_begin: Party: its state for a round, when a global vector has arrived.
         client_hook: Party: changes each gradient before the optimizer sees it, or None.
         server_init: Server: its first state.
+        is_mean: Whether the new global vector is a mean of the parties' own, so that what holds for them and for every
+            mean of them, such as having no number below 0, holds for it.
     """
 
     name: str
@@ -144,3 +146,4 @@ class Strategy:
     client_begin: Begin = as_it_is
     client_hook: Hook | None = None
     server_init: Init = no_state
+    is_mean: bool = True

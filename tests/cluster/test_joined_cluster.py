@@ -41,20 +41,45 @@ def visit(address):
 """
 EXPECTED = "{'sum': 10, 'threads': '2'}\nbob ZeroDivisionError\nlost bob\nFalse\n"
 
+MORE = """
+def look_in(address):
+    sf.init(["alice"], address)
+    print(sf.reveal(sf.PYU("alice")(abs)(-7)))
+    sf.shutdown()
+os.environ["RAY_ADDRESS"] = ADDRESS
+look_in(None)
+import ray
+ray.init(ADDRESS, logging_level="ERROR", log_to_driver=False)
+try:
+    look_in("local")
+except sf.errors.PlanError as error:
+    print(error)
+look_in("auto")
+print(ray.is_initialized())
+ray.shutdown()
+look_in("auto")
+for wanted in ({"alice": {"site": 2}}, {"alice": {"site": 1}, "bob": {"site": 1}}, {"bob": {"elsewhere": 1}}):
+    try:
+        sf.init(["alice", "bob"], ADDRESS, resources=wanted)
+    except sf.errors.PlanError as error:
+        print(error)
+"""
+MORE_EXPECTED = """7
+Ray is running in this process already; use sf.init(..., address='auto') to run on it
+7
+True
+7
+resources: party 'alice' asks for 2 site; no host has that, the hosts have 1 site
+resources: the parties together ask for 2 site, and the cluster has 1
+resources: party 'bob' asks for 1 elsewhere; no host has that, the hosts have 0 elsewhere
+"""
+
 SMALL = """
 import fedray as sf
 sf.init(["alice"], ADDRESS)
 print("ready", flush=True)
 input()
 print(sf.reveal(sf.PYU("alice")(abs)(-1)))
-"""
-
-REFUSED = """
-import fedray as sf
-try:
-    sf.init(["alice"], ADDRESS)
-except sf.errors.PlanError as error:
-    print(error)
 """
 
 
@@ -108,21 +133,13 @@ def head():
 
 
 def test_by_every_address_beside_a_session_of_another_program_which_goes_on(program, head):
+    """Beside: a Ray that runs in the program already is joined and left running, and what the cluster lacks is said."""
     variables, port, client = head
-    there = f"127.0.0.1:{port}"
-    other = program(SMALL.replace("ADDRESS", repr(there)), **variables)
+    there = repr(f"127.0.0.1:{port}")
+    other = program(SMALL.replace("ADDRESS", there), **variables)
     assert other.read_line() == "ready"
-    run = program(
-        RUN
-        + f"""
-visit({there!r})
-os.environ["RAY_ADDRESS"] = {there!r}
-visit(None)
-visit("auto")
-""",
-        **variables,
-    )
-    assert run.finish(200) == (0, EXPECTED * 3, "")
+    run = program(RUN + f"visit({there})" + MORE.replace("ADDRESS", there), **variables)
+    assert run.finish(200) == (0, EXPECTED + MORE_EXPECTED, "")
     assert run.left() == []
     run = program(RUN + f"visit('ray://127.0.0.1:{client}')", **variables)
     assert run.finish(200) == (0, EXPECTED, "")
@@ -131,38 +148,10 @@ visit("auto")
     assert other.left() == []
 
 
-def test_what_the_cluster_lacks_is_said_at_once_and_a_wrong_token_is_refused(program, head):
-    variables, port, _ = head
-    address = f"'127.0.0.1:{port}'"
-    source = """
-import time
-import fedray as sf
-began = time.monotonic()
-for wanted in ({"alice": {"site": 2}}, {"alice": {"site": 1}, "bob": {"site": 1}}, {"bob": {"elsewhere": 1}}):
-    try:
-        sf.init(["alice", "bob"], ADDRESS, resources=wanted)
-    except sf.errors.PlanError as error:
-        print(error)
-print(time.monotonic() - began < 60)
-"""
-    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}
-    stranger = program(REFUSED.replace("ADDRESS", address), **token, **SOON)
-    code, out, err = program(source.replace("ADDRESS", address), **variables).finish()
-    assert (code, err) == (0, "")
-    assert out.splitlines() == [
-        "resources: party 'alice' asks for 2 site; no host has that, the hosts have 1 site",
-        "resources: the parties together ask for 2 site, and the cluster has 1",
-        "resources: party 'bob' asks for 1 elsewhere; no host has that, the hosts have 0 elsewhere",
-        "True",
-    ]
-    code, out, _ = stranger.finish()
-    assert code == 0
-    assert out.startswith(f"no Ray cluster can be reached at address={address}")
-
-
-def test_nothing_there(program):
+def test_a_wrong_token_and_nothing_there(program, head):
     """Each is refused, the program goes on, and the next address is as good as the first."""
-    addresses = ["127.0.0.1:1", "ray://127.0.0.1:1", "no.such.host.invalid:6379", "auto"]
+    _, port, _ = head
+    addresses = [f"127.0.0.1:{port}", "127.0.0.1:1", "ray://127.0.0.1:1", "no.such.host.invalid:6379", "auto"]
     source = f"""
 import time
 import fedray as sf
@@ -176,7 +165,8 @@ for address in {addresses}:
 sf.init(["alice"], "inline")
 print(sf.reveal(sf.PYU("alice")(abs)(-1)))
 """
-    code, out, err = program(source, **SOON).finish(240)
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}
+    code, out, err = program(source, **token, **SOON).finish(240)
     lines = out.splitlines()
     assert len(lines) == 2 * len(addresses) + 1, (out, err)
     for address, said, soon in zip(addresses, lines[0::2], lines[1::2], strict=False):

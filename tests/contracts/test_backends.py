@@ -21,13 +21,14 @@ from fedray.tree import Tree
 RATE = 0.25
 
 
-def keras_softmax(momentum: float, dtype: str = "float32") -> Callable[[], Any]:
+def keras_softmax(momentum: float, dtype: str = "float32", eager: bool = False) -> Callable[[], Any]:
     def builder() -> Any:
         import keras
 
         model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="softmax", dtype=dtype)])
         made = keras.optimizers.SGD(RATE, momentum=momentum)
-        model.compile(loss="sparse_categorical_crossentropy", optimizer=made, metrics=["accuracy"])
+        loss = "sparse_categorical_crossentropy"
+        model.compile(loss=loss, optimizer=made, metrics=["accuracy"], run_eagerly=eager)
         return model
 
     return builder

@@ -5,6 +5,7 @@
 import datetime
 import importlib.util
 import socket
+import ssl
 
 import numpy as np
 import pytest
@@ -165,12 +166,35 @@ def encrypted(folder, authorities):
     return sf.SPU(definition, {"connect_retry_times": 1, "recv_timeout_ms": 2_000, "http_timeout_ms": 2_000})
 
 
+def greets(address, tls):
+    """Says hello to a compute party under a certificate; returns whether it is let in."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.load_verify_locations(tls["authority"])
+    context.load_cert_chain(tls["certificate"], tls["private_key"])
+    host, port = address.split(":")
+    try:
+        with context.wrap_socket(socket.create_connection((host, int(port)), 5)) as line:
+            line.settimeout(0.3)
+            return line.recv(1) != b""  # whoever is refused learns it only now
+    except TimeoutError:
+        return True  # it waits for a first word
+    except OSError:
+        return False
+
+
 def test_links_with_tls(shared, tmp_path):
     spu = encrypted(tmp_path, ["one", "one"])
     x = of("charlie", X).to(spu)
     np.testing.assert_allclose(sf.reveal(spu(lambda a: a @ a)(x)), X @ X, atol=1e-3)
+    address = spu.cluster_def["nodes"][1]["address"]
+    own = certificate(tmp_path, "alice", "one")
+    foreign = certificate(tmp_path, "mallory", "two") | {"authority": own["authority"]}
+    assert greets(address, own)
+    assert not greets(address, foreign)
 
 
+@pytest.mark.slow  # the library tries for nine seconds, on each transport
 def test_a_certificate_of_another_authority_gets_no_link(shared, tmp_path):
     spu = encrypted(tmp_path, ["one", "two"])
     x = of("charlie", X).to(spu)

@@ -131,12 +131,14 @@ def ending(party: str, process: int = 0) -> Callable[[], None]:
 
 
 def sleeping(gate: str) -> Callable[[], None]:
-    """Returns a function that blocks until a file is there."""
+    """Returns a function that blocks until a file is there; another, with `.asleep` behind, says that it does."""
 
     def sleep() -> None:
         import os
         import time
 
+        with open(f"{gate}.asleep", "w"):
+            pass
         for _ in range(6000):
             if os.path.exists(gate):
                 return

@@ -30,7 +30,7 @@ def dense(optimizer="sgd", loss="categorical_crossentropy", metrics=("accuracy",
     return builder
 
 
-def noisy():
+def noisy(run_eagerly=False):
     """BatchNorm and dropout: a model with statistics to average and a generator to keep."""
     import keras
     from keras import layers
@@ -39,7 +39,7 @@ def noisy():
         [keras.Input((4,)), layers.Dense(6), layers.BatchNormalization(), layers.Dropout(0.5), layers.Dense(3)]
     )
     loss = keras.losses.CategoricalCrossentropy(from_logits=True)
-    model.compile(loss=loss, optimizer="adam", metrics=["accuracy"])
+    model.compile(loss=loss, optimizer="adam", metrics=["accuracy"], run_eagerly=run_eagerly)
     return model
 
 

@@ -2,6 +2,7 @@
 """Small Keras models with several inputs and outputs, and their rows."""
 
 import numpy as np
+import pytest
 from inline.keras_models import CLASS, RNG, X
 
 AGE = RNG.normal(size=(60, 1)).astype(np.float32)
@@ -19,13 +20,14 @@ def shared_layer():
     return inputs, layers.Dense(5, activation="tanh", name="both")(layers.Concatenate()(inputs))
 
 
-def two_inputs():
+def two_inputs(run_eagerly=False):
     """image, age -> class."""
     import keras
 
     inputs, shared = shared_layer()
     model = keras.Model(inputs, keras.layers.Dense(3, activation="softmax", name="kind")(shared))
-    model.compile(loss="sparse_categorical_crossentropy", optimizer=keras.optimizers.SGD(0.5), metrics=["accuracy"])
+    loss, optimizer = "sparse_categorical_crossentropy", keras.optimizers.SGD(0.5)
+    model.compile(loss=loss, optimizer=optimizer, metrics=["accuracy"], run_eagerly=run_eagerly)
     return model
 
 
@@ -78,3 +80,11 @@ FORMS = {
     ),
 }
 """How the outputs are made, then x, y and sample_weight."""
+
+FORM_AND_WEIGHTED = [
+    pytest.param(form, weighted, marks=[pytest.mark.slow] * ((form, weighted) not in quick))
+    for quick in [[("lists", True), ("dicts", False), ("names of lists", True)]]
+    for form in FORMS
+    for weighted in (False, True)
+]
+"""Every form with and without weights; each form and either is among those that are not slow."""

@@ -6,6 +6,7 @@ import pytest
 
 import fedray as sf
 from fedray.errors import DataError, EgressDenied, EncodingError, PlanError, ProtocolError
+from fedray.rounds import value_sums
 from fedray.security.aggregation import PlainAggregator, SecureAggregator
 
 KINDS = [SecureAggregator, PlainAggregator]
@@ -133,13 +134,42 @@ def test_what_cannot_be_summed(parties):
         (held(devices, [1.0, np.ones(2), 3.0]), DataError, "party 'bob' offers .* but party 'alice' offers"),
         (held(devices, [1.0, "two", 3.0]), DataError, "party 'bob'.*found str"),
         (held(devices, [1.0, np.nan, 3.0]), EncodingError, "bob.*holds NaN"),
-        (held(devices, [1.0, 1e9, 3.0]), EncodingError, "bob.*beyond its bound 65536"),
+        (held(devices, [1.0, 1e49, 3.0]), EncodingError, r"bob.*'value' is beyond 2\^160, the largest"),
     ]
     for data, error, message in cases:
         with pytest.raises(error, match=message):
             aggregator.sum(data)
-        assert aggregator.sum(good) == pytest.approx(6.0, abs=1e-9), "an error leaves the aggregator usable"
-    assert aggregator.sum(held(devices, [1.0, 1e9, 3.0]), bound=2.0**31) == pytest.approx(1e9 + 4)
+        assert aggregator.sum(good) == 6.0, "an error leaves the aggregator usable"
+
+
+def test_a_bound_makes_a_compact_sum(parties):
+    devices, server = parties
+    aggregator = SecureAggregator(server, devices)
+    values = held(devices, [1.0, 1e9, 3.0])
+    assert aggregator.sum(values) == 1e9 + 4
+    with pytest.raises(EncodingError, match=r"bob.*beyond its bound 65536"):
+        aggregator.sum(values, bound=65536.0)
+    assert aggregator.sum(values, bound=2.0**31) == pytest.approx(1e9 + 4)
+    small = held(devices, [1e-12, 2e-12, 4e-12])
+    assert aggregator.sum(small, bound=1.0) == pytest.approx(7e-12, abs=3e-12)
+    assert aggregator.average(values, [1, 2, 1], bound=2.0**31) == pytest.approx(5e8 + 1)
+    weights = held(devices, [1, 2, 3])
+    with pytest.raises(PlanError, match="largest_weight: expected a bound on the weights beside that on the values"):
+        aggregator.average(values, weights, bound=2.0**31)
+    found = aggregator.average(values, weights, largest_weight=3, bound=2.0**31)
+    assert found == pytest.approx(2e9 / 6 + 10 / 6, rel=1e-9)
+
+
+def test_too_many_floats_for_an_exact_sum(parties, monkeypatch):
+    devices, server = parties
+    aggregator = SecureAggregator(server, devices)
+    monkeypatch.setattr(value_sums, "MOST_BYTES", 8 * 20 * 100)
+    whole = held(devices, [np.arange(1000), np.ones(1000, int), np.zeros(1000, int)])
+    assert aggregator.sum(whole)[-1] == 1000
+    floats = held(devices, [np.full(100, k) for k in (0.5, 1.0, 2.0)])
+    with pytest.raises(PlanError, match=r"100 floats are too many to sum them exactly.*pass bound=.*bound=65536\.0"):
+        aggregator.sum(floats)
+    assert aggregator.sum(floats, bound=65536.0).tolist() == [3.5] * 100
 
 
 def test_weights_that_cannot_be(parties):
@@ -149,13 +179,17 @@ def test_weights_that_cannot_be(parties):
     for weights, more, message in [
         ([1, 2], {}, "weights: expected 3, one per object of data, found 2"),
         ([1, -2, 1], {}, "weights: expected finite numbers of 0 or more"),
-        ([0, 0, 0], {}, "largest_weight: expected a positive number"),
-        (held(devices, [1, 2, 3]), {}, "largest_weight: expected a bound on the weights, since parties hold them"),
+        ([0, 0, 0], {}, "weights: expected at least one above 0"),
+        ([1, 2, 3], {"largest_weight": 0}, "largest_weight: expected a positive number"),
+        ([1, 2, 3], {"largest_weight": np.nan}, "largest_weight: expected a positive number"),
     ]:
         with pytest.raises(PlanError, match=message):
             aggregator.average(good, weights, **more)
     with pytest.raises(DataError, match="party 'carol': its weight is not a number from 0 to 2"):
         aggregator.average(good, held(devices, [1, 2, 3]), largest_weight=2)
+    for weight in (-1, np.nan, np.inf):
+        with pytest.raises(DataError, match="party 'carol': its weight is not a number of 0 or more"):
+            aggregator.average(good, held(devices, [1, 2, weight]))
 
 
 def test_arguments_that_cannot_be(parties):

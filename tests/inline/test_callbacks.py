@@ -15,6 +15,8 @@ from inline.keras_models import X, Y
 
 from fedray.errors import NotFinite, PlanError
 
+pytestmark = pytest.mark.usefixtures("kernels_kept")
+
 
 @pytest.fixture
 def fed(start):
@@ -278,7 +280,7 @@ def test_a_rate_that_cannot_be_set(keras_fed, keras):
 
     def decaying():
         model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="softmax")])
-        model.compile(loss="categorical_crossentropy", optimizer=keras.optimizers.SGD(schedule))
+        model.compile(loss="categorical_crossentropy", optimizer=keras.optimizers.SGD(schedule), run_eagerly=True)
         return model
 
     model = keras_fed.model(decaying)

@@ -10,6 +10,7 @@ import pytest
 from inline.dropouts import ABANDONED, PATCHED, RECOVERED, at, ending, happening, lets_end, sleeping
 from inline.federated import weights_of
 from inline.training_dropouts import BATCH, EPOCHS, ROUNDS, federated, fit, matches
+from inline.turned_clock import turn_clock
 
 import fedray as sf
 from fedray.errors import PartyLost
@@ -122,13 +123,14 @@ def test_a_server_that_ends(start):
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("mode", ["abandon", "recover"])
-def test_a_late_party_comes_back(start, opened, tmp_path, mode):
+def test_a_late_party_comes_back(start, opened, tmp_path, monkeypatch, mode):
     """It misses rounds while it sleeps; in the next epoch it takes part again, with the others' weights."""
     import keras
 
-    fed, model = federated(start, mode, timeout=2)
-    first = weights_of(model)
     gate = tmp_path / "open"
+    turn_clock(monkeypatch, "bob", gate)
+    fed, model = federated(start, mode)
+    first = weights_of(model)
     at(fed.devices[1], happening("bob", "before its input leaves", 1, sleeping(str(gate))))
 
     def wake(epoch, _logs):
@@ -143,7 +145,7 @@ def test_a_late_party_comes_back(start, opened, tmp_path, mode):
     members = [everybody, *missed, *[everybody] * ROUNDS]
     matches(fed, model, first, members)
     assert opened == [who for who in members if who]
-    assert [(one.party, one.round, one.reason) for one in history.dropouts] == [("bob", 1, "no message within 2 s")]
+    assert [(one.party, one.round, one.reason) for one in history.dropouts] == [("bob", 1, "no message within 60 s")]
     assert history.dropouts[0].abandoned == (mode == "abandon")
     assert history.dropouts[0].rounds == 2
     assert len(history.local_history["bob"]["loss"]) == 1
@@ -151,13 +153,14 @@ def test_a_late_party_comes_back(start, opened, tmp_path, mode):
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("mode", ["abandon", "recover"])
-def test_the_rounds_that_a_party_misses_over_many_sessions_are_counted(start, opened, tmp_path, mode):
+def test_the_rounds_that_a_party_misses_over_many_sessions_are_counted(start, opened, tmp_path, monkeypatch, mode):
     import keras
 
     # After an epoch without validation: on the model that was validated without it, no session begins with it.
-    epochs, back, everybody = 30, 26, ("alice", "bob", "carol", "dave")
-    fed, model = federated(start, mode, timeout=2)
+    epochs, back, everybody = 15, 11, ("alice", "bob", "carol", "dave")
     gate = tmp_path / "open"
+    turn_clock(monkeypatch, "bob", gate)
+    fed, model = federated(start, mode)
     at(fed.devices[1], happening("bob", "before its input leaves", 1, sleeping(str(gate))))
 
     def wake(epoch, _logs):

@@ -10,6 +10,8 @@ import fedray as sf
 from fedray.data.ndarray import load
 from fedray.errors import DataError, PlanError
 
+pytestmark = pytest.mark.usefixtures("kernels_kept")
+
 
 @pytest.fixture
 def fed(start):
@@ -23,7 +25,7 @@ def numpy_fed(start):
 
 def test_fit_evaluate_and_predict_speak_of_the_same_global_model(fed):
     model = fed.model()
-    history = model.fit(fed.x, fed.y, validation_data=(fed.x, fed.y), epochs=2, batch_size=8, verbose=0)
+    history = model.fit(fed.x, fed.y, validation_data=(fed.x, fed.y), epochs=2, batch_size=15, verbose=0)
     overall, local = model.evaluate(fed.x, fed.y, verbose=0)
     assert [metric.name for metric in overall] == ["loss", "accuracy"]
     assert [metric.count for metric in overall] == [60.0, 60.0]
@@ -52,8 +54,8 @@ def test_training_learns(numpy_fed):
 def test_a_saved_model_is_a_stock_keras_model_and_loads_everywhere(fed, tmp_path):
     import keras
 
-    model = fed.model(dense("adam"))
-    model.fit(fed.x, fed.y, epochs=1, batch_size=8, verbose=0)
+    model = fed.model(dense("adam", run_eagerly=True))
+    model.fit(fed.x, fed.y, epochs=1, batch_size=15, verbose=0)
     before, metrics = as_bytes(model), model.evaluate(fed.x, fed.y, verbose=0)
     path = tmp_path / "model.keras"
     model.save(path)
@@ -61,20 +63,20 @@ def test_a_saved_model_is_a_stock_keras_model_and_loads_everywhere(fed, tmp_path
     assert b"".join(w.tobytes() for w in stock.get_weights()) == before
     assert stock.compiled
 
-    model.fit(fed.x, fed.y, epochs=1, batch_size=8, verbose=0)
+    model.fit(fed.x, fed.y, epochs=1, batch_size=15, verbose=0)
     assert as_bytes(model) != before
     model.load(str(path))
     assert as_bytes(model) == before
     assert model.evaluate(fed.x, fed.y, verbose=0) == metrics
-    model.fit(fed.x, fed.y, epochs=1, batch_size=8, verbose=0)
+    model.fit(fed.x, fed.y, epochs=1, batch_size=15, verbose=0)
 
 
 def test_gradients_are_averaged_after_a_load_too(fed, tmp_path):
     model = fed.model(softmax("adam"), strategy="fed_avg_g")
-    model.fit(fed.x, fed.y, epochs=1, batch_size=8, verbose=0)
+    model.fit(fed.x, fed.y, epochs=1, batch_size=15, verbose=0)
     model.save(tmp_path / "model.keras")
     model.load(tmp_path / "model.keras")
-    model.fit(fed.x, fed.y, epochs=1, batch_size=8, verbose=0)
+    model.fit(fed.x, fed.y, epochs=1, batch_size=15, verbose=0)
     _, local = model.evaluate(fed.x, fed.y, verbose=0)
     assert len(local) == 2
 
@@ -158,7 +160,8 @@ def test_a_model_that_learns_its_shape_from_the_data(fed, tmp_path):
         import keras
 
         model = keras.Sequential([keras.layers.Dense(3, activation="softmax")])
-        model.compile(loss="categorical_crossentropy", optimizer="sgd", metrics=["accuracy"])
+        settings = {"metrics": ["accuracy"], "run_eagerly": True}
+        model.compile(loss="categorical_crossentropy", optimizer="sgd", **settings)
         return model
 
     model = fed.model(builder)

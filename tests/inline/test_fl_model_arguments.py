@@ -12,6 +12,8 @@ from inline.keras_models import CLASS, X, Y
 import fedray as sf
 from fedray.errors import PlanError
 
+pytestmark = pytest.mark.usefixtures("kernels_kept")
+
 
 @pytest.fixture
 def fed(start):
@@ -196,13 +198,13 @@ def test_metrics_are_those_over_all_rows(keras_fed):
             keras.metrics.Recall(name="recall"),
             keras.metrics.BinaryAccuracy(name="accuracy"),
         ]
-        model.compile(loss="binary_crossentropy", optimizer="sgd", metrics=made)
+        model.compile(loss="binary_crossentropy", optimizer="sgd", metrics=made, run_eagerly=True)
         return model
 
     labels = (CLASS > 0).astype(np.float32)[:, None]
     model = keras_fed.model(binary)
     y = keras_fed.spread(labels)
-    history = model.fit(keras_fed.x, y, validation_data=(keras_fed.x, y), epochs=2, batch_size=8, verbose=0)
+    history = model.fit(keras_fed.x, y, validation_data=(keras_fed.x, y), epochs=2, batch_size=30, verbose=0)
     overall, local = model.evaluate(keras_fed.x, y, verbose=0)
     stock = model.global_model()
     predicted = stock.predict(X, verbose=0)
@@ -265,10 +267,10 @@ def test_a_model_with_its_own_train_step(keras_fed):
                 return super().train_step((x, y)) | {"seen": self.seen.result()}
 
         model = Doubled()
-        model.compile(loss="categorical_crossentropy", optimizer=keras.optimizers.SGD(0.5), metrics=["accuracy"])
+        settings = {"loss": "categorical_crossentropy", "metrics": ["accuracy"], "run_eagerly": True}
+        model.compile(optimizer=keras.optimizers.SGD(0.5), **settings)
         return model
 
-    keras_fed.model()
     model = keras_fed.model(builder)
     history = model.fit(keras_fed.x, keras_fed.y, epochs=1, batch_size=10, verbose=0)
     assert history.history["seen"] == [6.0]

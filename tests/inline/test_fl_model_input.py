@@ -22,6 +22,8 @@ from fedray.errors import (
 from fedray.ml.nn import FLModel
 from fedray.security.aggregation import SecureAggregator
 
+pytestmark = pytest.mark.usefixtures("kernels_kept")
+
 
 @pytest.fixture
 def fed(start):

@@ -23,6 +23,8 @@ from fedray.runtime import inline
 from fedray.security.aggregation import PlainAggregator, SecureAggregator
 from fedray.strategies import STRATEGIES
 
+pytestmark = pytest.mark.usefixtures("kernels_kept")
+
 
 class Spy:
     """What was computed in secret, and what has travelled."""
@@ -180,7 +182,7 @@ def test_initial_weights_do_not_depend_on_data(start, monkeypatch):
     noise = np.random.default_rng(1)
     for x, y in ((X, Y), (1e3 * noise.normal(size=X.shape).astype(X.dtype), np.roll(Y, 1, axis=1)), (X[:9], Y[:9])):
         fed = world(start, rows=(len(x) // 3,) * 3, x=x, y=y)
-        fed.model(softmax("adam")).fit(fed.x, fed.y, batch_size=2, verbose=0)
+        fed.model(softmax("adam")).fit(fed.x, fed.y, batch_size=20, verbose=0)
         sf.shutdown()
     assert len(kept) == 3
     assert np.array_equal(kept[0], kept[1])
@@ -200,19 +202,19 @@ def test_a_builder_that_looks_at_data_would_be_seen(start, monkeypatch):
 
     kept = initial_vectors(monkeypatch)
     for x in (X, X + 1):
-        fed = world(start, rows=(20, 20, 20), x=x)
-        fed.model(adapted(x)).fit(fed.x, fed.y, batch_size=10, verbose=0)
+        fed = world(start, x=x)
+        fed.model(adapted(x)).fit(fed.x, fed.y, batch_size=30, verbose=0)
         sf.shutdown()
     assert not np.array_equal(*kept)
 
 
 def test_only_what_the_builder_made_leaves_as_initial(start, monkeypatch, tmp_path):
     kept = initial_vectors(monkeypatch)
-    fed = world(start, rows=(20, 20, 20))
+    fed = world(start)
     model = fed.model()
     first = np.concatenate([np.ravel(weight) for weight in weights_of(model)])
     for _ in range(3):
-        model.fit(fed.x, fed.y, batch_size=5, verbose=0)
+        model.fit(fed.x, fed.y, batch_size=15, verbose=0)
         model.save(tmp_path / "model.keras")
         model.load(tmp_path / "model.keras")
     model.evaluate(fed.x, fed.y, verbose=0)

@@ -16,11 +16,13 @@ import fedray as sf
 from fedray.errors import PartyLost
 from fedray.runtime.session import current
 
+pytestmark = pytest.mark.usefixtures("kernels_kept")
+
 
 def run(start, session=7, fit=None):
-    fed = world(start, rows=(35, 25), seed=session)
-    made = fed.model(noisy)
-    history = made.fit(fed.x, fed.y, epochs=2, batch_size=8, verbose=0, random_seed=fit)
+    fed = world(start, rows=(14, 10), seed=session)
+    made = fed.model(lambda: noisy(run_eagerly=True))
+    history = made.fit(fed.x, fed.y, epochs=2, batch_size=7, verbose=0, random_seed=fit)
     final = as_bytes(made), history.history
     sf.shutdown()
     return final

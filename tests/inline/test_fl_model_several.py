@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 from inline.federated import world
 from inline.keras_models import CLASS, X
-from inline.several import AGE, FORMS, HEAVY, HEIGHT, LIGHT, two_by_two, two_inputs, wide_and_deep
+from inline.several import (
+    AGE,
+    FORM_AND_WEIGHTED,
+    FORMS,
+    HEAVY,
+    HEIGHT,
+    LIGHT,
+    two_by_two,
+    two_inputs,
+    wide_and_deep,
+)
 
 import fedray as sf
 from fedray.data.ndarray import load
@@ -18,7 +28,9 @@ from fedray.ml.nn.numpy import LinearRegression
 from fedray.strategies import STRATEGIES
 from fedray.tree import Tree
 
-ROWS = (13, 27, 20)
+pytestmark = pytest.mark.usefixtures("kernels_kept")
+
+ROWS = (33, 27)
 PARTS = {"a": slice(0, 40), "b": slice(40, 60)}
 README = Path(__file__).parents[2] / "README.md"
 
@@ -49,8 +61,7 @@ def pooled(model, x, y, weights=None, epochs=2):
     return stock, {name: pytest.approx(values, rel=1e-4) for name, values in history.history.items()}
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("form", list(FORMS))
+@pytest.mark.parametrize(("form", "weighted"), FORM_AND_WEIGHTED)
 def test_a_run_is_the_pooled_run_and_so_are_the_metrics_of_every_output(fed, form, weighted):
     outputs, x, y, weights = FORMS[form]
     weights = weights if weighted else None
@@ -75,7 +86,14 @@ def test_a_run_is_the_pooled_run_and_so_are_the_metrics_of_every_output(fed, for
     assert {metric.name for metric in local["bob"]} == set(expected)
 
 
-@pytest.mark.parametrize("strategy", sorted(STRATEGIES.keys() - {"fed_adam"}))  # whose server takes steps of its own
+def as_pooled():
+    """Strategies that take the pooled step: not `fed_adam`, whose server takes its own. The run above is fed_avg_w."""
+    quick = {"fed_avg_g", "fed_prox"}
+    for strategy in sorted(STRATEGIES.keys() - {"fed_adam"}):
+        yield pytest.param(strategy, marks=[pytest.mark.slow] * (strategy not in quick))
+
+
+@pytest.mark.parametrize("strategy", list(as_pooled()))
 def test_every_strategy_takes_the_pooled_step(fed, strategy):
     outputs, x, y, weights = FORMS["dicts"]
     model = fed.model(two_by_two(outputs, run_eagerly=True), strategy=strategy)
@@ -102,12 +120,12 @@ def test_predictions_of_each_party_are_nested_as_the_outputs_and_stay_there(fed)
 
 def test_a_saved_model_with_several_outputs_loads_everywhere(fed, tmp_path):
     outputs, x, y, _ = FORMS["dicts"]
-    model = fed.model(two_by_two(outputs))
+    model = fed.model(two_by_two(outputs, run_eagerly=True))
     x, y = spread(fed, x), spread(fed, y)
-    model.fit(x, y, batch_size=20, verbose=0)
+    model.fit(x, y, batch_size=40, verbose=0)
     before, metrics = weights_of(model).tolist(), model.evaluate(x, y, verbose=0)
     model.save(tmp_path / "model.keras")
-    model.fit(x, y, batch_size=20, verbose=0)
+    model.fit(x, y, batch_size=40, verbose=0)
     model.load(tmp_path / "model.keras")
     assert weights_of(model).tolist() == before
     assert model.evaluate(x, y, verbose=0) == metrics
@@ -115,7 +133,7 @@ def test_a_saved_model_with_several_outputs_loads_everywhere(fed, tmp_path):
 
 def test_two_inputs_and_one_output_with_weights_of_classes(fed):
     x, y = {"image": X, "age": AGE}, CLASS
-    model = fed.model(two_inputs)
+    model = fed.model(lambda: two_inputs(run_eagerly=True))
     stock = model.global_model()
     stock.fit(x, y, class_weight={1: 5.0}, batch_size=60, epochs=2, shuffle=False, verbose=0)
     model.fit(spread(fed, x), fed.spread(y), class_weight={1: 5.0}, batch_size=60, epochs=2, verbose=0)
@@ -158,8 +176,9 @@ def test_the_numpy_backend_lays_several_inputs_side_by_side(fed):
         nested.evaluate(spread(fed, x), [y, y], verbose=0)
 
 
-def test_what_does_not_fit_is_said_by_its_name_before_anything_starts(fed):
-    model = fed.model(two_by_two())
+def test_what_does_not_fit_is_said_by_its_name_before_anything_starts(start):
+    fed = world(start, rows=(13, 27, 20))
+    model = fed.model(two_by_two(run_eagerly=True))
     image, age, kind, height = (fed.spread(array) for array in (X, AGE, CLASS, HEIGHT))
     x, y = {"image": image, "age": age}, [kind, height]
     bob = fed.devices[1]

@@ -3,11 +3,13 @@
 
 import numpy as np
 import pytest
-from inline.federated import as_bytes, by_hand, softmax, weights_of, world
+from inline.federated import as_bytes, by_hand, regression, softmax, weights_of, world
 from inline.keras_models import X, Y, noisy
 
 from fedray.ml.nn.plan import plan_fit
 from fedray.security.aggregation import PlainAggregator, SecureAggregator
+
+pytestmark = pytest.mark.usefixtures("kernels_kept")
 
 
 def close(model, expected, atol=2e-6):
@@ -15,19 +17,26 @@ def close(model, expected, atol=2e-6):
         np.testing.assert_allclose(found, wanted, atol=atol)
 
 
+TEXTBOOK = {"fed_avg_w": {}, "fed_avg_g": {}, "fed_avg_u": {}, "fed_prox": {"mu": 0.7}}
+
+
 @pytest.mark.parametrize(
-    ("strategy", "parameters"),
-    [("fed_avg_w", {}), ("fed_avg_g", {}), ("fed_avg_u", {}), ("fed_prox", {"mu": 0.7})],
-    ids=lambda value: value if isinstance(value, str) else "",
+    ("strategy", "backend"),
+    [
+        *((strategy, "numpy") for strategy in TEXTBOOK),
+        *(
+            pytest.param(strategy, "tensorflow", marks=[pytest.mark.slow] * (strategy != "fed_prox"))
+            for strategy in TEXTBOOK
+        ),
+    ],
 )
-def test_each_strategy_is_the_textbooks_and_masks_change_no_bit(start, strategy, parameters):
-    fed = world(start, rows=(33, 15, 12))
+def test_each_strategy_is_the_textbooks_and_masks_change_no_bit(start, strategy, backend):
+    fed, parameters = world(start, rows=(33, 15, 12), backend=backend), TEXTBOOK[strategy]
+    builder = softmax() if backend == "tensorflow" else regression()
     finals = []
     for aggregator in (SecureAggregator, PlainAggregator):
         summing = aggregator(fed.server, fed.devices)
-        model = fed.model(
-            softmax(run_eagerly=False), aggregator=summing, strategy=strategy, strategy_parameters=parameters
-        )
+        model = fed.model(builder, aggregator=summing, strategy=strategy, strategy_parameters=parameters)
         first = weights_of(model)
         model.fit(fed.x, fed.y, epochs=2, batch_size=8, aggregate_freq=2, verbose=0)
         hand = by_hand(first, fed.parts, strategy=strategy, **parameters, epochs=2, batch_size=8, aggregate_freq=2)
@@ -90,18 +99,12 @@ def test_optimizer_state_stays_with_its_party(start):
 @pytest.mark.parametrize("strategy", ["fed_avg_w", "fed_avg_u", "fed_avg_g", "fed_prox"])
 def test_statistics_of_batch_normalisation_are_averaged(start, strategy):
     fed = world(start, rows=(40, 20))
-    model = fed.model(noisy, strategy=strategy)
+    model = fed.model(lambda: noisy(run_eagerly=True), strategy=strategy)
+    kernel, bias = model.global_model().layers[0].get_weights()
     model.fit(fed.x, fed.y, batch_size=40, epochs=1, verbose=0)
     stock = model.global_model()
     layer = stock.layers[1]
-    kernel, bias = noisy_start(fed, strategy)
     means = [(x @ kernel + bias).mean(axis=0) for x, _ in fed.parts]
     expected = 0.01 * (40 * means[0] + 20 * means[1]) / 60  # the moving mean starts at 0, momentum is 0.99
     np.testing.assert_allclose(layer.moving_mean.numpy(), expected, atol=1e-6)
     assert np.isfinite(model.evaluate(fed.x, fed.y, verbose=0)[0][0].total)
-
-
-def noisy_start(fed, strategy):
-    """The first layer's initial weights, those of any model of the session with this builder."""
-    fresh = fed.model(noisy, strategy=strategy).global_model()
-    return fresh.layers[0].get_weights()

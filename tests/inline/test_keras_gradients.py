@@ -7,6 +7,8 @@ from inline.keras_models import batches, dense, hooked_by, noisy, ready
 
 from fedray.strategies import make_strategy
 
+pytestmark = pytest.mark.usefixtures("kernels_kept")
+
 
 def test_the_gradient_of_a_round_is_the_mean_over_its_rows():
     backend, data = ready(dense())

@@ -9,8 +9,10 @@ from inline.keras_models import CLASS, X, Y, batches, binary, bind, dense, ready
 
 from fedray.backends.keras.model import KerasBackend
 from fedray.errors import DataError, PlanError
-from fedray.metrics import Mean, Tally, flatten, merge, rebuild
+from fedray.metrics import Mean, Tally, flatten, merge, rebuild, words
 from fedray.party.training.sampling import in_order
+
+pytestmark = pytest.mark.usefixtures("kernels_kept")
 
 TRUE = (CLASS > 0).astype(np.float32)
 PARTS = (slice(0, 13), slice(13, 40), slice(40, 60))
@@ -83,10 +85,25 @@ def test_every_stock_metric_for_one_hot_labels_merges():
         return model
 
     merged, joint, _ = apart_and_together(builder)
+    _, soft, _ = apart_and_together(builder, y=(0.9 * Y + 0.03).astype(np.float32))
     assert [m.name for m in merged] == [m.name for m in joint]
     assert len(merged) == len(names) + 1
     for one, whole in zip(merged, joint, strict=True):
         np.testing.assert_allclose(one.result(), whole.result(), rtol=1e-5, atol=1e-6, err_msg=one.name)
+    # What is declared whole is so whatever the labels: a fraction would be refused in the middle of a run.
+    declared = [(word.name, float(value)) for word, value in zip(words(soft), flatten(soft), strict=True) if word.whole]
+    assert len(declared) > 20
+    assert [name for name, value in declared if not value.is_integer()] == []
+    counting = {name.split("/")[0] for name, _ in declared}
+    assert {
+        "loss",
+        "accuracy",
+        "auc",
+        "precision",
+        "one_hot_mean_io_u",
+        "mean_squared_error",
+        "root_mean_squared_error",
+    } <= counting
 
 
 def test_the_tutorials_metrics_are_means():
@@ -127,6 +144,34 @@ def test_metrics_travel_as_one_vector():
     assert backend.facts().evaluate_words == backend.facts().train_words
     assert len(backend.facts().evaluate_words) == len(vector)
     assert backend.finish(rebuild(local, vector)) == local
+
+
+def test_fractions_that_metrics_may_count_are_not_declared_whole():
+    """F1 multiplies by labels, an AUC by weights of its own, and who feeds a mean by hand chooses its weights."""
+
+    def builder():
+        import keras
+
+        class Fed(keras.Model):
+            def __init__(self):
+                super().__init__()
+                self.dense = keras.layers.Dense(3, activation="softmax")
+                self.fed = keras.metrics.Mean(name="fed")
+
+            def call(self, x):
+                out = self.dense(x)
+                self.fed.update_state(out[:, 0], sample_weight=out[:, 1])
+                return out
+
+        model = Fed()
+        weighed = keras.metrics.AUC(multi_label=True, num_labels=3, label_weights=[0.5, 0.2, 0.3], name="weighed")
+        metrics = [keras.metrics.F1Score(name="f1"), weighed, keras.metrics.AUC(multi_label=True, name="plain")]
+        model.compile(loss="categorical_crossentropy", metrics=metrics)
+        return model
+
+    backend, _ = ready(builder)
+    whole = {word.name.split("/")[0] for word in backend.facts().evaluate_words if word.whole}
+    assert whole == {"loss", "plain"}
 
 
 def test_a_metric_of_another_model_is_not_finished():

@@ -14,6 +14,8 @@ from fedray.data.ndarray import load
 from fedray.errors import DataError, PlanError, ProtocolError
 from fedray.ml.nn import federation
 
+pytestmark = pytest.mark.usefixtures("kernels_kept")
+
 RNG = np.random.default_rng(5)
 
 
@@ -206,7 +208,7 @@ def test_a_frozen_tensor_that_a_step_changes_stops_the_round(start, strategy):
 
         layers = [keras.Input((4,)), Counting(name="counting", trainable=False), keras.layers.Dense(3, "softmax")]
         model = keras.Sequential(layers)
-        model.compile(loss="categorical_crossentropy", optimizer="sgd")
+        model.compile(loss="categorical_crossentropy", optimizer="sgd", run_eagerly=True)
         return model
 
     fed = world(start)
@@ -236,7 +238,7 @@ def test_a_file_with_other_frozen_weights_sets_them_everywhere(start, tmp_path):
     """A backbone that was trained together and is frozen then; also a restart under another seed."""
     fed = world(start)
     whole = fed.model(backbone(trainable=True))
-    whole.fit(fed.x, fed.y, batch_size=10, verbose=0)
+    whole.fit(fed.x, fed.y, batch_size=30, verbose=0)
     trained = whole.global_model().get_weights()
     whole.save(tmp_path / "whole.keras")
     model = fed.model(backbone(seed=4), random_seed=9)
@@ -246,7 +248,7 @@ def test_a_file_with_other_frozen_weights_sets_them_everywhere(start, tmp_path):
         np.concatenate([np.ravel(w) for w in model.global_model().get_weights()]),
         np.concatenate([np.ravel(w) for w in trained]),
     )
-    model.fit(fed.x, fed.y, batch_size=10, verbose=0)
+    model.fit(fed.x, fed.y, batch_size=30, verbose=0)
     found = model.global_model()
     after = dict(zip([v.path for v in found.weights], found.get_weights(), strict=True))
     before = dict(zip([v.path for v in found.weights], trained, strict=True))
@@ -255,7 +257,7 @@ def test_a_file_with_other_frozen_weights_sets_them_everywhere(start, tmp_path):
     (tmp_path / "other.keras").write_bytes(b"nothing")
     with pytest.raises(DataError, match="the file does not hold the weights"):
         model.load(tmp_path / "other.keras")
-    model.fit(fed.x, fed.y, batch_size=10, verbose=0)
+    model.fit(fed.x, fed.y, batch_size=30, verbose=0)
 
 
 def normed(optimizer="sgd"):
@@ -295,7 +297,7 @@ def test_fed_bn_keeps_each_partys_scale_and_shares_the_rest(start, strategy, tmp
     x = np.concatenate([X[:30], 100 * X[30:] + 7])
     fed = world(start, x=x)
     model = fed.model(normed(), strategy=strategy, local=["*/batch_normalization*"])
-    history = model.fit(fed.x, fed.y, batch_size=10, epochs=8, verbose=0)
+    history = model.fit(fed.x, fed.y, batch_size=30, epochs=8, verbose=0)
     alice, bob = own_weights(model, fed, tmp_path)
     norm = "batch_normalization"
     for name in alice:
@@ -304,7 +306,7 @@ def test_fed_bn_keeps_each_partys_scale_and_shares_the_rest(start, strategy, tmp
     assert (bob[f"{norm}/moving_variance"] > 1000 * alice[f"{norm}/moving_variance"]).all()
     np.testing.assert_allclose(bob[f"{norm}/moving_mean"], x[30:].mean(axis=0), rtol=0.5, atol=30)
     pooled = fed.model(normed(), strategy=strategy)
-    pooled.fit(fed.x, fed.y, batch_size=10, epochs=8, verbose=0)
+    pooled.fit(fed.x, fed.y, batch_size=30, epochs=8, verbose=0)
     ours, theirs = (float(one.evaluate(fed.x, fed.y, verbose=0)[0][0]) for one in (model, pooled))
     assert ours < theirs, "parties whose features have other scales do better with their own statistics"
     assert history.history["loss"][-1] < history.history["loss"][0]
@@ -315,7 +317,7 @@ def test_evaluate_and_predict_use_each_partys_own(start, tmp_path):
 
     fed = world(start)
     model = fed.model(normed("adam"), local=["head/*"])
-    model.fit(fed.x, fed.y, batch_size=10, verbose=0)
+    model.fit(fed.x, fed.y, batch_size=30, verbose=0)
     own_weights(model, fed, tmp_path)
     overall, local = model.evaluate(fed.x, fed.y, verbose=0)
     predictions = sf.reveal(model.predict(fed.x))
@@ -337,7 +339,7 @@ def test_callbacks_that_set_weights_leave_what_is_kept(start, tmp_path):
     fed = world(start)
     model = fed.model(normed(), local=["head/*"])
     stop = keras.callbacks.EarlyStopping(monitor="loss", mode="max", patience=1, restore_best_weights=True)
-    model.fit(fed.x, fed.y, batch_size=10, epochs=5, verbose=0, callbacks=[stop])
+    model.fit(fed.x, fed.y, batch_size=30, epochs=5, verbose=0, callbacks=[stop])
     alice, bob = own_weights(model, fed, tmp_path)
     assert alice["head/kernel"].tolist() != bob["head/kernel"].tolist()
     assert alice["batch_normalization/gamma"].tolist() == bob["batch_normalization/gamma"].tolist()

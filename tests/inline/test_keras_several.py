@@ -4,13 +4,26 @@
 import numpy as np
 import pytest
 from inline.keras_models import CLASS, X, batches, bind, stock
-from inline.several import AGE, FORMS, HEAVY, HEIGHT, LIGHT, shared_layer, two_by_two, two_inputs, wide_and_deep
+from inline.several import (
+    AGE,
+    FORM_AND_WEIGHTED,
+    FORMS,
+    HEAVY,
+    HEIGHT,
+    LIGHT,
+    shared_layer,
+    two_by_two,
+    two_inputs,
+    wide_and_deep,
+)
 
 from fedray.backends.keras.model import KerasBackend
 from fedray.errors import DataError, PlanError
 from fedray.metrics import Mean, merge
 from fedray.party.training.sampling import in_order
 from fedray.tree import Tree
+
+pytestmark = pytest.mark.usefixtures("kernels_kept")
 
 PARTS = (slice(0, 13), slice(13, 40), slice(40, 60))
 
@@ -28,8 +41,7 @@ def values(metrics):
     return {metric.name: float(metric) for metric in metrics}
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("form", list(FORMS))
+@pytest.mark.parametrize(("form", "weighted"), FORM_AND_WEIGHTED)
 def test_a_round_trains_and_measures_as_keras_fit_does(form, weighted):
     outputs, x, y, weights = FORMS[form]
     weights = weights if weighted else None
@@ -53,7 +65,7 @@ def test_a_round_trains_and_measures_as_keras_fit_does(form, weighted):
 @pytest.mark.parametrize("form", list(FORMS))
 def test_metrics_of_every_output_merge_to_those_of_all_rows_whatever_the_batches(form):
     outputs, x, y, weights = FORMS[form]
-    builder = two_by_two(outputs)
+    builder = two_by_two(outputs, run_eagerly=True)
     backend = KerasBackend(builder, seed=1)
     local = []
     for part in PARTS:
@@ -92,10 +104,11 @@ def test_a_hooked_round_and_a_gradient_measure_every_output_too():
 @pytest.mark.parametrize("form", list(FORMS))
 def test_predictions_are_nested_as_the_outputs(form):
     outputs, x, y, _ = FORMS[form]
-    backend = KerasBackend(two_by_two(outputs), seed=1)
+    builder = two_by_two(outputs, run_eagerly=True)
+    backend = KerasBackend(builder, seed=1)
     data = bind(backend, x, y)
     found = backend.predict(data, in_order(60, 16))
-    expected = stock(backend, two_by_two(outputs), backend.weights()).predict(x, verbose=0)
+    expected = stock(backend, builder, backend.weights()).predict(x, verbose=0)
     assert type(found.nest) is outputs
     assert found.same_form(Tree(expected))
     for one, other in zip(found.leaves(), Tree(expected).leaves(), strict=True):
@@ -105,7 +118,7 @@ def test_predictions_are_nested_as_the_outputs(form):
 
 
 def test_one_array_of_weights_counts_for_every_output_and_none_counts_rows_alike():
-    backend = KerasBackend(two_by_two(), seed=1)
+    backend = KerasBackend(two_by_two(run_eagerly=True), seed=1)
     gradients = {
         name: backend.gradient(bind(backend, [X, AGE], [CLASS, HEIGHT], weights), batches(60))[0].tolist()
         for name, weights in {
@@ -121,7 +134,8 @@ def test_one_array_of_weights_counts_for_every_output_and_none_counts_rows_alike
 
 
 def test_an_output_without_a_loss_is_predicted_and_not_trained():
-    builder = two_by_two(dict, loss={"kind": "sparse_categorical_crossentropy"}, loss_weights=None, metrics=None)
+    changed = {"loss": {"kind": "sparse_categorical_crossentropy"}, "loss_weights": None, "metrics": None}
+    builder = two_by_two(dict, run_eagerly=True, **changed)
     backend = KerasBackend(builder, seed=1)
     data = bind(backend, {"image": X, "age": AGE}, {"kind": CLASS, "height": HEIGHT})
     gradient, _ = backend.gradient(data, batches(60))

@@ -17,6 +17,8 @@ from fedray.party.training.trainer import Trainer
 from fedray.protocol.messages import purpose_of
 from fedray.security.aggregation import SecureAggregator
 
+pytestmark = pytest.mark.usefixtures("kernels_kept")
+
 LIE = 1
 """The round of which the server lies."""
 
@@ -50,10 +52,10 @@ def seen(monkeypatch):
     return found
 
 
-def train(start):
+def train(start, rounds=4):
     fed = world(start, rows=(20, 20, 20, 20))
     aggregator = SecureAggregator(fed.server, fed.devices, on_dropout="recover")
-    fed.model(softmax("adam"), aggregator=aggregator).fit(fed.x, fed.y, batch_size=5, verbose=0)
+    fed.model(softmax("adam"), aggregator=aggregator).fit(fed.x, fed.y, batch_size=20 // rounds, verbose=0)
 
 
 def test_a_round_without_a_quorum_leaves_local_state_as_it_was(start, seen):
@@ -72,5 +74,5 @@ def test_a_round_without_a_quorum_leaves_local_state_as_it_was(start, seen):
 def test_a_party_that_takes_the_server_s_word_keeps_what_it_should_not(start, seen, monkeypatch):
     """The broken variant: whether a round was verified is not asked."""
     monkeypatch.setattr(Contributor, "verified", property(lambda _: True, lambda *_: None), raising=False)
-    train(start)
+    train(start, rounds=2)
     assert seen["steps"]["alice", LIE] == (1, 2)

@@ -14,6 +14,8 @@ from fedray.security.aggregation import PlainAggregator, SecureAggregator
 from fedray.strategies import STRATEGIES
 from fedray.strategies.strategy import Strategy, Uplink
 
+pytestmark = pytest.mark.usefixtures("kernels_kept")
+
 ADAM = {"server_learning_rate": 0.05, "beta_1": 0.8, "beta_2": 0.95, "tau": 0.01}
 TARGETS = np.random.default_rng(5).normal(size=(60, 1))
 
@@ -110,7 +112,7 @@ def test_moments_end_with_the_weights_they_belong_to(start, opened, tmp_path):
 
 def test_moving_statistics_are_averaged_and_not_stepped(start, opened):
     fed = world(start, rows=(30, 30))
-    model = fed.model(noisy, strategy="fed_adam", strategy_parameters=ADAM)
+    model = fed.model(lambda: noisy(run_eagerly=True), strategy="fed_adam", strategy_parameters=ADAM)
     model.fit(fed.x, fed.y, batch_size=10, verbose=0)
     stock = model.global_model()
     moving = np.concatenate([np.ravel(w.numpy()) for w in stock.non_trainable_weights if "moving" in w.path])

@@ -11,6 +11,8 @@ from fedray.party.records import Answer
 from fedray.party.rounds.contributor import Contributor
 from fedray.party.training.trainer import Trainer
 
+pytestmark = pytest.mark.usefixtures("kernels_kept")
+
 SPOILT = (2, 3)
 
 
@@ -42,7 +44,7 @@ def states(monkeypatch):
 
 def fit(start):
     fed = world(start, rows=(60, 60))
-    fed.model(noisy).fit(fed.x, fed.y, batch_size=10, verbose=0)
+    fed.model(lambda: noisy(run_eagerly=True)).fit(fed.x, fed.y, batch_size=10, verbose=0)
 
 
 def test_spoilt_rounds_leave_no_trace(start, states):

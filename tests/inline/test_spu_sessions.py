@@ -8,7 +8,14 @@ import pytest
 
 import fedray as sf
 from fedray.errors import EgressDenied, NotInitialized, PartyLost
+from fedray.party.spu import vault
 from fedray.utils.testing import cluster_def
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch):
+    """Whoever waits for an SPU's value looks more often whether its parties are there."""
+    monkeypatch.setattr(vault, "PING_SECONDS", 0.1)
 
 
 def held(party, value):

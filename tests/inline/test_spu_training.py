@@ -56,7 +56,7 @@ def unprotected(fed):
         ((24, 20), ("alice", "bob"), "numpy"),
         ((24, 20), ("alice", "server"), "numpy"),
         ((24, 20, 16), ("server", "bob"), "numpy"),
-        ((24, 20, 16), ("server", "bob"), "tensorflow"),
+        pytest.param((24, 20, 16), ("server", "bob"), "tensorflow", marks=pytest.mark.slow),
         ((24, 20, 16), ("alice", "bob", "carol"), "numpy"),
     ],
 )

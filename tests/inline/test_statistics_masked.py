@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from inline.dropouts import PATCHED, at, happening, sleeping
+from inline.turned_clock import turn_clock
 
 from fedray.data.ndarray import FedNdarray, load
 from fedray.device import PYU
@@ -87,8 +88,9 @@ def test_a_late_party_counts_in_no_part_of_a_statistic(
         monkeypatch.setattr(cls, method, getattr(cls, method))
     parts = {PYU(party): np.array([10.0, 10.0, 11.0 + place]) for place, party in enumerate(["alice", "bob", "carol"])}
     x = load({**parts, PYU("dora"): np.full(5, 1000.0)})
-    secure = SecureAggregator(PYU("server"), list(x.partitions), round_timeout=2)
     gate = tmp_path / "open"
+    turn_clock(monkeypatch, "dora", gate)
+    secure = SecureAggregator(PYU("server"), list(x.partitions), round_timeout=60)
     at(PYU("dora"), happening("dora", "before its input leaves", 0, sleeping(str(gate))))
     found = getattr(x, name)(aggregator=secure)
     assert np.isclose(found, getattr(np.concatenate(list(parts.values())), name)(), rtol=1e-14)

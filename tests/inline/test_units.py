@@ -72,7 +72,7 @@ def in_ones():
     return look_up
 
 
-PRICES, NANO, LARGEST, SMALLEST = 2.0**20, 2.0**-30, 2.0**16, 2.0**-50
+PRICES, NANO, LARGEST, SMALLEST = 2.0**20, 2.0**-30, 2.0**50, 2.0**-50
 UNITS = {"prices": PRICES, "nano": NANO, "largest": LARGEST, "smallest": SMALLEST}
 CASES = [
     pytest.param(

@@ -32,9 +32,9 @@ def by_hand(weights, parts, members):
     return center
 
 
-def federated(start, mode, count=4, timeout=PATIENCE, **settings):
+def federated(start, mode, count=4, **settings):
     fed = world(start, rows=(ROWS,) * count, backend="numpy", **settings)
-    aggregator = SecureAggregator(fed.server, fed.devices, on_dropout=mode, round_timeout=timeout)
+    aggregator = SecureAggregator(fed.server, fed.devices, on_dropout=mode, round_timeout=PATIENCE)
     return fed, fed.model(aggregator=aggregator)
 
 

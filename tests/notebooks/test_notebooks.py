@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every notebook, executed in a kernel of its own: a copy with fewer epochs and fewer images, in an empty folder."""
+"""The tutorial, executed: a copy with one epoch and a tenth of the images, or all of them (`slow`).
+
+And what is committed of every notebook.
+"""
 
 import re
 from dataclasses import dataclass
@@ -7,30 +10,14 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
+from cluster.reference import PROGRAM, REPORT, check
+from notebooks.executed import CHATTER, code, execute, printed, read
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 TUTORIAL = ROOT / "notebooks" / "01_federated_image_classification.ipynb"
-AGGREGATION = ROOT / "notebooks" / "02_secure_aggregation.ipynb"
-REFERENCE = (ROOT / "tests" / "contracts" / "reference_program.txt").read_text()
 EPOCHS = re.compile(r"epochs=\d+")
 PARTIES = "parts=[alice, bob]"
-CHATTER = re.compile(r"oneDNN|cpu_feature|WARNING|INFO|absl|raylet|cuda|\bray\b|tensorflow/", flags=re.IGNORECASE)
-"""What TensorFlow and Ray write when nobody asked them."""
-
-
-def read(path: Path) -> nbformat.NotebookNode:
-    return nbformat.read(path, as_version=4)
-
-
-def code(notebook: nbformat.NotebookNode) -> list[str]:
-    return [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-
-
-def printed(notebook: nbformat.NotebookNode, stream: str) -> str:
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    return "".join(output.text for output in outputs if output.output_type == "stream" and output.name == stream)
 
 
 @dataclass(frozen=True)
@@ -38,6 +25,7 @@ class Size:
     """How many images the tutorial works on, and what must be seen of that.
 
     Attributes:
+        part: One in so many of the images.
         changes: Text of a cell -> what stands there instead.
         rounds: Rounds of an epoch: two parties, batches of 128.
         digits: The first labels of each party.
@@ -45,6 +33,7 @@ class Size:
         test_loss: How the loss on test images begins; it falls below one in 235 rounds, and not yet in 24.
     """
 
+    part: int
     changes: dict[str, str]
     rounds: int
     digits: dict[str, str]
@@ -53,49 +42,53 @@ class Size:
 
 
 TENTH = Size(
-    {PARTIES: "parts={alice: 0.05, bob: 0.05}", "6_700": "670"},
+    10,
+    {
+        PARTIES: "parts={alice: 0.05, bob: 0.05}",
+        "6_700": "670",
+        "mnist['x_test']": "mnist['x_test'][:1000]",
+        "mnist['y_test']": "mnist['y_test'][:1000]",
+    },
     24,
     {"alice": "50419213", "bob": "90881325"},
     {"3,000", "670"},
     r"\d",
 )
-WHOLE = Size({}, 235, {"alice": "50419213", "bob": "37396441"}, {"30,000", "6,700"}, "0")
+WHOLE = Size(1, {}, 235, {"alice": "50419213", "bob": "37396441"}, {"30,000", "6,700"}, "0")
 
 
 @pytest.fixture(
     scope="module", params=[pytest.param(TENTH, id="tenth"), pytest.param(WHOLE, id="whole", marks=pytest.mark.slow)]
 )
 def size(request: pytest.FixtureRequest) -> Size:
-    """Returns how many images: a tenth; the reference program, which the tutorial holds, runs on all of them anyway."""
+    """Returns how many images: a tenth, where the models alone are measured on the federated one's test images, too."""
     return request.param
-
-
-def execute(notebook: nbformat.NotebookNode, folder: Path) -> None:
-    """Executes every cell in a folder, which is empty afterwards."""
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs = []
-    resources = {"metadata": {"path": str(folder)}}
-    NotebookClient(notebook, timeout=240, kernel_name="python3", coalesce_streams=True, resources=resources).execute()
-    assert list(folder.iterdir()) == [], "nothing is left lying around"
 
 
 @pytest.fixture(scope="module")
 def tutorial(size: Size, tmp_path_factory: pytest.TempPathFactory) -> nbformat.NotebookNode:
-    """Returns the tutorial, executed with one epoch."""
+    """Returns the tutorial, executed with one epoch, and what the reference program in it says of itself."""
     notebook = read(TUTORIAL)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.source = EPOCHS.sub("epochs=1", cell.source)
             for old, new in size.changes.items():
                 cell.source = cell.source.replace(old, new)
+    *_, ending = notebook.cells
+    assert ending.source == "sf.shutdown()"
+    ending.source = f"{REPORT}\nsf.shutdown()"
     execute(notebook, tmp_path_factory.mktemp("notebook"))
     return notebook
 
 
 def test_images_are_set_in_the_places_that_are_changed() -> None:
     text = "\n".join(code(read(TUTORIAL)))
-    assert {old: text.count(old) for old in TENTH.changes} == {PARTIES: 1, "6_700": 2}
+    assert {old: text.count(old) for old in TENTH.changes} == {
+        PARTIES: 1,
+        "6_700": 2,
+        "mnist['x_test']": 1,
+        "mnist['y_test']": 1,
+    }
 
 
 def test_the_epochs_are_set_in_one_place() -> None:
@@ -104,9 +97,13 @@ def test_the_epochs_are_set_in_one_place() -> None:
 
 def test_it_holds_the_reference_program_line_by_line() -> None:
     lines = iter("\n".join(code(read(TUTORIAL))).splitlines())
-    for wanted in REFERENCE.splitlines():
+    for wanted in PROGRAM.splitlines():
         if wanted and not wanted.startswith("#"):
             assert wanted in lines, f"missing, or not in this place: {wanted}"
+
+
+def test_the_reference_program_in_it_comes_out_right(tutorial: nbformat.NotebookNode, size: Size) -> None:
+    check(printed(tutorial, "stdout").splitlines()[-1], size.part)
 
 
 def test_no_line_of_chatter(tutorial: nbformat.NotebookNode) -> None:
@@ -158,34 +155,3 @@ def test_what_is_committed_is_small_and_clean(path: Path) -> None:
     errors = [output for cell in notebook.cells for output in cell.get("outputs", []) if output.output_type == "error"]
     assert errors == []
     assert not re.search(r"/(tmp|work|home|root)/", path.read_text()), "no path of the machine it ran on"
-
-
-@pytest.fixture(scope="module")
-def aggregation(tmp_path_factory: pytest.TempPathFactory) -> nbformat.NotebookNode:
-    """Returns the notebook on secure aggregation, executed."""
-    notebook = read(AGGREGATION)
-    execute(notebook, tmp_path_factory.mktemp("notebook"))
-    return notebook
-
-
-def test_aggregation_without_a_line_of_chatter(aggregation: nbformat.NotebookNode) -> None:
-    assert printed(aggregation, "stderr") == ""
-    assert CHATTER.findall(printed(aggregation, "stdout")) == []
-
-
-def test_masks_cancel_and_hide(aggregation: nbformat.NotebookNode) -> None:
-    text = printed(aggregation, "stdout")
-    assert "bit for bit the same results: True" in text
-    assert "in every word: True" in text
-    found, chance = re.findall(
-        r"correlation of masked with plain words\s+([-+]\d\.\d+)   \(by chance within (\d\.\d+)\)", text
-    )[0]
-    assert abs(float(found)) < 1.5 * float(chance)
-
-
-def test_the_dropout_is_survived_and_every_attack_refused(aggregation: nbformat.NotebookNode) -> None:
-    text = printed(aggregation, "stdout")
-    assert "party='dave'" in str(aggregation)
-    assert re.search(r"epoch: 2/2 - loss:\d\.\d+ accuracy:0\.\d+ val_loss:\d\.\d+ val_accuracy:0\.[89]", text)
-    assert "WENT THROUGH" not in text
-    assert "7 of 7 attacks were refused" in str(aggregation)

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The notebook on computing on shares, executed where the extra is installed."""
+"""The notebook on computing on shares, executed where the extra is installed: in small, and as it stands (`slow`)."""
 
 import importlib.util
 import re
 from pathlib import Path
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
+from notebooks.executed import changed, execute, read
+from notebooks.executed import printed as written
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "03_spu.ipynb"
 
@@ -17,20 +17,31 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module")
-def printed(tmp_path_factory: pytest.TempPathFactory) -> str:
+SMALL = {
+    "address='local'": "address='auto'",
+    "size=1_000_000": "size=100_000",
+    "size=(256, 256)": "size=(16, 16)",
+    "size=(2, 1000)": "size=(2, 100)",
+    "size=(1000, 5)": "size=(100, 5)",
+    "size=(1000, 3)": "size=(100, 3)",
+    "size=1000)": "size=100)",
+    "/ 1000\n": "/ 100\n",
+    "range(5)": "range(2)",
+    "count=5": "count=2",
+}
+"""Text of the notebook -> fewer numbers, on the cluster that is there."""
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(SMALL, id="small"), pytest.param({}, id="whole", marks=pytest.mark.slow)]
+)
+def printed(request: pytest.FixtureRequest, joined: None, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Returns what the notebook prints when it is executed anew."""
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs = []
-    folder = tmp_path_factory.mktemp("notebook")
-    resources = {"metadata": {"path": str(folder)}}
-    NotebookClient(notebook, timeout=280, kernel_name="python3", coalesce_streams=True, resources=resources).execute()
-    assert list(folder.iterdir()) == [], "nothing is left lying around"
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    assert not [output for output in outputs if output.get("name") == "stderr"]
-    return "".join(output.text for output in outputs if output.output_type == "stream")
+    notebook = read(NOTEBOOK)
+    changed(notebook, request.param)
+    execute(notebook, tmp_path_factory.mktemp("notebook"))
+    assert written(notebook, "stderr") == ""
+    return written(notebook, "stdout")
 
 
 def test_the_mean_of_a_million_numbers_is_right(printed: str) -> None:

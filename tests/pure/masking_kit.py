@@ -18,7 +18,7 @@ from fedray.protocol.member import Member
 from fedray.protocol.memory import ModelMemory
 from fedray.protocol.pipeline import run
 from fedray.protocol.policy import Policy
-from fedray.protocol.scheme import Contribution, Manifest, Opened, RoundContext, Tensor, View
+from fedray.protocol.scheme import Contribution, ExactTotal, Manifest, Opened, RoundContext, Tensor, View
 
 ENDS = {"masking": MaskingShield, "plain": PlainShield}
 NO_METRICS = np.empty(0)
@@ -32,8 +32,10 @@ def roster_of(keys):
     return Roster.of({name: public_bytes(key) for name, key in keys.items()})
 
 
-def manifest_of(size, metrics=(), weighted=True, dtype="float64", bound=1024):
-    return Manifest((Tensor("w", (size,), dtype),), tuple(metrics), bound, weighted)
+def manifest_of(size, metrics=(), weighted=True, dtype="float64", counts=()):
+    """Returns a manifest of one tensor, with totals by name, and counts by name behind them."""
+    totals = (*map(ExactTotal, metrics), *(ExactTotal(name, whole=True) for name in counts))
+    return Manifest((Tensor("w", (size,), dtype),), totals, weighted)
 
 
 def context_of(number, manifest, model=None, settings=b"", purpose="train"):
@@ -48,7 +50,7 @@ def plain_values(values, weight=1, metrics=NO_METRICS):
 def encode(encoding, parties, manifest, contribution):
     """Returns all words of one contribution."""
     encoder = Encoder(encoding, parties, manifest, contribution)
-    words = np.empty(manifest.words, f"<u{encoding.ring // 8}")
+    words = np.empty(manifest.words(parties), f"<u{encoding.ring // 8}")
     run(words, encoder.encode)
     return words
 

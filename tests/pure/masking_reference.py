@@ -10,6 +10,7 @@ import hmac
 import json
 import math
 import struct
+from fractions import Fraction
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -128,8 +129,36 @@ def manifest_hash(m):
         enc("tensor", t["name"], enc("shape", *t["shape"]), t["dtype"], bound)
         for t, bound in zip(m["tensors"], bounds, strict=True)
     ]
-    lists = (enc("tensors", *tensors), enc("metrics", *m["metrics"]))
-    return sha(enc("manifest", *lists, m["metric_bound"], int(m["weighted"]), int(m["counted"])))
+    totals = [enc("total", t["name"], t["size"], int(t["whole"])) for t in m["metrics"]]
+    lists = (enc("tensors", *tensors), enc("metrics", *totals))
+    return sha(enc("manifest", *lists, int(m["weighted"]), int(m["counted"])))
+
+
+def limb_sizes(n):
+    """Section 4, totals: bits of a limb, and how many there are."""
+    bits = min(16, 19 - math.ceil(math.log2(n)))
+    return bits, math.ceil(320 / bits)
+
+
+def limbs_of(value, n, carries):
+    """Section 4, totals: a real number as limbs, the lowest first, with one carry out of each but the last."""
+    bits, count = limb_sizes(n)
+    units = abs(Fraction(value)) * 2**160 // 1
+    sign = -1 if value < 0 else 1
+    out = [sign * (units // 2 ** (bits * k) % 2**bits) for k in range(count)]
+    for k, carry in enumerate(carries):
+        out[k] -= carry * 2**bits
+        out[k + 1] += carry
+    return out
+
+
+def is_whole(m):
+    return [t["whole"] for t in m["metrics"] for _ in range(t["size"])]
+
+
+def word_count(m, n):
+    values = sum(math.prod(t["shape"]) for t in m["tensors"]) + 2 * len(m["tensors"]) * m["counted"]
+    return values + 2 + sum(1 if whole else limb_sizes(n)[1] for whole in is_whole(m))
 
 
 def words_of(e, m, n, given):
@@ -149,8 +178,11 @@ def words_of(e, m, n, given):
             saturated.append(int(largest > 2.0**top))
             coarse.append(int(0 < largest < 2.0**fine))
     counts = [*saturated, *coarse] if m["counted"] else []
-    metrics = [round(float.fromhex(v) * 2.0 ** (e["ring"] // 2) / m["metric_bound"]) for v in given["metrics"]]
-    return [*values, *counts, given["weight"], *metrics, 1]
+    numbers = list(zip(map(float.fromhex, given["metrics"]), is_whole(m), strict=True))
+    wholes = [int(number) for number, whole in numbers if whole]
+    reals = [number for number, whole in numbers if not whole]
+    limbs = [limbs_of(real, n, carries) for real, carries in zip(reals, given["carries"], strict=True)]
+    return [*values, *counts, given["weight"], *wholes, *(limb for row in limbs for limb in row), 1]
 
 
 def decoded(e, m, n, total, modulus):
@@ -166,8 +198,15 @@ def decoded(e, m, n, total, modulus):
         own, left = left[:count], left[count:]
         step = None if is_exact(t) else share * 2.0 ** (top_of(e["ring"], n) - t["reach"])
         values += [str(v) if step is None else (float(v) / step).hex() for v in own]
-    words = signed[size + counts + 1 : -1]
-    metrics = [(float(v) * m["metric_bound"] / 2.0 ** (e["ring"] // 2)).hex() for v in words]
+    tail, metrics = signed[size + counts + 1 : -1], []
+    wholes, limbs = tail[: sum(is_whole(m))], tail[sum(is_whole(m)) :]
+    for whole in is_whole(m):
+        if whole:
+            metrics.append(float(wholes.pop(0)).hex())
+        else:
+            bits, count = limb_sizes(n)
+            number, limbs = sum(limb << (bits * k) for k, limb in enumerate(limbs[:count])), limbs[count:]
+            metrics.append(float(Fraction(number, 2**160)).hex())
     return {"values": values, "counts": signed[size : size + counts], "weight": weight, "metrics": metrics}
 
 
@@ -218,8 +257,7 @@ def set_up(names, config):
 def masked_round(sid, roots, encoding, manifest, n, r, previous):
     """One round: every intermediate value, and the opened sum."""
     number, members, bits = r["number"], r["members"], encoding["ring"]
-    size = sum(math.prod(t["shape"]) for t in manifest["tensors"]) + len(manifest["metrics"]) + 2
-    size += 2 * len(manifest["tensors"]) * manifest["counted"]
+    size = word_count(manifest, n)
     vid = sha(enc("view", sid, r["counter"], enc("view-indices", *members)))
     received = (r["purpose"], bytes.fromhex(r["model"]), sha(bytes.fromhex(r["settings"])), manifest_hash(manifest))
     repeats = 0 if r["repeats"] is None else 1 + r["repeats"]
@@ -283,7 +321,7 @@ def given_round(
     tag,
     *,
     weights,
-    metrics=0,
+    metrics=None,
     integers=False,
     purpose="train",
     repeats=None,
@@ -296,8 +334,15 @@ def given_round(
         else numbers((tag, first, i), size, 9.0)
         for i in members
     ]
+
+    def carries_of(i):
+        """Fixed carries of 40 bits, 19 for each of two real numbers of three parties."""
+        if not metrics:
+            return []
+        return [[int.from_bytes(seed("carry", tag, number, i, m, k)[:5], "big") for k in range(19)] for m in range(2)]
+
     inputs = [
-        {"values": v, "weight": weights[i], "metrics": [float(37 * i + 11 * k).hex() for k in range(metrics)]}
+        {"values": v, "weight": weights[i], "metrics": metrics[i] if metrics else [], "carries": carries_of(i)}
         for i, v in zip(members, values, strict=True)
     ]
     return {
@@ -334,19 +379,34 @@ def tensor(name, shape, dtype="float32", reach=16):
     return {"name": name, "shape": shape, "dtype": dtype, "reach": reach}
 
 
-def manifest_of(tensors, metrics=(), weighted=True, counted=False):
-    head = {"tensors": tensors, "metrics": list(metrics), "metric_bound": 1024}
-    return head | {"weighted": weighted, "counted": counted}
+def total(name, size=1, whole=False):
+    return {"name": name, "size": size, "whole": whole}
 
+
+def manifest_of(tensors, metrics=(), weighted=True, counted=False):
+    return {"tensors": tensors, "metrics": list(metrics), "weighted": weighted, "counted": counted}
+
+
+MEASURED = [
+    [number.hex() for number in row]
+    for row in ([1e-30, 37.0, -(2.0**159)], [1 / 3, 0.0, 5e-324], [-1.7e38, 2.0**40, 2.0**159 + 2.0**107])
+]
+"""A real number, a count and another real number of each party; the sum of the last ones is far below both."""
+
+REPEATED = [[row[0], row[2]] for row in MEASURED]
+"""The same without the count."""
 
 CASES = {
     "masking_three_parties_64": {
         "names": ["alice", "bob", "zoë"],
         "config": config_of(3, 1, encoding_of(64, 100)),
-        "manifest": manifest_of([tensor("kernel", [2, 3]), tensor("bias", []), tensor("none", [0])], ["loss", "count"]),
+        "manifest": manifest_of(
+            [tensor("kernel", [2, 3]), tensor("bias", []), tensor("none", [0])],
+            [total("loss"), total("count", whole=True), total("mae")],
+        ),
         "rounds": [
-            given_round(0, 0, [0, 1, 2], 7, "a", weights=[10, 0, 100], metrics=2),
-            given_round(5, 0, [0, 1, 2], 7, "a", weights=[1, 2, 3], metrics=2, purpose="evaluate"),
+            given_round(0, 0, [0, 1, 2], 7, "a", weights=[10, 0, 100], metrics=MEASURED),
+            given_round(5, 0, [0, 1, 2], 7, "a", weights=[1, 2, 3], metrics=MEASURED[::-1], purpose="evaluate"),
         ],
     },
     "masking_smaller_view_32": {
@@ -362,10 +422,10 @@ CASES = {
     "masking_repeat": {
         "names": ["a", "b", "c"],
         "config": config_of(3, 1, encoding_of(64, 100)),
-        "manifest": manifest_of([tensor("w", [3]), tensor("b", [2])], ["loss"], counted=True),
+        "manifest": manifest_of([tensor("w", [3]), tensor("b", [2])], [total("loss"), total("mae")], counted=True),
         "rounds": [
-            given_round(0, 0, [0, 1, 2], 5, "d", weights=[10, 50, 100], metrics=1, reaches=[0, 60]),
-            given_round(1, 0, [0, 1, 2], 5, "d", weights=[10, 50, 100], metrics=1, repeats=0, reaches=[20, 14]),
+            given_round(0, 0, [0, 1, 2], 5, "d", weights=[10, 50, 100], metrics=REPEATED, reaches=[0, 60]),
+            given_round(1, 0, [0, 1, 2], 5, "d", weights=[10, 50, 100], metrics=REPEATED, repeats=0, reaches=[20, 14]),
         ],
     },
     "masking_integers": {
@@ -376,7 +436,12 @@ CASES = {
             {
                 **given_round(0, 0, [0, 1, 2], 5, "c", weights=[1] * 3, integers=True, purpose="sum"),
                 "inputs": [
-                    {"values": [str(2**60), str(-(2**61)), "0", "255", str(i)], "weight": 1, "metrics": []}
+                    {
+                        "values": [str(2**60), str(-(2**61)), "0", "255", str(i)],
+                        "weight": 1,
+                        "metrics": [],
+                        "carries": [],
+                    }
                     for i in range(3)
                 ],
             }

@@ -15,9 +15,9 @@ from fedray.protocol.recovery.rehearsal import Rehearsal
 from fedray.protocol.recovery.round_messages import Quorum, Survivors
 from fedray.protocol.recovery.shield import RecoveryShield
 from fedray.protocol.recovery.thresholds import propose
-from fedray.protocol.scheme import Contribution, Manifest, RoundContext, Tensor
+from fedray.protocol.scheme import Contribution, ExactTotal, Manifest, RoundContext, Tensor
 
-MANIFEST = Manifest((Tensor("kernel", (7,), "float32"),), ("loss",), 64)
+MANIFEST = Manifest((Tensor("kernel", (7,), "float32"),), (ExactTotal("loss"),))
 ENCODING = Encoding(weight_bound=5)
 ALL = ("p0000", "p0001", "p0002", "p0003")
 

@@ -54,7 +54,7 @@ class Kit:
 
     def expect(self, manifest, first=0, count=100):
         for adder in self.adders.values():
-            adder.expect((range(first, first + count), manifest.words))
+            adder.expect((range(first, first + count), manifest.words(len(self.owners))))
 
     def send(self, owner, context, contribution, to=None):
         for name, message in self.shields[owner].protect(context, contribution).items():

@@ -119,10 +119,10 @@ def test_what_belongs_to_an_earlier_session_is_not_taken(world):
     w = world()
     w.expect(1)
     stale = w.contributors["p00"]
-    earlier = stale._session
+    earlier = stale.session
     w.begin()
     w.expect(1)
-    stale._session = earlier
+    stale.session = earlier
     refused(w.send("p00", 0), "a new session has begun")
     assert w.server.progress(-1, 0).done == 0
 

@@ -8,8 +8,8 @@ import pytest
 
 from fedray.data import inside
 from fedray.data.parts import ArrayPart, joint_dtype, joint_shape, require_rows, require_same_rows
-from fedray.data.wide import quotient
 from fedray.errors import DataError
+from fedray.protocol.limbs import FRACTION_BITS, gather, limb_count, rounded
 
 
 def test_joint_shape_adds_rows() -> None:
@@ -93,17 +93,28 @@ def test_combine_refuses_what_would_mix_rows(mine: np.ndarray, other: np.ndarray
 
 def test_sums_without_rows_are_zeros_of_the_right_shape() -> None:
     nothing = np.ones((0, 3))
-    assert quotient(inside.real_sum("bob", nothing, (0,)), 1).tolist() == [0, 0, 0]
-    assert quotient(inside.real_sum("bob", nothing, None), 1).shape == ()
-    assert quotient(inside.square_sums("bob", nothing, (0,)), 1).tolist() == [[0, 0, 0], [0, 0, 0]]
+    assert inside.real_sum("bob", nothing, (0,)).tolist() == [0, 0, 0]
+    assert inside.real_sum("bob", nothing, None).shape == ()
+    assert inside.square_sums("bob", nothing, (0,)) == [0] * 6
     assert inside.integer_sum("bob", nothing > 0, (0,)).tolist() == [0, 0, 0]
 
 
 def test_small_types_do_not_overflow() -> None:
     many = np.full(1000, 200, np.uint8)
-    assert quotient(inside.real_sum("bob", many, None), 1) == 200_000
+    assert inside.real_sum("bob", many, None) == 200_000
     assert inside.integer_sum("bob", many, None) == 200_000
-    assert quotient(inside.square_sums("bob", many[:2], None), 1).tolist() == [[400], [80_000]]
+    assert inside.square_sums("bob", many[:2], None) == [400 << FRACTION_BITS, 80_000 << FRACTION_BITS]
+
+
+def test_every_kind_of_sum_becomes_words_with_a_mark() -> None:
+    """Integers are words as they are; limbs of real numbers and of Python's integers are other ones at each call."""
+    mine = np.array([3, 4])
+    assert inside.marked("bob", 1, 3, inside.integer_sum, mine, None).tolist() == [7, 0, 1, 0]
+    for fn, numbers in ((inside.real_sum, [7.0]), (inside.square_sums, [7.0, 25.0])):
+        words, again = (inside.marked("bob", 1, 3, fn, mine, None) for _ in range(2))
+        assert words[-3:].tolist() == [0, 1, 0]
+        assert rounded(gather(words[:-3].reshape(-1, limb_count(3)), 3)).tolist() == numbers
+        assert (words != again)[:-3].all()
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e300])

@@ -48,7 +48,7 @@ def test_the_opened_sum_is_the_integer_sum_and_the_plain_one(parties, size, enco
     """Random sizes, weights and round numbers, both rings."""
     generator = np.random.default_rng(seed)
     masked, plain = (session(parties, part, encoding, keys=keys_for(parties)) for part in ("masking", "plain"))
-    manifest = manifest_of(size, ["loss", "count"])
+    manifest = manifest_of(size, counts=["seen", "right"])
     for number in sorted(numbers):
         given_inputs = inputs(masked, size, generator, metrics=2)
         if sum(c.weight for c in given_inputs.values()) == 0:

@@ -24,7 +24,7 @@ from fedray.protocol.pipeline import run
 from fedray.protocol.policy import Policy
 from fedray.protocol.scheme import View
 
-MANIFEST = manifest_of(40, ["loss"])
+MANIFEST = manifest_of(40, counts=["rows"])
 INPUT = plain_values(np.linspace(-2, 2, 40), 7, [3.0])
 ZEROS = plain_values(np.zeros(40), 7, [0.0])
 ENCODING = Encoding(weight_bound=10)
@@ -192,7 +192,7 @@ def in_clear(pad, monkeypatch):
 
 
 def test_no_word_leaves_near_what_it_hides(monkeypatch):
-    everything = set(range(MANIFEST.words))
+    everything = set(range(MANIFEST.words(3)))
     assert in_clear(Pad, monkeypatch) == set()
     assert in_clear(Modular, monkeypatch) == everything
     assert in_clear(Untailed, monkeypatch) == everything - set(range(VALUES))

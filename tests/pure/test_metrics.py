@@ -39,10 +39,18 @@ def test_flatten_and_rebuild_are_inverse():
     vector = flatten(metrics)
     assert vector.dtype == np.float64
     assert vector.tolist() == [1.0, 2.0, 1.0, 2.0, 3.0]
-    assert words(metrics) == ("loss/0", "loss/1", "auc/0/0", "auc/0/1", "auc/1")
+    assert [word.name for word in words(metrics)] == ["loss/0", "loss/1", "auc/0/0", "auc/0/1", "auc/1"]
     loss, auc = rebuild(metrics, vector)
     assert loss == metrics[0]
     assert [array.tolist() for array in auc.state] == [[1.0, 2.0], 3.0]
+
+
+def test_which_numbers_are_whole_is_said_by_the_metric():
+    counted = Tally("cells", (np.zeros((2, 2)),), None, whole=(True,))
+    found = words([Mean("loss", 1.0, 2.0), Mean("own", 1.0, 2.0, whole=False), AUC, counted])
+    assert [word.name for word in found if word.whole] == ["loss/1", *(f"cells/0/{place}" for place in range(4))]
+    kept = rebuild([counted, Mean("own", 1.0, 2.0, whole=False)], np.arange(6.0))
+    assert [metric.whole for metric in kept] == [(True,), False]
 
 
 def test_a_sum_of_states_has_no_value_until_it_is_finished():

@@ -21,9 +21,12 @@ from fedray.protocol.crypto.keys import Roster, verify
 from fedray.protocol.fixed_point import decode
 from fedray.protocol.recovery.rehearsal import Rehearsal
 from fedray.protocol.recovery.thresholds import Thresholds, propose, ring_of
-from fedray.protocol.scheme import Contribution, Manifest, Opened, RoundContext, Tensor
+from fedray.protocol.scheme import Contribution, ExactTotal, Manifest, Opened, RoundContext, Tensor
 
-MANIFEST = Manifest((Tensor("kernel", (3, 2), "float32"), Tensor("bias", (5,), "float64")), ("loss", "count"), 64)
+MANIFEST = Manifest(
+    (Tensor("kernel", (3, 2), "float32"), Tensor("bias", (5,), "float64")),
+    (ExactTotal("seen", whole=True), ExactTotal("right", whole=True)),
+)
 BATCH = 8
 
 

@@ -166,7 +166,7 @@ def resigned(stage: Stage, name: str, words: np.ndarray, ctx: bytes) -> np.ndarr
 
 def test_inputs_of_a_wrong_length_or_ring_and_a_flood_of_contexts(stage: Stage) -> None:
     stage.begin(but=ALL[3])
-    size = MANIFEST.words
+    size = MANIFEST.words(len(ALL))
     collector, ctx = stage.collector, MaskedInput.decode(stage.shields[ALL[0]]._round.sent.message).ctx
     for words in (np.zeros(size - 1, "<u8"), np.zeros(size, "<u4"), np.zeros(0, "<u8")):
         with pytest.raises(ProtocolError, match="length or ring"):
@@ -188,7 +188,7 @@ def test_an_altered_vector_is_seen_before_it_is_published(stage: Stage) -> None:
     stage.shields[ALL[3]].protect(context(stage.number), contribution())
     ctx = MaskedInput.decode(stage.shields[ALL[0]]._round.sent.message).ctx
     # Party 3 sends noise under its own signature, and plays along otherwise.
-    noise = resigned(stage, ALL[3], np.arange(MANIFEST.words, dtype="<u8"), ctx)
+    noise = resigned(stage, ALL[3], np.arange(MANIFEST.words(len(ALL)), dtype="<u8"), ctx)
     stage.collector.add(ALL[3], noise)
     survivors = stage.collector.advance()
     for name in ALL[:3]:
@@ -208,7 +208,7 @@ def test_an_altered_vector_is_seen_before_it_is_published(stage: Stage) -> None:
         (Contribution(np.zeros(7, np.float32), 6, np.ones(1)), "weight of 0 to 5"),
         (Contribution(np.zeros(6, np.float32), 1, np.ones(1)), "expected 7 values"),
         (Contribution(np.full(7, None), 1, np.ones(1)), "expected real numbers, found object"),
-        (Contribution(np.zeros(7, np.float32), 1, np.full(1, np.inf)), "metric 'loss'"),
+        (Contribution(np.zeros(7, np.float32), 1, np.full(1, np.inf)), "'loss' holds an infinity"),
     ],
 )
 def test_inputs_that_cannot_be_encoded_never_leave(stage: Stage, bad: Contribution, word: str) -> None:

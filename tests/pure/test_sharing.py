@@ -23,7 +23,7 @@ from fedray.protocol.sharing.split import Splitter, add_share, remove_seed
 
 def exact_sum(config, manifest, contributions):
     """The sum that sharing must open, by Python's own integers."""
-    total = [0] * manifest.words
+    total = [0] * manifest.words(config.contributors)
     for contribution in contributions:
         words = encode(config.encoding, config.contributors, manifest, contribution)
         total = [(a + int(b)) % (1 << config.encoding.ring) for a, b in zip(total, words, strict=True)]
@@ -47,10 +47,10 @@ def test_the_opened_words_are_the_integer_sum(owners, computing, apart, ring, co
     encoding = Encoding(ring, weight_bound=5)
     kit = session(owners, computing, apart, encoding=encoding, compress=compress)
     rng = np.random.default_rng(seed)
-    manifest = manifest_of(size, metrics=("loss", "count"))
+    manifest = manifest_of(size, counts=("seen", "right"))
     kit.expect(manifest)
     contributions = {
-        name: Contribution(rng.uniform(-8, 8, size), int(rng.integers(0, 6)), rng.uniform(-9, 9, 2))
+        name: Contribution(rng.uniform(-8, 8, size), int(rng.integers(0, 6)), rng.integers(-9, 9, 2).astype(np.float64))
         for name in kit.owners
     }
     contributions[kit.owners[0]] = Contribution(rng.uniform(-8, 8, size), 5, np.ones(2))

@@ -66,7 +66,7 @@ def test_a_round_is_opened_once():
                 again()
         with pytest.raises(ProtocolError, match="round 0 is over"):
             adder.add(kit.owners[0], message_of(kit, kit.owners[0], kit.roster.names[adder.number]))
-        adder.expect((range(5), MANIFEST.words))
+        adder.expect((range(5), MANIFEST.words(len(kit.owners))))
         with pytest.raises(ProtocolError, match="round 0 is over"):
             adder.add(kit.owners[0], message_of(kit, kit.owners[0], kit.roster.names[adder.number]))
 

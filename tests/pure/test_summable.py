@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedray.errors import DataError
-from fedray.party.rounds.summable import flatten, join, rebuild
+from fedray.party.rounds.summable import flatten, join, join_reals, rebuild
 
 numbers = st.one_of(
     st.integers(-(2**31), 2**31),
@@ -27,8 +27,16 @@ nests = st.recursive(
 
 
 def through(value, averaged=False):
+    """Through one vector of a fixed point."""
     nest, tensors, arrays = flatten(value)
-    return rebuild(nest, tensors, join(arrays).astype(np.float64), averaged=averaged)
+    return rebuild(nest, tensors, join(arrays).astype(np.float64), np.empty(0), averaged=averaged)
+
+
+def through_totals(value):
+    """Through integers and exact totals apart."""
+    nest, tensors, arrays = flatten(value)
+    whole, reals = ([array for array in arrays if array.dtype.kind in kinds] for kinds in ("iu", "f"))
+    return rebuild(nest, tensors, join(whole), join_reals(reals), averaged=False)
 
 
 def same(found, value):
@@ -42,6 +50,13 @@ def same(found, value):
 @given(nests)
 def test_a_nest_comes_back_as_it_was(value):
     assert same(through(value), value)
+    assert same(through_totals(value), value)
+
+
+def test_integers_beside_totals_keep_all_their_bits():
+    value = [2**62 + 1, 0.1, np.array([2**61 + 1]), np.float32(0.5)]
+    found = through_totals(value)
+    assert (found[:2], found[2].tolist(), found[3]) == ([2**62 + 1, 0.1], [2**61 + 1], 0.5)
 
 
 def test_floats_keep_their_type_and_integers_widen():

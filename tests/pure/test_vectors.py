@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from pure import masking_reference as reference
 from pure.masking_kit import encode
 
-from fedray.protocol import handshake
+from fedray.protocol import handshake, totals
 from fedray.protocol.config import ROUNDING, Config, Encoding
 from fedray.protocol.crypto import keystream
 from fedray.protocol.crypto.keys import Roster, kdf, public_bytes
@@ -26,7 +26,7 @@ from fedray.protocol.masking.shield import MaskingShield
 from fedray.protocol.member import Member
 from fedray.protocol.memory import ModelMemory
 from fedray.protocol.policy import Policy
-from fedray.protocol.scheme import Contribution, Manifest, RoundContext, Tensor, View
+from fedray.protocol.scheme import Contribution, ExactTotal, Manifest, RoundContext, Tensor, View
 
 NAMES = ("masking_three_parties_64", "masking_smaller_view_32", "masking_repeat", "masking_integers")
 
@@ -105,7 +105,7 @@ class Session:
 
     def __init__(self, vector, monkeypatch):
         given, self.expected = vector["given"], vector["expected"]
-        self.names, config = given["names"], given["config"]
+        self.names, config, self.monkeypatch = given["names"], given["config"], monkeypatch
         keys = [Ed25519PrivateKey.from_private_bytes(bytes.fromhex(k)) for k in self.expected["identities"]]
         self.roster = Roster.of(dict(zip(self.names, map(public_bytes, keys), strict=True)))
         self.config = Config.propose(
@@ -122,7 +122,8 @@ class Session:
             Tensor(t["name"], tuple(t["shape"]), t["dtype"], bound)
             for t, bound in zip(m["tensors"], bounds, strict=True)
         )
-        self.manifest = Manifest(tuple(tensors), tuple(m["metrics"]), m["metric_bound"], m["weighted"], m["counted"])
+        metrics = tuple(ExactTotal(**t) for t in m["metrics"])
+        self.manifest = Manifest(tuple(tensors), metrics, m["weighted"], m["counted"])
         source = Secrets(self.expected)
         monkeypatch.setattr(handshake, "X25519PrivateKey", source)
         monkeypatch.setattr(handshake, "secrets", source)
@@ -132,9 +133,11 @@ class Session:
         ]
 
     def inputs(self, given):
-        """Returns (party's place, contribution) of one round."""
+        """Returns (party's place, contribution) of one round; while one is used, its carries are what is drawn."""
         kind = int if self.manifest.integers else float.fromhex
         for place, one in zip(given["members"], given["inputs"], strict=True):
+            drawn = b"".join((carry << 24).to_bytes(8, "little") for carries in one["carries"] for carry in carries)
+            self.monkeypatch.setattr(totals, "urandom", {len(drawn): drawn}.__getitem__)
             values = np.array([kind(v) for v in one["values"]])
             metrics = np.array([float.fromhex(v) for v in one["metrics"]])
             yield place, Contribution(values, one["weight"], metrics)

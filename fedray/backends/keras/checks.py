@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedray.backends.keras.lambdas import unwarned, without_places
+from fedray.backends.keras.optimizers import parts
 from fedray.errors import PlanError
+from fedray.strategies.strategy import Strategy
 
 
 def check_model(keras: Any, model: Any) -> None:
@@ -26,11 +28,44 @@ def check_model(keras: Any, model: Any) -> None:
         raise PlanError(f"model: expected the builder to return a compiled keras.Model, found {kind}")
     if not model.compiled:
         raise PlanError(f"model {model.name!r}: expected a compiled model; call model.compile(...) in the builder")
-    for method in ("make_train_function", "make_test_function", "make_predict_function"):
+    for method in ("make_train_function", "make_test_function", "make_predict_function", "fit", "evaluate", "predict"):
         if is_custom(keras, model, method):
             raise PlanError(f"model {model.name!r} overrides {method}, which is not used here; override train_step")
-    if getattr(model.optimizer, "use_ema", False):
+    check_optimizer(model)
+
+
+def check_optimizer(model: Any) -> None:
+    """Refuses optimizers with something to do at the end of Keras's fit.
+
+    Raises:
+        PlanError: There is no optimizer, or it or one that it wraps averages its weights.
+    """
+    if model.optimizer is None:
+        raise PlanError(
+            f"model {model.name!r} is compiled without an optimizer; name one in model.compile(optimizer=...), also "
+            "where a train_step of your own uses others beside it"
+        )
+    if any(getattr(part, "use_ema", False) for part in parts(model.optimizer)):
         raise PlanError(f"model {model.name!r}: an optimizer with use_ema=True is not supported; leave use_ema out")
+
+
+def check_strategy(keras: Any, model: Any, strategy: Strategy) -> None:
+    """Refuses a strategy that this model cannot be trained with, as far as it can be told before the model is built.
+
+    Raises:
+        PlanError: See `check_own_step`; or a mean of gradients is asked for where the loss of a batch is a sum.
+    """
+    if strategy.client_hook is not None or strategy.local == "gradient":
+        check_own_step(keras, model, f"strategy {strategy.name!r}")
+    if strategy.local != "gradient":
+        return
+    for loss in keras.tree.flatten(model.loss):
+        if getattr(loss, "reduction", "mean") in (None, "none", "sum"):
+            raise PlanError(
+                f"model {model.name!r}: a loss with reduction={loss.reduction!r} adds up the rows of a batch, and "
+                f"strategy {strategy.name!r} takes a mean over the rows of all parties; use strategy 'fed_avg_w', or "
+                "reduction='sum_over_batch_size' with a learning rate as many times as high as a batch has rows"
+            )
 
 
 def check_own_step(keras: Any, model: Any, why: str) -> None:
@@ -42,12 +77,10 @@ def check_own_step(keras: Any, model: Any, why: str) -> None:
         why: Who needs the gradient, for the message.
 
     Raises:
-        PlanError: The model has a train_step of its own, or scales its loss.
+        PlanError: The model has a train_step of its own.
     """
     if is_custom(keras, model, "train_step"):
         raise PlanError(f"model {model.name!r} has a custom train_step, which {why} cannot be combined with")
-    if isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer):
-        raise PlanError(f"model {model.name!r} uses a LossScaleOptimizer, which {why} cannot be combined with")
 
 
 def is_custom(keras: Any, model: Any, method: str) -> bool:

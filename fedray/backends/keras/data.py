@@ -6,6 +6,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from fedray.backends.backend import Data
+from fedray.errors import DataError
 from fedray.tree import Tree
 
 
@@ -37,3 +41,19 @@ def to_tensors(tf: Any, trees: tuple[Tree, ...], rows: int) -> KerasData:
     tensors = tuple(tree.map(tf.convert_to_tensor).nest for tree in trees)
     specs = tuple(Tree(nest).map(lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype)).nest for nest in tensors)
     return KerasData(tensors, rows, specs, repr(specs))
+
+
+def bound_data(data: Data) -> KerasData:
+    """Returns what `bind` returned as what it is.
+
+    Raises:
+        DataError: It is something else.
+    """
+    if not isinstance(data, KerasData):
+        raise DataError(f"data: expected what bind returned, found {type(data).__name__}")
+    return data
+
+
+def two_rows(tree: Tree) -> Tree:
+    """Returns the first two rows; rows are repeated where there are fewer."""
+    return tree.map(lambda array: np.resize(array[:2], (2, *array.shape[1:])))

@@ -6,7 +6,7 @@ Works on the modules and the model it is handed; imports no framework.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from fedray.backends.keras import checks
 from fedray.backends.keras.flat import FlatVariables
 from fedray.backends.keras.graph import Graphs, flat_logs, pack
 from fedray.backends.keras.metrics import KerasMetrics, count_rows
-from fedray.metrics import Mean, Metric, words
+from fedray.metrics import Mean, Metric, Word, words
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +27,13 @@ class Reported:
         owner: All metrics of the model.
         metrics: Names of those that the step reports.
         logs: Names of values that it returns and no metric keeps; they are averaged over rows.
+        custom: Whether the step is the user's own.
     """
 
     owner: KerasMetrics
     metrics: tuple[str, ...]
     logs: tuple[str, ...]
+    custom: bool = False
 
     def read(self, sums: NDArray[np.floating[Any]], rows: int) -> list[Metric]:
         """Returns the metrics, those of bare values from their sums over rows."""
@@ -39,9 +41,11 @@ class Reported:
         return [*self.owner.read(self.metrics), *means]
 
     @property
-    def words(self) -> tuple[str, ...]:
-        """Names of the words that the metrics' states flatten to."""
-        return words(self.read(np.zeros(len(self.logs)), 0))
+    def words(self) -> tuple[Word, ...]:
+        """The numbers that the metrics' states flatten to."""
+        found = words(self.read(np.zeros(len(self.logs)), 0))
+        # A step of the user's own may weigh rows as it likes, and then even a count is no whole number.
+        return tuple(replace(word, whole=word.whole and not self.custom) for word in found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,4 +95,4 @@ def _reported(tf: Any, keras: Any, model: Any, step: str, batch: tuple[Any, ...]
     traced = tf.function(getattr(model, step), autograph=False).get_concrete_function(pack(batch))
     logs = flat_logs(traced.structured_outputs)
     known = tuple(name for name in metrics.names if name in logs)
-    return Reported(metrics, known, tuple(name for name in logs if name not in metrics.names))
+    return Reported(metrics, known, tuple(name for name in logs if name not in metrics.names), custom=True)

@@ -10,11 +10,11 @@ Works on the modules and the model it is handed; imports no framework. Knows no 
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fedray.backends.keras.flat import FlatVariables
+from fedray.backends.keras.optimizers import loss_scale, parts
 from fedray.strategies.strategy import Hook
 
 Tensors = tuple[Any, ...]
@@ -29,6 +29,10 @@ class Graphs:
         flat: Its variables as one vector.
         train_logs: Names of values that a custom train_step returns and no metric keeps.
         test_logs: The same of a custom test_step.
+
+    Attributes:
+        untouched: Which trainable variables, shared ones before local ones, the loss does not depend on; None before
+            the first gradient. Keras leaves those alone; a gradient of zeros would let weight decay shrink them.
     """
 
     def __init__(
@@ -39,8 +43,7 @@ class Graphs:
         self._flat = flat
         self._train_logs = train_logs
         self._test_logs = test_logs
-        self._call_takes_training = "training" in _parameters(model.call)
-        self._loss_takes_training = "training" in _parameters(model.compute_loss)
+        self.untouched: frozenset[int] | None = None
 
     def train(self, start: Any, data: Tensors, rows: Any, ends: Any) -> tuple[Any, Any]:
         """Keras's own train_step on every batch; returns the flat vector after it, and sums of logs.
@@ -105,31 +108,38 @@ class Graphs:
 
     def forward(self, x: Any, training: bool) -> Any:
         """Calls the model as Keras's train_step and test_step do."""
-        return self._model(x, training=training) if self._call_takes_training else self._model(x)
+        return self._model(x, training=training) if self._model._call_has_training_arg else self._model(x)
 
     def loss(self, x: Any, y: Any, y_pred: Any, sample_weight: Any, training: bool) -> Any:
         """Returns the loss on one batch, whatever form its override has; see `keras.Model.compute_loss`."""
-        mode = {"training": training} if self._loss_takes_training else {}
-        return self._model.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, **mode)
+        return self._model._compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
 
     def _gradient(self, batch: Tensors) -> tuple[Any, list[Any]]:
         """One forward and backward pass of Keras's standard train_step, metrics included.
 
+        The gradient is that of the loss, whatever scale the optimizer wants it computed under: parties may have scales
+        of their own, and a hook adds what is not scaled.
+
         Returns:
             The gradient of shared variables, [trainable], and those of local ones.
         """
-        tf, model = self._tf, self._model
+        tf, model, flat = self._tf, self._model, self._flat
         x, y, sample_weight = (*batch, None, None)[:3]
+        scale = loss_scale(tf, model.optimizer)
         with tf.GradientTape() as tape:
             y_pred = self.forward(x, training=True)
             loss = self.loss(x, y, y_pred, sample_weight, training=True)
-        tracker = next((metric for metric in model.metrics if metric.name == "loss"), None)
-        if tracker is not None:
-            tracker.update_state(loss, sample_weight=tf.shape(tf.nest.flatten(x)[0])[0])
+            scaled = loss if scale is None else model.optimizer.scale_loss(loss)
+        # Keras's own tracker: a model may list another metric of that name, which it updates itself.
+        model._loss_tracker.update_state(loss, sample_weight=tf.shape(tf.nest.flatten(x)[0])[0])
         model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
-        shared = len(self._flat.trainable)
-        gradients = tape.gradient(loss, [*self._flat.trainable, *self._flat.own])
-        return self._flat.join_gradients(gradients[:shared]), self._flat.own_gradients(gradients[shared:])
+        gradients = tape.gradient(scaled, [*flat.trainable, *flat.own])
+        self.untouched = frozenset(place for place, gradient in enumerate(gradients) if gradient is None)
+        shared = flat.join_gradients(gradients[: len(flat.trainable)])
+        own = flat.own_gradients(gradients[len(flat.trainable) :])
+        if scale is not None:
+            shared, own = shared / tf.cast(scale, shared.dtype), [part / tf.cast(scale, part.dtype) for part in own]
+        return shared, own
 
     def _gathered(self, data: Tensors, rows: Any) -> Tensors:
         """Returns these rows of every tensor, in the order of `rows`."""
@@ -138,9 +148,16 @@ class Graphs:
 
     def _apply(self, gradient: Any, own: Sequence[Any] | None) -> None:
         """Lets the optimizer take one step; local variables have no part in it where they have no gradient."""
-        flat, parts = self._flat, list(own or ())
+        tf, flat, optimizer = self._tf, self._flat, self._model.optimizer
+        if own is None and any(getattr(part, "gradient_accumulation_steps", None) for part in parts(optimizer)):
+            own = [tf.zeros(v.shape, v.dtype) for v in flat.own]  # this step may be for what earlier rounds piled up
+        gradients = flat.split_gradient(gradient) + list(own or ())
+        scale = loss_scale(tf, optimizer)
+        if scale is not None:  # the optimizer divides by it
+            gradients = [part * tf.cast(scale, part.dtype) for part in gradients]
+        kept = [None if place in (self.untouched or ()) else part for place, part in enumerate(gradients)]
         variables = flat.trainable + (flat.own if own is not None else [])
-        self._model.optimizer.apply(flat.split_gradient(gradient) + parts, variables)
+        optimizer.apply_gradients(zip(kept, variables, strict=True))
 
     def _compiled(self, step: Callable[..., Any]) -> Callable[..., Any]:
         """XLA only where the user compiled the model with it: on a CPU it is several times slower."""
@@ -183,7 +200,3 @@ def flat_logs(logs: Any) -> dict[str, Any]:
     for name, value in (logs if isinstance(logs, Mapping) else {}).items():
         flat |= value if isinstance(value, Mapping) else {name: value}
     return flat
-
-
-def _parameters(function: Callable[..., Any]) -> Mapping[str, Any]:
-    return inspect.signature(function).parameters

@@ -8,6 +8,7 @@ Nothing is computed anew: state variables are read, summed elsewhere, and put ba
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,9 @@ _ADDITIVE = (
 )
 ADDITIVE = frozenset(_ADDITIVE.split())
 """Stock metrics, besides the means, whose state variables are sums over rows."""
+
+COUNTING = ADDITIVE - {"F1Score", "FBetaScore", "R2Score", "Sum"}
+"""Those of them whose state variables count, so that they are whole numbers unless rows or labels have weights."""
 
 
 class KerasMetrics:
@@ -41,6 +45,12 @@ class KerasMetrics:
         for metric in model.metrics:
             for name, member in _members(metric):
                 self._metrics[_free_name(name, self._metrics)] = member
+        compiled = {id(metric) for metric in _compiled(model)}
+        self._whole = {
+            # Whoever made a metric outside of compile may feed it weights of its own.
+            name: _whole(keras, metric) if id(metric) in compiled else ()
+            for name, metric in self._metrics.items()
+        }
         self._additive = {name: _is_additive(keras, metric) for name, metric in self._metrics.items()}
         self._mean = {
             name: self._additive[name]
@@ -98,8 +108,8 @@ class KerasMetrics:
         metric = self._metrics[name]
         state = tuple(np.asarray(variable.numpy(), np.float64) for variable in metric.variables)
         if self._mean[name]:
-            return Mean(name, float(state[0]), float(state[1]))
-        return Tally(name, state, _value(metric), self._additive[name])
+            return Mean(name, float(state[0]), float(state[1]), any(self._whole[name]))
+        return Tally(name, state, _value(metric), self._additive[name], self._whole[name])
 
     def _finish(self, tally: Tally) -> Tally:
         metric = self._metrics.get(tally.name)
@@ -112,7 +122,7 @@ class KerasMetrics:
         saved = [variable.numpy() for variable in variables]
         try:
             _assign(variables, tally.state)
-            return Tally(tally.name, tally.state, _value(metric), tally.additive)
+            return replace(tally, value=_value(metric))
         finally:
             _assign(variables, saved)
 
@@ -135,6 +145,23 @@ def _is_additive(keras: Any, metric: Any) -> bool:
     if not _is_stock(keras, metric):
         return getattr(metric, "additive", False) is True
     return isinstance(metric, keras.metrics.Mean) or type(metric).__name__ in ADDITIVE
+
+
+def _whole(keras: Any, metric: Any) -> tuple[bool, ...]:
+    """Returns which state variables of a metric are whole numbers, whatever the labels; see `Tally.whole`."""
+    if not _is_stock(keras, metric):
+        return ()
+    if isinstance(metric, keras.metrics.Mean):
+        return (False, True)
+    counts = type(metric).__name__ in COUNTING and getattr(metric, "label_weights", None) is None
+    return (True,) * len(metric.variables) if counts else ()
+
+
+def _compiled(model: Any) -> list[Any]:
+    """Returns the metrics that `compile` made: the loss, that of each output, and those that were asked for."""
+    losses = model._compile_loss.metrics if model._compile_loss is not None else []
+    asked = [member for metric in model.metrics for _, member in _members(metric) if member is not metric]
+    return [model._loss_tracker, *losses, *asked]
 
 
 def _members(metric: Any) -> list[tuple[str, Any]]:

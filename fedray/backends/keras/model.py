@@ -15,15 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.backends.backend import Batch, Data, FileKind, ModelFacts, Snapshot
-from fedray.backends.keras import checks, files, shapes
-from fedray.backends.keras.data import KerasData, to_tensors
+from fedray.backends.keras import checks, files, rates, shapes
+from fedray.backends.keras.constraints import check_shared
+from fedray.backends.keras.data import KerasData, bound_data, to_tensors, two_rows
 from fedray.backends.keras.fitted import Fitted, fit
 from fedray.backends.keras.flat import FlatVariables
 from fedray.backends.keras.frozen import FrozenTensors
 from fedray.backends.keras.graph import Graphs
+from fedray.backends.keras.optimizers import copying, follow, variables, without_overflow
 from fedray.backends.keras.start import frameworks, quietly
-from fedray.backends.keras.state import KerasState, seeded
-from fedray.backends.keras.traces import Traces
+from fedray.backends.keras.state import KerasState, seeded, way_back
+from fedray.backends.keras.traces import Traces, identity
 from fedray.backends.rows import as_arrays, row_weights
 from fedray.backends.spec import ParamSpec
 from fedray.errors import DataError, PlanError
@@ -62,6 +64,7 @@ class KerasBackend:
         self._fingerprint = b""
         self._as_built: list[tuple[Any, NDArray[Any]]] = []  # local weights with their first values
         self._own_gradients: list[Any] | None = None  # of local weights, between a round's gradient and its answer
+        self._strategy: Strategy | None = None
         self._model = self._seeded(builder)
         checks.check_model(self._keras, self._model)
         if self._model.built:
@@ -98,9 +101,11 @@ class KerasBackend:
         return to_tensors(self._tf, trees, rows)
 
     def check_strategy(self, strategy: Strategy) -> None:
-        """Refuses a strategy that works on gradients where the model takes its steps by itself."""
-        if strategy.client_hook is not None or strategy.local == "gradient":
-            checks.check_own_step(self._keras, self._model, f"strategy {strategy.name!r}")
+        """Refuses a strategy that this model cannot be trained with, now or once it is built; see `Steps`."""
+        self._strategy = strategy
+        checks.check_strategy(self._keras, self._model, strategy)
+        if self._flat is not None:
+            check_shared(self._keras, self._model, self._flat, strategy)
 
     def weights(self) -> Vector:
         """Returns the flat vector, read-only."""
@@ -117,6 +122,9 @@ class KerasBackend:
     ) -> tuple[Vector, int, Snapshot]:
         """Sets the weights to `start` and trains; the new flat vector is read-only; see `Steps.train`."""
         bound, rows, ends, count = self._arguments(data, batches)
+        if self._copying:
+            self.set_weights(start)
+            follow(self._copying, self._model.trainable_variables)
         arguments: tuple[Any, ...] = (self._vector(start), bound.tensors, rows, ends)
         specs: tuple[Any, ...] = (self._vector_spec, bound.specs, self._rows_spec, self._rows_spec)
         if hook is None:
@@ -125,7 +133,7 @@ class KerasBackend:
             checks.check_own_step(self._keras, self._model, "a strategy that changes gradients")
             held = {name: self._tf.constant(value, self._dtype) for name, value in (state or {}).items()}
             specs += ({name: self._tf.TensorSpec(value.shape, self._dtype) for name, value in held.items()},)
-            key = ("train", bound.kind, _identity(hook), tuple(held))
+            key = ("train", bound.kind, identity(hook), tuple(held))
             function = self._traces.get(key, self._local.after(self._ready().steps.train_with(hook)), *specs)
             arguments += (held,)
         flat, sums, local = function(*arguments)
@@ -141,7 +149,8 @@ class KerasBackend:
         bound, rows, ends, count = self._arguments(data, batches)
         specs = (bound.specs, self._rows_spec, self._rows_spec)
         function = self._traces.get(("gradient", bound.kind), self._ready().steps.gradient, *specs)
-        mean, own = function(bound.tensors, rows, ends)
+        compute = partial(function, bound.tensors, rows, ends)
+        mean, own = without_overflow(self._tf, self._model.optimizer, compute, partial(way_back, self))
         self._frozen.check()
         self._own_gradients = list(own) if count else None
         return _view(mean), count
@@ -149,6 +158,12 @@ class KerasBackend:
     def apply_gradient(self, gradient: Vector) -> None:
         """Lets the optimizer apply a gradient, with the kept one of local weights; non-trainable words are set."""
         steps, (own, self._own_gradients) = self._ready().steps, (self._own_gradients, None)
+        if steps.untouched is None:  # a party that has had no rows takes the others' step all the same
+            back = way_back(self)
+            self.gradient(self._sample, [Batch(np.arange(2))])
+            back()
+        if self._copying:
+            follow(self._copying, self._model.trainable_variables)
         if own:
             like = [self._tf.TensorSpec(part.shape, part.dtype) for part in own]
             function = self._traces.get("apply all", steps.apply_gradient, self._vector_spec, like)
@@ -185,10 +200,10 @@ class KerasBackend:
 
     def predict(self, data: Data, batches: Sequence[Batch]) -> Tree:
         """Returns the model's outputs, row by row."""
-        bound = _bound(data)
+        bound = bound_data(data)
         specs = (bound.specs[:1], self._rows_spec)
         function = self._traces.get(("predict", repr(specs)), self._predictor.predict, *specs)
-        parts = [self._outputs[_form(bound.specs[0])]]
+        parts = [self._outputs[repr(bound.specs[0])]]
         for batch in batches:
             found = function(bound.tensors[:1], self._tf.constant(batch.rows, self._tf.int64))
             parts.append(Tree(found).map(lambda tensor: tensor.numpy()))
@@ -222,10 +237,7 @@ class KerasBackend:
         Raises:
             PlanError: The optimizer follows a schedule of its own.
         """
-        try:
-            self._model.optimizer.learning_rate = float(value)
-        except TypeError:
-            raise PlanError("learning_rate: the optimizer follows a schedule of its own, expected a number") from None
+        rates.set_rate(self._model.optimizer, value)
 
     def facts(self) -> ModelFacts:
         """Returns names and shapes of tensors and metrics; data must have been bound."""
@@ -244,7 +256,7 @@ class KerasBackend:
         return files.export_model(self._model, kind == "weights", () if own else self._as_built)
 
     def import_model(self, content: bytes, own: bool = False) -> None:
-        """Takes weights from the content of a `.keras` file; runs none of its code."""
+        """Takes weights and learning rate from the content of a `.keras` file; runs none of its code."""
         flat = self._variables()
         taken = flat.local if own else flat.variables + flat.frozen
         before = [variable.numpy() for variable in taken]
@@ -255,6 +267,8 @@ class KerasBackend:
             for variable, value in zip(taken, before, strict=True):
                 variable.assign(value)
             raise
+        if not own:
+            rates.take_rate(self._model.optimizer, content)
         self._agree_anew()
 
     def arrays(self) -> list[NDArray[Any]]:
@@ -291,8 +305,12 @@ class KerasBackend:
         self._frozen = FrozenTensors(self._tf, flat.frozen, [param.name for param in flat.spec.of("frozen")])
         self._as_built = [(variable, variable.numpy()) for variable in flat.local]
         self._model.optimizer.build(self._model.trainable_variables)
+        checks.check_optimizer(self._model)  # once more: one that picks optimizers by variable knows them all only now
+        self._copying = copying(self._keras, self._model.optimizer)
+        if self._strategy is not None:
+            check_shared(self._keras, self._model, flat, self._strategy)
         self._local = KerasState(self._tf, [v.value for v in flat.variables + flat.frozen], self._noise_seed)
-        self._local.adopt(v.value for v in (*self._model.variables, *self._model.optimizer.variables))
+        self._local.adopt(v.value for v in (*self._model.variables, *variables(self._keras, self._model.optimizer)))
         self._traces = Traces(self._tf, self._model, self._local, self._seeded)
         self._predictor = Graphs(self._tf, self._model, self._flat, (), ())
 
@@ -301,9 +319,9 @@ class KerasBackend:
 
         A form that has passed is not passed again: seeding would have TensorFlow prepare every graph anew.
         """
-        form = _form(x.map(lambda array: self._tf.TensorSpec([None, *array.shape[1:]], array.dtype)).nest)
+        form = repr(x.map(lambda array: self._tf.TensorSpec([None, *array.shape[1:]], array.dtype)).nest)
         if form not in self._outputs:
-            tensors = _two_rows(self._tf, x)
+            tensors = two_rows(x).map(self._tf.convert_to_tensor).nest
             output = Tree(self._seeded(lambda: self._model(tensors)), "output")
             self._outputs[form] = output.map(lambda tensor: tensor.numpy()[:0])
         if self._flat is None:
@@ -314,8 +332,8 @@ class KerasBackend:
         """Passes two rows through the loss once: finds what does not fit, and builds what is unbuilt."""
         if self._fitted is None and (len(trees) > 1 or not self._needs_labels):
             flat = self._variables()
-            tensors = tuple(_two_rows(self._tf, tree) for tree in trees)
-            self._fitted = self._seeded(lambda: fit(self._tf, self._keras, self._model, flat, tensors))
+            sample = self._sample = to_tensors(self._tf, tuple(map(two_rows, trees)), 2)
+            self._fitted = self._seeded(lambda: fit(self._tf, self._keras, self._model, flat, sample.tensors))
             self._local.adopt(v.value for v in self._ready().metrics.variables)
             self._log_sums = np.zeros(len(self._ready().trained.logs))
 
@@ -333,7 +351,7 @@ class KerasBackend:
 
     def _arguments(self, data: Data, batches: Sequence[Batch]) -> tuple[KerasData, Any, Any, int]:
         """Returns the data set, all row numbers end to end, where each batch ends, and how many rows that are."""
-        bound = _bound(data)
+        bound = bound_data(data)
         if self._needs_labels and len(bound.tensors) == 1:
             raise DataError(f"y: model {self._model.name!r} is trained and evaluated on labels, found none")
         rows = np.concatenate([np.empty(0, np.int64), *(batch.rows for batch in batches)])
@@ -355,32 +373,9 @@ class KerasBackend:
         return self._tf.TensorSpec([None], self._tf.int64)
 
 
-def _bound(data: Data) -> KerasData:
-    if not isinstance(data, KerasData):
-        raise DataError(f"data: expected what bind returned, found {type(data).__name__}")
-    return data
-
-
-def _two_rows(tf: Any, tree: Tree) -> Any:
-    """Returns the first two rows as nested tensors; rows are repeated where there are fewer."""
-    return tree.map(lambda array: tf.convert_to_tensor(np.resize(array[:2], (2, *array.shape[1:])))).nest
-
-
-def _form(specs: Any) -> str:
-    """Returns the form of x in words, a key that is quick to compare."""
-    return repr(specs)
-
-
 def _view(tensor: Any) -> Vector:
     """Returns a tensor's memory as a read-only array; a copy would be the round's largest."""
     return np.asarray(memoryview(tensor))
-
-
-def _identity(hook: Hook) -> Any:
-    """Returns what makes two hooks the same, so that one made anew with the same settings is not traced again."""
-    if isinstance(hook, partial):
-        return hook.func, hook.args, tuple(sorted(hook.keywords.items()))
-    return hook
 
 
 def make(builder: Callable[[], Any], seed: int, noise_seed: int, threads: int, local: Sequence[str]) -> KerasBackend:
@@ -388,11 +383,14 @@ def make(builder: Callable[[], Any], seed: int, noise_seed: int, threads: int, l
     return KerasBackend(builder, seed=seed, noise_seed=noise_seed, threads=threads, local=local)
 
 
-def build_at_driver(builder: Callable[[], Any], weights: Sequence[NDArray[Any]], rows: Tree | None = None) -> Any:
+def build_at_driver(
+    builder: Callable[[], Any], weights: Sequence[NDArray[Any]], rows: Tree | None = None, rate: float | None = None
+) -> Any:
     """Returns a model of the builder with these weights; see `fedray.backends.build_at_driver`."""
     with quietly():
         model = builder()
         if not model.built and rows is not None:
             model(rows.nest)
     model.set_weights(list(weights))
+    rates.set_rate(model.optimizer, rate)
     return model

@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from fedray.backends.backend import Backend
+
 T = TypeVar("T")
 
 BUILDING = threading.Lock()
@@ -102,3 +104,14 @@ class KerasState:
         """Puts back what `read` returned. Variables that came later have nothing to go back to and stay."""
         for variable, value in zip(self._variables.values(), values, strict=False):
             variable.assign(value)
+
+
+def way_back(backend: Backend) -> Callable[[], None]:
+    """Returns what puts a model's weights and local state back as they are now."""
+    start, kept = backend.weights(), backend.snapshot()
+
+    def back() -> None:
+        backend.restore(kept)
+        backend.set_weights(start)
+
+    return back

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeAlias
 
 from fedray.backends.keras.state import KerasState
+from fedray.strategies.strategy import Hook
 
 Function: TypeAlias = Callable[..., Any]
 
@@ -45,3 +47,10 @@ class Traces:
             traced: Any = self._tf.function(function, autograph=False).get_concrete_function(*specs)
             self._local.adopt(traced.variables)
         return traced  # type: ignore[no-any-return]  # a tf ConcreteFunction
+
+
+def identity(hook: Hook) -> Any:
+    """Returns what makes two hooks the same, so that one made anew with the same settings is not traced again."""
+    if isinstance(hook, partial):
+        return hook.func, hook.args, tuple(sorted(hook.keywords.items()))
+    return hook

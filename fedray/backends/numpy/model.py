@@ -10,7 +10,7 @@ import hashlib
 import io
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -224,14 +224,14 @@ class NumpyBackend:
     # ModelFile
 
     def export_model(self, kind: FileKind = "model", own: bool = False) -> bytes:  # noqa: ARG002 (both are the same)
-        """Returns the content of an `.npz` file with `kernel` and `bias`."""
+        """Returns the content of an `.npz` file with `kernel`, `bias` and `learning_rate`."""
         file = io.BytesIO()
         tensors = self._words.tensors(self._all) if own else self._as_built()
-        np.savez(file, kernel=tensors["kernel"], bias=tensors["bias"])
+        np.savez(file, kernel=tensors["kernel"], bias=tensors["bias"], learning_rate=self._rate)
         return file.getvalue()
 
     def import_model(self, content: bytes, own: bool = False) -> None:
-        """Takes weights from the content of an `.npz` file.
+        """Takes weights and learning rate from the content of an `.npz` file.
 
         Raises:
             DataError: It holds others.
@@ -239,6 +239,8 @@ class NumpyBackend:
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as file:
                 self._take([file[name] for name in ORDER], own)
+                if not own and "learning_rate" in file:
+                    self._rate = float(file["learning_rate"])
         except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, DataError) as error:
             raise DataError(f"the file does not hold the weights of this model ({', '.join(ORDER)})") from error
 
@@ -296,7 +298,7 @@ class Trained:
     """A model with its weights, as `FLModel.global_model()` returns it.
 
     Attributes:
-        regression: The LinearRegression or SoftmaxRegression that the builder returned.
+        regression: The LinearRegression or SoftmaxRegression that the builder returned, with the rate that was set.
         kernel: [features, outputs].
         bias: [outputs].
     """
@@ -335,7 +337,11 @@ def build_at_driver(
     builder: Callable[[], Any],
     weights: Sequence[NDArray[Any]],
     rows: Tree | None = None,  # noqa: ARG001 (a regression knows its shape)
+    rate: float | None = None,
 ) -> Trained:
     """Returns a model of the builder with these weights; see `fedray.backends.build_at_driver`."""
     kernel, bias = weights
-    return Trained(builder(), kernel, bias)
+    regression = builder()
+    if rate is not None:
+        regression = replace(regression, learning_rate=rate)
+    return Trained(regression, kernel, bias)

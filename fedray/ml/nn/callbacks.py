@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from fedray.errors import PlanError
+from fedray.ml.nn.optimizer import Optimizer
 
 REFUSED: Mapping[str, str] = {
     "BackupAndRestore": "it saves the optimizer's state, which stays inside each party",
@@ -53,41 +53,13 @@ BATCH_HOOKS = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "
 
 @dataclass(frozen=True, slots=True)
 class ModelAccess:
-    """What the proxy needs of an `FLModel`: functions, so that a callback cannot reach anything else of it."""
+    """What the proxy needs of an `FLModel`, so that a callback cannot reach anything else of it."""
 
     get_weights: Callable[[], list[NDArray[Any]]]
     set_weights: Callable[[Sequence[NDArray[Any]]], None]
     save: Callable[[str], None]
     save_weights: Callable[[str], None]
-    get_learning_rate: Callable[[], float]
-    set_learning_rate: Callable[[float], None]
-
-
-class OptimizerProxy:
-    """The parties' optimizers as one: reading asks the first party, assigning reaches all of them.
-
-    Args:
-        access: How they are reached.
-    """
-
-    def __init__(self, access: ModelAccess) -> None:
-        self._access = access
-
-    @property
-    def learning_rate(self) -> float:
-        """The learning rate, a plain float."""
-        return self._access.get_learning_rate()
-
-    @learning_rate.setter
-    def learning_rate(self, value: Any) -> None:
-        self._access.set_learning_rate(float(np.asarray(value)))
-
-
-@dataclass(slots=True)
-class LearningRate:
-    """What a callback has set the parties' learning rate to in this run; None leaves the compiled one."""
-
-    value: float | None = None
+    optimizer: Optimizer
 
 
 class ModelProxy:
@@ -99,7 +71,7 @@ class ModelProxy:
 
     def __init__(self, access: ModelAccess) -> None:
         self._access = access
-        self.optimizer = OptimizerProxy(access)
+        self.optimizer = access.optimizer
         self.stop_training = False
 
     def get_weights(self) -> list[NDArray[Any]]:

@@ -19,8 +19,8 @@ from fedray.device import PYU, PYUObject
 from fedray.device.pyu import issue, parcel
 from fedray.errors import PartyLost, PlanError, ProtocolError
 from fedray.ml.nn.absences import Stretch, stretch
-from fedray.ml.nn.membership import Membership
-from fedray.ml.nn.source import Source, metric_bound
+from fedray.ml.nn.membership import Membership, with_remedy
+from fedray.ml.nn.source import Source
 from fedray.party.table import Slot
 from fedray.party.training.local_model import LocalModel
 from fedray.party.training.model_rounds import ModelRounds, Report, evaluate_manifest
@@ -107,6 +107,7 @@ class Federation:
         allowed = min(session.policies[party].rounds.get("evaluate", 0) for party in ends)
         self._evaluations = max(allowed - SPARE_EVALUATIONS, 1)
         self.row: Tree | None = None
+        self._row_weights: dict[DataPurpose, bool] = {}
         self._sums.ask_all(self._trainers, "ready")
 
     def bind(self, purpose: DataPurpose, source: Source, class_weight: Mapping[int, float] | None = None) -> ModelFacts:
@@ -119,13 +120,14 @@ class Federation:
             PartyTimeout: A party is still at an earlier segment.
         """
         weights = dict(class_weight) if class_weight else None
+        self._row_weights[purpose] = source.sample_weight is not None or bool(weights)
         self.row = source.x.map(lambda array: np.zeros((1, *array.shape[1:]), np.float32))
         self._sums.await_busy()
         refs = [self._ask(d, "bind", purpose, *source.parts(d), weights) for d in self._devices]
         try:
             first, *others = self._session.get(refs)
         except PartyLost as error:
-            raise _with_remedy(error) from error
+            raise with_remedy(error) from error
         for device, facts in zip(self._devices[1:], others, strict=True):
             _check_same(self._devices[0].name, first, device.name, facts)
         found: ModelFacts = first
@@ -188,8 +190,8 @@ class Federation:
         while True:
             self.open()
             draft = order(0, over)
-            manifest = train_manifest(facts, self._strategy, draft.metric_bound)
-            report = report_manifest(facts, draft.metric_bound)
+            manifest = train_manifest(facts, self._strategy, self._row_weights["train"])
+            report = report_manifest(facts, self._row_weights["train"])
             trainable = facts.spec.trainable
             number = self._sums.announce(manifest, len(draft.spans), trainable=trainable, report=report)
             self._fresh, expected = False, self._sums.parties
@@ -198,7 +200,8 @@ class Federation:
             stretches.append(self._stretch(range(number, number + done), expected, outcome))
             over += done
             renew = any(r.renew for r in outcome.reports.values())
-            self._behind, self._evaluated = self._behind or renew, 0
+            self._behind = self._behind or renew
+            self._evaluated = max(r.evaluated for r in outcome.reports.values())
             self._fresh = all(r.fresh for r in outcome.reports.values())
             if not renew or len(draft.spans) == done:
                 return outcome.reports, stretches
@@ -211,14 +214,14 @@ class Federation:
         Raises:
             ProtocolError: In every round another party dropped out.
         """
-        bound, stretches = metric_bound(max(source.sizes.values()), source), list[Stretch]()
+        stretches = list[Stretch]()
         for _ in self._devices:
             self._behind = self._behind or self._evaluated >= self._evaluations
             self.open()
             self._fresh, expected = False, self._sums.parties
             self._evaluated += 1
-            number = self._sums.announce(evaluate_manifest(facts, bound), 1)
-            outcome = self._run(self._rounds, "evaluate", EvaluateOrder(number, batch_size, source.sizes, bound))
+            number = self._sums.announce(evaluate_manifest(facts, self._row_weights["evaluate"]), 1)
+            outcome = self._run(self._rounds, "evaluate", EvaluateOrder(number, batch_size, source.sizes))
             done = max(r.done for r in outcome.reports.values())
             stretches.append(self._stretch(range(number, number + done), expected, outcome))
             if all(r.done for r in outcome.reports.values()):
@@ -277,8 +280,17 @@ class Federation:
         return tuple(self._first(self._models, "local_tensors"))
 
     def learning_rate(self) -> float:
-        """Returns the first party's learning rate."""
+        """Returns the learning rate of a party that holds the current model."""
         return float(self._first(self._models, "learning_rate"))
+
+    def set_learning_rate(self, rate: float) -> None:
+        """Sets everybody's learning rate, so that whatever a party saves has it.
+
+        Raises:
+            PlanError: The optimizers follow a schedule.
+        """
+        self._first(self._models, "set_learning_rate", rate)
+        self._everywhere(self._models, "set_learning_rate", rate)
 
     def _replace(self, method: str, content: Any) -> None:
         """Changes one party's weights, and then everybody's; a session may have trained on those before.
@@ -388,11 +400,3 @@ def _check_same(name: PartyName, facts: ModelFacts, other_name: PartyName, other
             f"model: party {other_name!r} built another model than party {name!r}; the builder must return the same "
             "architecture everywhere"
         )
-
-
-def _with_remedy(error: PartyLost) -> PartyLost:
-    return PartyLost(
-        f"{str(error).rstrip('.')}, and its rows are gone with it. Save the model with save(path), start again with "
-        "sf.shutdown() and sf.init(...), and go on from there with load(path)",
-        party=error.party,
-    )

@@ -11,12 +11,13 @@ from fedray.backends.backend import ModelFacts
 from fedray.errors import NotFinite
 from fedray.metrics import Metric
 from fedray.ml.nn.absences import Absences, Stretch
-from fedray.ml.nn.callbacks import CallbackList, LearningRate
+from fedray.ml.nn.callbacks import CallbackList
 from fedray.ml.nn.federation import Federation
 from fedray.ml.nn.history import FaultRecord, History, MetricValue
+from fedray.ml.nn.optimizer import Optimizer
 from fedray.ml.nn.plan import FitPlan, Segment
 from fedray.ml.nn.progress import EpochBar
-from fedray.ml.nn.source import Source, metric_bound
+from fedray.ml.nn.source import Source
 from fedray.party.training.model_rounds import Report
 from fedray.party.training.orders import TrainOrder
 from fedray.types import PartyName
@@ -33,24 +34,22 @@ class FitRun:
         federation: The trainers and the server.
         facts: Names and shapes of the model's tensors and metrics.
         plan: What is going to be done.
-        train: Training arrays.
         validation: Validation arrays, or None.
         callbacks: The user's callbacks.
         history: What `fit` will return.
         verbose: 0, 1 or 2.
-        learning_rate: What a callback has set it to.
+        optimizer: The learning rate, which callbacks may set.
         absences: Who is away.
     """
 
     federation: Federation
     facts: ModelFacts
     plan: FitPlan
-    train: Source
     validation: Source | None
     callbacks: CallbackList
     history: History
     verbose: int
-    learning_rate: LearningRate
+    optimizer: Optimizer
     absences: Absences = field(init=False)
 
     def __post_init__(self) -> None:
@@ -84,14 +83,13 @@ class FitRun:
 
     def _segments(self, epoch: int, bar: EpochBar) -> tuple[Logs, dict[PartyName, Logs]]:
         segments = self.plan.segments(epoch)
-        most = max((sum(rows) for rows in zip(*(segment.rows for segment in segments), strict=True)), default=0)
         reports: dict[PartyName, Report] = {}
         for segment in segments:
             first = segment.rounds[0].start
             if self.callbacks.wants_rounds:
                 self.callbacks.call("on_train_batch_begin", first)
             try:
-                reports = self._train(segment, most, begins_epoch=segment is segments[0], bar=bar)
+                reports = self._train(segment, begins_epoch=segment is segments[0], bar=bar)
             except NotFinite:
                 if not self.callbacks.not_finite(first):
                     raise
@@ -103,7 +101,7 @@ class FitRun:
                 break
         return overall(reports), local(reports)
 
-    def _train(self, segment: Segment, most: int, *, begins_epoch: bool, bar: EpochBar) -> dict[PartyName, Report]:
+    def _train(self, segment: Segment, *, begins_epoch: bool, bar: EpochBar) -> dict[PartyName, Report]:
         def order(number: int, over: int) -> TrainOrder:
             return TrainOrder(
                 number,
@@ -112,9 +110,8 @@ class FitRun:
                 begins_epoch and over == 0,
                 self.plan.sampling,
                 self.plan.sizes,
-                metric_bound(most, self.train),
                 self.federation.strategy,
-                self.learning_rate.value,
+                self.optimizer.chosen,
             )
 
         def draw(over: int) -> None:

@@ -7,7 +7,6 @@ The driver's side only: it checks arguments, plans, and hands the plan to a run.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,10 +18,11 @@ from fedray.data.columns import Names
 from fedray.device import PYU, PYUObject
 from fedray.errors import PlanError
 from fedray.metrics import Metric
-from fedray.ml.nn.callbacks import CallbackList, LearningRate, ModelAccess, as_list
+from fedray.ml.nn.callbacks import CallbackList, ModelAccess, as_list
 from fedray.ml.nn.federation import Federation
 from fedray.ml.nn.fitting import FitRun, values
 from fedray.ml.nn.history import History
+from fedray.ml.nn.optimizer import Optimizer
 from fedray.ml.nn.plan import FitPlan, plan_evaluate, plan_fit, whole
 from fedray.ml.nn.progress import EpochBar, Verbose, check_verbose
 from fedray.ml.nn.saving import SavedModels
@@ -121,6 +121,15 @@ class FLModel:
         self._seed_is_open = random_seed is None
         self._fits = 0
         self._columns: dict[str, Names] = {}
+        self._optimizer = Optimizer(lambda: self._federation)  # a first fit may make another one
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The parties' optimizers as one: `model.optimizer.learning_rate` is read and set as in Keras.
+
+        What is set here or by a callback holds for all parties from their next round on, and for later fits.
+        """
+        return self._optimizer
 
     def fit(
         self,
@@ -175,8 +184,7 @@ class FLModel:
         columns = check_columns(train.x, self._columns)
         if validation is not None:
             check_columns(validation.x, columns)
-        rate = LearningRate()
-        watched = CallbackList(as_list(callbacks), self._access(rate))
+        watched = CallbackList(as_list(callbacks), self._access())
         seed = self._order_seed() if random_seed is None else whole("random_seed", random_seed, least=0)
         plan = plan_fit(
             train.sizes,
@@ -202,7 +210,7 @@ class FLModel:
         params = {"epochs": epochs, "steps": plan.steps, "batch_size": batch_size, "verbose": level, "seed": seed}
         watched.prepare(params, facts.directions)
         history = History(params, notices=list(self._federation.notices))
-        run = FitRun(self._federation, facts, plan, train, validation, watched, history, level, rate)
+        run = FitRun(self._federation, facts, plan, validation, watched, history, level, self._optimizer)
         self._columns = columns
         self._fits += 1
         return run.execute()
@@ -279,7 +287,7 @@ class FLModel:
         self._seed_is_open = False
 
     def load(self, path: str | Path, *, party: PYU | None = None) -> None:
-        """Replaces the weights, everywhere, by those in a file that `save` wrote; local tensors stay as they are.
+        """Replaces weights and learning rate, everywhere, by a saved file's; local tensors stay as they are.
 
         Args:
             path: The file.
@@ -290,6 +298,8 @@ class FLModel:
             DataError: It holds another model.
         """
         self._files.load(self._federation, path, party)
+        if party is None:
+            self._optimizer.adopt()
         self._seed_is_open = False
         self._columns = {}  # what that model was trained on is not in the file
 
@@ -302,7 +312,7 @@ class FLModel:
             PlanError: The model learns its shape from the data, and has not seen any.
         """
         self._seed_is_open = False
-        return self._files.global_model(self._federation)
+        return self._files.global_model(self._federation, self._optimizer.chosen)
 
     def _say_notices(self, verbose: int) -> None:
         if verbose:
@@ -329,21 +339,14 @@ class FLModel:
         plan_evaluate(source.sizes, alone=self._alone)
         return source
 
-    def _access(self, rate: LearningRate) -> ModelAccess:
+    def _access(self) -> ModelAccess:
         federation = self._federation
-
-        def set_rate(value: float) -> None:
-            if not math.isfinite(value) or value < 0:
-                raise PlanError(f"learning_rate: expected a finite number of 0 or more, found {value}")
-            rate.value = value
-
         return ModelAccess(
             get_weights=federation.arrays,
             set_weights=federation.set_arrays,
             save=self.save,
             save_weights=lambda path: self._files.save(federation, path, "weights"),
-            get_learning_rate=lambda: federation.learning_rate() if rate.value is None else rate.value,
-            set_learning_rate=set_rate,
+            optimizer=self._optimizer,
         )
 
 

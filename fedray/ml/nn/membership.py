@@ -85,3 +85,12 @@ class Membership:
         """Returns those who took part last, where they are enough: on one model parties allow no other sum."""
         before = [party for party in self._sums.parties if party in there]
         return before if len(before) >= self._least else there
+
+
+def with_remedy(error: PartyLost) -> PartyLost:
+    """Returns the loss of a party whose rows would be needed, with what to do about it."""
+    return PartyLost(
+        f"{str(error).rstrip('.')}, and its rows are gone with it. Save the model with save(path), start again with "
+        "sf.shutdown() and sf.init(...), and go on from there with load(path)",
+        party=error.party,
+    )

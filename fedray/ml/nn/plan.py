@@ -63,11 +63,6 @@ class Segment:
     rounds: tuple[PlannedRound, ...]
     ends_epoch: bool
 
-    @property
-    def rows(self) -> tuple[int, ...]:
-        """How many rows each party trains on in this segment."""
-        return tuple(int(total) for total in np.sum([r.rows for r in self.rounds], axis=0))
-
 
 @dataclass(frozen=True, slots=True)
 class FitPlan:
@@ -140,10 +135,6 @@ class FitPlan:
     def largest_weight(self) -> int:
         """Returns the most rows any party trains on in one round of the run: what its weight in a sum can be."""
         return max((max(r.rows) for segment in self._distinct() for r in segment.rounds), default=1)
-
-    def largest_segment(self) -> int:
-        """Returns the most rows any party trains on in one segment: what its metrics count to."""
-        return max((max(segment.rows) for segment in self._distinct()), default=1)
 
     def _distinct(self) -> Iterator[Segment]:
         """Yields segments that cover every size there is; dealt evenly, all epochs are alike."""

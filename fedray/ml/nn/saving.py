@@ -78,8 +78,12 @@ class SavedModels:
             raise PlanError(f"load: no file {str(file)!r}; expected one that save(path) wrote")
         return federation.import_model(file.read_bytes())
 
-    def global_model(self, federation: Federation) -> Any:
+    def global_model(self, federation: Federation, learning_rate: float | None) -> Any:
         """Returns the global model as a stock model in this process.
+
+        Args:
+            federation: The model.
+            learning_rate: What its optimizer is set to; None leaves the compiled one.
 
         Raises:
             PlanError: The model learns its shape from the data, and has not seen any.
@@ -88,7 +92,7 @@ class SavedModels:
         if not arrays:
             raise PlanError("global_model: the model learns its shape from the data; call fit or evaluate first")
         self._say_what_is_missing(federation, "global_model")
-        return build_at_driver(self._backend, self._builder, arrays, federation.row)
+        return build_at_driver(self._backend, self._builder, arrays, federation.row, learning_rate)
 
     def _say_what_is_missing(self, federation: Federation, call: str) -> None:
         if self._unsaid:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Any, TypeAlias
 
 from fedray.data.columns import Names, listed
@@ -45,17 +44,6 @@ class Source:
         if weight is None:
             return x, y, None
         return x, y, weight.map(lambda array: None if array is None else array.partitions[device].slot()).nest
-
-    @property
-    def label_words(self) -> int:
-        """Numbers in the label of one row, what a per-element metric counts; of several outputs, the most."""
-        words: list[int] = [prod(array.shape[1:]) for array in self.y.leaves()]
-        return max(words)
-
-
-def metric_bound(rows: int, source: Source) -> int:
-    """Returns a power of two that no metric's count over `rows` rows exceeds, so that integer totals stay exact."""
-    return 1 << max(rows * source.label_words, 1).bit_length()
 
 
 def check_source(devices: Sequence[PYU], x: Any, y: Any, sample_weight: Any = None, *, prefix: str = "") -> Source:

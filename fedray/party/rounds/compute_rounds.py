@@ -95,11 +95,12 @@ class ComputeRounds:
             now: When.
         """
         first, end = order.number, order.number + order.count
+        parties = len(self.roles.owners)
         # Any of them may be repeated, and those of metrics follow whenever that is over.
         last = end + MOST_REPEATS * order.count if order.manifest.counted else end
-        spans = [(range(first, last), order.manifest.words)]
+        spans = [(range(first, last), order.manifest.words(parties))]
         if order.report is not None:
-            spans.append((range(end, last + spare), order.report.words))
+            spans.append((range(end, last + spare), order.report.words(parties)))
         self.roles.adder.expect(*spans)
         self._announced = [numbers for numbers, _ in spans]
         self._clear("the segment has ended", now)

@@ -66,6 +66,7 @@ class Contributor:
 
     Attributes:
         server: The party that sums.
+        session: Number of the session.
         members: Whose inputs the next round sums.
         verified: Whether this party knows for certain over whose inputs the last round was opened. Where it does not,
             what the round changed here is put back: parties that were told different things would keep it apart.
@@ -84,7 +85,7 @@ class Contributor:
         self._batch_length = 0
         self._lock = threading.Lock()  # keys of later rounds are prepared beside the round under way
         self._key_supply = KeySupply(None, 0, self._lock, 0, self._beside)
-        self._session = 0
+        self.session = 0
         self._compute: Mapping[PartyName, Key] = {}
         self._share_owner: ShareOwner | None = None
 
@@ -116,7 +117,7 @@ class Contributor:
         self._shield = shield = self._invited().start(confirms)
         self._joining = None
         self._batched = shield if isinstance(shield, BatchedShield) else None
-        self._session = number
+        self.session = number
         self._key_supply = KeySupply(self._batched, self._batch_length, self._lock, number, self._beside)
         if isinstance(shield, SharingShield):
             self._share_owner = ShareOwner(self._context, shield, self._compute, self._round_server)
@@ -184,13 +185,13 @@ class Contributor:
         while answer is not None and answer.verdict == "next":
             with self._lock:
                 reply = shield.reply(answer.broadcast)
-            answer = yield Post(call, RoundMessage(self._session, context.number, reply), Kind.SHARE)
+            answer = yield Post(call, RoundMessage(self.session, context.number, reply), Kind.SHARE)
         return _there(answer)
 
     def _protected(self, shield: Shield, call: str, context: RoundContext, contribution: Contribution) -> Post:
         with self._lock:
             (message,) = shield.protect(context, contribution).values()
-        return Post(call, RoundMessage(self._session, context.number, message), self._kind)
+        return Post(call, RoundMessage(self.session, context.number, message), self._kind)
 
     def _talk(self, conversation: Conversation[T]) -> T:
         """Carries a conversation on until it is over; what goes wrong on the way is raised in it, where it belongs."""

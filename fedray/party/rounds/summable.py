@@ -57,7 +57,14 @@ def join(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
     return np.concatenate([np.empty(0, dtype), *(np.ravel(array).astype(dtype) for array in arrays)])
 
 
-def rebuild(nest: Any, tensors: Sequence[Tensor], values: NDArray[Any], *, averaged: bool) -> Any:
+def join_reals(arrays: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
+    """Returns arrays end to end, float64[n]."""
+    return np.concatenate([np.empty(0), *(np.ravel(array).astype(np.float64) for array in arrays)])
+
+
+def rebuild(
+    nest: Any, tensors: Sequence[Tensor], values: NDArray[Any], totals: NDArray[np.float64], *, averaged: bool
+) -> Any:
     """Returns the nest with opened values in place of its leaves.
 
     Floats get their dtype back. Integers become int64 where they were summed and float64 where they were averaged.
@@ -65,14 +72,18 @@ def rebuild(nest: Any, tensors: Sequence[Tensor], values: NDArray[Any], *, avera
     Args:
         nest: Nested lists, tuples and dicts with numbers of leaves, as `flatten` returns it.
         tensors: Names, shapes and dtypes of the leaves.
-        values: What was opened, end to end.
+        values: What was opened of the leaves that are the manifest's tensors, end to end.
+        totals: What was opened of the others, end to end; with any of them, the tensors are the integers.
         averaged: Whether it is a mean.
     """
-    ends = np.cumsum([tensor.size for tensor in tensors])
-    parts = np.split(values, ends[:-1]) if tensors else []
-    tree = Tree(nest)
+    tree, exact = Tree(nest), len(totals) > 0
     leaves: list[Any] = []
-    for tensor, part, number in zip(tensors, parts, tree.leaves(), strict=True):
+    taken = {True: 0, False: 0}
+    for tensor, number in zip(tensors, tree.leaves(), strict=True):
+        apart = exact and not tensor.integer
+        start = taken[apart]
+        taken[apart] = start + tensor.size
+        part = (totals if apart else values)[start : taken[apart]]
         dtype = np.dtype(tensor.dtype if not tensor.integer else ("float64" if averaged else "int64"))
         array = part.reshape(tensor.shape).astype(dtype)
         leaves.append(array.item() if number else array)

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedray.errors import DataError
+from fedray.errors import DataError, ProtocolError
 from fedray.party.context import PartyContext, Reply
 from fedray.party.door.egress import Kind
 from fedray.party.rounds import summable
@@ -27,15 +28,22 @@ class SumOrder:
         number: Protocol number of its round.
         operation: Unique name of this sum in its session.
         manifest: What its words mean.
+        averaged: Whether values are multiplied by their weights first, and the sum divided by that of the weights.
+        unit: The weight that counts as 1 in the protocol's integers, where values are averaged in fixed point.
     """
 
     number: Round
     operation: str
     manifest: Manifest
+    averaged: bool = False
+    unit: float = 1.0
 
 
 class ValueClient:
     """Holds one value while it is summed.
+
+    Floats are summed exactly where they are totals of the order's manifest. Where they are among its tensors, they are
+    summed in the session's fixed point. Integers are always tensors.
 
     Args:
         context: The party this service lives in.
@@ -45,44 +53,68 @@ class ValueClient:
     def __init__(self, context: PartyContext, contributor: Contributor) -> None:
         self._context, self._contributor = context, contributor
         self._arrays: list[NDArray[Any]] | None = None
-        self._weight = 1
+        self._weight = 1.0
 
-    def offer(self, value: Value, weight: Any, most: float, unit: float) -> Reply:
+    def offer(self, value: Value, weight: Any, most: float | None) -> Reply:
         """Takes the value and its weight, and returns the nest and its tensors: names, shapes and dtypes.
 
         Args:
             value: Nested arrays.
-            weight: A number from 0 to `most`, or None for a sum without weights.
-            most: Largest weight.
-            unit: The weight that counts as 1 in the protocol's integers.
+            weight: A number of 0 or more, or None for a sum without weights.
+            most: Largest weight, or None for any.
 
         Raises:
             DataError: The value cannot be summed, or the weight is out of range.
         """
         nest, tensors, arrays = summable.flatten(value)
-        self._weight = 1
+        self._weight = 1.0
         if weight is not None:
-            number = float(np.asarray(weight))
-            if not 0 <= number <= most:
-                raise DataError(f"party {self._context.name!r}: its weight is not a number from 0 to {most:g}")
-            self._weight = round(number / unit)
+            self._weight = float(np.asarray(weight))
+            if not (0 <= self._weight < math.inf and (most is None or self._weight <= most)):
+                limits = "of 0 or more" if most is None else f"from 0 to {most:g}"
+                raise DataError(f"party {self._context.name!r}: its weight is not a number {limits}")
             tensors = [replace(tensor, dtype="float64") if tensor.integer else tensor for tensor in tensors]
             arrays = [array.astype(np.float64) for array in arrays]
         self._arrays = arrays
         return Reply(Kind.SHAPE, (nest, tensors))
 
     def contribute(self, order: SumOrder) -> Reply:
-        """Takes part in the sum's round and returns what was opened; None where it was abandoned.
+        """Takes part in the sum's round and returns what was opened, values and totals; None where it was abandoned.
 
         Raises:
             DataError: No value was offered.
+            ProtocolError: All weights are zero.
         """
         if self._arrays is None:
             raise DataError(f"party {self._context.name!r} was offered no value to sum")
         arrays, self._arrays = self._arrays, None
         operation = hashlib.sha256(order.operation.encode()).digest()
-        context = RoundContext(order.number, operation, b"", order.manifest, "sum")
-        answer = self._contributor.exchange(
-            "sum", context, Contribution(summable.join(arrays), self._weight, np.empty(0))
-        )
-        return Reply(Kind.AGGREGATE, answer.values)
+        told = f"averaged {order.averaged}, unit {order.unit!r}".encode()
+        context = RoundContext(order.number, operation, told, order.manifest, "sum")
+        exact = len(order.manifest.metrics) > 0
+        contribution = self._exact(arrays, order) if exact else self._compact(arrays, order)
+        answer = self._contributor.exchange("sum", context, contribution)
+        if answer.values is None or answer.metrics is None:
+            return Reply(Kind.AGGREGATE, None)
+        totals = answer.metrics
+        if exact and order.averaged:
+            totals, weight = totals[:-1], totals[-1]
+            if not weight > 0:
+                raise ProtocolError("all weights are zero: there is nothing to average")
+            totals = totals / weight
+        return Reply(Kind.AGGREGATE, (answer.values, totals))
+
+    def _exact(self, arrays: list[NDArray[Any]], order: SumOrder) -> Contribution:
+        """Returns integers as they are and floats as totals; of an average all are floats, with the weight behind."""
+        reals = [array for array in arrays if order.averaged or array.dtype.kind == "f"]
+        totals = summable.join_reals(reals)
+        if order.averaged:
+            # The one rounding that is not the sum's: of each product to float64. None where the weight is a power of 2.
+            totals = np.append(totals * self._weight, self._weight)
+        whole = [] if order.averaged else [array for array in arrays if array.dtype.kind != "f"]
+        return Contribution(summable.join(whole), 1, totals)
+
+    def _compact(self, arrays: list[NDArray[Any]], order: SumOrder) -> Contribution:
+        """Returns all values for the session's fixed point."""
+        weight = round(self._weight / order.unit) if order.averaged else 1
+        return Contribution(summable.join(arrays), weight, np.empty(0))

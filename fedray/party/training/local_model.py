@@ -8,6 +8,7 @@ differ from it only while a round is trained. Local tensors are in neither: no o
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,7 +47,9 @@ class LocalModel:
         as_built: Whether the weights are still those that the builder made.
         facts: Names and shapes of tensors and metrics, since the last `bind`.
         data: Purpose -> the rows bound for it.
+        bound: Purpose -> how often rows were bound for it.
         class_weight: Purpose -> weights of classes; empty for none.
+        row_weights: Purpose -> whether its rows have weights, of their own or of their classes.
     """
 
     facts: ModelFacts
@@ -65,7 +68,9 @@ class LocalModel:
         self.reaches: tuple[int, ...] = ()
         self.as_built = True
         self.data: dict[str, Data] = {}
+        self.bound: Counter[str] = Counter()
         self.class_weight: dict[str, dict[int, float]] = {}
+        self.row_weights: dict[str, bool] = {}
         self._hash = b""
 
     def bind(
@@ -89,7 +94,9 @@ class LocalModel:
         with self.named():
             weight = None if sample_weight is None else Tree(sample_weight, "sample_weight")
             self.data[purpose] = self.backend.bind(Tree(x, "x"), Tree(y, "y"), weight, class_weight)
+        self.bound[purpose] += 1
         self.class_weight[purpose] = dict(class_weight or {})
+        self.row_weights[purpose] = weight is not None or bool(class_weight)
         self.facts = self.backend.facts()
         return Reply(Kind.SHAPE, self.facts)
 
@@ -174,6 +181,15 @@ class LocalModel:
     def learning_rate(self) -> Reply:
         """Returns the optimizer's learning rate."""
         return Reply(Kind.SHAPE, self.backend.learning_rate())
+
+    def set_learning_rate(self, rate: float) -> None:
+        """Sets the optimizer's learning rate.
+
+        Raises:
+            PlanError: The optimizer follows a schedule of its own.
+        """
+        with self.named():
+            self.backend.set_learning_rate(rate)
 
     def predict(self, x: Value, batch_size: int) -> Value:
         """Returns the model's outputs for this party's rows, nested as the model has them; they stay in the party."""

@@ -7,6 +7,7 @@ about its own rows is decided by `local_metrics`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from fedray import metrics
 from fedray.backends.backend import ModelFacts
 from fedray.errors import EncodingError, PlanError
-from fedray.metrics import Metric, from_words, to_words, word_names
+from fedray.metrics import Metric, Word
 from fedray.party.context import PartyContext, Reply
 from fedray.party.door.egress import Kind
 from fedray.party.records import Answer, ModelMessage, ModelRequest
@@ -24,7 +25,7 @@ from fedray.party.rounds.contributor import Contributor
 from fedray.party.training.local_model import LocalModel
 from fedray.party.training.orders import EvaluateOrder, settings
 from fedray.party.training.sampling import cut
-from fedray.protocol.scheme import Contribution, Manifest, RoundContext
+from fedray.protocol.scheme import Contribution, ExactTotal, Manifest, RoundContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class Report:
         renew: Why no further round can be held in this session, or empty.
         fresh: Whether nothing has been sent yet that was computed with the model as it is now. Only then may another
             session go on with other parties: two sums on one model over different parties differ by one party's part.
+        evaluated: How many rounds of metrics this session has held on the model as it is now; parties allow so many.
     """
 
     local: tuple[Metric, ...]
@@ -45,6 +47,7 @@ class Report:
     done: int = 1
     renew: str = ""
     fresh: bool = False
+    evaluated: int = 0
 
 
 class ModelRounds:
@@ -60,6 +63,7 @@ class ModelRounds:
     def __init__(self, context: PartyContext, contributor: Contributor, model: LocalModel, local_metrics: bool) -> None:
         self._context, self._contributor, self._model = context, contributor, model
         self._local_metrics = local_metrics
+        self._evaluated: tuple[int, Counter[bytes]] = (0, Counter())  # a session's number, its rounds by model
 
     def publish(self) -> None:
         """Sends the model to the server, before rounds begin, as everybody's starting point.
@@ -93,12 +97,11 @@ class ModelRounds:
         with model.named():
             local = model.backend.evaluate(model.data["evaluate"], cut(rows, order.batch_size))
         told = settings(order, model.class_weight["evaluate"])
-        manifest = evaluate_manifest(model.facts, order.metric_bound)
+        manifest = evaluate_manifest(model.facts, model.row_weights["evaluate"])
         context = RoundContext(order.number, model.hash(), told, manifest, "evaluate")
-        answer = self.exchange_metrics("evaluate", context, to_words(metrics.flatten(local), order.metric_bound))
+        answer = self.exchange_metrics("evaluate", context, metrics.flatten(local))
         done = int(answer.verdict in ("opened", "missed"))
-        sums = opened_metrics(answer, order.metric_bound)
-        return self.report(local, sums, done=done, renew=answer.reason if answer.verdict == "renew" else "")
+        return self.report(local, answer.metrics, done=done, renew=answer.reason if answer.verdict == "renew" else "")
 
     def exchange(self, call: str, context: RoundContext, contribution: Contribution) -> Answer:
         """Takes part in one round; says of numbers that cannot be summed whose they are and what to do.
@@ -121,16 +124,20 @@ class ModelRounds:
                 f"party {party!r}: {found}; look for NaN and infinity in its rows, or for training that diverges"
             ) from error
 
-    def exchange_metrics(self, call: str, context: RoundContext, words: NDArray[np.float64]) -> Answer:
+    def exchange_metrics(self, call: str, context: RoundContext, measured: NDArray[np.float64]) -> Answer:
         """Takes part in a round of metrics alone; see `exchange`.
 
         Args:
             call: The round in words, for the ledger.
             context: What the round is about.
-            words: float64[m], as `fedray.metrics.to_words` returns them.
+            measured: float64[m], as `fedray.metrics.flatten` returns it.
         """
+        session = self._contributor.session
+        if self._evaluated[0] != session:
+            self._evaluated = session, Counter()
+        self._evaluated[1][context.model] += 1
         nothing = np.empty(0, self._model.weights.dtype)
-        return self.exchange(call, context, Contribution(nothing, 0, words))
+        return self.exchange(call, context, Contribution(nothing, 0, measured))
 
     def report(
         self,
@@ -152,14 +159,26 @@ class ModelRounds:
         """
         finished = () if sums is None else tuple(self._model.backend.finish(metrics.rebuild(local, sums)))
         shown = tuple(local) if self._local_metrics else ()
-        return Reply(Kind.METRICS if shown else Kind.AGGREGATE, Report(shown, finished, done, renew, fresh))
+        evaluated = self._evaluated[1][self._model.hash()] if self._evaluated[0] == self._contributor.session else 0
+        report = Report(shown, finished, done, renew, fresh, evaluated)
+        return Reply(Kind.METRICS if shown else Kind.AGGREGATE, report)
 
 
-def opened_metrics(answer: Answer, metric_bound: int) -> NDArray[np.float64] | None:
-    """Returns the metric sums that a round opened, float64[m]; None where it opened none."""
-    return None if answer.metrics is None else from_words(answer.metrics, metric_bound)
+def totals(words: Sequence[Word], row_weights: bool) -> tuple[ExactTotal, ...]:
+    """Returns what a round's metrics are summed as.
+
+    Args:
+        words: The numbers of their states.
+        row_weights: Whether rows have weights, with which no count need be a whole number.
+    """
+    return tuple(ExactTotal(word.name, whole=word.whole and not row_weights) for word in words)
 
 
-def evaluate_manifest(facts: ModelFacts, metric_bound: int) -> Manifest:
-    """Returns what the words of an evaluation round mean: metrics only."""
-    return Manifest((), word_names(facts.evaluate_words), metric_bound, weighted=False)
+def evaluate_manifest(facts: ModelFacts, row_weights: bool) -> Manifest:
+    """Returns what the words of an evaluation round mean: metrics only.
+
+    Args:
+        facts: The model's metrics.
+        row_weights: As in `totals`.
+    """
+    return Manifest((), totals(facts.evaluate_words, row_weights), weighted=False)

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from fedray.party.training.sampling import Sampling
+from fedray.protocol.messages import digest
+from fedray.protocol.rows import Rows
 from fedray.types import PartyName, Round
 
 
@@ -26,7 +28,6 @@ class TrainOrder:
         begins_epoch: Whether the epoch's metrics start at zero here.
         sampling: How rows are dealt over the epoch's steps.
         sizes: Rows of every party.
-        metric_bound: Largest count that a party's metrics may reach in the epoch.
         strategy: Name and parameters of the strategy.
         learning_rate: What the optimizers are set to, or None where the compiled value holds.
     """
@@ -37,7 +38,6 @@ class TrainOrder:
     begins_epoch: bool
     sampling: Sampling
     sizes: Mapping[PartyName, int]
-    metric_bound: int
     strategy: tuple[str, Mapping[str, float]]
     learning_rate: float | None = None
 
@@ -50,13 +50,11 @@ class EvaluateOrder:
         number: Protocol number of the round.
         batch_size: Rows of one local batch.
         sizes: Rows of every party.
-        metric_bound: Largest count that a party's metrics may reach.
     """
 
     number: Round
     batch_size: int
     sizes: Mapping[PartyName, int]
-    metric_bound: int
 
 
 def settings(order: TrainOrder | EvaluateOrder, class_weight: Mapping[int, float]) -> bytes:
@@ -69,3 +67,24 @@ def settings(order: TrainOrder | EvaluateOrder, class_weight: Mapping[int, float
     weights = {str(number): float(weight) for number, weight in class_weight.items()}
     record = {"order": type(order).__name__, "class weights": weights} | asdict(order)
     return json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def rows_of(order: TrainOrder, place: int, party: PartyName, used: int, arrays: int) -> Rows:
+    """Returns which of a party's rows one round of a segment uses, as the memory of models knows them.
+
+    Args:
+        order: The order as this party received it.
+        place: The round's place in the segment.
+        party: Whose rows.
+        used: How many of them the round uses.
+        arrays: How often arrays were bound: a pass over others is another pass. Over other members, row 7 is taken for
+            the same row all the same.
+    """
+    sampling, total, (start, stop) = order.sampling, order.sizes[party], order.spans[place]
+    told = json.dumps(asdict(sampling), sort_keys=True)
+    name = digest("rows", told, total, arrays, order.epoch, start, stop)
+    # In file order all epochs deal alike, whatever number and seed they are given.
+    drawn = (str(sampling.seed), order.epoch) if sampling.shuffle else ()
+    deal = digest("deal", total, sampling.steps, *drawn)
+    # Rows that are drawn anew in every step may come in any two of them.
+    return Rows(name, name if sampling.method == "poisson" else deal, start, stop, used, total)

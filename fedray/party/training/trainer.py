@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 from fedray import metrics
 from fedray.backends.backend import Batch, ModelFacts, Snapshot
 from fedray.errors import ProtocolError
-from fedray.metrics import Metric, to_words, word_names
+from fedray.metrics import Metric
 from fedray.party.context import PartyContext, Reply
 from fedray.party.records import Answer
 from fedray.party.rounds.contributor import Contributor
 from fedray.party.training.local_model import LocalModel
-from fedray.party.training.model_rounds import ModelRounds, opened_metrics
-from fedray.party.training.orders import TrainOrder, settings
+from fedray.party.training.model_rounds import ModelRounds, totals
+from fedray.party.training.orders import TrainOrder, rows_of, settings
 from fedray.protocol.messages import digest
+from fedray.protocol.rows import Rows
 from fedray.protocol.scheme import Contribution, Manifest, RoundContext, Tensor
 from fedray.strategies import State, Strategy, make_strategy
 from fedray.strategies.halves import first_reaches, known, payload
@@ -114,7 +115,8 @@ class Trainer:
         rows = order.sizes[self._context.name]
         steps = order.sampling.deal(self._context.name, rows, order.epoch)
         told = settings(order, self._model.class_weight["train"])
-        segment = _Segment(order, told, train_manifest(self._model.facts, self._strategy, order.metric_bound), steps)
+        manifest = train_manifest(self._model.facts, self._strategy, self._model.row_weights["train"])
+        segment = _Segment(order, told, manifest, steps)
         while segment.done < len(order.spans) and not segment.renew:
             if self._holders(order, segment.done) < 2 and len(self._contributor.members) > 1:
                 segment.done += 1
@@ -131,30 +133,30 @@ class Trainer:
         order, place = segment.order, segment.done
         start, stop = order.spans[place]
         batches = [batch for step in segment.steps[start:stop] for batch in step]
+        used = sum(len(batch.rows) for batch in batches)
+        rows = rows_of(order, place, self._context.name, used, self._model.bound["train"])
         with self._unless_opened(segment) as kept:
             sent, weight = self._update(segment, batches)
-            measured = self._measure(order) if report else np.zeros(len(segment.manifest.metrics))
-            answer = self._summed(segment, Contribution(sent, weight, measured))
+            measured = self._measure() if report else np.zeros(len(segment.manifest.whole))
+            answer = self._summed(segment, rows, Contribution(sent, weight, measured))
             if answer.verdict == "opened" and self._contributor.verified:
                 kept.append(answer)
         segment.done += 1
         if answer.verdict == "opened":
-            before = self._model.hash()
             self._take(answer)
-            segment.sums = opened_metrics(answer, order.metric_bound) if report else None
-            segment.fresh = self._model.hash() != before
-            if not segment.fresh:
-                segment.renew = "the round left the model as it was, and no session trains twice on one model"
+            segment.sums = answer.metrics if report else None
+            # Not only the model before: a fit may come back to one that served long ago.
+            segment.fresh = not self._context.memory.knows(self._model.hash())
         elif answer.verdict == "missed":
             self._catch_up(segment, answer)
         elif answer.verdict == "renew":
             segment.done, segment.renew = place, answer.reason
         else:
             segment.fresh = False
-            self._check_rows(segment, batches)
+            self._check_rows(segment, used)
         return answer.stop
 
-    def _summed(self, segment: _Segment, contribution: Contribution) -> Answer:
+    def _summed(self, segment: _Segment, rows: Rows, contribution: Contribution) -> Answer:
         """Takes part in a round, and with the same input in those that repeat it until all values fit."""
         model, repeats = self._model, None
         # What is known beside the model is a setting: equal weights are the same model, whatever came with them.
@@ -165,7 +167,7 @@ class Trainer:
             # The bounds of its tensors are in the manifest: whoever was told others shares no key with the rest.
             reaches = model.reaches or first_reaches(segment.manifest, model.facts.spec.trainable, model.weights)
             segment.manifest = segment.manifest.reaching(reaches)
-            context = RoundContext(number, model.hash(), bound, segment.manifest, repeats=repeats)
+            context = RoundContext(number, model.hash(), bound, segment.manifest, repeats=repeats, rows=rows)
             answer = self._rounds.exchange(f"train round {number}", context, contribution)
             if answer.verdict != "again":
                 return answer
@@ -216,9 +218,10 @@ class Trainer:
         segment.again = answer.again
         segment.done = min(max(segment.done, answer.number - order.number - answer.again), rounds)
         if segment.done == rounds:
-            segment.sums, segment.fresh = opened_metrics(answer, order.metric_bound), True
+            segment.sums = answer.metrics
+            segment.fresh = not self._context.memory.knows(self._model.hash())
 
-    def _check_rows(self, segment: _Segment, batches: Sequence[Batch]) -> None:
+    def _check_rows(self, segment: _Segment, used: int) -> None:
         """Leaves after an abandoned round that used more than half of this party's rows.
 
         What the next round would use overlaps with what was sent, and the two sums might be compared.
@@ -226,7 +229,6 @@ class Trainer:
         Raises:
             ProtocolError: The round used too many rows.
         """
-        used = sum(len(batch.rows) for batch in batches)
         if 2 * used > segment.order.sizes[self._context.name]:
             raise ProtocolError(
                 f"party {self._context.name!r} leaves: a round that used {used} of its "
@@ -234,27 +236,27 @@ class Trainer:
                 "with; use on_dropout='recover' for rounds this long"
             )
 
-    def _measure(self, order: TrainOrder) -> NDArray[np.float64]:
-        """Adds what was measured since the last segment to the epoch's metrics, and returns their words."""
+    def _measure(self) -> NDArray[np.float64]:
+        """Adds what was measured since the last segment to the epoch's metrics, and returns their states."""
         taken = self._model.backend.take_metrics()
         if self._measured:
             merged = {metric.name: metric for metric in metrics.merge([self._measured, taken])}
             taken = self._model.backend.finish([merged.get(metric.name, metric) for metric in taken])
         self._measured = taken
-        return to_words(metrics.flatten(taken), order.metric_bound)
+        return metrics.flatten(taken)
 
     def _report_alone(self, segment: _Segment) -> None:
         """Sums the epoch's metrics in a round of their own, where no opened round carried them."""
-        order, measured = segment.order, self._measure(segment.order)
+        order, measured = segment.order, self._measure()
         segment.fresh = False
-        manifest = report_manifest(self._model.facts, order.metric_bound)
+        manifest = report_manifest(self._model.facts, self._model.row_weights["train"])
         for number in range(segment.number, segment.number + len(order.sizes)):
             context = RoundContext(number, self._model.hash(), segment.settings, manifest, "evaluate")
             answer = self._rounds.exchange_metrics("report metrics", context, measured)
             if answer.verdict == "renew":
                 segment.renew = answer.reason
             if answer.verdict != "abandoned":
-                segment.sums = opened_metrics(answer, order.metric_bound)
+                segment.sums = answer.metrics
                 return
 
     def _holders(self, order: TrainOrder, place: int) -> int:
@@ -283,13 +285,13 @@ class Trainer:
                 self._state, self._measured = state, measured
 
 
-def train_manifest(facts: ModelFacts, strategy: Strategy, metric_bound: int) -> Manifest:
+def train_manifest(facts: ModelFacts, strategy: Strategy, row_weights: bool) -> Manifest:
     """Returns what the words of a training round mean; their order is that of `fedray.strategies.halves.payload`.
 
     Args:
         facts: Names and shapes of the model.
         strategy: Whose uplinks are sent.
-        metric_bound: Largest count that a party's metrics may reach.
+        row_weights: Whether the rows of training have weights.
     """
     tensors = []
     for uplink in strategy.uplink:
@@ -300,9 +302,14 @@ def train_manifest(facts: ModelFacts, strategy: Strategy, metric_bound: int) -> 
             Tensor(prefix + p.name, p.shape, p.dtype, weighted=weighted) for p in facts.spec.shared if p.trainable
         ]
     tensors += [Tensor(p.name, p.shape, p.dtype) for p in facts.spec.shared if not p.trainable]
-    return Manifest(tuple(tensors), word_names(facts.train_words), metric_bound, counted=True)
+    return Manifest(tuple(tensors), totals(facts.train_words, row_weights), counted=True)
 
 
-def report_manifest(facts: ModelFacts, metric_bound: int) -> Manifest:
-    """Returns what the words of a round of training metrics alone mean."""
-    return Manifest((), word_names(facts.train_words), metric_bound, weighted=False)
+def report_manifest(facts: ModelFacts, row_weights: bool) -> Manifest:
+    """Returns what the words of a round of training metrics alone mean.
+
+    Args:
+        facts: The model's metrics.
+        row_weights: Whether the rows of training have weights.
+    """
+    return Manifest((), totals(facts.train_words, row_weights), weighted=False)

@@ -46,6 +46,7 @@ class ViewCollector:
         if len(view.members) < config.least_members:
             raise ProtocolError(f"a view of {len(view.members)} parties is too small, {config.least_members} required")
         self._config, self._view, self._number, self._manifest = config, view, number, manifest
+        self._size = manifest.words(config.contributors)
         self._headers: dict[PartyName, tuple[bytes, bytes, int, bytes]] = {}
         self._sums: dict[PartyName, tuple[int, ...]] = {}
         self._memory = memory or BufferPool()
@@ -62,9 +63,9 @@ class ViewCollector:
             raise ProtocolError(f"{sender} is not in view {self._view.counter} of {self._view.members}")
         masked = Masked.decode(message)
         words, bits = masked.words, self._config.encoding.ring
-        if masked.number != self._number or len(words) != self._manifest.words or words.itemsize * 8 != bits:
+        if masked.number != self._number or len(words) != self._size or words.itemsize * 8 != bits:
             raise ProtocolError(
-                f"{sender}: expected round {self._number} with {self._manifest.words} words of {bits} bits, found "
+                f"{sender}: expected round {self._number} with {self._size} words of {bits} bits, found "
                 f"round {masked.number} with {len(words)} of {words.itemsize * 8}"
             )
         # Checked before it is added: a sum cannot be taken back, and half a vector would spoil it.

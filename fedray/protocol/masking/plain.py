@@ -126,8 +126,9 @@ class PlainShield(Guarded):
         message = self.rounds.repeated(context)
         if message is None:
             ctx, manifest, bits = self.rounds.admit(context), context.manifest, self._config.encoding.ring
+            size = manifest.words(self._config.contributors)
             encoder = Encoder.of(self._config, self._member, manifest, contribution)
-            header = (self._sid, self.rounds.vid, context.number, self._member.index, ctx, manifest.words, bits)
+            header = (self._sid, self.rounds.vid, context.number, self._member.index, ctx, size, bits)
             message, words = Masked.frame(*header, self._frames)
             # As with masks: half-encoded words are given up with their round, so that both schemes count alike.
             try:

@@ -90,7 +90,7 @@ class MaskingShield(Guarded):
             message = self._masked(context, ctx, contribution)
             # Remembered before it is handed out: after a crash nobody would know of a message that had left.
             if not repeat:
-                self._member.memory.record(self._sid, context.model, context.purpose, members)
+                self._member.memory.record(self._sid, context.model, context.purpose, members, context.rows)
             self._last.sent(context, contribution, self.rounds.vid)
             self.rounds.commit(context, ctx, message)
         return {self._config.receivers[0]: message}
@@ -105,12 +105,13 @@ class MaskingShield(Guarded):
 
     def _masked(self, context: RoundContext, ctx: bytes, contribution: Contribution) -> NDArray[np.uint8]:
         manifest, number, bits = context.manifest, context.number, self._config.encoding.ring
+        size = manifest.words(self._config.contributors)
         # Before the keys: a contribution of the wrong shape is refused and the round is still free.
         encoder = Encoder.of(self._config, self._member, manifest, contribution)
-        header = (self._sid, self.rounds.vid, number, self._member.index, ctx, manifest.words, bits)
+        header = (self._sid, self.rounds.vid, number, self._member.index, ctx, size, bits)
         frame, words = Masked.frame(*header, self._frames)
         try:
-            pad = self._pair_keys.pad(self.rounds.vid, number, ctx, manifest.words, bits)
+            pad = self._pair_keys.pad(self.rounds.vid, number, ctx, size, bits)
             run(words, encoder.encode, pad.apply)
         finally:
             # Whatever happens: the pad may have touched words, and must not touch those of a second input.

@@ -154,7 +154,7 @@ class RecoveryCollector:
 
     def _add_input(self, place: int, message: Message) -> None:
         public, masked = self._public, MaskedInput.decode(message)
-        size, bits = public.manifest.words, public.config.encoding.ring
+        size, bits = public.manifest.words(public.config.contributors), public.config.encoding.ring
         found = (masked.sid, masked.number, masked.index, len(masked.words), masked.words.itemsize * 8)
         if found != (public.sid, public.number, place, size, bits):
             raise ProtocolError(f"a masked input of another session, round, party, length or ring: {found[1:]}")

@@ -101,7 +101,7 @@ class InputRules(Guarded):
         """
         member, use = self._member, _Use(tag, _opened(context))
         if not repeat:
-            member.memory.record(self._sid, context.model, context.purpose, member.roster.names)
+            member.memory.record(self._sid, context.model, context.purpose, member.roster.names, context.rows)
         self._uses[context.model, context.purpose][context.number] = use
 
     def approve(self, context: RoundContext, members: tuple[PartyName, ...]) -> None:
@@ -120,13 +120,15 @@ class InputRules(Guarded):
                     "difference would show single inputs"
                 )
         memory = self._member.memory
-        memory.check(self._sid, mine.opened, context.purpose, members, _UNLIMITED, allow_other_members=others)
+        memory.check(
+            self._sid, mine.opened, context.purpose, members, _UNLIMITED, context.rows, allow_other_members=others
+        )
 
     def released(self, context: RoundContext, members: tuple[PartyName, ...]) -> None:
         """Remembers over whom this party helped to open a sum."""
         use = self._uses[context.model, context.purpose][context.number]
         use.members = members
-        self._member.memory.record(self._sid, use.opened, context.purpose, members)
+        self._member.memory.record(self._sid, use.opened, context.purpose, members, context.rows)
 
     def _of(self, context: RoundContext) -> dict[Round, _Use]:
         return self._uses.setdefault((context.model, context.purpose), {})

@@ -149,7 +149,8 @@ class RecoveryShield(Guarded):
         return current.parties
 
     def _begin(self, context: RoundContext, ctx: bytes, contribution: Contribution, tag: bytes) -> Unmasking:
-        config, member, number, size = self._config, self._member, context.number, context.manifest.words
+        config, member, number = self._config, self._member, context.number
+        size = context.manifest.words(config.contributors)
         # Over which set it is opened this party decides later, when it signs: for a repeat over the same one only.
         repeat = self._last.is_repeat(context, contribution, b"")
         self._rules.admit(context, tag, repeat=repeat)

@@ -42,6 +42,7 @@ class SharingCollector:
         self._roles = Roles.of(config, roster)
         self._config, self._roster, self._sid = config, roster, sid
         self._number, self._manifest = number, manifest
+        self._size = manifest.words(config.contributors)
         self._digests: dict[PartyName, bytes] = {}
         self._agreed: Agreement | None = None
         self._total: Words | None = None
@@ -62,7 +63,7 @@ class SharingCollector:
         partial = Partial.decode(message)
         self._check(sender, partial)
         if self._total is None:
-            self._total = np.zeros(self._manifest.words, partial.words.dtype)
+            self._total = np.zeros(self._size, partial.words.dtype)
         add_share(self._total, partial.words)
         self._agreed, self._digests[sender] = partial.proof.agreement, known
 
@@ -99,9 +100,9 @@ class SharingCollector:
             raise ProtocolError(f"{sender}: a sum that says it is another compute party's")
         if agreed.sid != self._sid or agreed.number != self._number:
             raise ProtocolError(f"{sender}: expected its sum of round {self._number}, found another round or session")
-        if len(partial.words) != self._manifest.words or partial.words.itemsize * 8 != bits:
+        if len(partial.words) != self._size or partial.words.itemsize * 8 != bits:
             raise ProtocolError(
-                f"{sender}: expected {self._manifest.words} words of {bits} bits, found {len(partial.words)} of "
+                f"{sender}: expected {self._size} words of {bits} bits, found {len(partial.words)} of "
                 f"{partial.words.itemsize * 8}"
             )
         partial.proof.check([self._roster.keys[place] for place in self._roles.compute_parties])

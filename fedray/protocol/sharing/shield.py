@@ -117,7 +117,7 @@ class SharingShield(Guarded):
         self._sent, self._messages = None, {}
         messages = self._split(context, ctx, contribution)
         if not repeat:
-            self._member.memory.record(self._sid, context.model, context.purpose, self.owners)
+            self._member.memory.record(self._sid, context.model, context.purpose, self.owners, context.rows)
         self._last.sent(context, contribution, b"")
         self._sent, self._messages = (context.number, ctx), messages
         self._repeat = context if repeat else None
@@ -186,7 +186,7 @@ class SharingShield(Guarded):
         config, manifest, roles, own = self._config, context.manifest, self._roles, self._member.index
         encoder = Encoder.of(config, self._member, manifest, contribution)
         bits, home, count = config.encoding.ring, roles.home(own), len(roles.compute_parties)
-        words: NDArray[Any] = np.empty(manifest.words, f"<u{bits // 8}")
+        words: NDArray[Any] = np.empty(manifest.words(config.contributors), f"<u{bits // 8}")
         splitter = Splitter(count - 1, words, config.compress, self._entropy)
         run(words, encoder.encode, splitter.take)
         # The long share leaves last: whoever ends half-way has sent seeds only, which compute parties can take out of
