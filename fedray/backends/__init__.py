@@ -34,7 +34,7 @@ class Framework:
 
 BACKENDS: Mapping[str, Framework] = {
     "tensorflow": Framework(
-        "fedray.backends.keras.model", {"model": ".keras", "weights": ".weights.h5"}, method="get_weights"
+        "fedray.backends.keras.entry", {"model": ".keras", "weights": ".weights.h5"}, method="get_weights"
     ),
     "numpy": Framework("fedray.backends.numpy.model", {"model": ".npz", "weights": ".npz"}, method="predictions"),
 }

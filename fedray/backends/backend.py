@@ -36,6 +36,7 @@ class ModelFacts:
         evaluate_words: The same of evaluation.
         directions: Metric name -> `"max"` or `"min"`, where the framework knows which is better.
         frozen: Frozen tensor -> SHA-256 of its values: they are not sent, so that everybody has to have the same.
+        apart: Metric that stays with its party -> why, and what to do: its state does not add up.
     """
 
     spec: ParamSpec
@@ -43,6 +44,7 @@ class ModelFacts:
     evaluate_words: tuple[Word, ...]
     directions: Mapping[str, str]
     frozen: Mapping[str, str] = field(default_factory=dict)
+    apart: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,9 @@ class Weights(Protocol):
             PlanError: No data has been bound yet, and the model needs it.
         """
 
+    def keep_apart(self, reasons: Mapping[str, str]) -> None:
+        """Lets metrics stay with their party from now on, as another party's do; the value of each is why."""
+
 
 class Steps(Protocol):
     """What a model does with rows. Training metrics accumulate in it until `take_metrics`."""
@@ -123,6 +128,14 @@ class Steps(Protocol):
         Raises:
             PlanError: The strategy works on gradients, and the model takes its steps by itself; or it would undo what
                 the model's optimizer promises of weights.
+        """
+
+    def begin_round(self, first: int, planned: int) -> None:
+        """Says where in the run a round is, so that a learning-rate schedule is at the same step at every party.
+
+        Args:
+            first: Batches planned for the rounds before it, the same number at every party.
+            planned: Batches planned for it, 1 or more, however many this party takes.
         """
 
     def train(
@@ -161,8 +174,14 @@ class Steps(Protocol):
         Where none is kept, since the party had no rows, local tensors stay as they are.
         """
 
+    def reset_metrics(self) -> None:
+        """Forgets the training metrics accumulated so far: an epoch begins."""
+
     def take_metrics(self) -> list[Metric]:
-        """Returns the training metrics accumulated since the last call, and resets them."""
+        """Returns the training metrics accumulated since the last call, and resets them.
+
+        Those that stay with their party go on until `reset_metrics`: nobody could put them together.
+        """
 
     def evaluate(self, data: Data, batches: Sequence[Batch]) -> list[Metric]:
         """Returns the metrics over the batches; training metrics are not touched."""

@@ -44,6 +44,11 @@ class Param:
         """Number of its words."""
         return int(np.prod(self.shape, dtype=np.int64))
 
+    @property
+    def word_dtype(self) -> str:
+        """Type of its words in the flat vector before they are encoded: one that NumPy knows, also of bfloat16."""
+        return self.dtype if self.dtype in ("float16", "float32", "float64") else "float32"
+
 
 @dataclass(frozen=True, slots=True)
 class ParamSpec:

@@ -220,6 +220,9 @@ def test_training_metrics_add_up_until_they_are_taken_and_evaluation_leaves_them
     assert [metric.count for metric in taken] == [40.0, 40.0]
     assert words(taken) == backend.facts().train_words
     assert [metric.count for metric in backend.take_metrics()] == [0.0, 0.0]
+    backend.train(backend.weights(), data, batches(20))
+    backend.reset_metrics()
+    assert [metric.count for metric in backend.take_metrics()] == [0.0, 0.0]
 
 
 def test_gradients_are_measured_like_training(case):

@@ -9,6 +9,8 @@ from fedray.backends.keras.model import KerasBackend
 from fedray.errors import PlanError
 from fedray.strategies import make_strategy
 
+pytestmark = pytest.mark.usefixtures("kernels_kept")
+
 
 @pytest.mark.parametrize("reduction", ["sum", "none", None])
 def test_a_loss_that_is_a_sum_has_no_mean_over_the_rows_of_all(reduction):

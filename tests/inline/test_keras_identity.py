@@ -28,6 +28,19 @@ def test_the_learning_rate_can_be_read_and_set():
     np.testing.assert_allclose(fast - start, 50 * (slow - start), rtol=1e-3, atol=1e-5)
 
 
+def test_a_rate_that_was_set_makes_no_other_model_and_one_that_was_compiled_does():
+    """A party that took a file tells its model anew, and the others do not."""
+    backend = KerasBackend(dense("sgd"), seed=1)
+    before = backend.fingerprint()
+    backend.set_learning_rate(0.5)
+    backend.import_model(backend.export_model())
+    assert backend.learning_rate() == 0.5
+    assert backend.fingerprint() == before
+    import keras
+
+    assert KerasBackend(dense(keras.optimizers.SGD(0.5)), seed=1).fingerprint() != before
+
+
 def test_a_schedule_of_the_users_own_is_not_overridden():
     def builder():
         import keras

@@ -2,6 +2,7 @@
 """Metrics of several parties on the Keras backend: summed states, finished by the stock metric."""
 
 import inspect
+import re
 
 import numpy as np
 import pytest
@@ -180,8 +181,13 @@ def test_a_metric_of_another_model_is_not_finished():
         backend.finish([Tally("auc", (np.zeros(3),), None)])
 
 
-def custom(additive):
-    """A metric class of the user's own: the largest output, or the sum of outputs."""
+def custom(rule, **attributes):
+    """A metric class of the user's own with one variable.
+
+    Args:
+        rule: (keras.ops, variable, labels, outputs) -> the variable after a batch.
+        **attributes: Of the class, e.g. `additive`.
+    """
 
     def builder():
         import keras
@@ -192,33 +198,167 @@ def custom(additive):
                 self.most = self.add_variable((), "zeros", name="most")
 
             def update_state(self, y_true, y_pred, sample_weight=None):
-                new = keras.ops.sum(y_pred) if additive else keras.ops.max(y_pred)
-                self.most.assign(self.most + new if additive else keras.ops.maximum(self.most, new))
+                self.most.assign(rule(keras.ops, self.most, y_true, y_pred))
 
             def result(self):
                 return self.most * 2
 
-        if additive:
-            Own.additive = True
-        model = dense()()
-        model.compile(loss="categorical_crossentropy", metrics=[Own()])
+        for name, value in attributes.items():
+            setattr(Own, name, value)
+        return dense(metrics=[Own()], run_eagerly=True)()
+
+    return builder
+
+
+def names(words):
+    return [word.name for word in words]
+
+
+def largest(ops, most, y, output):
+    return ops.maximum(most, ops.max(output))
+
+
+def total(ops, most, y, output):
+    return most + ops.sum(output * y)
+
+
+def batch_means(ops, most, y, output):
+    return most + ops.mean(output * y)
+
+
+def resting(ops, most, y, output):
+    return most + 0 * ops.sum(y * output)
+
+
+@pytest.mark.parametrize(
+    ("rule", "attributes", "why"),
+    [
+        (largest, {}, "a trial shows that its state over some rows is not the sum"),
+        (largest, {"additive": True}, "its class says additive = True, but a trial shows"),
+        (total, {"additive": False}, "its class says additive = False"),
+        (batch_means, {}, "counts batches, not rows; .* or say additive = True"),
+        (resting, {}, "made-up rows did not show .* say additive = True"),
+    ],
+)
+def test_a_metric_class_whose_state_does_not_add_up_stays_with_its_party(rule, attributes, why):
+    backend, data = ready(custom(rule, **attributes))
+    loss, own = backend.evaluate(data, batches(60))
+    assert (loss.additive, own.additive) == (True, False)
+    assert re.search(why, backend.facts().apart["own"])
+    assert names(backend.facts().train_words) == names(backend.facts().evaluate_words) == ["loss/0", "loss/1"]
+    backend.train(backend.weights(), data, batches(40))
+    first = backend.take_metrics()
+    backend.train(backend.weights(), data, batches(40))
+    second = backend.take_metrics()
+    assert second[1].state[0] >= first[1].state[0], "it goes on, since nobody could put two parts together"
+    assert (first[0].count, second[0].count) == (40, 40)
+    backend.reset_metrics()
+    assert [float(np.sum(one.state[0])) for one in backend.take_metrics()] == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(("rule", "attributes"), [(total, {}), (total, {"additive": True})])
+def test_one_whose_state_adds_up_is_merged(rule, attributes):
+    merged, joint, _ = apart_and_together(custom(rule, **attributes))
+    assert [metric.name for metric in merged] == ["loss", "own"]
+    assert float(merged[1]) == pytest.approx(float(joint[1]), rel=1e-6)
+    model = custom(rule)()
+    model.set_weights(ready(custom(rule))[0].arrays())
+    assert float(merged[1]) == pytest.approx(model.evaluate(X, Y, batch_size=7, verbose=0, return_dict=True)["own"])
+
+
+def test_a_mean_over_batches_is_merged_where_its_class_asks_for_it():
+    backend, _ = ready(custom(batch_means, additive=True))
+    assert not backend.facts().apart
+    backend.keep_apart({"own": "it does not add up at another party"})
+    assert names(backend.facts().evaluate_words) == ["loss/0", "loss/1"]
+
+
+def trackers(own, through):
+    """A model that keeps a metric of its own, updated in a method of its own."""
+
+    def builder():
+        import keras
+
+        class Model(keras.Model):
+            def __init__(self):
+                super().__init__()
+                self.layer = keras.layers.Dense(3)
+                self.tracker = own(keras)
+
+            def call(self, x):
+                return self.layer(x)
+
+        def compute_metrics(self, x, y, y_pred, sample_weight=None):
+            self.tracker.update_state(y, y_pred)
+            return keras.Model.compute_metrics(self, x, y, y_pred, sample_weight)
+
+        def test_step(self, data):
+            x, y = data[:2]
+            self.tracker.update_state(keras.ops.mean((self(x) - y) ** 2, axis=-1))
+            return {"loss": self.tracker.result()}
+
+        setattr(Model, through, {"compute_metrics": compute_metrics, "test_step": test_step}[through])
+        model = Model()
+        model.compile(loss="mse", optimizer="sgd", run_eagerly=True)
         return model
 
     return builder
 
 
-def test_a_metric_class_of_the_users_own_stays_with_its_party():
-    merged, joint, _ = apart_and_together(custom(additive=False))
-    assert [metric.name for metric in merged] == ["loss"]
-    assert (joint[1].name, joint[1].additive) == ("own", False)
-    assert float(joint[1]) > 0
+def test_a_metric_that_the_model_keeps_itself_is_tried_by_its_own_step():
+    def own(keras):
+        class Own(keras.metrics.MeanSquaredError):
+            pass
+
+        return Own(name="own")
+
+    merged, joint, _ = apart_and_together(trackers(own, "compute_metrics"))
+    assert [type(metric) for metric in merged] == [Mean, Mean]
+    assert float(merged[1]) == pytest.approx(float(joint[1])) == pytest.approx(float(merged[0]))
 
 
-def test_unless_it_says_that_it_is_additive():
-    merged, joint, _ = apart_and_together(custom(additive=True))
-    assert [metric.name for metric in merged] == ["loss", "own"]
-    assert float(merged[1]) == pytest.approx(120.0)
-    assert float(merged[1]) == pytest.approx(float(joint[1]))
+def test_a_custom_steps_own_tracker_called_loss_is_what_keras_shows():
+    """Keras keeps a tracker of that name too, which such a step leaves at zero."""
+    builder = trackers(lambda keras: keras.metrics.Mean(name="loss"), "test_step")
+    backend, data = ready(builder)
+    model = builder()
+    model(X)
+    model.set_weights(backend.arrays())
+    (loss,) = backend.evaluate(data, batches(20, 40))
+    assert float(loss) == pytest.approx(model.evaluate(X, Y, verbose=0, return_dict=True)["loss"], rel=1e-6)
+    assert loss.count == 60
+
+
+@pytest.mark.parametrize(
+    ("metrics", "weighted"),
+    [(["accuracy"], ["accuracy"]), (["accuracy", "accuracy"], ["accuracy", "accuracy", "mse"]), ([], ["mae", "mae"])],
+)
+def test_weighted_metrics_that_repeat_a_name_are_called_and_computed_as_in_keras(metrics, weighted):
+    weights = np.linspace(0.5, 2.0, 60).astype(np.float32)
+
+    def builder():
+        return dense(metrics=metrics, weighted_metrics=weighted, run_eagerly=True)()
+
+    backend = KerasBackend(builder, seed=1)
+    parts = [bind(backend, X[part], Y[part], weights[part]) for part in PARTS]
+    merged = backend.finish(merge([backend.evaluate(part, batches(part.rows)) for part in parts]))
+    model = builder()
+    model.set_weights(backend.arrays())
+    expected = model.evaluate(X, Y, sample_weight=weights, batch_size=60, verbose=0, return_dict=True)
+    assert {metric.name: float(metric) for metric in merged} == pytest.approx(expected, rel=1e-5)
+
+
+def test_two_metrics_that_would_share_a_name_are_refused():
+    def builder():
+        import keras
+
+        model = dense()()
+        named = keras.metrics.AUC(name="accuracy_1")
+        model.compile(loss="categorical_crossentropy", metrics=["accuracy", "accuracy", named])
+        return model
+
+    with pytest.raises(PlanError, match="two of accuracy, accuracy, accuracy_1 would have one name in the history"):
+        ready(builder)
 
 
 def test_a_function_as_metric_is_a_mean():

@@ -12,6 +12,8 @@ from inline.keras_steps import ALICE, POOLED, joint_steps, keras_steps, without_
 
 from fedray.backends.backend import Batch
 
+pytestmark = pytest.mark.usefixtures("kernels_kept")
+
 OPTIMIZERS = {
     "sgd": ("SGD", 0.1, {}),
     "sgd, momentum": ("SGD", 0.1, {"momentum": 0.9}),

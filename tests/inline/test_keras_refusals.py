@@ -123,6 +123,100 @@ def test_inputs_and_outputs_that_the_model_does_not_have(builder, x, y, message)
         bind(KerasBackend(builder, seed=1), x, y)
 
 
+SPELLINGS = ["string", "alias", "class", "instance", "function", "subclass", "dict", "dict of an instance"]
+SPELLINGS += ["dict of a list", "list", "tuple of a function"]
+
+
+def spellings():
+    """One loss in every way in which Keras takes it, for an output called `out`; made anew, since they hold state."""
+    import keras
+
+    named = keras.losses.MeanSquaredError(name="mine")
+    function = keras.losses.mean_squared_error
+    return {
+        "string": "mse",
+        "alias": "MSE",
+        "class": keras.losses.MeanSquaredError,
+        "instance": named,
+        "function": function,
+        "subclass": type("Mine", (keras.losses.MeanSquaredError,), {})(),
+        "dict": {"out": "mse"},
+        "dict of an instance": {"out": named},
+        "dict of a list": {"out": ["mse"]},
+        "list": ["mse"],
+        "tuple of a function": (function,),
+    }
+
+
+def two_named(loss, outputs):
+    def builder():
+        import keras
+
+        inputs = keras.Input((4,))
+        made = {"b": keras.layers.Dense(1, name="b")(inputs), "a": keras.layers.Dense(3, name="a")(inputs)}
+        model = keras.Model(inputs, made if outputs is dict else list(made.values()))
+        model.compile(loss=loss, optimizer="sgd")
+        return model
+
+    return builder
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_labels_that_a_loss_would_broadcast_are_refused_however_it_is_written(spelling):
+    def builder():
+        import keras
+
+        inputs = keras.Input((4,))
+        model = keras.Model(inputs, keras.layers.Dense(1, name="out")(inputs))
+        model.compile(loss=spellings()[spelling], optimizer="sgd", run_eagerly=True)
+        return model
+
+    backend = KerasBackend(builder, seed=1)
+    with pytest.raises(DataError, match=r"y: the loss 'mean_squared_error' expects rows of shape \(1,\), found \(3,\)"):
+        bind(backend, X, Y)
+    losses = [float(backend.evaluate(bind(backend, X, y), batches(60))[0]) for y in (X[:, 0], X[:, :1])]
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("outputs", [dict, list])
+@pytest.mark.parametrize("loss", ["mse", {"a": "mae", "b": "mse"}, {"b": "mse", "a": "huber"}])
+def test_labels_are_checked_for_every_output(loss, outputs):
+    backend, kinds = KerasBackend(two_named(loss, outputs), seed=1), {"a": "[a-z_]+", "b": "mean_squared_error"}
+    for bad, shape in (("a", r"\(3,\), found \(1,\)"), ("b", r"\(1,\), found \(3,\)")):
+        y = {"a": Y, "b": X[:, :1]} | {bad: X[:, :1] if bad == "a" else Y}
+        place = f"'{bad}'" if outputs is dict else "ba".index(bad)
+        with pytest.raises(DataError, match=rf"y\[{place}\]: the loss '{kinds[bad]}' expects rows of shape {shape}"):
+            bind(backend, X, y)
+    bind(backend, X, {"a": Y, "b": X[:, 0]})
+
+
+def test_losses_that_are_not_the_outputs_are_refused():
+    with pytest.raises(PlanError, match=r"its loss does not fit its outputs: .*'c'"):
+        bind(KerasBackend(two_named({"a": "mse", "c": "mse"}, dict), seed=1), X, {"a": Y, "b": X[:, :1]})
+
+
+@pytest.mark.parametrize("aligned", [False, True])
+def test_a_loss_class_that_sets_labels_against_the_outputs_of_other_rows_is_refused(aligned):
+    def builder():
+        import keras
+
+        class Own(keras.losses.Loss):
+            def call(self, y_true, y_pred):
+                y_true = keras.ops.reshape(y_true, keras.ops.shape(y_pred)) if aligned else y_true
+                return keras.ops.mean((y_true - y_pred) ** 2, axis=-1)
+
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+        model.compile(loss=Own(), optimizer="sgd")
+        return model
+
+    bind(KerasBackend(builder, seed=1), X, X[:, :1])
+    if aligned:
+        bind(KerasBackend(builder, seed=1), X, X[:, 0])
+    else:
+        with pytest.raises(DataError, match=r"loss 'Own' sets each row's labels against all rows' outputs; .*reshape"):
+            bind(KerasBackend(builder, seed=1), X, X[:, 0])
+
+
 @pytest.mark.parametrize(
     ("loss", "y", "message"),
     [

@@ -12,7 +12,7 @@ import fedray as sf
 from fedray.backends.keras.model import KerasBackend
 from fedray.data.ndarray import load
 from fedray.errors import DataError, PlanError, ProtocolError
-from fedray.ml.nn import federation
+from fedray.ml.nn import agreement
 
 pytestmark = pytest.mark.usefixtures("kernels_kept")
 
@@ -178,7 +178,7 @@ def test_parties_with_other_frozen_weights_are_told_who_and_which(start, files):
 
 def test_frozen_values_are_part_of_what_a_round_is_bound_to(start, files, monkeypatch):
     """A party whose frozen values differ is not summed, even where the driver does not compare what parties say."""
-    monkeypatch.setattr(federation, "_check_same", lambda *_: None)
+    monkeypatch.setattr(agreement, "_check_same", lambda *_: None)
     fed = world(start)
     with pytest.raises(ProtocolError):
         fed.model(loading(files)).fit(fed.x, fed.y, batch_size=30, verbose=0)

@@ -9,6 +9,8 @@ from inline.keras_steps import sequential, without_pull
 
 from fedray.errors import DataError
 
+pytestmark = pytest.mark.usefixtures("kernels_kept")
+
 
 @pytest.mark.parametrize("strategy", ["fed_avg_g", "fed_prox"])
 def test_a_scaled_loss_trains_as_one_that_is_not(start, strategy):

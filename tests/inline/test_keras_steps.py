@@ -11,6 +11,8 @@ from fedray.backends.backend import Batch
 from fedray.backends.keras.model import KerasBackend
 from fedray.ml.nn.plan import plan_fit
 
+pytestmark = pytest.mark.usefixtures("kernels_kept")
+
 TOKENS = np.random.default_rng(0).integers(0, 5, (60, 4))
 
 

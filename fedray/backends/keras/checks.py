@@ -94,20 +94,31 @@ def is_custom(keras: Any, model: Any, method: str) -> bool:
     return getattr(getattr(model, method), "__func__", None) is not getattr(keras.Model, method)
 
 
-def model_fingerprint(keras: Any, model: Any, spec: object, frozen: Mapping[str, str]) -> bytes:
+def optimizer_config(keras: Any, model: Any) -> Any:
+    """Returns the settings of a model's optimizer, to be taken as it was compiled: a learning rate may be set later.
+
+    What it is set to is in every order; in a fingerprint that is taken anew it would tell parties apart.
+    """
+    return _config(keras, model.optimizer)
+
+
+def model_fingerprint(keras: Any, model: Any, spec: object, optimizer: object, frozen: Mapping[str, str]) -> bytes:
     """Returns SHA-256 over the model's architecture, roles, optimizer, loss, metrics and frozen values.
 
     Args:
         keras: The keras module.
         model: A built, compiled model.
         spec: Its tensors and their roles.
+        optimizer: As `optimizer_config` returned it.
         frozen: Frozen tensor -> hash of its values.
     """
     parts = {"class": type(model).__qualname__, "spec": repr(spec), "model": _config(keras, model)}
-    parts["frozen"] = dict(frozen)
-    for name in ("optimizer", "loss", "loss_weights", "metrics", "weighted_metrics"):
-        source = model._compile_config.config if getattr(model, "_compile_config", None) else {}
-        parts[name] = _config(keras, model.optimizer if name == "optimizer" else source.get(name))
+    parts |= {"frozen": dict(frozen), "optimizer": optimizer}
+    if isinstance(parts["model"], dict) and isinstance(parts["model"].get("compile_config"), dict):
+        parts["model"]["compile_config"].pop("optimizer", None)  # as it is by now
+    source = model._compile_config.config if getattr(model, "_compile_config", None) else {}
+    for name in ("loss", "loss_weights", "metrics", "weighted_metrics"):
+        parts[name] = _config(keras, source.get(name))
     text = json.dumps(parts, sort_keys=True, default=lambda value: type(value).__qualname__)
     return hashlib.sha256(text.encode()).digest()
 

@@ -19,20 +19,22 @@ LENGTH = 8
 """Longest axis of the made-up weights: constraints treat the places of an axis alike."""
 
 
-def check_shared(keras: Any, model: Any, flat: FlatVariables, strategy: Strategy) -> None:
+def check_shared(keras: Any, model: Any, flat: FlatVariables | None, strategy: Strategy | None) -> None:
     """Refuses a strategy that would undo what the optimizer promises of shared weights.
 
     Args:
         keras: The keras module.
-        model: A built model.
-        flat: Its variables.
-        strategy: The strategy.
+        model: A model.
+        flat: Its variables; None before it is built, when there is nothing to check yet.
+        strategy: The strategy; None before it is known.
 
     Raises:
         PlanError: The strategy works on gradients and some are none; the optimizer clips by a norm over shared and
             local gradients, which differs from party to party; or a constraint does not hold for what the strategy
             makes of weights that meet it.
     """
+    if flat is None or strategy is None:
+        return
     needs_gradient = strategy.local == "gradient" or strategy.client_hook is not None
     if needs_gradient and any(getattr(v, "overwrite_with_gradient", False) for v in flat.trainable + flat.own):
         raise PlanError(

@@ -43,7 +43,7 @@ def export_model(model: Any, weights_only: bool, as_built: Sequence[tuple[Any, N
         return path.read_bytes()
 
 
-def import_model(model: Any, content: bytes, taken: Iterable[Any]) -> None:
+def import_model(model: Any, content: bytes, taken: Sequence[Any]) -> None:
     """Takes weights from the content of a `.keras` file; runs none of its code, leaves everything else as it is.
 
     Args:
@@ -54,12 +54,16 @@ def import_model(model: Any, content: bytes, taken: Iterable[Any]) -> None:
     Raises:
         DataError: It holds another model.
     """
+    before = [variable.numpy() for variable in taken]
     with tempfile.TemporaryDirectory() as folder, _kept(model, taken):
         path = Path(folder, "model.keras")
         path.write_bytes(content)
         try:
             model.load_weights(path)
         except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+            # Keras loads layer by layer: a file that does not fit has changed the layers before the one that shows it.
+            for variable, value in zip(taken, before, strict=True):
+                variable.assign(value)
             names = ", ".join(variable.path for variable in model.weights)
             raise DataError(f"the file does not hold the weights of this model ({names})") from error
 

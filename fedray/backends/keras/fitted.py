@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from fedray.backends.keras import checks
 from fedray.backends.keras.flat import FlatVariables
 from fedray.backends.keras.graph import Graphs, flat_logs, pack
-from fedray.backends.keras.metrics import KerasMetrics, count_rows
+from fedray.backends.keras.metrics import KerasMetrics, count_rows, why_apart
+from fedray.backends.keras.trial import verdicts
 from fedray.metrics import Mean, Metric, Word, words
 
 
@@ -75,14 +76,19 @@ def fit(tf: Any, keras: Any, model: Any, flat: FlatVariables, tensors: tuple[Any
         flat: Its variables.
         tensors: x, or x and y, or x, y and sample_weight of a few rows.
     """
+    x, y, sample_weight = (*tensors, None, None)[:3]
+    output = model(x)
     if len(tensors) > 1:
-        x, y, sample_weight = (*tensors, None)[:3]
-        output = model(x)
         if model.loss is not None:
             Graphs(tf, model, flat, (), ()).loss(x, y, output, sample_weight, training=False)
             count_rows(tf, model)
         model.compute_metrics(x, y, output, sample_weight=sample_weight)
     metrics = KerasMetrics(keras, model)
+    unknown = metrics.unknown
+    if unknown:
+        found = zip(unknown.items(), verdicts(tf, model, list(unknown.values()), tensors, output), strict=True)
+        reasons = {name: why_apart(metric, verdict) for (name, metric), verdict in found}
+        metrics.keep_apart({name: reason for name, reason in reasons.items() if reason})
     metrics.reset()
     trained, tested = (_reported(tf, keras, model, step, tensors, metrics) for step in ("train_step", "test_step"))
     return Fitted(metrics, Graphs(tf, model, flat, trained.logs, tested.logs), trained, tested)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fedray.backends.keras.layers import adapted_ids
 from fedray.errors import PlanError
 
 
@@ -19,10 +20,11 @@ def frozen_ids(model: Any) -> frozenset[int]:
     """Returns the `id` of each variable that Keras's training leaves alone for good.
 
     Those are all weights of layers with `trainable=False`, moving statistics included, since such a layer runs as in
-    inference; and weights that were made to be trained and have been switched off one by one, as LoRA does. Other
-    non-trainable weights of a layer that is trained, moving statistics above all, change with every batch.
+    inference; weights that were made to be trained and have been switched off one by one, as LoRA does; and those that
+    `adapt` has set. Other non-trainable weights of a layer that is trained, moving statistics above all, change with
+    every batch.
     """
-    frozen: set[int] = set()
+    frozen = set(adapted_ids(model))
     for layer in model._flatten_layers(include_self=True, recursive=True):
         frozen |= {id(v) for v in layer._trainable_variables if not v.trainable}
         if not layer.trainable:

@@ -7,13 +7,15 @@ Nothing is computed anew: state variables are read, summed elsewhere, and put ba
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import update_wrapper
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedray.backends.keras.trial import Verdict
 from fedray.errors import DataError, PlanError
 from fedray.metrics import Mean, Metric, Tally
 
@@ -37,25 +39,20 @@ class KerasMetrics:
         model: A compiled model whose metrics are built.
 
     Raises:
-        PlanError: A metric's result is a dict, which has no place in a history of numbers.
+        PlanError: A metric's result is a dict, which has no place in a history of numbers; or two have one name.
     """
 
     def __init__(self, keras: Any, model: Any) -> None:
-        self._metrics: dict[str, Any] = {}
-        for metric in model.metrics:
-            for name, member in _members(metric):
-                self._metrics[_free_name(name, self._metrics)] = member
+        self._keras = keras
+        # Where two have one name, Keras's history shows the later: a tracker of the user's own called "loss" before the
+        # one that a custom step leaves at zero.
+        self._metrics = {name: member for metric in model.metrics for name, member in _members(metric)}
+        self._is_mean = {name: _is_mean(keras, metric) for name, metric in self._metrics.items()}
+        self._apart: dict[str, str] = {}
         compiled = {id(metric) for metric in _compiled(model)}
         self._whole = {
             # Whoever made a metric outside of compile may feed it weights of its own.
             name: _whole(keras, metric) if id(metric) in compiled else ()
-            for name, metric in self._metrics.items()
-        }
-        self._additive = {name: _is_additive(keras, metric) for name, metric in self._metrics.items()}
-        self._mean = {
-            name: self._additive[name]
-            and isinstance(metric, keras.metrics.Mean)
-            and type(metric).result is keras.metrics.Mean.result
             for name, metric in self._metrics.items()
         }
         for name, metric in self._metrics.items():
@@ -66,6 +63,20 @@ class KerasMetrics:
     def names(self) -> tuple[str, ...]:
         """Names, in order."""
         return tuple(self._metrics)
+
+    @property
+    def unknown(self) -> dict[str, Any]:
+        """Name -> metric of those that are not known to add up over rows: all but stock ones."""
+        return {n: m for n, m in self._metrics.items() if not (_is_stock(self._keras, m) and _adds_up(self._keras, m))}
+
+    @property
+    def apart(self) -> dict[str, str]:
+        """Name -> why it stays with its party, and what to do, in words."""
+        return dict(self._apart)
+
+    def keep_apart(self, reasons: Mapping[str, str]) -> None:
+        """Lets metrics stay with their party from now on; the value of each is why."""
+        self._apart |= {name: reasons[name] for name in self._metrics if name in reasons}
 
     @property
     def directions(self) -> dict[str, str]:
@@ -91,10 +102,15 @@ class KerasMetrics:
         """Puts back what `values` returned."""
         _assign(self.variables, values)
 
-    def reset(self) -> None:
-        """Forgets the rows seen."""
-        for metric in self._metrics.values():
-            metric.reset_state()
+    def reset(self, *, but_apart: bool = False) -> None:
+        """Forgets the rows seen.
+
+        Args:
+            but_apart: Whether metrics that stay with their party go on: their values cannot be put together later.
+        """
+        for name, metric in self._metrics.items():
+            if not (but_apart and name in self._apart):
+                metric.reset_state()
 
     def finish(self, metrics: Sequence[Metric]) -> list[Metric]:
         """Returns the metrics with the value that the stock metric computes from their state.
@@ -107,9 +123,9 @@ class KerasMetrics:
     def _read(self, name: str) -> Metric:
         metric = self._metrics[name]
         state = tuple(np.asarray(variable.numpy(), np.float64) for variable in metric.variables)
-        if self._mean[name]:
+        if self._is_mean[name] and name not in self._apart:
             return Mean(name, float(state[0]), float(state[1]), any(self._whole[name]))
-        return Tally(name, state, _value(metric), self._additive[name], self._whole[name])
+        return Tally(name, state, _value(metric), name not in self._apart, self._whole[name])
 
     def _finish(self, tally: Tally) -> Tally:
         metric = self._metrics.get(tally.name)
@@ -141,10 +157,41 @@ def _is_stock(keras: Any, metric: Any) -> bool:
     return type(metric) is getattr(keras.metrics, type(metric).__name__, None)
 
 
-def _is_additive(keras: Any, metric: Any) -> bool:
-    if not _is_stock(keras, metric):
-        return getattr(metric, "additive", False) is True
+def _adds_up(keras: Any, metric: Any) -> bool:
     return isinstance(metric, keras.metrics.Mean) or type(metric).__name__ in ADDITIVE
+
+
+def _is_mean(keras: Any, metric: Any) -> bool:
+    return isinstance(metric, keras.metrics.Mean) and type(metric).result is keras.metrics.Mean.result
+
+
+def why_apart(metric: Any, verdict: Verdict) -> str:
+    """Returns why a metric stays with its party, and what to do; empty where it is merged.
+
+    Args:
+        metric: One whose class is a user's own.
+        verdict: What a trial has shown. Where it shows nothing, and where the state adds up over batches only, the
+            class's own word decides.
+    """
+    declared = getattr(metric, "additive", None)
+    if declared is False:
+        return "its class says additive = False"
+    says = "its class says additive = True, but " if declared is True else ""
+    if not metric.variables:
+        return f"{says}it has no state; make its state with add_variable, sums over rows that start at zero"
+    if verdict == "no":
+        return (
+            f"{says}a trial shows that its state over some rows is not the sum of its states over parts of them; let "
+            "its variables be sums over rows, starting at zero, and compute the value in result()"
+        )
+    if verdict == "rows" or declared is True:
+        return ""
+    if verdict == "batches":
+        return (
+            "a trial shows that its state counts batches, not rows; let its variables be sums over rows, or say "
+            "additive = True in its class where a mean over all batches will do"
+        )
+    return "made-up rows did not show whether its state adds up over rows; say additive = True in its class if it does"
 
 
 def _whole(keras: Any, metric: Any) -> tuple[bool, ...]:
@@ -173,6 +220,9 @@ def _members(metric: Any) -> list[tuple[str, Any]]:
         return [(metric.name, metric)]
     members = metric.metrics
     names = list(metric.result()) if members else []
+    if len(names) != len(members):
+        found = ", ".join(member.name for member in members)
+        raise PlanError(f"metrics: two of {found} would have one name in the history; give them others with name=...")
     return list(zip(names, members, strict=True))
 
 
@@ -207,13 +257,4 @@ def _counted(tf: Any, loss: Callable[..., Any], update: Callable[..., Any]) -> t
     def weighed(value: Any, sample_weight: Any = None) -> Any:  # noqa: ARG001 (what Keras passes is the batch's length)
         return update(value, sample_weight=rows[0])
 
-    return noted, weighed
-
-
-def _free_name(name: str, taken: dict[str, Any]) -> str:
-    """Returns the name Keras's history would use where two metrics have the same one."""
-    number, free = 0, name
-    while free in taken:
-        number += 1
-        free = f"{name}_{number}"
-    return free
+    return update_wrapper(noted, loss, assigned=(), updated=()), weighed  # who looks for the loss finds it under this

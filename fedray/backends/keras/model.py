@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.backends.backend import Batch, Data, FileKind, ModelFacts, Snapshot
-from fedray.backends.keras import checks, files, rates, shapes
+from fedray.backends.keras import checks, files, layers, rates, shapes
 from fedray.backends.keras.constraints import check_shared
 from fedray.backends.keras.data import KerasData, bound_data, to_tensors, two_rows
 from fedray.backends.keras.fitted import Fitted, fit
@@ -23,8 +23,10 @@ from fedray.backends.keras.flat import FlatVariables
 from fedray.backends.keras.frozen import FrozenTensors
 from fedray.backends.keras.graph import Graphs
 from fedray.backends.keras.optimizers import copying, follow, variables, without_overflow
-from fedray.backends.keras.start import frameworks, quietly
-from fedray.backends.keras.state import KerasState, seeded, way_back
+from fedray.backends.keras.probe import Probe
+from fedray.backends.keras.schedule import PlannedSchedule
+from fedray.backends.keras.start import frameworks
+from fedray.backends.keras.state import KerasState, seeded, try_gradient, way_back
 from fedray.backends.keras.traces import Traces, identity
 from fedray.backends.rows import as_arrays, row_weights
 from fedray.backends.spec import ParamSpec
@@ -58,15 +60,16 @@ class KerasBackend:
         self._patterns = tuple(local)
         self._flat: FlatVariables | None = None
         self._fitted: Fitted | None = None
-        self._outputs: dict[Any, Tree] = {}  # what the model returns for no rows, by their form
         self._log_sums = np.zeros(0)
         self._log_rows = 0
-        self._fingerprint = b""
         self._as_built: list[tuple[Any, NDArray[Any]]] = []  # local weights with their first values
         self._own_gradients: list[Any] | None = None  # of local weights, between a round's gradient and its answer
         self._strategy: Strategy | None = None
         self._model = self._seeded(builder)
         checks.check_model(self._keras, self._model)
+        self._fingerprint, self._optimizer = b"", checks.optimizer_config(self._keras, self._model)
+        layers.check_stateless(self._model)
+        self._probe = Probe(self._tf, self._model, self._seeded)
         if self._model.built:
             self._seeded(self._take_variables)
 
@@ -96,7 +99,8 @@ class KerasBackend:
         trees = tuple(tree for tree in (x, y, weight) if tree is not None)
         rows = common_rows(trees)
         if y is not None and self._needs_labels:
-            shapes.check_labels(self._keras, shapes.losses_of(self._model, outputs), y, outputs)
+            check = partial(shapes.check_labels, self._keras, self._model, y, outputs)
+            check() if self._fitted else self._seeded(check)
         self._try_on(trees)
         return to_tensors(self._tf, trees, rows)
 
@@ -104,8 +108,7 @@ class KerasBackend:
         """Refuses a strategy that this model cannot be trained with, now or once it is built; see `Steps`."""
         self._strategy = strategy
         checks.check_strategy(self._keras, self._model, strategy)
-        if self._flat is not None:
-            check_shared(self._keras, self._model, self._flat, strategy)
+        check_shared(self._keras, self._model, self._flat, strategy)
 
     def weights(self) -> Vector:
         """Returns the flat vector, read-only."""
@@ -116,15 +119,21 @@ class KerasBackend:
         """Sets every shared weight from the flat vector."""
         flat = self._variables()
         self._traces.get("put", flat.put, self._vector_spec)(self._vector(values))
+        follow(self._copying, flat.trainable + flat.own)
+
+    def begin_round(self, first: int, planned: int) -> None:
+        """Says where in the run a round is; see `Steps.begin_round`."""
+        self._variables()
+        self._schedule.place(first, planned)
 
     def train(
         self, start: Vector, data: Data, batches: Sequence[Batch], hook: Hook | None = None, state: State | None = None
     ) -> tuple[Vector, int, Snapshot]:
         """Sets the weights to `start` and trains; the new flat vector is read-only; see `Steps.train`."""
         bound, rows, ends, count = self._arguments(data, batches)
+        self._schedule.take(len(batches))
         if self._copying:
             self.set_weights(start)
-            follow(self._copying, self._model.trainable_variables)
         arguments: tuple[Any, ...] = (self._vector(start), bound.tensors, rows, ends)
         specs: tuple[Any, ...] = (self._vector_spec, bound.specs, self._rows_spec, self._rows_spec)
         if hook is None:
@@ -159,11 +168,7 @@ class KerasBackend:
         """Lets the optimizer apply a gradient, with the kept one of local weights; non-trainable words are set."""
         steps, (own, self._own_gradients) = self._ready().steps, (self._own_gradients, None)
         if steps.untouched is None:  # a party that has had no rows takes the others' step all the same
-            back = way_back(self)
-            self.gradient(self._sample, [Batch(np.arange(2))])
-            back()
-        if self._copying:
-            follow(self._copying, self._model.trainable_variables)
+            try_gradient(self, self._sample)
         if own:
             like = [self._tf.TensorSpec(part.shape, part.dtype) for part in own]
             function = self._traces.get("apply all", steps.apply_gradient, self._vector_spec, like)
@@ -171,11 +176,16 @@ class KerasBackend:
         else:
             self._traces.get("apply", steps.apply_gradient, self._vector_spec)(self._vector(gradient))
 
+    def reset_metrics(self) -> None:
+        """Forgets the training metrics accumulated so far."""
+        self._ready().metrics.reset()
+        self._log_sums, self._log_rows = np.zeros(len(self._ready().trained.logs)), 0
+
     def take_metrics(self) -> list[Metric]:
-        """Returns the training metrics accumulated since the last call, and resets them."""
+        """Returns the training metrics accumulated since the last call; see `Steps.take_metrics`."""
         fitted = self._ready()
         taken = fitted.trained.read(self._log_sums, self._log_rows)
-        fitted.metrics.reset()
+        fitted.metrics.reset(but_apart=True)
         self._log_sums, self._log_rows = np.zeros(len(fitted.trained.logs)), 0
         return taken
 
@@ -203,7 +213,7 @@ class KerasBackend:
         bound = bound_data(data)
         specs = (bound.specs[:1], self._rows_spec)
         function = self._traces.get(("predict", repr(specs)), self._predictor.predict, *specs)
-        parts = [self._outputs[repr(bound.specs[0])]]
+        parts = [self._probe.nothing(bound.specs[0])]
         for batch in batches:
             found = function(bound.tensors[:1], self._tf.constant(batch.rows, self._tf.int64))
             parts.append(Tree(found).map(lambda tensor: tensor.numpy()))
@@ -223,8 +233,8 @@ class KerasBackend:
     def fingerprint(self) -> bytes:
         """Returns SHA-256 over architecture, roles, optimizer, loss, metrics and frozen values."""
         if not self._fingerprint:
-            spec = self.spec
-            self._fingerprint = checks.model_fingerprint(self._keras, self._model, spec, self._frozen.hashes)
+            told = self.spec, self._optimizer, self._fixed()
+            self._fingerprint = checks.model_fingerprint(self._keras, self._model, *told)
         return self._fingerprint
 
     def learning_rate(self) -> float:
@@ -242,13 +252,12 @@ class KerasBackend:
     def facts(self) -> ModelFacts:
         """Returns names and shapes of tensors and metrics; data must have been bound."""
         fitted = self._ready()
-        return ModelFacts(
-            self.spec,
-            fitted.trained.words,
-            fitted.tested.words,
-            fitted.metrics.directions,
-            self._frozen.hashes,
-        )
+        measured = fitted.trained.words, fitted.tested.words, fitted.metrics.directions
+        return ModelFacts(self.spec, *measured, self._fixed(), fitted.metrics.apart)
+
+    def keep_apart(self, reasons: Mapping[str, str]) -> None:
+        """Lets metrics stay with their party; see `Weights.keep_apart`."""
+        self._ready().metrics.keep_apart(reasons)
 
     def export_model(self, kind: FileKind = "model", own: bool = False) -> bytes:
         """Returns the compiled model as the content of a `.keras` file, or its weights as that of a `.weights.h5`."""
@@ -258,15 +267,7 @@ class KerasBackend:
     def import_model(self, content: bytes, own: bool = False) -> None:
         """Takes weights and learning rate from the content of a `.keras` file; runs none of its code."""
         flat = self._variables()
-        taken = flat.local if own else flat.variables + flat.frozen
-        before = [variable.numpy() for variable in taken]
-        try:
-            files.import_model(self._model, content, taken)
-        except DataError:
-            # Keras loads layer by layer: a file that does not fit has changed the layers before the one that shows it.
-            for variable, value in zip(taken, before, strict=True):
-                variable.assign(value)
-            raise
+        files.import_model(self._model, content, flat.local if own else flat.variables + flat.frozen)
         if not own:
             rates.take_rate(self._model.optimizer, content)
         self._agree_anew()
@@ -282,8 +283,14 @@ class KerasBackend:
 
     def _agree_anew(self) -> None:
         """Takes frozen values that were set from outside for those to be agreed on."""
+        if layers.take_over(self._model):
+            self._traces.forget()
         self._frozen.keep()
         self._fingerprint = b""
+
+    def _fixed(self) -> dict[str, str]:
+        """Returns hashes of all that no round changes and everybody has to have the same."""
+        return {**self._frozen.hashes, **layers.known_hashes(self._model)}
 
     def _variables(self) -> FlatVariables:
         if self._flat is None:
@@ -305,28 +312,21 @@ class KerasBackend:
         self._frozen = FrozenTensors(self._tf, flat.frozen, [param.name for param in flat.spec.of("frozen")])
         self._as_built = [(variable, variable.numpy()) for variable in flat.local]
         self._model.optimizer.build(self._model.trainable_variables)
+        self._schedule = PlannedSchedule(self._tf, self._keras, self._model.optimizer)
         checks.check_optimizer(self._model)  # once more: one that picks optimizers by variable knows them all only now
         self._copying = copying(self._keras, self._model.optimizer)
-        if self._strategy is not None:
-            check_shared(self._keras, self._model, flat, self._strategy)
+        check_shared(self._keras, self._model, flat, self._strategy)
         self._local = KerasState(self._tf, [v.value for v in flat.variables + flat.frozen], self._noise_seed)
         self._local.adopt(v.value for v in (*self._model.variables, *variables(self._keras, self._model.optimizer)))
         self._traces = Traces(self._tf, self._model, self._local, self._seeded)
         self._predictor = Graphs(self._tf, self._model, self._flat, (), ())
 
     def _outputs_for(self, x: Tree) -> Tree:
-        """Returns what the model gives for rows of this form, without the rows; builds the flat vector where need be.
-
-        A form that has passed is not passed again: seeding would have TensorFlow prepare every graph anew.
-        """
-        form = repr(x.map(lambda array: self._tf.TensorSpec([None, *array.shape[1:]], array.dtype)).nest)
-        if form not in self._outputs:
-            tensors = two_rows(x).map(self._tf.convert_to_tensor).nest
-            output = Tree(self._seeded(lambda: self._model(tensors)), "output")
-            self._outputs[form] = output.map(lambda tensor: tensor.numpy()[:0])
+        """Returns what the model gives for no rows of this form; builds the flat vector where need be."""
+        outputs = self._probe.outputs(x)
         if self._flat is None:
             self._seeded(self._take_variables)
-        return self._outputs[form]
+        return outputs
 
     def _try_on(self, trees: Sequence[Tree]) -> None:
         """Passes two rows through the loss once: finds what does not fit, and builds what is unbuilt."""
@@ -376,21 +376,3 @@ class KerasBackend:
 def _view(tensor: Any) -> Vector:
     """Returns a tensor's memory as a read-only array; a copy would be the round's largest."""
     return np.asarray(memoryview(tensor))
-
-
-def make(builder: Callable[[], Any], seed: int, noise_seed: int, threads: int, local: Sequence[str]) -> KerasBackend:
-    """Returns the backend of one party; see `fedray.backends.make_backend`."""
-    return KerasBackend(builder, seed=seed, noise_seed=noise_seed, threads=threads, local=local)
-
-
-def build_at_driver(
-    builder: Callable[[], Any], weights: Sequence[NDArray[Any]], rows: Tree | None = None, rate: float | None = None
-) -> Any:
-    """Returns a model of the builder with these weights; see `fedray.backends.build_at_driver`."""
-    with quietly():
-        model = builder()
-        if not model.built and rows is not None:
-            model(rows.nest)
-    model.set_weights(list(weights))
-    rates.set_rate(model.optimizer, rate)
-    return model

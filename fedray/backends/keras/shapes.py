@@ -8,21 +8,24 @@ framework.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+import math
+import operator
+from functools import reduce
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from fedray.errors import DataError
+from fedray.errors import DataError, PlanError
 from fedray.tree import Tree
 
 _SAME_SHAPE = (
-    "binarycrossentropy binaryfocalcrossentropy categoricalcrossentropy categoricalfocalcrossentropy categoricalhinge"
-    " cosinesimilarity hinge huber kldivergence logcosh meanabsoluteerror meanabsolutepercentageerror meansquarederror"
-    " meansquaredlogarithmicerror poisson squaredhinge"
+    "binary_crossentropy binary_focal_crossentropy categorical_crossentropy categorical_focal_crossentropy"
+    " categorical_hinge cosine_similarity dice hinge huber kl_divergence log_cosh mean_absolute_error"
+    " mean_absolute_percentage_error mean_squared_error mean_squared_logarithmic_error poisson squared_hinge tversky"
 )
 SAME_SHAPE = frozenset(_SAME_SHAPE.split())
-"""Stock losses whose labels are shaped like the output, without underscores; Keras would broadcast them in silence."""
+"""Stock losses whose labels are shaped like the output; Keras would broadcast them in silence."""
 
 Shape = tuple[int | None, ...]
 
@@ -81,45 +84,39 @@ def like_outputs(model: Any, labels: Tree, outputs: Tree) -> Tree:
     return Tree(outputs.nest, labels.name).rebuild(found)
 
 
-def losses_of(model: Any, outputs: Tree) -> list[Any]:
-    """Returns what the model was compiled with as the loss of each output; None where there is none, or it is unclear.
-
-    Args:
-        model: A compiled model.
-        outputs: What it returns.
-    """
-    loss, count = model.loss, len(outputs.leaves())
-    if not isinstance(loss, dict | list | tuple):
-        return [loss] * count
-    if len(loss) == count == 1:
-        return [loss[next(iter(loss))] if isinstance(loss, dict) else loss[0]]
-    if isinstance(loss, dict):
-        names = sorted(outputs.nest) if isinstance(outputs.nest, dict) else getattr(model, "output_names", ())
-        return [loss.get(name) for name in names] if len(names) == count else [None] * count
-    flat = outputs.nested and len(outputs.nest) == count
-    return list(loss) if flat and len(loss) == count else [None] * count
-
-
-def check_labels(keras: Any, losses: Sequence[Any], y: Tree, outputs: Tree) -> None:
+def check_labels(keras: Any, model: Any, y: Tree, outputs: Tree) -> None:
     """Compares labels with what each stock loss needs; losses of the user's own are left to say so themselves.
+
+    Which loss belongs to which output, however it was written, is what Keras itself makes of it.
 
     Args:
         keras: The keras module.
-        losses: The loss of each output.
+        model: A compiled model with a loss.
         y: All labels of the party, nested as the outputs.
         outputs: What the model returns, batch axis first.
 
     Raises:
         DataError: The labels are of the wrong shape, or name a class the model does not have.
+        PlanError: The losses are not the outputs'.
     """
-    for loss, (name, labels), output in zip(losses, y.named(), outputs.leaves(), strict=True):
-        _check_labels(keras, loss, name, labels, tuple(output.shape))
+    compiled = model._compile_loss
+    if not compiled.built:
+        try:
+            compiled.build(y.nest, outputs.nest)
+        except (KeyError, TypeError, ValueError) as error:
+            text = " ".join(str(error.args[0] if error.args else error).split())
+            raise PlanError(f"model {model.name!r}: its loss does not fit its outputs: {text}") from error
+    for one in compiled._flat_losses:
+        name = y.name + "".join(f"[{key!r}]" for key in one.path)
+        labels, output = (reduce(operator.getitem, one.path, nest) for nest in (y.nest, outputs.nest))
+        loss = inspect.unwrap(one.loss)  # those of several outputs count their rows
+        stock = _stock_name(keras, loss)
+        _check_labels(loss, stock, name, labels, tuple(output.shape))
+        if not stock and output.shape[1:] == (*labels.shape[1:], 1):
+            _check_own(loss, name, labels, output)
 
 
-def _check_labels(keras: Any, given: Any, argument: str, y: NDArray[Any], output: Shape) -> None:
-    loss, name = _stock_loss(keras, given)
-    if loss is None:
-        return
+def _check_labels(loss: Any, name: str, argument: str, y: NDArray[Any], output: Shape) -> None:
     found = y.shape[1:]
     if name.startswith("sparse"):
         if not fits(output[1:-1], found):
@@ -130,20 +127,39 @@ def _check_labels(keras: Any, given: Any, argument: str, y: NDArray[Any], output
             raise DataError(
                 f"{argument}: the loss {name!r} expects class numbers from 0 to {output[-1]} - 1, found others"
             )
-    elif name.replace("_", "") in SAME_SHAPE and not fits(output[1:], found):
+    elif name in SAME_SHAPE and not fits(output[1:], found):
         hint = "; one-hot encode the class numbers, or use a sparse loss" if "categorical" in name else ""
         raise DataError(f"{argument}: the loss {name!r} expects rows of shape {output[1:]}, found {found}{hint}")
 
 
-def _stock_loss(keras: Any, loss: Any) -> tuple[Any, str]:
-    """Returns a stock loss and its name in lower case, or (None, "") for anything else."""
-    if isinstance(loss, str):
-        loss = keras.losses.get(loss)
-    name = loss.__name__ if inspect.isfunction(loss) else type(loss).__name__
-    stock = getattr(keras.losses, name, None)
-    if stock is None or (loss is not stock and type(loss) is not stock):
-        return None, ""
-    return loss, name if inspect.isfunction(loss) else getattr(loss, "name", name)
+def _check_own(loss: Any, argument: str, y: NDArray[Any], output: NDArray[Any]) -> None:
+    """Refuses labels without the output's last axis where a loss of the user's own sets each against all outputs.
+
+    Keras adds the axis for functions and not for classes, whose `y_true - y_pred` then has a number for each pair of
+    rows. Tried on made-up rows.
+    """
+    labels = np.resize([0, 1, 1], (3, *y.shape[1:])).astype(y.dtype)
+    said = np.linspace(0.1, 0.8, 3 * math.prod(output.shape[1:])).reshape(3, *output.shape[1:]).astype(output.dtype)
+    try:
+        as_given, in_column = (float(loss(true, said)) for true in (labels, labels[..., None]))
+    except Exception:  # It asks for something else of labels, and will say so.
+        return
+    if abs(as_given - in_column) > 1e-5 * abs(in_column):
+        raise DataError(
+            f"{argument}: the loss {type(loss).__name__!r} sets each row's labels against all rows' outputs; "
+            f"expected rows of shape {output.shape[1:]}, found {y.shape[1:]}; reshape them, e.g. y.reshape(-1, 1)"
+        )
+
+
+def _stock_name(keras: Any, loss: Any) -> str:
+    """Returns the name of the stock function that a loss computes, or an empty text.
+
+    Strings, functions, classes and instances of any name are all such a function in the end, but for what a user wrote.
+    """
+    function = getattr(loss, "fn", None)
+    name = getattr(function, "__name__", "")
+    unchanged = type(loss).call is keras.losses.MeanSquaredError.call
+    return name if unchanged and function is not None and getattr(keras.losses, name, None) is function else ""
 
 
 def fits(expected: Shape, found: Shape) -> bool:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from fedray.backends.backend import Backend
+from fedray.backends.backend import Backend, Batch, Data
 
 T = TypeVar("T")
 
@@ -104,6 +104,13 @@ class KerasState:
         """Puts back what `read` returned. Variables that came later have nothing to go back to and stay."""
         for variable, value in zip(self._variables.values(), values, strict=False):
             variable.assign(value)
+
+
+def try_gradient(backend: Backend, data: Data) -> None:
+    """Computes a gradient of two rows for what is found out on the way, and puts everything back."""
+    back = way_back(backend)
+    backend.gradient(data, [Batch(np.arange(2))])
+    back()
 
 
 def way_back(backend: Backend) -> Callable[[], None]:

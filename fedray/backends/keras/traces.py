@@ -40,6 +40,10 @@ class Traces:
             self._traced[key] = function if eager else self._seeded(lambda: self._trace(function, specs))
         return self._traced[key]
 
+    def forget(self) -> None:
+        """Has everything traced anew: a constant of the graphs has changed."""
+        self._traced.clear()
+
     def _trace(self, function: Function, specs: tuple[Any, ...]) -> Function:
         known = -1
         while known < len(self._local):  # once more where the graph may return local state that it did not know of

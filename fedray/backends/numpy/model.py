@@ -107,6 +107,9 @@ class NumpyBackend:
         directions = {name: "max" if name == "accuracy" else "min" for name in self._names}
         return ModelFacts(self._words.spec, names, names, directions)
 
+    def keep_apart(self, reasons: Mapping[str, str]) -> None:
+        """Keeps none: every metric here is a mean, and adds up."""
+
     # Steps
 
     def bind(
@@ -145,6 +148,9 @@ class NumpyBackend:
     def check_strategy(self, strategy: Strategy) -> None:
         """Refuses none: gradients are at hand."""
 
+    def begin_round(self, first: int, planned: int) -> None:
+        """Needs nothing: there are no schedules here."""
+
     def train(
         self, start: Vector, data: Data, batches: Sequence[Batch], hook: Hook | None = None, state: State | None = None
     ) -> tuple[Vector, int, Snapshot]:
@@ -176,10 +182,14 @@ class NumpyBackend:
             self._all = np.concatenate([self._words.shared(self._all), at_rest[0]])
             self._velocity = np.concatenate([self._words.shared(self._velocity), at_rest[1]])
 
+    def reset_metrics(self) -> None:
+        """Forgets the training metrics accumulated so far."""
+        self._sums, self._rows = np.zeros(len(self._names)), 0
+
     def take_metrics(self) -> list[Metric]:
         """Returns the training metrics accumulated since the last call, and resets them."""
         taken = self._means(self._sums, self._rows)
-        self._sums, self._rows = np.zeros(len(self._names)), 0
+        self.reset_metrics()
         return taken
 
     def evaluate(self, data: Data, batches: Sequence[Batch]) -> list[Metric]:

@@ -8,6 +8,7 @@ segment; the others cost nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -126,6 +127,24 @@ class CallbackList:
         self.model = ModelProxy(access)
         self.wants_rounds = any(_wants_rounds(callback) for callback in callbacks)
 
+    def check(self, apart: Mapping[str, str]) -> None:
+        """Refuses callbacks that look at a metric which has no value over all parties.
+
+        Args:
+            apart: Metric that stays with its parties -> why.
+
+        Raises:
+            PlanError: One of them does.
+        """
+        for callback in self._callbacks:
+            for name, why in apart.items():
+                if _looks_at(callback, name):
+                    kind = type(callback).__name__
+                    raise PlanError(
+                        f"callbacks: {kind} looks at {name!r}, which has no value over all parties: {why}; or let "
+                        f"{kind} look at another metric"
+                    )
+
     def prepare(self, params: Mapping[str, Any], directions: Mapping[str, str]) -> None:
         """Tells the callbacks about the run that begins.
 
@@ -198,3 +217,12 @@ def _settle_mode(callback: Any, directions: Mapping[str, str]) -> None:
     # Keras would ask the compiled metrics, which live in the parties.
     if isinstance(monitor, str) and mode == "auto":
         callback.mode = directions.get(monitor.removeprefix("val_"), "auto")
+
+
+def _looks_at(callback: Any, metric: str) -> bool:
+    """Returns whether a callback monitors a metric, or puts it into the name of a file (ModelCheckpoint)."""
+    path = str(getattr(callback, "filepath", ""))
+    return any(
+        getattr(callback, "monitor", None) == name or re.search(rf"\{{{re.escape(name)}[!:}}]", path)
+        for name in (metric, f"val_{metric}")
+    )

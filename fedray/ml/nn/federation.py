@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from fedray.backends.backend import FileKind, ModelFacts
 from fedray.device import PYU, PYUObject
 from fedray.device.pyu import issue, parcel
-from fedray.errors import PartyLost, PlanError, ProtocolError
+from fedray.errors import PartyLost, ProtocolError
 from fedray.ml.nn.absences import Stretch, stretch
+from fedray.ml.nn.agreement import agreed, apart, differ, say_apart
 from fedray.ml.nn.membership import Membership, with_remedy
 from fedray.ml.nn.source import Source
 from fedray.party.table import Slot
@@ -61,6 +62,7 @@ class Federation:
     Attributes:
         strategy: Name and parameters.
         row: One row of zeros, like the rows that were bound last; None before that.
+        begun: Steps of all epochs so far.
 
     Raises:
         PartyError: The builder failed in a party.
@@ -107,6 +109,7 @@ class Federation:
         allowed = min(session.policies[party].rounds.get("evaluate", 0) for party in ends)
         self._evaluations = max(allowed - SPARE_EVALUATIONS, 1)
         self.row: Tree | None = None
+        self._said, self.begun = set[str](), 0
         self._row_weights: dict[DataPurpose, bool] = {}
         self._sums.ask_all(self._trainers, "ready")
 
@@ -121,16 +124,18 @@ class Federation:
         """
         weights = dict(class_weight) if class_weight else None
         self._row_weights[purpose] = source.sample_weight is not None or bool(weights)
-        self.row = source.x.map(lambda array: np.zeros((1, *array.shape[1:]), np.float32))
+        self.row = source.row()
         self._sums.await_busy()
         refs = [self._ask(d, "bind", purpose, *source.parts(d), weights) for d in self._devices]
         try:
-            first, *others = self._session.get(refs)
+            facts = self._session.get(refs)
+            reasons = apart(facts)
+            if differ(facts):
+                facts = self._session.get([self._ask(d, "keep_apart", reasons) for d in self._devices])
         except PartyLost as error:
             raise with_remedy(error) from error
-        for device, facts in zip(self._devices[1:], others, strict=True):
-            _check_same(self._devices[0].name, first, device.name, facts)
-        found: ModelFacts = first
+        found = agreed({device.name: one for device, one in zip(self._devices, facts, strict=True)})
+        say_apart(found.apart, self._said)
         return found
 
     def open(self, largest_weight: int | None = None, shape: RoundShape | None = None) -> None:
@@ -200,8 +205,7 @@ class Federation:
             stretches.append(self._stretch(range(number, number + done), expected, outcome))
             over += done
             renew = any(r.renew for r in outcome.reports.values())
-            self._behind = self._behind or renew
-            self._evaluated = max(r.evaluated for r in outcome.reports.values())
+            self._behind, self._evaluated = self._behind or renew, max(r.evaluated for r in outcome.reports.values())
             self._fresh = all(r.fresh for r in outcome.reports.values())
             if not renew or len(draft.spans) == done:
                 return outcome.reports, stretches
@@ -289,7 +293,6 @@ class Federation:
         Raises:
             PlanError: The optimizers follow a schedule.
         """
-        self._first(self._models, "set_learning_rate", rate)
         self._everywhere(self._models, "set_learning_rate", rate)
 
     def _replace(self, method: str, content: Any) -> None:
@@ -380,23 +383,3 @@ class Federation:
 
 def _add(on_round: Callable[[int], None], before: int, done: int) -> None:
     on_round(before + done)
-
-
-def _check_same(name: PartyName, facts: ModelFacts, other_name: PartyName, other: ModelFacts) -> None:
-    """Refuses parties whose models, or whose frozen tensors, differ.
-
-    Raises:
-        PlanError: They do.
-    """
-    differing = [tensor for tensor, found in facts.frozen.items() if other.frozen.get(tensor) != found]
-    if facts.spec == other.spec and differing:
-        raise PlanError(
-            f"model: frozen tensor {differing[0]!r} has other values at party {other_name!r} than at party {name!r}. "
-            "Frozen tensors are not sent: let the builder load the same file everywhere, or make the layer trainable, "
-            f"or keep each party's own with local=[{differing[0]!r}]"
-        )
-    if facts != other:
-        raise PlanError(
-            f"model: party {other_name!r} built another model than party {name!r}; the builder must return the same "
-            "architecture everywhere"
-        )

@@ -84,24 +84,26 @@ class FitRun:
     def _segments(self, epoch: int, bar: EpochBar) -> tuple[Logs, dict[PartyName, Logs]]:
         segments = self.plan.segments(epoch)
         reports: dict[PartyName, Report] = {}
+        begun = self.federation.begun
         for segment in segments:
             first = segment.rounds[0].start
             if self.callbacks.wants_rounds:
                 self.callbacks.call("on_train_batch_begin", first)
             try:
-                reports = self._train(segment, begins_epoch=segment is segments[0], bar=bar)
+                reports = self._train(segment, begun, begins_epoch=segment is segments[0], bar=bar)
             except NotFinite:
                 if not self.callbacks.not_finite(first):
                     raise
                 self.federation.open()
                 return {"loss": float("nan")}, {}
+            self.federation.begun = begun + (self.plan.steps if segment.ends_epoch else segment.rounds[-1].stop)
             if self.callbacks.wants_rounds:
                 self.callbacks.call("on_train_batch_end", segment.rounds[-1].stop - 1, logs=overall(reports))
             if self.callbacks.model.stop_training:
                 break
         return overall(reports), local(reports)
 
-    def _train(self, segment: Segment, *, begins_epoch: bool, bar: EpochBar) -> dict[PartyName, Report]:
+    def _train(self, segment: Segment, begun: int, *, begins_epoch: bool, bar: EpochBar) -> dict[PartyName, Report]:
         def order(number: int, over: int) -> TrainOrder:
             return TrainOrder(
                 number,
@@ -112,6 +114,7 @@ class FitRun:
                 self.plan.sizes,
                 self.federation.strategy,
                 self.optimizer.chosen,
+                begun,
             )
 
         def draw(over: int) -> None:

@@ -205,6 +205,7 @@ class FLModel:
         facts = self._federation.bind("train", train, class_weight)
         if validation is not None:
             facts = self._federation.bind("evaluate", validation)
+        watched.check(facts.apart)
         self._federation.open(plan.largest_weight(), plan_shape(plan))
         self._say_notices(level)
         params = {"epochs": epochs, "steps": plan.steps, "batch_size": batch_size, "verbose": level, "seed": seed}

@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fedray.data.columns import Names, listed
 from fedray.data.ndarray import FedNdarray
 from fedray.device import PYU
@@ -44,6 +47,10 @@ class Source:
         if weight is None:
             return x, y, None
         return x, y, weight.map(lambda array: None if array is None else array.partitions[device].slot()).nest
+
+    def row(self) -> Tree:
+        """Returns one row of nothing like those of x: zeros, or empty text."""
+        return self.x.map(_row)
 
 
 def check_source(devices: Sequence[PYU], x: Any, y: Any, sample_weight: Any = None, *, prefix: str = "") -> Source:
@@ -118,6 +125,12 @@ def check_columns(x: Tree, trained: Mapping[str, Names]) -> dict[str, Names]:
                 f"{listed(array.columns)}; load them with columns=[...]"
             )
     return known
+
+
+def _row(array: FedNdarray) -> NDArray[Any]:
+    dtype = next(np.dtype(part.dtype) for part in array.parts().values())
+    # Floats become the model's own when it is fed; text of any length is text.
+    return np.zeros([1, *array.shape[1:]], {"f": "float32", "U": "U1", "S": "U1"}.get(dtype.kind, dtype))
 
 
 def _arrays(nest: Any, name: str, *, optional: bool = False) -> Tree:

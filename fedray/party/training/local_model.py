@@ -100,6 +100,12 @@ class LocalModel:
         self.facts = self.backend.facts()
         return Reply(Kind.SHAPE, self.facts)
 
+    def keep_apart(self, reasons: dict[str, str]) -> Reply:
+        """Lets metrics stay with their party that do so at another; returns `ModelFacts`."""
+        self.backend.keep_apart(reasons)
+        self.facts = self.backend.facts()
+        return Reply(Kind.SHAPE, self.facts)
+
     def ready(self) -> None:
         """Acknowledges that the model is there."""
 

@@ -30,6 +30,7 @@ class TrainOrder:
         sizes: Rows of every party.
         strategy: Name and parameters of the strategy.
         learning_rate: What the optimizers are set to, or None where the compiled value holds.
+        begun: Steps of all epochs and fits before this epoch: where schedules of the optimizers go on.
     """
 
     number: Round
@@ -40,6 +41,7 @@ class TrainOrder:
     sizes: Mapping[PartyName, int]
     strategy: tuple[str, Mapping[str, float]]
     learning_rate: float | None = None
+    begun: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,7 +108,7 @@ class Trainer:
         A round that fails or is abandoned is put back: model, optimizer and random state are as they were before it.
         """
         if order.begins_epoch:
-            self._model.backend.take_metrics()
+            self._model.backend.reset_metrics()
             self._measured = []
         if order.learning_rate is not None:
             self._model.backend.set_learning_rate(order.learning_rate)
@@ -133,6 +133,7 @@ class Trainer:
         order, place = segment.order, segment.done
         start, stop = order.spans[place]
         batches = [batch for step in segment.steps[start:stop] for batch in step]
+        self._model.backend.begin_round(order.begun + start, stop - start)
         used = sum(len(batch.rows) for batch in batches)
         rows = rows_of(order, place, self._context.name, used, self._model.bound["train"])
         with self._unless_opened(segment) as kept:
@@ -299,9 +300,9 @@ def train_manifest(facts: ModelFacts, strategy: Strategy, row_weights: bool) -> 
         prefix = f"{uplink.name} of " if len(strategy.uplink) > 1 else ""
         weighted = uplink.weighted
         tensors += [
-            Tensor(prefix + p.name, p.shape, p.dtype, weighted=weighted) for p in facts.spec.shared if p.trainable
+            Tensor(prefix + p.name, p.shape, p.word_dtype, weighted=weighted) for p in facts.spec.shared if p.trainable
         ]
-    tensors += [Tensor(p.name, p.shape, p.dtype) for p in facts.spec.shared if not p.trainable]
+    tensors += [Tensor(p.name, p.shape, p.word_dtype) for p in facts.spec.shared if not p.trainable]
     return Manifest(tuple(tensors), totals(facts.train_words, row_weights), counted=True)
 
 

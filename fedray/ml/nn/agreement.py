@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the parties say of their models, put side by side before any training: they have to be one model.
+
+Knows names and facts; asks nobody.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from fedray.backends.backend import ModelFacts
+from fedray.errors import PlanError
+from fedray.types import PartyName
+
+_log = logging.getLogger("fedray")
+
+
+def apart(facts: Sequence[ModelFacts]) -> dict[str, str]:
+    """Returns the metrics that stay with their parties: those that do so at any, each with why.
+
+    Args:
+        facts: What each party says.
+    """
+    return {name: why for one in facts for name, why in one.apart.items()}
+
+
+def differ(facts: Sequence[ModelFacts]) -> bool:
+    """Returns whether a metric adds up at some parties and not at others."""
+    return any(set(one.apart) != set(facts[0].apart) for one in facts)
+
+
+def agreed(facts: Mapping[PartyName, ModelFacts]) -> ModelFacts:
+    """Returns what all parties say.
+
+    Raises:
+        PlanError: Their models differ, or their frozen tensors.
+    """
+    (name, first), *others = facts.items()
+    for other_name, other in others:
+        _check_same(name, first, other_name, other)
+    return first
+
+
+def say_apart(reasons: Mapping[str, str], said: set[str]) -> None:
+    """Says of each metric that stays with its parties, once, that it does and why.
+
+    Args:
+        reasons: Metric -> why.
+        said: Of which it has been said; grows.
+    """
+    for name, why in reasons.items():
+        if name not in said:
+            said.add(name)
+            _log.warning(
+                "metrics: %r has no value over all parties, only one for each (local_history, and the second item of "
+                "evaluate): %s",
+                name,
+                why,
+            )
+
+
+def _check_same(name: PartyName, facts: ModelFacts, other_name: PartyName, other: ModelFacts) -> None:
+    """Refuses parties whose models, or whose frozen tensors, differ.
+
+    Raises:
+        PlanError: They do.
+    """
+    differing = [tensor for tensor, found in facts.frozen.items() if other.frozen.get(tensor) != found]
+    if facts.spec == other.spec and differing:
+        raise PlanError(
+            f"model: frozen tensor {differing[0]!r} has other values at party {other_name!r} than at party {name!r}. "
+            "Frozen tensors are not sent: let the builder load the same file everywhere, or make the layer trainable, "
+            f"or keep each party's own with local=[{differing[0]!r}]"
+        )
+    # Why a metric is kept apart may be told in other words.
+    if replace(facts, apart={}) != replace(other, apart={}):
+        raise PlanError(
+            f"model: party {other_name!r} built another model than party {name!r}; the builder must return the same "
+            "architecture everywhere"
+        )

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What parties say of their models has to be one thing; what a metric adds up to, too."""
+
+from dataclasses import replace
+
+import pytest
+
+from fedray.backends.backend import ModelFacts
+from fedray.backends.spec import Param, ParamSpec
+from fedray.errors import PlanError
+from fedray.metrics import Word
+from fedray.ml.nn.agreement import agreed, apart, differ, say_apart
+
+SPEC = ParamSpec((Param("kernel", (2,), "float32", True, "shared"), Param("scale", (1,), "float32", False, "frozen")))
+LOSS = Word("loss/0", whole=False)
+FACTS = ModelFacts(SPEC, (LOSS,), (LOSS,), {}, {"scale": "aa"})
+
+
+def test_a_metric_stays_apart_everywhere_if_it_does_anywhere():
+    at_bob = replace(FACTS, apart={"own": "it does not add up"})
+    assert not differ([FACTS, FACTS])
+    assert differ([FACTS, at_bob])
+    assert apart([FACTS, at_bob, FACTS]) == {"own": "it does not add up"}
+    in_other_words = replace(FACTS, apart={"own": "made-up rows did not show it"})
+    assert not differ([at_bob, in_other_words])
+    assert agreed({"alice": at_bob, "bob": in_other_words}) is at_bob
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"frozen": {"scale": "bb"}}, "frozen tensor 'scale' has other values at party 'bob' than at party 'alice'"),
+        ({"train_words": (LOSS, LOSS)}, "party 'bob' built another model than party 'alice'"),
+        ({"spec": ParamSpec(SPEC.params[:1])}, "party 'bob' built another model than party 'alice'"),
+    ],
+)
+def test_other_models_are_refused(other, message):
+    with pytest.raises(PlanError, match=message):
+        agreed({"alice": FACTS, "bob": replace(FACTS, **other)})
+
+
+def test_it_is_said_once_of_each_metric(caplog):
+    said: set[str] = set()
+    say_apart({"own": "why"}, said)
+    say_apart({"own": "why", "other": "why too"}, said)
+    assert [record.args[0] for record in caplog.records] == ["own", "other"]
+    assert "has no value over all parties" in caplog.messages[0]
