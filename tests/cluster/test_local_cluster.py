@@ -5,6 +5,7 @@ A cluster takes seconds to start, so that each program here asks as much of its 
 the start, while it runs, and by the way in which it ends.
 """
 
+import contextlib
 import os
 import signal
 import time
@@ -105,6 +106,13 @@ BREAKPOINT = (
 )
 
 
+def listening(pid):
+    """Returns the addresses at which a process listens; none where it has ended meanwhile."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return {found.laddr.ip for found in psutil.Process(pid).net_connections() if found.status == psutil.CONN_LISTEN}
+    return set()
+
+
 def test_a_program_prints_its_own_lines_and_leaves_nothing(program, tmp_path):
     """Its first session is begun by a thread. It shows what parties see of the machine, by resources with names of
     their own, and that the token is asked for and not in sight; in the end a party is killed, is lost within seconds,
@@ -124,10 +132,9 @@ def test_a_program_prints_its_own_lines_and_leaves_nothing(program, tmp_path):
     assert [path for path in inside if "_ray_pkg_" in path.name or path.name.startswith("program_")] == []
     if os.geteuid() == 0:
         assert reached([folder, *inside]) == []
-    listening = [
-        (found.laddr.ip, found.status) for pid in run._alive() for found in psutil.Process(pid).net_connections()
-    ]
-    assert {ip for ip, status in listening if status == psutil.CONN_LISTEN} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+    heard = {ip for pid in run._alive() for ip in listening(pid)}
+    assert heard
+    assert heard <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
     run.tell("go")
     first = [BREAKPOINT, "2", "['2', '2'] True", "[None, None]", "token 64", "False", "0 False", "1 True"]
     first += ["bob lost True", "[]", "8", "80"]
