@@ -78,6 +78,8 @@ def joined(cluster: str) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
+        # Ray would put the address of the network in the place of this machine's own, where the cluster listens.
+        patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         yield
 
 

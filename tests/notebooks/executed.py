@@ -28,7 +28,7 @@ def printed(notebook: nbformat.NotebookNode, stream: str) -> str:
 def changed(notebook: nbformat.NotebookNode, changes: Mapping[str, str]) -> None:
     """Replaces text of its code, each of which stands there once."""
     for old, new in changes.items():
-        assert "\n".join(code(notebook)).count(old) == 1, old
+        assert sum(source.count(old) for source in code(notebook)) == 1, old
         for cell in notebook.cells:
             if cell.cell_type == "code":
                 cell.source = cell.source.replace(old, new)

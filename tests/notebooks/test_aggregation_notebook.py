@@ -14,10 +14,8 @@ NUMPY = {
     model = keras.Sequential([keras.Input((28, 28)), keras.layers.Flatten(),
                               keras.layers.Dense(32, activation='relu'), keras.layers.Dense(10, activation='softmax')])
     model.compile(loss='categorical_crossentropy', optimizer=keras.optimizers.Adam(0.005), metrics=['accuracy'])
-    return model
-""": """    from fedray.ml.nn.numpy import SoftmaxRegression
-    return SoftmaxRegression(28 * 28, 10, learning_rate=0.5)
-""",
+    return model""": """    from fedray.ml.nn.numpy import SoftmaxRegression
+    return SoftmaxRegression(28 * 28, 10, learning_rate=0.5)""",
     "categorical_y=True": "categorical_y=False",
     "model=build": "model=build, backend='numpy'",
     "address='local'": "address='auto'",
