@@ -16,6 +16,7 @@ NUMPY = {
     model.compile(loss='categorical_crossentropy', optimizer=keras.optimizers.Adam(0.005), metrics=['accuracy'])
     return model""": """    from fedray.ml.nn.numpy import SoftmaxRegression
     return SoftmaxRegression(28 * 28, 10, learning_rate=0.5)""",
+    "sum(array.size for array in models['plain'].global_model().get_weights())": "28 * 28 * 10 + 10",
     "categorical_y=True": "categorical_y=False",
     "model=build": "model=build, backend='numpy'",
     "address='local'": "address='auto'",
