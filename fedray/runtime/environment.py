@@ -22,7 +22,6 @@ MARK = "FEDRAY_CLUSTER"
 
 _PEACE_SECONDS = 2.0  # for a cluster's processes to end by themselves
 _GIVE_UP_SECONDS = 10.0  # for all of them to be gone, by force if need be
-_SKIP = "RAY_DEDUP_LOGS_SKIP_REGEX"
 _token = secrets.token_hex(32)  # one per process: Ray reads its token once, so a second session cannot have another
 
 
@@ -65,11 +64,9 @@ def authentication() -> dict[str, str]:
 def importing() -> dict[str, str]:
     """Returns the variables under which Ray is imported.
 
-    Ray would otherwise copy the driver's folder to every party where the driver was started by `uv run`, and write a
-    line about a lost process to the user's output, where `PartyLost` says it already.
+    Ray would otherwise copy the driver's folder to every party where the driver was started by `uv run`.
     """
-    quiet = {} if _SKIP in os.environ else {_SKIP: "^A worker died or was killed while executing"}
-    return quiet | {"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
+    return {"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
 
 
 def services(mark: str) -> dict[str, str]:

@@ -14,6 +14,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 from fedray.errors import PlanError
@@ -21,10 +22,11 @@ from fedray.party.party import LANES, Lane, Party, lane_widths
 from fedray.runtime import environment, placement
 from fedray.runtime.environment import Environment
 from fedray.runtime.gather import gather, opened
+from fedray.runtime.keeper import Keeper
 from fedray.runtime.line import LinedCalls, Lines
 from fedray.runtime.placement import knock
 from fedray.runtime.ray_errors import reason, translate
-from fedray.runtime.ray_interior import left_alone, reread_authentication
+from fedray.runtime.ray_interior import left_alone, reread_authentication, say_nothing_of_lost_workers
 from fedray.types import PartyConfig, PartyName, Ref
 
 # Ray reads its variables when it is imported, and never again. They are set for that moment only.
@@ -189,6 +191,7 @@ class LocalCluster:
         self._environment = Environment()
         self._folder = ""
         self._sigterm: Any = None
+        self._keeper = Keeper()
 
     def start(self, resources: Mapping[str, float], threads: int, show_output: bool) -> None:
         """Starts it. Takes several tries, since Ray gives up by itself on a busy machine.
@@ -231,7 +234,8 @@ class LocalCluster:
         passing = environment.services(self._mark) | environment.computing(threads)
         self._environment.set(passing)
         try:
-            _init(
+            begin = partial(
+                _init,
                 "local",
                 show_output,
                 include_dashboard=False,
@@ -239,6 +243,7 @@ class LocalCluster:
                 _temp_dir=os.path.join(self._folder, _INNER),
                 _system_config={"max_direct_call_object_size": _INLINE_BYTES},
             )
+            self._keeper.run(begin)
         finally:  # the cluster has inherited them; this process needs none of them
             self._environment.restore(passing)
 
@@ -248,6 +253,7 @@ class LocalCluster:
             return  # never started: a Ray that runs in this process is somebody else's
         ray.shutdown()
         environment.end_processes(self._mark)
+        self._keeper.release()
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder = ""
         # Last: while it ends the cluster, this process still needs the token that it started it with.
@@ -380,5 +386,6 @@ def _placed(party: PartyName, ready: Any, deadline: float) -> Whereabouts | None
 
 def _init(address: str, show_output: bool, **own_cluster: Any) -> None:
     """Connects to Ray, quietly."""
+    say_nothing_of_lost_workers()
     with left_alone(on_loopback=address == "local"):
         ray.init(address=address, log_to_driver=show_output, logging_level=logging.ERROR, **own_cluster)

@@ -7,11 +7,14 @@ Imports Ray when it is called, in a process that has done so.
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from fedray.runtime.environment import Environment
+
+_LOST_WORKER = re.compile("^A worker died or was killed while executing")
 
 
 def reread_authentication() -> None:
@@ -20,6 +23,18 @@ def reread_authentication() -> None:
     if hasattr(raylet, "AuthenticationTokenLoader"):  # versions without it know no tokens
         raylet.Config.initialize("")
         raylet.AuthenticationTokenLoader.instance().reset_cache()
+
+
+def say_nothing_of_lost_workers() -> None:
+    """Keeps Ray from writing to the user's output that a process is lost, where `PartyLost` says so.
+
+    There is a variable for it, which Ray reads when it is imported; this process may have done so before us. A pattern
+    of the user's own stays.
+    """
+    logs: Any = importlib.import_module("ray._private.ray_logging")
+    for output in (logs.stdout_deduplicator, logs.stderr_deduplicator):
+        if output.skip_re is None:
+            output.skip_re = _LOST_WORKER
 
 
 @contextmanager

@@ -15,6 +15,7 @@ WORKER: Any = importlib.import_module("ray._private.worker")
 SERVICES: Any = importlib.import_module("ray._private.services")
 CLIENT: Any = importlib.import_module("ray.util.client")
 CONSTANTS: Any = importlib.import_module("ray._private.ray_constants")
+LOGS: Any = importlib.import_module("ray._private.ray_logging")
 HOOK: Any = importlib.import_module("ray._private.runtime_env.uv_runtime_env_hook")
 
 
@@ -62,3 +63,11 @@ def test_breakpoint_is_ray_s_at_no_time_and_a_local_address_only_where_it_is_mea
         monkeypatch.setenv("PYTHONBREAKPOINT", "ray.util.rpdb.set_trace")
     assert os.environ["PYTHONBREAKPOINT"] == "mine"
     assert SERVICES.resolve_ip_for_localhost("localhost") == "192.0.2.1"
+
+
+def test_a_pattern_of_the_user_s_own_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LOGS.stdout_deduplicator, "skip_re", None)
+    monkeypatch.setattr(LOGS.stderr_deduplicator, "skip_re", "mine")
+    ray_interior.say_nothing_of_lost_workers()
+    assert LOGS.stdout_deduplicator.skip_re.search("A worker died or was killed while executing a task by")
+    assert LOGS.stderr_deduplicator.skip_re == "mine"

@@ -290,7 +290,7 @@ def test_infinite_and_enormous_weights(fed):
     wild.fit(fed.x, fed.y, batch_size=30, verbose=0)
     assert max(np.abs(array).max() for array in weights_of(wild)) > 1e6, "enormous weights are weights"
     wilder = fed.model(softmax(rate=3e38))
-    with pytest.raises(NotFinite, match="'loss/0' holds an infinity; nothing was sent; .*training that diverges"):
+    with pytest.raises(NotFinite, match=r"'loss/0' holds an infinity; nothing was sent; .*training that diverges"):
         wilder.fit(fed.x, fed.y, batch_size=30, epochs=3, verbose=0)
     with pytest.raises(NotFinite, match="party 'bob': 'loss/0' holds NaN"):
         model.evaluate(fed.spread(with_one(np.nan)), fed.y, verbose=0)

@@ -40,9 +40,6 @@ def test_a_users_own_choices_stand(monkeypatch):
     assert environment.authentication() == ours
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     assert environment.authentication() == {}
-    assert len(environment.importing()) == 2
-    monkeypatch.setenv("RAY_DEDUP_LOGS_SKIP_REGEX", "mine")
-    assert environment.importing() == {"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
     monkeypatch.setenv("RAY_TMPDIR", str(os.getcwd()))
     assert environment.short_folder() == os.getcwd()
     monkeypatch.setenv("RAY_TMPDIR", "/nowhere")
