@@ -67,11 +67,12 @@ def test_the_optimizer_keeps_its_state_over_rounds():
 @pytest.mark.parametrize("weights", ["sample_weight", "class_weight"])
 def test_weights_of_rows_and_classes_are_those_of_keras(weights):
     value = {0: 0.5, 2: 3.0} if weights == "class_weight" else np.linspace(0, 2, 60)
-    backend = KerasBackend(dense(), seed=1)
+    builder = dense(run_eagerly=weights == "class_weight")
+    backend = KerasBackend(builder, seed=1)
     data = bind(backend, X, Y, **{weights: value})
     start = backend.weights()
     trained, *_ = backend.train(start, data, in_order(60, 16))
-    expected, history = keras_fit(backend, dense(), start, 16, **{weights: value})
+    expected, history = keras_fit(backend, builder, start, 16, **{weights: value})
     np.testing.assert_allclose(trained, expected, rtol=1e-5, atol=1e-6)
     assert float(backend.take_metrics()[0]) == pytest.approx(history["loss"][0], rel=1e-5)
 
@@ -328,7 +329,7 @@ def test_a_model_that_waits_for_data_is_built_from_it():
         import keras
 
         model = keras.Sequential([keras.layers.Dense(5), keras.layers.BatchNormalization(), keras.layers.Dense(3)])
-        model.compile(loss="mse", optimizer="adam", metrics=["mae"])
+        model.compile(loss="mse", optimizer="adam", metrics=["mae"], run_eagerly=True)
         return model
 
     backend = KerasBackend(builder, seed=1)
