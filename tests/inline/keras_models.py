@@ -44,14 +44,14 @@ def noisy(run_eagerly=False):
 
 
 def binary(*metrics):
-    """One sigmoid output with the metrics given by name of their class."""
+    """One sigmoid output with the metrics given by name of their class, eager."""
 
     def builder():
         import keras
 
         model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1, activation="sigmoid")])
         made = [getattr(keras.metrics, name)() for name in metrics]
-        model.compile(loss="binary_crossentropy", optimizer="sgd", metrics=made)
+        model.compile(loss="binary_crossentropy", optimizer="sgd", metrics=made, run_eagerly=True)
         return model
 
     return builder

@@ -10,6 +10,8 @@ from inline.federated import softmax, weights_of, world
 
 from fedray.errors import PlanError
 
+pytestmark = pytest.mark.usefixtures("kernels_kept")
+
 
 def own(grows):
     """A builder whose metric grows by a sum, or by the largest output."""

@@ -105,7 +105,11 @@ def combiners():
 @pytest.mark.parametrize(
     ("strategy", "backend"),
     [
-        *[(strategy, "numpy") for strategy in sorted(STRATEGIES)],
+        # What travels and when is that of fed_avg_w for all that train in the party.
+        *(
+            pytest.param(strategy, "numpy", marks=[pytest.mark.slow] * (strategy in ("fed_avg_u", "fed_prox")))
+            for strategy in sorted(STRATEGIES)
+        ),
         ("fed_avg_w", "tensorflow"),
         ("fed_avg_g", "tensorflow"),
     ],

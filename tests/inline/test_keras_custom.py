@@ -37,7 +37,7 @@ def own_step(returns="metrics"):
 
         inputs = keras.Input((4,))
         model = Own(inputs, keras.layers.Dense(3)(inputs))
-        model.compile(loss="mse", optimizer="sgd", metrics=["mae"])
+        model.compile(loss="mse", optimizer="sgd", metrics=["mae"], run_eagerly=returns == "values")
         return model
 
     return builder
@@ -58,7 +58,7 @@ def _gradient(start):
         import keras
 
         model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
-        model.compile(loss="mse", optimizer="sgd")
+        model.compile(loss="mse", optimizer="sgd", run_eagerly=True)
         return model
 
     backend, data = ready(builder)
@@ -142,7 +142,7 @@ def test_a_compute_loss_of_the_users_own_is_used_under_a_hook_too():
 
         inputs = keras.Input((4,))
         model = Doubled(inputs, keras.layers.Dense(3)(inputs))
-        model.compile(loss="mse", optimizer="sgd")
+        model.compile(loss="mse", optimizer="sgd", run_eagerly=True)
         return model
 
     backend, data = ready(builder)

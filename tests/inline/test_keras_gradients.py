@@ -30,7 +30,7 @@ def test_a_gradient_round_is_a_training_round():
         from keras import layers
 
         model = keras.Sequential([keras.Input((4,)), layers.Dense(6), layers.BatchNormalization(), layers.Dense(3)])
-        model.compile(loss="mse", optimizer="adam")
+        model.compile(loss="mse", optimizer="adam", run_eagerly=True)
         return model
 
     stepped, data = ready(builder)
@@ -82,7 +82,7 @@ def test_fed_prox_pulls_towards_the_anchor_of_each_round():
         pulled, *_ = backend.train(start, data, batches(60), *hooked_by(prox, backend, anchor))
         return pulled - plain
 
-    backend, data = ready(dense())
+    backend, data = ready(dense(run_eagerly=True))
     backend.set_learning_rate(0.1)
     start = backend.weights()
     for anchor in (start, start + 1, start - 2):
@@ -91,7 +91,7 @@ def test_fed_prox_pulls_towards_the_anchor_of_each_round():
 
 
 def test_the_anchor_covers_the_trainable_words_only():
-    backend, data = ready(noisy)
+    backend, data = ready(lambda: noisy(run_eagerly=True))
     prox = make_strategy("fed_prox", {"mu": 0.1})
     start = backend.weights()
     trained, *_ = backend.train(start, data, batches(20), *hooked_by(prox, backend, start))

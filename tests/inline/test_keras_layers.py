@@ -11,6 +11,8 @@ from fedray.backends.keras.model import KerasBackend
 from fedray.data.ndarray import FedNdarray, load
 from fedray.errors import PlanError
 
+pytestmark = pytest.mark.usefixtures("kernels_kept")
+
 SEQUENCES = np.random.default_rng(0).normal(size=(60, 5, 4)).astype(np.float32)
 TEXT = np.array(["a b", "b c d", "e f"] * 20)
 TARGET = X[:, :1]
@@ -96,7 +98,7 @@ def test_a_layer_that_cannot_work_here_is_named_before_the_first_step(layers, x,
         bind(KerasBackend(stacked(*layers), seed=1), x, TARGET)
 
 
-@pytest.mark.parametrize("layer", [one, lambda k: k.layers.LSTM(1)])
+@pytest.mark.parametrize("layer", [one, pytest.param(lambda k: k.layers.LSTM(1), marks=pytest.mark.slow)])
 def test_a_fixed_batch_size_that_no_layer_needs_is_no_matter(layer):
     x = SEQUENCES if layer is not one else X
     shape, graph = x.shape[1:], {"run_eagerly": False}

@@ -19,14 +19,14 @@ TRUE = (CLASS > 0).astype(np.float32)
 PARTS = (slice(0, 13), slice(13, 40), slice(40, 60))
 
 
-def apart_and_together(builder, x=X, y=Y, parts=PARTS):
+def apart_and_together(builder, x=X, y=Y, parts=PARTS, batch_size=8):
     """Metrics of three parties merged and finished, and the metrics over all rows in one place."""
     backend, data = ready(builder, x=x, y=y)
     local = []
     for part in parts:
         bound = bind(backend, x[part], y[part])
-        local.append(backend.evaluate(bound, in_order(bound.rows, 8)))
-    return backend.finish(merge(local)), backend.evaluate(data, in_order(len(x), 8)), local
+        local.append(backend.evaluate(bound, in_order(bound.rows, batch_size)))
+    return backend.finish(merge(local)), backend.evaluate(data, in_order(len(x), batch_size)), local
 
 
 @pytest.mark.parametrize("name", ["AUC", "Precision", "Recall", "TruePositives", "PrecisionAtRecall"])
@@ -36,7 +36,8 @@ def test_what_counts_rows_merges_exactly(name):
 
         metric = keras.metrics.PrecisionAtRecall(0.5) if name == "PrecisionAtRecall" else getattr(keras.metrics, name)()
         model = binary()()
-        model.compile(loss="binary_crossentropy", metrics=[metric])
+        # One of them as a graph; all others are done before it would be traced.
+        model.compile(loss="binary_crossentropy", metrics=[metric], run_eagerly=name != "AUC")
         return model
 
     merged, joint, local = apart_and_together(builder, y=TRUE)
@@ -82,11 +83,12 @@ def test_every_stock_metric_for_one_hot_labels_merges():
     def builder():
         model = dense()()
         metrics = [getattr(keras.metrics, name)(**arguments_of(name)) for name in names]
-        model.compile(loss="categorical_crossentropy", metrics=metrics)
+        model.compile(loss="categorical_crossentropy", metrics=metrics, run_eagerly=True)
         return model
 
-    merged, joint, _ = apart_and_together(builder)
-    _, soft, _ = apart_and_together(builder, y=(0.9 * Y + 0.03).astype(np.float32))
+    merged, joint, _ = apart_and_together(builder, batch_size=20)
+    backend, data = ready(builder, y=(0.9 * Y + 0.03).astype(np.float32))
+    soft = backend.evaluate(data, batches(30, 30))
     assert [m.name for m in merged] == [m.name for m in joint]
     assert len(merged) == len(names) + 1
     for one, whole in zip(merged, joint, strict=True):
@@ -119,7 +121,7 @@ def test_names_are_those_of_keras_history():
 
         model = dense()()
         metrics = ["accuracy", keras.metrics.CategoricalAccuracy(name="accuracy"), keras.metrics.AUC(name="area")]
-        model.compile(loss="categorical_crossentropy", metrics=metrics, weighted_metrics=["mse"])
+        model.compile(loss="categorical_crossentropy", metrics=metrics, weighted_metrics=["mse"], run_eagerly=True)
         return model
 
     backend, data = ready(builder)

@@ -58,7 +58,6 @@ OPTIONS = {
 }
 
 SHORT = [
-    ("sgd", "loss_scale_factor"),
     ("adam", "all of them"),
     ("nadam", "a dynamic loss scale"),
     ("rmsprop", "one of several"),

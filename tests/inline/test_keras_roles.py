@@ -292,7 +292,7 @@ def own_weights(model, fed, folder):
     return found
 
 
-@pytest.mark.parametrize("strategy", ["fed_avg_w", "fed_avg_g"])
+@pytest.mark.parametrize("strategy", ["fed_avg_w", pytest.param("fed_avg_g", marks=pytest.mark.slow)])
 def test_fed_bn_keeps_each_partys_scale_and_shares_the_rest(start, strategy, tmp_path):
     x = np.concatenate([X[:30], 100 * X[30:] + 7])
     fed = world(start, x=x)

@@ -6,6 +6,8 @@ import pytest
 from inline.federated import by_hand, softmax, weights_of, world
 from inline.keras_models import X, Y, batches, dense, ready, stock
 
+pytestmark = pytest.mark.usefixtures("kernels_kept")
+
 
 def scheduled(kind, run_eagerly=False, scaled=False):
     """A model whose rate is 0.5 at step 0 and a tenth of that at each further one."""

@@ -46,7 +46,8 @@ def test_a_round_trains_and_measures_as_keras_fit_does(form, weighted):
     outputs, x, y, weights = FORMS[form]
     weights = weights if weighted else None
     scores = {"kind": ["accuracy"], "height": ["mse"]}
-    builder = two_by_two(outputs, weighted_metrics=list(scores.values()) if outputs is list else scores)
+    weighted_metrics = list(scores.values()) if outputs is list else scores
+    builder = two_by_two(outputs, run_eagerly=outputs is list, weighted_metrics=weighted_metrics)
     backend = KerasBackend(builder, seed=1)
     data = bind(backend, x, y, weights)
     start = backend.weights().copy()

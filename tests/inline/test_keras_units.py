@@ -8,6 +8,8 @@ from inline.federated import weights_of, world
 import fedray as sf
 from fedray.strategies import STRATEGIES
 
+pytestmark = pytest.mark.usefixtures("kernels_kept")
+
 RNG = np.random.default_rng(3)
 X = RNG.normal(size=(32, 3)).astype(np.float32)
 Y = (X @ [1.0, -2.0, 0.5]).astype(np.float32)[:, None]

@@ -8,6 +8,8 @@ from inline.federated import by_hand, regression, softmax, weights_of, world
 from fedray.errors import PlanError
 from fedray.party.training.trainer import Trainer
 
+pytestmark = pytest.mark.usefixtures("kernels_kept")
+
 
 @pytest.fixture(scope="module")
 def keras():

@@ -47,8 +47,16 @@ def resting():
     return LinearRegression(features=1, learning_rate=0.0)
 
 
-@pytest.mark.parametrize("builder", [swinging, resting])
-@pytest.mark.parametrize("aggregator", AGGREGATORS)
+@pytest.mark.parametrize(
+    ("aggregator", "builder"),
+    [
+        *((aggregator, swinging) for aggregator in AGGREGATORS),
+        *(
+            pytest.param(aggregator, resting, marks=[pytest.mark.slow] * (aggregator != "abandon"))
+            for aggregator in AGGREGATORS
+        ),
+    ],
+)
 def test_a_model_may_come_back(start, sessions, aggregator, builder):
     fed = world(start, rows=(12, 12, 12), backend="numpy", x=ONES, y=0 * ONES)
     model = fed.model(builder, aggregator=AGGREGATORS[aggregator](fed))
