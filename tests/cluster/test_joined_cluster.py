@@ -46,10 +46,10 @@ def look_in(address):
     sf.init(["alice"], address)
     print(sf.reveal(sf.PYU("alice")(abs)(-7)))
     sf.shutdown()
-os.environ["RAY_ADDRESS"] = ADDRESS
+os.environ["RAY_ADDRESS"] = WHERE
 look_in(None)
 import ray
-ray.init(ADDRESS, logging_level="ERROR", log_to_driver=False)
+ray.init(WHERE, logging_level="ERROR", log_to_driver=False)
 try:
     look_in("local")
 except sf.errors.PlanError as error:
@@ -60,7 +60,7 @@ ray.shutdown()
 look_in("auto")
 for wanted in ({"alice": {"site": 2}}, {"alice": {"site": 1}, "bob": {"site": 1}}, {"bob": {"elsewhere": 1}}):
     try:
-        sf.init(["alice", "bob"], ADDRESS, resources=wanted)
+        sf.init(["alice", "bob"], WHERE, resources=wanted)
     except sf.errors.PlanError as error:
         print(error)
 """
@@ -76,7 +76,7 @@ resources: party 'bob' asks for 1 elsewhere; no host has that, the hosts have 0 
 
 SMALL = """
 import fedray as sf
-sf.init(["alice"], ADDRESS)
+sf.init(["alice"], WHERE)
 print("ready", flush=True)
 input()
 print(sf.reveal(sf.PYU("alice")(abs)(-1)))
@@ -136,9 +136,9 @@ def test_by_every_address_beside_a_session_of_another_program_which_goes_on(prog
     """Beside: a Ray that runs in the program already is joined and left running, and what the cluster lacks is said."""
     variables, port, client = head
     there = repr(f"127.0.0.1:{port}")
-    other = program(SMALL.replace("ADDRESS", there), **variables)
+    other = program(SMALL.replace("WHERE", there), **variables)
     assert other.read_line() == "ready"
-    run = program(RUN + f"visit({there})" + MORE.replace("ADDRESS", there), **variables)
+    run = program(RUN + f"visit({there})" + MORE.replace("WHERE", there), **variables)
     assert run.finish(200) == (0, EXPECTED + MORE_EXPECTED, "")
     assert run.left() == []
     run = program(RUN + f"visit('ray://127.0.0.1:{client}')", **variables)
