@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.errors import ProtocolError
-from fedray.protocol.scheme import Fault, Manifest, View
+from fedray.protocol.manifest import Manifest
+from fedray.protocol.scheme import Fault, View
 from fedray.types import Failure, Key, Message, PartyName, Round
 
 

@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from fedray.errors import EncodingError, NotFinite, ProtocolError
 from fedray.protocol.config import EXACT_IN_FLOAT, Config, Encoding
 from fedray.protocol.crypto.keystream import CHUNK_BYTES
+from fedray.protocol.manifest import Manifest, Run, Tensor
 from fedray.protocol.member import Member
 from fedray.protocol.messages import Words
-from fedray.protocol.scheme import Contribution, Extent, Manifest, Opened, Run, Tensor
+from fedray.protocol.scheme import Contribution, Extent, Opened
 from fedray.protocol.totals import TotalWords, check_range
 from fedray.types import PartyName
 

@@ -20,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.protocol.crypto.keys import Guarded
+from fedray.protocol.manifest import Manifest
 from fedray.protocol.member import Member
 from fedray.protocol.scales import MOST_REPEATS
-from fedray.protocol.scheme import Contribution, Manifest, RoundContext
+from fedray.protocol.scheme import Contribution, RoundContext
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,8 @@ from dataclasses import dataclass, replace
 
 from fedray.errors import ProtocolError
 from fedray.protocol.config import Encoding
-from fedray.protocol.scheme import HIGHEST, LOWEST, Extent, Manifest
+from fedray.protocol.manifest import HIGHEST, LOWEST, Manifest
+from fedray.protocol.scheme import Extent
 
 MOST_REPEATS = 8
 """Repeats of one round. Three at most find any size from 1e-30 to 1e30, for up to a hundred parties; a party sends one

@@ -9,12 +9,13 @@ from typing import Protocol, runtime_checkable
 
 from fedray.protocol.config import Config
 from fedray.protocol.crypto.keys import Roster
+from fedray.protocol.manifest import Manifest
 from fedray.protocol.masking.coordinator import ViewCoordinator
 from fedray.protocol.masking.plain import PlainShield
 from fedray.protocol.masking.shield import MaskingShield
 from fedray.protocol.member import Member
 from fedray.protocol.recovery import RecoveryCoordinator, RecoveryShield
-from fedray.protocol.scheme import Collector, Joining, Manifest, Shield, View
+from fedray.protocol.scheme import Collector, Joining, Shield, View
 from fedray.protocol.sharing import SharingCoordinator, SharingShield
 from fedray.types import PartyName, Round
 

@@ -22,7 +22,7 @@ from fedray.protocol.limbs import (
     rounded,
     spread,
 )
-from fedray.protocol.scheme import Manifest
+from fedray.protocol.manifest import Manifest
 from fedray.types import PartyName
 
 _EXACT_BITS = 53

@@ -18,7 +18,8 @@ from fedray.party.rounds.compute_party import ComputeParty
 from fedray.party.rounds.contributor import Contributor
 from fedray.party.rounds.server import RoundServer
 from fedray.protocol.config import Config
-from fedray.protocol.scheme import Fault, Manifest
+from fedray.protocol.manifest import Manifest
+from fedray.protocol.scheme import Fault
 from fedray.rounds.supervision import REMEDY, SegmentOutcome, Supervision
 from fedray.runtime.session import Session
 from fedray.types import Key, PartyName, Ref, Round

@@ -20,7 +20,8 @@ from fedray.party.rounds import summable
 from fedray.party.rounds.value_client import SumOrder, ValueClient
 from fedray.party.table import Slot
 from fedray.protocol.config import Config, Encoding
-from fedray.protocol.scheme import LEAST_BOUND, ExactTotal, Fault, Manifest, Tensor
+from fedray.protocol.manifest import LEAST_BOUND, ExactTotal, Manifest, Tensor
+from fedray.protocol.scheme import Fault
 from fedray.rounds.notices import log_unsaid
 from fedray.rounds.sum_session import SumSession
 from fedray.rounds.supervision import REMEDY

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fedray.protocol.manifest import Manifest
 from fedray.protocol.scales import first
-from fedray.protocol.scheme import Manifest
 from fedray.strategies.strategy import NamedVectors, State, Strategy
 from fedray.types import Vector
 

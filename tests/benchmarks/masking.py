@@ -27,6 +27,7 @@ from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto import keystream
 from fedray.protocol.crypto.keys import Roster, generate_identity, public_bytes
 from fedray.protocol.handshake import introduce
+from fedray.protocol.manifest import USUAL_BOUND, Manifest, Tensor
 from fedray.protocol.masking.collector import ViewCollector
 from fedray.protocol.masking.frame import Masked
 from fedray.protocol.masking.shield import MaskingShield
@@ -34,7 +35,7 @@ from fedray.protocol.member import Member
 from fedray.protocol.memory import ModelMemory
 from fedray.protocol.pipeline import run
 from fedray.protocol.policy import Policy
-from fedray.protocol.scheme import USUAL_BOUND, Contribution, Manifest, RoundContext, Tensor
+from fedray.protocol.scheme import Contribution, RoundContext
 
 SLACK = 16
 

@@ -26,10 +26,11 @@ from masking import Session
 
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto.keys import Roster
+from fedray.protocol.manifest import Manifest, Tensor
 from fedray.protocol.masking.collector import ViewCollector
 from fedray.protocol.recovery import thresholds
 from fedray.protocol.recovery.rehearsal import Rehearsal
-from fedray.protocol.scheme import Contribution, Manifest, Opened, RoundContext, Tensor, View
+from fedray.protocol.scheme import Contribution, Opened, RoundContext, View
 
 
 class Comparison:

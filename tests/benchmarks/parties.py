@@ -26,6 +26,7 @@ import numpy as np
 from fedray.protocol import handshake
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto.keys import Roster, verify
+from fedray.protocol.manifest import Manifest, Tensor
 from fedray.protocol.policy import Policy
 from fedray.protocol.recovery import (
     collector,
@@ -38,7 +39,7 @@ from fedray.protocol.recovery import (
 )
 from fedray.protocol.recovery.rehearsal import Rehearsal
 from fedray.protocol.recovery.shield import RecoveryShield
-from fedray.protocol.scheme import Contribution, Manifest, RoundContext, Tensor
+from fedray.protocol.scheme import Contribution, RoundContext
 
 PHASES: tuple[tuple[str, type, tuple[str, ...]], ...] = (
     ("session", handshake.Handshake, ("hello", "confirm", "start")),

@@ -11,6 +11,7 @@ from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto.keys import Roster, generate_identity, public_bytes
 from fedray.protocol.fixed_point import Encoder
 from fedray.protocol.handshake import introduce
+from fedray.protocol.manifest import ExactTotal, Manifest, Tensor
 from fedray.protocol.masking.collector import ViewCollector
 from fedray.protocol.masking.plain import PlainShield
 from fedray.protocol.masking.shield import MaskingShield
@@ -18,7 +19,7 @@ from fedray.protocol.member import Member
 from fedray.protocol.memory import ModelMemory
 from fedray.protocol.pipeline import run
 from fedray.protocol.policy import Policy
-from fedray.protocol.scheme import Contribution, ExactTotal, Manifest, Opened, RoundContext, Tensor, View
+from fedray.protocol.scheme import Contribution, Opened, RoundContext, View
 
 ENDS = {"masking": MaskingShield, "plain": PlainShield}
 NO_METRICS = np.empty(0)

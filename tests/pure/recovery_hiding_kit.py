@@ -24,13 +24,14 @@ from fedray.errors import ProtocolError
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto.keys import Roster, sign
 from fedray.protocol.crypto.shamir import SHARE_BYTES, reconstruct
+from fedray.protocol.manifest import Manifest, Tensor
 from fedray.protocol.member import Member
 from fedray.protocol.policy import Policy
 from fedray.protocol.recovery.pads import PadScope, RoundSecrets
 from fedray.protocol.recovery.rehearsal import Rehearsal
 from fedray.protocol.recovery.round_messages import PAIR, SELF, MaskedInput, Quorum, Survive, Survivors, Unmask
 from fedray.protocol.recovery.thresholds import Thresholds, propose
-from fedray.protocol.scheme import Contribution, Manifest, RoundContext, Tensor
+from fedray.protocol.scheme import Contribution, RoundContext
 
 WORDS = 96
 MANIFEST = Manifest((Tensor("symbols", (WORDS - 2,), "float64"),))

@@ -9,13 +9,14 @@ import numpy as np
 
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto.keys import Roster, sign
+from fedray.protocol.manifest import ExactTotal, Manifest, Tensor
 from fedray.protocol.recovery.collector import RecoveryCollector
 from fedray.protocol.recovery.key_batch import KeyBatch
 from fedray.protocol.recovery.rehearsal import Rehearsal
 from fedray.protocol.recovery.round_messages import Quorum, Survivors
 from fedray.protocol.recovery.shield import RecoveryShield
 from fedray.protocol.recovery.thresholds import propose
-from fedray.protocol.scheme import Contribution, ExactTotal, Manifest, RoundContext, Tensor
+from fedray.protocol.scheme import Contribution, RoundContext
 
 MANIFEST = Manifest((Tensor("kernel", (7,), "float32"),), (ExactTotal("loss"),))
 ENCODING = Encoding(weight_bound=5)

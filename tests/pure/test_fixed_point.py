@@ -16,7 +16,8 @@ from fedray.protocol.config import Encoding
 from fedray.protocol.crypto.keystream import CHUNK_BYTES
 from fedray.protocol.fixed_point import decode
 from fedray.protocol.limbs import limb_bound
-from fedray.protocol.scheme import Contribution, Manifest, Tensor
+from fedray.protocol.manifest import Manifest, Tensor
+from fedray.protocol.scheme import Contribution
 
 WIDE = Encoding()
 NARROW = Encoding(32)

@@ -12,10 +12,11 @@ from pure.masking_kit import Kit, context_of, encode, identities, manifest_of, p
 from fedray.errors import EncodingError, ProtocolError
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto import keystream
+from fedray.protocol.manifest import Manifest, Tensor
 from fedray.protocol.masking import rounds
 from fedray.protocol.masking.frame import Masked
 from fedray.protocol.policy import Policy
-from fedray.protocol.scheme import Manifest, Tensor, View
+from fedray.protocol.scheme import View
 
 NARROW = Encoding(32)
 KEYS = identities(9)

@@ -19,9 +19,10 @@ from fedray.errors import ProtocolError
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto.keys import Roster, verify
 from fedray.protocol.fixed_point import decode
+from fedray.protocol.manifest import ExactTotal, Manifest, Tensor
 from fedray.protocol.recovery.rehearsal import Rehearsal
 from fedray.protocol.recovery.thresholds import Thresholds, propose, ring_of
-from fedray.protocol.scheme import Contribution, ExactTotal, Manifest, Opened, RoundContext, Tensor
+from fedray.protocol.scheme import Contribution, Opened, RoundContext
 
 MANIFEST = Manifest(
     (Tensor("kernel", (3, 2), "float32"), Tensor("bias", (5,), "float64")),

@@ -22,6 +22,7 @@ from fedray.errors import ProtocolError
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto import keystream
 from fedray.protocol.crypto.keys import Roster
+from fedray.protocol.manifest import Manifest, Tensor
 from fedray.protocol.policy import Policy
 from fedray.protocol.recovery.key_batch import KeyBatch
 from fedray.protocol.recovery.pads import PadScope, RoundSecrets
@@ -29,7 +30,7 @@ from fedray.protocol.recovery.rehearsal import Rehearsal
 from fedray.protocol.recovery.round_messages import MaskedInput
 from fedray.protocol.recovery.shield import RecoveryShield
 from fedray.protocol.recovery.thresholds import propose
-from fedray.protocol.scheme import Contribution, Manifest, RoundContext, Tensor
+from fedray.protocol.scheme import Contribution, RoundContext
 
 POLICY = Policy(rounds={"train": 1000}, allow_other_members=True)
 

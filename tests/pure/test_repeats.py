@@ -12,10 +12,11 @@ import pytest
 from pure import masking_kit, recovery_kit, sharing_kit
 
 from fedray.errors import ProtocolError
+from fedray.protocol.manifest import Manifest, Tensor
 from fedray.protocol.recovery.reuse_rules import InputRules
 from fedray.protocol.repeats import LastInput
 from fedray.protocol.scales import MOST_REPEATS
-from fedray.protocol.scheme import Contribution, Manifest, RoundContext, Tensor, View
+from fedray.protocol.scheme import Contribution, RoundContext, View
 from fedray.protocol.sharing import ShareAdder
 from fedray.protocol.sharing.sealing import HEADER_BYTES
 

@@ -12,8 +12,9 @@ from pure.masking_kit import encode, plain_values
 from fedray.errors import ProtocolError
 from fedray.protocol.config import Encoding
 from fedray.protocol.fixed_point import decode
+from fedray.protocol.manifest import HIGHEST, LOWEST, Manifest, Tensor
 from fedray.protocol.scales import FIRST_GROWTH, GROWTH, MOST_REPEATS, Room, Scales, first
-from fedray.protocol.scheme import HIGHEST, LOWEST, Extent, Manifest, Tensor
+from fedray.protocol.scheme import Extent
 from fedray.strategies.halves import first_reaches
 
 WORDS = 3

@@ -13,10 +13,11 @@ from pure.sharing_kit import session
 from fedray.errors import EncodingError, PlanError, ProtocolError
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto.keystream import CHUNK_BYTES
+from fedray.protocol.manifest import Manifest, Tensor
 from fedray.protocol.member import Member
 from fedray.protocol.memory import ModelMemory
 from fedray.protocol.policy import TWO_PARTY_NOTICE, Policy, notice
-from fedray.protocol.scheme import Contribution, Manifest, Tensor
+from fedray.protocol.scheme import Contribution
 from fedray.protocol.sharing import SharingShield
 from fedray.protocol.sharing.split import Splitter, add_share, remove_seed
 

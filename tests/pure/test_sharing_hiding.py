@@ -16,7 +16,7 @@ from pure.masking_kit import context_of, plain_values
 from pure.sharing_kit import session
 
 from fedray.errors import ProtocolError
-from fedray.protocol.scheme import Manifest, Tensor
+from fedray.protocol.manifest import Manifest, Tensor
 from fedray.protocol.sharing import SharingShield, split
 from fedray.protocol.sharing.sealing import header_of, unseal
 

@@ -16,7 +16,7 @@ from fedray.party.training.model_rounds import totals as summed_as
 from fedray.protocol import totals
 from fedray.protocol.config import Encoding
 from fedray.protocol.fixed_point import decode
-from fedray.protocol.scheme import ExactTotal, Manifest
+from fedray.protocol.manifest import ExactTotal, Manifest
 
 WIDE, NARROW = Encoding(), Encoding(32)
 MIXED = Manifest((), (ExactTotal("loss"), ExactTotal("seen", whole=True), ExactTotal("own", 3)), weighted=False)

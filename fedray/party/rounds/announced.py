@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from fedray.party.records import Answer, Expect
-from fedray.protocol.scheme import Manifest, Opened
+from fedray.protocol.manifest import Manifest
+from fedray.protocol.scheme import Opened
 from fedray.types import PartyName, Round
 
 OnOpened: TypeAlias = Callable[[Opened, bool], Answer]

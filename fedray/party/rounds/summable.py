@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fedray.errors import DataError
 from fedray.party.parcel import dtype_of
-from fedray.protocol.scheme import Tensor
+from fedray.protocol.manifest import Tensor
 from fedray.tree import Tree
 
 

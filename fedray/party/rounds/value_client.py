@@ -16,7 +16,8 @@ from fedray.party.context import PartyContext, Reply
 from fedray.party.door.egress import Kind
 from fedray.party.rounds import summable
 from fedray.party.rounds.contributor import Contributor
-from fedray.protocol.scheme import Contribution, Manifest, RoundContext
+from fedray.protocol.manifest import Manifest
+from fedray.protocol.scheme import Contribution, RoundContext
 from fedray.types import Round, Value
 
 

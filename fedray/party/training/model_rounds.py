@@ -25,7 +25,8 @@ from fedray.party.rounds.contributor import Contributor
 from fedray.party.training.local_model import LocalModel
 from fedray.party.training.orders import EvaluateOrder, settings
 from fedray.party.training.sampling import cut
-from fedray.protocol.scheme import Contribution, ExactTotal, Manifest, RoundContext
+from fedray.protocol.manifest import ExactTotal, Manifest
+from fedray.protocol.scheme import Contribution, RoundContext
 
 
 @dataclass(frozen=True, slots=True)

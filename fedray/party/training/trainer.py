@@ -23,9 +23,10 @@ from fedray.party.rounds.contributor import Contributor
 from fedray.party.training.local_model import LocalModel
 from fedray.party.training.model_rounds import ModelRounds, totals
 from fedray.party.training.orders import TrainOrder, rows_of, settings
+from fedray.protocol.manifest import Manifest, Tensor
 from fedray.protocol.messages import digest
 from fedray.protocol.rows import Rows
-from fedray.protocol.scheme import Contribution, Manifest, RoundContext, Tensor
+from fedray.protocol.scheme import Contribution, RoundContext
 from fedray.strategies import State, Strategy, make_strategy
 from fedray.strategies.halves import first_reaches, known, payload
 from fedray.types import Round, Vector

@@ -15,10 +15,11 @@ from fedray.errors import ProtocolError
 from fedray.protocol.config import Config
 from fedray.protocol.crypto.buffers import BufferPool
 from fedray.protocol.fixed_point import decode
+from fedray.protocol.manifest import Manifest
 from fedray.protocol.masking.frame import Masked
 from fedray.protocol.masking.rounds import view_id
 from fedray.protocol.messages import Words
-from fedray.protocol.scheme import Manifest, Opened, View
+from fedray.protocol.scheme import Opened, View
 from fedray.types import Message, PartyName, Round
 
 ADD_BYTES = 1 << 20

@@ -9,8 +9,9 @@ from fedray.errors import ProtocolError
 from fedray.protocol.config import Config
 from fedray.protocol.crypto.buffers import BufferPool
 from fedray.protocol.crypto.keys import Roster
+from fedray.protocol.manifest import Manifest
 from fedray.protocol.masking.collector import ViewCollector
-from fedray.protocol.scheme import Collector, Manifest, View
+from fedray.protocol.scheme import Collector, View
 from fedray.types import PartyName, Round
 
 

@@ -11,12 +11,13 @@ from collections.abc import Mapping, Sequence
 from fedray.errors import ProtocolError
 from fedray.protocol.config import Config
 from fedray.protocol.crypto.keys import Roster
+from fedray.protocol.manifest import Manifest
 from fedray.protocol.messages import Confirm, Hello, digest
 from fedray.protocol.recovery.collector import RecoveryCollector
 from fedray.protocol.recovery.key_relay import KeyRelay
 from fedray.protocol.recovery.round_public import RoundPublic
 from fedray.protocol.recovery.thresholds import Thresholds, ring_of
-from fedray.protocol.scheme import Manifest, View
+from fedray.protocol.scheme import View
 from fedray.types import PartyName, Round
 
 KEPT = 3

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from fedray.protocol.config import Config
 from fedray.protocol.crypto.keys import Roster
+from fedray.protocol.manifest import Manifest
 from fedray.protocol.recovery.key_directory import Directory
 from fedray.protocol.recovery.thresholds import Thresholds
-from fedray.protocol.scheme import Manifest
 from fedray.types import Round
 
 

@@ -15,8 +15,9 @@ from fedray.errors import ProtocolError
 from fedray.protocol.config import Config
 from fedray.protocol.crypto.keys import Roster
 from fedray.protocol.fixed_point import decode
+from fedray.protocol.manifest import Manifest
 from fedray.protocol.messages import Hello, Words, digest
-from fedray.protocol.scheme import Manifest, Opened, View
+from fedray.protocol.scheme import Opened, View
 from fedray.protocol.sharing.agreement import Agreement, Partial
 from fedray.protocol.sharing.roles import Roles, names_of
 from fedray.protocol.sharing.split import add_share
