@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from inline.keras_models import X, batches, dense, noisy, one_matrix, ready
+from inline.keras_models import X, Y, batches, dense, noisy, one_matrix, ready
 
-from fedray.backends.keras.lambdas import unwarned
+from fedray.backends.keras.lambdas import WARNING
 from fedray.backends.keras.model import KerasBackend
+from fedray.backends.keras.unwarned import unwarned
 from fedray.errors import DataError, PlanError
 
 pytestmark = pytest.mark.usefixtures("kernels_kept")
@@ -148,7 +149,7 @@ def test_nothing_is_said_of_lambdas_and_the_filters_stay_as_they_were():
 
 def test_filters_that_another_thread_sets_meanwhile_are_its_own():
     with warnings.catch_warnings():
-        with unwarned():
+        with unwarned(WARNING):
             inner = warnings.catch_warnings()
             inner.__enter__()
             warnings.simplefilter("error", BytesWarning)
@@ -157,8 +158,19 @@ def test_filters_that_another_thread_sets_meanwhile_are_its_own():
         inner.__exit__(None, None, None)
 
 
+def test_nothing_is_said_of_the_optimizer_in_a_file_of_which_nothing_is_taken(tmp_path):
+    path, model = tmp_path / "other.keras", dense(optimizer="adam")()
+    model.fit(X, Y, verbose=0)
+    model.save(path)
+    backend, _ = ready(dense())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        backend.import_model(path.read_bytes())
+    assert all(np.array_equal(a, b) for a, b in zip(backend.arrays(), model.get_weights(), strict=True))
+
+
 def test_other_warnings_are_passed_on():
-    with pytest.warns(UserWarning, match="of the model"), unwarned():
+    with pytest.warns(UserWarning, match="of the model"), unwarned(WARNING):
         warnings.warn("of the model", stacklevel=1)
 
 

@@ -11,8 +11,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from fedray.backends.keras.lambdas import unwarned, without_places
+from fedray.backends.keras.lambdas import WARNING, without_places
 from fedray.backends.keras.optimizers import parts
+from fedray.backends.keras.unwarned import unwarned
 from fedray.errors import PlanError
 from fedray.strategies.strategy import Strategy
 
@@ -125,7 +126,7 @@ def model_fingerprint(keras: Any, model: Any, spec: object, optimizer: object, f
 
 def _config(keras: Any, value: Any) -> Any:
     try:
-        with unwarned():
+        with unwarned(WARNING):
             return without_places(keras.saving.serialize_keras_object(value))
     except (NotImplementedError, TypeError, ValueError):  # A class without get_config: its weights' names must do.
         return type(value).__qualname__

@@ -6,6 +6,7 @@ Works on the objects it is handed; imports no framework.
 
 from __future__ import annotations
 
+import re
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,7 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedray.backends.keras.unwarned import unwarned
 from fedray.errors import DataError
+
+_SKIPPED = re.compile("Skipping variable loading for optimizer")
+"""What Keras warns of where a file has another optimizer's state; none of it is taken in any case."""
 
 
 def export_model(model: Any, weights_only: bool, as_built: Sequence[tuple[Any, NDArray[Any]]]) -> bytes:
@@ -55,7 +60,7 @@ def import_model(model: Any, content: bytes, taken: Sequence[Any]) -> None:
         DataError: It holds another model.
     """
     before = [variable.numpy() for variable in taken]
-    with tempfile.TemporaryDirectory() as folder, _kept(model, taken):
+    with tempfile.TemporaryDirectory() as folder, _kept(model, taken), unwarned(_SKIPPED):
         path = Path(folder, "model.keras")
         path.write_bytes(content)
         try:

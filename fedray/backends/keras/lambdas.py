@@ -10,33 +10,12 @@ from __future__ import annotations
 import base64
 import marshal
 import re
-import threading
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from types import CodeType
 from typing import Any
 
-_WARNING = re.compile(r"The object being serialized includes a `?lambda")
-_filtering = threading.Lock()
-
-
-@contextmanager
-def unwarned() -> Iterator[None]:
-    """Keeps Keras from warning of lambdas in what it serializes in the block; a fingerprint is never loaded again.
-
-    The filters belong to the whole process. Only this block's own one comes and goes, by a new list each time: with
-    `catch_warnings`, a thread that has other filters meanwhile could find its own gone, or keep them for good. Python
-    notes for no code what an "ignore" let pass, so what it notes of other warnings needs no reset.
-    """
-    ours = ("ignore", _WARNING, UserWarning, None, 0)
-    with _filtering:
-        warnings.filters = [ours, *warnings.filters]
-    try:
-        yield
-    finally:
-        with _filtering:
-            warnings.filters = [known for known in warnings.filters if known is not ours]
+WARNING = re.compile(r"The object being serialized includes a `?lambda")
+"""What Keras warns of when it writes one down; a fingerprint is never loaded again."""
 
 
 def without_places(config: Any) -> Any:
