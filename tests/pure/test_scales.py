@@ -80,12 +80,13 @@ def test_the_error_is_2_to_minus_24_of_the_largest_value_whatever_its_size(n, ma
     mean, repeats = world.round(inputs, weights)
     check(inputs, weights, mean)
     assert repeats <= 3
-    # From here on the scale is known: values as large, or up to 2^10 times larger, need no repeat.
-    for growth in (1.0, 0.7, 2.0**10):
+    # From here on the scale is known: values as large, or up to 2^10 times larger, need no repeat. Smaller ones may
+    # need one, where the words were only just precise enough before.
+    for growth, most in ((1.0, 0), (0.7, 1), (2.0**10, 0)):
         inputs = [[value * growth for value in values] for values in inputs]
         mean, repeats = world.round(inputs, weights)
         check(inputs, weights, mean)
-        assert repeats == 0
+        assert repeats <= most
 
 
 @pytest.mark.parametrize("n", [2, 16, 100])
