@@ -34,7 +34,7 @@ settings.load_profile("short")
 
 
 ON_RAY = {
-    *(f"tests/cluster/test_{name}.py" for name in ("dropouts", "memory", "placement", "training")),
+    *(f"tests/cluster/test_{name}.py" for name in ("demo", "dropouts", "memory", "placement", "training")),
     *(f"tests/contracts/test_{name}.py" for name in ("code_modules", "code_source", "devices", "keys_and_policies")),
     *(f"tests/contracts/test_{name}.py" for name in ("sessions", "soak", "strict_egress", "transports")),
     *(f"tests/contracts/test_spu_{name}.py" for name in ("device", "programs", "sums")),
