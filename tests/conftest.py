@@ -6,6 +6,7 @@ run, also when tests fail or are interrupted; two runs at once have a cluster ea
 """
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -44,11 +45,14 @@ ON_RAY = {
 
 
 class Grouped(LoadFileScheduling):
-    """Deals whole files to the processes, and those of `ON_RAY` together."""
+    """Deals whole files to the processes, and what uses the cluster in those of `ON_RAY` together.
+
+    That takes longest and waits most; the same tests on the other transport may run anywhere.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         file = super()._split_scope(nodeid)
-        return "on Ray" if file in ON_RAY else file
+        return "on Ray" if file in ON_RAY and not re.search(r"[\[-]inline[]-]", nodeid) else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling | None:
