@@ -13,7 +13,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -95,7 +95,8 @@ def _parser() -> argparse.ArgumentParser:
     ledger = commands.add_parser(
         "ledger",
         help="show or check a saved record of what left each party",
-        description="Shows what left each party, from a file that sf.ledger().save(FILE) or the demo's --ledger wrote.",
+        description="Shows what left each party, from a file that sf.shutdown(ledger=FILE), sf.ledger().save(FILE) or "
+        "the demo's --ledger wrote.",
     )
     ledger.add_argument("file", type=Path, metavar="FILE")
     ledger.add_argument(
@@ -147,33 +148,33 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _ledger(options: argparse.Namespace) -> int:
-    from fedray.party.door.ledger_file import BrokenLedger, check, from_bytes
+    from fedray.party.door.ledger_file import BrokenLedger, from_bytes
     from fedray.party.door.ledger_view import Ledger
 
-    content = options.file.read_bytes()
     try:
-        pages, roster = from_bytes(content)
+        book = from_bytes(options.file.read_bytes())
     except BrokenLedger as error:
         print(f"fedray: {options.file}: {error}", file=sys.stderr)
         return 1
-    fingerprint = _fingerprint(roster)
-    print(Ledger(pages, roster))
-    print(f"\nroster fingerprint {fingerprint}")
+    ledger = Ledger(book)
+    print(ledger)
+    print(f"\nroster fingerprint {_fingerprint(book.roster)}")
+    print(ledger.state())
     problems: list[str] = []
     if options.verify or options.roster:
         # With --roster, too: the right keys say nothing of entries that nobody has checked.
-        problems += check(content)
+        problems += book.problems()
     if options.roster:
-        problems += _against(options.roster.strip(), roster)
+        problems += _against(options.roster.strip(), book.roster)
     for problem in problems:
         print(f"fedray: {options.file}: {problem}", file=sys.stderr)
     if not problems and (options.verify or options.roster):
         whose = "the parties of this roster" if options.roster else "the keys in the file"
-        print(f"verified: {sum(len(page.entries) for page in pages.values()):,} entries, all signed by {whose}")
+        print(f"verified: {len(ledger):,} entries, all signed by {whose}")
     return 1 if problems else 0
 
 
-def _against(known: str, found: dict[str, bytes]) -> list[str]:
+def _against(known: str, found: Mapping[str, bytes]) -> list[str]:
     """Returns how the keys in a ledger differ from those of a roster, given as a file or as a fingerprint."""
     from fedray.party.keys.key_folder import read_roster
 
@@ -184,7 +185,7 @@ def _against(known: str, found: dict[str, bytes]) -> list[str]:
     return [f"{known}: {difference}" for difference in read_roster(Path(known)).differences(found)]
 
 
-def _fingerprint(roster: dict[str, bytes]) -> str:
+def _fingerprint(roster: Mapping[str, bytes]) -> str:
     from fedray.protocol.crypto.keys import Roster
 
     return Roster.of(roster).hash.hex()

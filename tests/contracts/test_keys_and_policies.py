@@ -67,7 +67,7 @@ def test_a_driver_that_puts_its_own_key_in_place_of_a_party_s_is_refused(
 
     def substituting(session: sessions.Session, party: str, method: str, *args: object, label: str | None = None):
         if method == "install_roster" and party != "bob":
-            args = (args[0] | {"bob": false},)
+            args = (args[0] | {"bob": false}, args[1])
         return call(session, party, method, *args, label=label)
 
     monkeypatch.setattr(sessions.Session, "call", substituting)
@@ -85,8 +85,9 @@ def test_the_driver_s_word_is_all_there_is_without_keys(monkeypatch: pytest.Monk
 
     def substituting(session: sessions.Session, party: str, method: str, *args: object, label: str | None = None):
         if method == "install_roster":
-            args = ({name: key if name == party else bytes([i]) * 32 for i, (name, key) in enumerate(args[0].items())},)
-            seen.update(args[0])
+            false = {name: key if name == party else bytes([i]) * 32 for i, (name, key) in enumerate(args[0].items())}
+            args = (false, args[1])
+            seen.update(false)
         return call(session, party, method, *args, label=label)
 
     monkeypatch.setattr(sessions.Session, "call", substituting)
