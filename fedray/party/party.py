@@ -115,7 +115,7 @@ class Party:
             # a party was lost and not why.
             self._refusal, self._own = error, Credentials.made_up()
         own = self._own
-        self._journal = Journal(self.name, own.identity)
+        self._journal = Journal(self.name, own.identity, own.keep)
         self._mark = os.urandom(16)  # of this process alone, so that no two sessions have the same name
         self._egress = Egress(self.name, policy or POLICIES[config.egress](), self._journal)
         self._table = ObjectTable(self.name)
@@ -180,8 +180,10 @@ class Party:
     def _fail(self, call: str, failure: Failure, to: PartyName) -> Failure:
         try:
             return self._egress.send(failure, to=to, kind=Kind.ERROR, call=call)
-        except Exception:  # a policy that lets not even errors leave
+        except Exception:  # a policy that lets not even errors leave, or a ledger that cannot be written
             # Not through the door, since that is shut: a text of our own, with nothing of the error in it.
+            if self._own.unwritten:
+                return Failure("ProtocolError", self._own.unwritten, self.name)
             return Failure("EgressDenied", f"party {self.name!r} lets nothing leave, not even this error", self.name)
 
     @staticmethod
@@ -320,7 +322,7 @@ class Party:
         if marks.keys() != roster.keys() or marks[self.name] != self._mark:
             raise PlanError(f"party {self.name!r}: the marks do not hold this party's own, or are not of the roster")
         self._own.check(roster)
-        self._journal.begin(session_id(roster, marks))
+        self._journal.begin(session_id(roster, marks), roster)
         # Filled and not replaced: services hold this very dict.
         self._context.roster.clear()
         self._context.roster.update(roster)

@@ -9,6 +9,7 @@ import pytest
 
 import fedray as sf
 from fedray.errors import FedRayError, PlanError, ProtocolError
+from fedray.party.door.own_ledger import read
 from fedray.party.keys.key_folder import new_identity, read_identity, read_public, read_roster, written_roster
 from fedray.protocol.crypto.keys import fingerprint, public_bytes
 from fedray.runtime import session as sessions
@@ -55,6 +56,8 @@ def test_keys_on_disk_are_those_of_the_session_and_of_its_ledger(address: str, k
         assert total(names[:-1]) == len(names) - 1
         assert sf.ledger().verify() == []
         sf.shutdown()
+        own = max((keys / "alice" / "ledger").iterdir()).read_bytes()
+        assert (read(own).closed, read(own).problems(), read(own).roster["alice"]) == (True, [], expected.keys[0])
         assert f'["members","{NAMES[0]}"'.encode() in (keys / "alice" / "models.log").read_bytes()
 
 

@@ -48,7 +48,7 @@ def book():
     for number in range(3):
         journal.append(Entry("driver", "raw", None, "int", number, f"{number}:reveal", True))
     roster = {"alice": key.public_key().public_bytes_raw()}
-    journal.begin(SID)
+    journal.begin(SID, {})
     return page_of(journal, roster), roster
 
 
@@ -75,7 +75,7 @@ def test_a_chain_that_forgets_what_came_before_hides_a_reordering(monkeypatch):
 
 def test_a_head_that_nobody_signed_hides_a_truncation(monkeypatch):
     page, roster = book()
-    head = dataclasses.replace(page.head, count=2, head=journal.chain("alice", page.lines[:2]))
+    head = dataclasses.replace(page.head, count=2, head=journal.chain(journal.start("alice"), page.lines[:2]))
     shorter = LedgerPage(dataclasses.replace(head, totals={("driver", "raw"): Total(2, 1)}), page.lines[:2])
     assert "signature does not fit" in check_page(shorter, roster)
     trusting = type("Trusting", (), {"verify": lambda *_: None})

@@ -125,7 +125,7 @@ def ledger_of(home: Path, *names: str) -> Path:
     pages = {}
     for name, identity in identities.items():
         journal = Journal(name, identity)
-        journal.begin(SID)
+        journal.begin(SID, roster)
         journal.append(Entry("driver", str(Kind.SHAPE), None, "tuple", 3, "1:bind", True))
         pages[name] = page_of(journal, roster)
     path = home / "ledger.jsonl"

@@ -36,7 +36,7 @@ def book():
     pages = {}
     for count, (name, key) in zip((0, 1, 3), keys.items(), strict=True):
         journal = Journal(name, key)
-        journal.begin(SID)
+        journal.begin(SID, {})
         for number in range(count):
             journal.append(entry(number, shape=None if number == 1 else (number,), allowed=number != 2))
         pages[name] = page_of(journal, roster)
@@ -149,7 +149,7 @@ def test_pages_of_another_session_or_party_do_not_fit(book):
 def begun(name, key):
     """Returns a new journal of the session."""
     journal = Journal(name, key)
-    journal.begin(SID)
+    journal.begin(SID, {})
     return journal
 
 
@@ -164,7 +164,7 @@ def test_any_changed_field_changes_the_head(place, field, data):
     options = {bool: st.booleans(), int: st.integers(0, 99), str: st.text(max_size=3)}
     other = data.draw(options.get(type(old), st.none() | st.tuples(st.integers(0, 9))).filter(lambda v: v != old))
     changed = [dataclasses.replace(e, **{field: other}) if i == place else e for i, e in enumerate(entries)]
-    assert chain("alice", lines(changed)) != chain("alice", lines(entries))
+    assert chain(start("alice"), lines(changed)) != chain(start("alice"), lines(entries))
 
 
 def lines(entries):
@@ -271,9 +271,15 @@ def test_names_that_are_none_are_in_no_ledger(name, tmp_path, capsys):
 
 def test_the_chain_depends_on_party_order_and_number():
     a, b = lines([entry(1), entry(2)])
-    heads = [chain("alice", [a, b]), chain("alice", [b, a]), chain("alice", [a]), chain("bob", [a, b]), start("alice")]
+    heads = [
+        chain(start("alice"), [a, b]),
+        chain(start("alice"), [b, a]),
+        chain(start("alice"), [a]),
+        chain(start("bob"), [a, b]),
+        start("alice"),
+    ]
     assert len(set(heads)) == len(heads)
-    assert link(link(start("alice"), a), b) == chain("alice", [a, b])
+    assert link(link(start("alice"), a), b) == chain(start("alice"), [a, b])
 
 
 def test_entries_of_several_threads_make_one_chain():

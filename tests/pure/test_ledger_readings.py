@@ -42,7 +42,7 @@ def roster(keys):
 def journals(keys, sid=SID, count=3):
     made = {name: Journal(name, key) for name, key in keys.items()}
     for journal in made.values():
-        journal.begin(sid)
+        journal.begin(sid, {})
         for number in range(count):
             journal.append(entry(number))
     return made
@@ -140,10 +140,10 @@ def test_sessions_have_names_that_nobody_can_repeat():
         names |= {session_id(roster, marks | {name: bytes([7]) * 16}), session_id(roster | {name: b"x" * 32}, marks)}
     assert len(names) == 5
     journal = Journal("alice", Ed25519PrivateKey.generate())
-    journal.begin(SID)
-    journal.begin(SID)
+    journal.begin(SID, {})
+    journal.begin(SID, {})
     with pytest.raises(PlanError, match="another session already"):
-        journal.begin(bytes(reversed(SID)))
+        journal.begin(bytes(reversed(SID)), {})
 
 
 def test_a_long_ledger_is_read_in_parts_while_it_grows(keys, roster, monkeypatch):

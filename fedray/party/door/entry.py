@@ -145,9 +145,14 @@ def entry_of(line: bytes, party: PartyName, index: int) -> Entry:
     return entry
 
 
-def add_up(entries: Iterable[Entry]) -> Totals:
-    """Returns the sums over entries, in the order of first appearance."""
-    sums: Totals = {}
+def add_up(entries: Iterable[Entry], before: Totals | None = None) -> Totals:
+    """Returns the sums over entries, in the order of first appearance.
+
+    Args:
+        entries: What is added.
+        before: What there is already.
+    """
+    sums: Totals = dict(before or {})
     for entry in entries:
         key = (entry.to, entry.kind)
         sums[key] = sums.get(key, Total()).with_entry(entry)

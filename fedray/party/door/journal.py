@@ -10,14 +10,16 @@ earlier shows that it was.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from fedray.errors import EgressDenied, PlanError
+from fedray.errors import EgressDenied, FedRayError, PlanError
 from fedray.party.door.entry import Entry, Total, Totals, canonical, line_of, written_totals
 from fedray.types import PartyName
 
@@ -61,16 +63,25 @@ class Head:
             {
                 # Says what is signed: the same key signs messages of the protocol, and none may pass for another.
                 "what": "fedray ledger head",
-                "party": self.party,
                 "roster": {name: key.hex() for name, key in roster.items()},
-                "sid": self.sid.hex(),
-                "reading": self.reading,
-                "closed": self.closed,
-                "count": self.count,
-                "head": self.head.hex(),
-                "totals": written_totals(self.totals),
             }
+            | self._said()
         )
+
+    def line(self) -> bytes:
+        """Returns the line that it is written as, without its end."""
+        return canonical(self._said() | {"signature": self.signature.hex()})
+
+    def _said(self) -> dict[str, Any]:
+        return {
+            "party": self.party,
+            "sid": self.sid.hex(),
+            "reading": self.reading,
+            "closed": self.closed,
+            "count": self.count,
+            "head": self.head.hex(),
+            "totals": written_totals(self.totals),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +103,8 @@ class Journal:
     Args:
         party: Whose chain it is.
         identity: The party's key, which signs the head.
-        keep: Writes a line elsewhere, too; where it fails, the entry counts as not written.
+        keep: Writes a line elsewhere, too: entries, the session's name, signed heads. Where it fails, nothing was
+            written and nothing may leave.
     """
 
     def __init__(
@@ -105,8 +117,12 @@ class Journal:
         self._sid, self._reading, self._closed = bytes(32), 0, False
         self._lock = threading.Lock()
 
-    def begin(self, sid: bytes) -> None:
+    def begin(self, sid: bytes, roster: Mapping[PartyName, bytes]) -> None:
         """Names the session, once.
+
+        Args:
+            sid: Its name, 32 bytes.
+            roster: Public identity keys of all its parties.
 
         Raises:
             PlanError: The party is in another session already.
@@ -114,6 +130,8 @@ class Journal:
         with self._lock:
             if any(self._sid) and self._sid != sid:
                 raise PlanError(f"party {self._party!r} is in another session already; start it anew with sf.init")
+            if self._sid != sid and self._keep is not None:
+                self._keep(session_line(sid, roster))
             self._sid = sid
 
     def append(self, entry: Entry) -> None:
@@ -160,7 +178,8 @@ class Journal:
         Args:
             roster: Public identity keys of all parties of the session.
         """
-        with self._lock:
+        # What cannot be written down at the end is missing there, and the ledger open.
+        with self._lock, contextlib.suppress(FedRayError):
             if not self._closed:
                 self._sign(roster, self._reading + 1, closed=True)
 
@@ -180,7 +199,10 @@ class Journal:
         count, totals = len(self._lines), dict(self._totals)
         unsigned = Head(self._party, self._sid, reading, closed, count, self._head, totals)
         # Signed when asked for and not with every entry: a signature costs more than a short message.
-        return replace(unsigned, signature=self._identity.sign(unsigned.statement(roster)))
+        head = replace(unsigned, signature=self._identity.sign(unsigned.statement(roster)))
+        if self._keep is not None:
+            self._keep(head.line())
+        return head
 
     def _check(self, reading: int) -> None:
         # A number is signed once: two pages of the same reading could be swapped for each other.
@@ -202,6 +224,11 @@ def session_id(roster: Mapping[PartyName, bytes], marks: Mapping[PartyName, byte
     return hashlib.sha256(canonical({"what": "fedray session", "parties": parties})).digest()
 
 
+def session_line(sid: bytes, roster: Mapping[PartyName, bytes]) -> bytes:
+    """Returns the line that a session's name is written as where a party keeps its own ledger, without its end."""
+    return canonical({"session": sid.hex(), "roster": {name: key.hex() for name, key in roster.items()}})
+
+
 def start(party: PartyName) -> bytes:
     """Returns the hash before a party's first entry."""
     return hashlib.sha256(_CHAIN + party.encode()).digest()
@@ -212,9 +239,8 @@ def link(head: bytes, line: bytes) -> bytes:
     return hashlib.sha256(head + line).digest()
 
 
-def chain(party: PartyName, lines: Iterable[bytes]) -> bytes:
-    """Returns the hash over all lines."""
-    head = start(party)
+def chain(head: bytes, lines: Iterable[bytes]) -> bytes:
+    """Returns the hash after further lines."""
     for line in lines:
         head = link(head, line)
     return head

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fedray.errors import PlanError
-from fedray.party.door.entry import Entry, NoEntry, Total, Totals, canonical, entry_of, is_count, is_hex, written_totals
+from fedray.party.door.entry import Entry, NoEntry, Total, Totals, canonical, entry_of, is_count, is_hex
 from fedray.party.door.journal import Head
 from fedray.party.door.ledger_page import LedgerPage, check_page, check_together
 from fedray.protocol.crypto.keys import Roster
@@ -73,24 +73,8 @@ def to_bytes(book: Book) -> bytes:
         if page.lines is None:
             raise PlanError("a ledger that was read without its entries cannot be saved; read it with sf.ledger()")
         lines += page.lines
-        lines.append(head_line(page.head))
+        lines.append(page.head.line())
     return b"\n".join(lines) + b"\n"
-
-
-def head_line(head: Head) -> bytes:
-    """Returns the line that a signed head is written as, without its end."""
-    return canonical(
-        {
-            "party": head.party,
-            "sid": head.sid.hex(),
-            "reading": head.reading,
-            "closed": head.closed,
-            "count": head.count,
-            "head": head.head.hex(),
-            "totals": written_totals(head.totals),
-            "signature": head.signature.hex(),
-        }
-    )
 
 
 def verify(path: str | os.PathLike[str], roster: Mapping[PartyName, bytes] | None = None) -> list[str]:
@@ -128,20 +112,34 @@ def from_bytes(content: bytes) -> Book:
     if not content.endswith(b"\n"):
         raise BrokenLedger("not a ledger file, or its last line is cut off")
     lines = content[:-1].split(b"\n")
-    header = _record(lines[0], 1)
+    header = record_of(lines[0], 1)
     if header.get("fedray") != "ledger" or header.get("version") != _VERSION:
         raise BrokenLedger(f"not a ledger file of version {_VERSION}")
-    roster, sid, reading = header.get("roster"), header.get("sid"), header.get("reading")
-    if not (len(header) == 5 and isinstance(roster, dict) and all(is_hex(key, 32) for key in roster.values())):
-        raise BrokenLedger("line 1 is not as it was written")
-    if not (is_hex(sid, 32) and is_count(reading)):
-        raise BrokenLedger("line 1: no session or reading")
+    sid, reading = header.get("sid"), header.get("reading")
+    if len(header) != 5 or not (is_hex(sid, 32) and is_count(reading)):
+        raise BrokenLedger("line 1: no session or reading, or more than these")
+    keys = keys_of(header.get("roster"), 1)
+    return Book(_pages(lines, _ordered(keys)), keys, bytes.fromhex(str(sid)), int(str(reading)))
+
+
+def keys_of(roster: object, number: int) -> dict[PartyName, bytes]:
+    """Returns the public keys that a line states.
+
+    Args:
+        roster: Party -> key in hexadecimal digits, as JSON reads it.
+        number: Of the line, for errors.
+
+    Raises:
+        BrokenLedger: It is no roster.
+    """
+    if not (isinstance(roster, dict) and all(is_hex(key, 32) for key in roster.values())):
+        raise BrokenLedger(f"line {number}: no roster")
     keys = {name: bytes.fromhex(key) for name, key in roster.items()}
     try:
         Roster.of(keys)
     except PlanError as error:
-        raise BrokenLedger(f"line 1: {error}") from None
-    return Book(_pages(lines, _ordered(keys)), keys, bytes.fromhex(str(sid)), int(str(reading)))
+        raise BrokenLedger(f"line {number}: {error}") from None
+    return keys
 
 
 def _pages(lines: list[bytes], names: list[PartyName]) -> dict[PartyName, LedgerPage]:
@@ -151,7 +149,7 @@ def _pages(lines: list[bytes], names: list[PartyName]) -> dict[PartyName, Ledger
         # A quote inside a text of an entry has a backslash in front, so no entry looks like a head.
         if place == 0 or b'"signature":' not in line:
             continue
-        record = _record(line, place + 1)
+        record = record_of(line, place + 1)
         # In the order of the roster, each once: `in` goes on where it stopped.
         party = str(record.get("party"))
         if party not in rest:
@@ -186,7 +184,7 @@ def head_of(record: Mapping[str, Any], party: PartyName, number: int) -> Head:
         number: Of the line, for errors.
 
     Raises:
-        BrokenLedger: It is not exactly what `head_line` writes.
+        BrokenLedger: It is not exactly what `Head.line` returns.
     """
     right = is_hex(record.get("sid"), 32) and is_hex(record.get("head"), 32) and is_hex(record.get("signature"), 64)
     right = right and isinstance(record.get("closed"), bool) and record.get("party") == party
@@ -195,7 +193,7 @@ def head_of(record: Mapping[str, Any], party: PartyName, number: int) -> Head:
     hashes = [bytes.fromhex(record[name]) for name in ("head", "signature")]
     sid, reading, closed, count = bytes.fromhex(record["sid"]), record["reading"], record["closed"], record["count"]
     head = Head(party, sid, reading, closed, count, hashes[0], _totals(record.get("totals"), number), hashes[1])
-    if head_line(head) != canonical(record):
+    if head.line() != canonical(record):
         raise BrokenLedger(f"line {number} is not as it was written")
     return head
 
@@ -211,8 +209,16 @@ def _totals(written: object, number: int) -> Totals:
     return totals
 
 
-def _record(line: bytes, number: int) -> dict[str, Any]:
-    """Returns a line as JSON reads it, if that is exactly how it would be written."""
+def record_of(line: bytes, number: int) -> dict[str, Any]:
+    """Returns a line as JSON reads it, if that is exactly how it would be written.
+
+    Args:
+        line: Without its end.
+        number: Of the line, for errors.
+
+    Raises:
+        BrokenLedger: It is not.
+    """
     try:
         record = json.loads(line)
         if isinstance(record, dict) and canonical(record) == line:

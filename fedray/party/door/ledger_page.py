@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from fedray.errors import PlanError
 from fedray.party.door.entry import Entry, NoEntry, add_up, entry_of
-from fedray.party.door.journal import Head, chain
+from fedray.party.door.journal import Head, chain, start
 from fedray.types import PartyName
 
 
@@ -71,7 +71,7 @@ def check_page(page: LedgerPage, roster: Mapping[PartyName, bytes]) -> str | Non
         except NoEntry as error:
             return f"{party}: {error}"
         # The chain before the signature: its complaint says more than that of a signature which does not fit.
-        if chain(party, page.lines) != head.head or len(page.lines) != head.count:
+        if chain(start(party), page.lines) != head.head or len(page.lines) != head.count:
             return f"{party}: entries were changed, dropped, added or reordered"
         if add_up(entries) != head.totals:
             return f"{party}: the totals are not those of the entries"

@@ -34,6 +34,7 @@ IDENTITY = "identity.key"
 ROSTER = "roster.json"
 POLICY = "policy.toml"
 MODELS = "models.log"
+LEDGERS = "ledger"
 """The files of a folder. The public key lies in NAME.pub beside them, to be given to the others."""
 
 
