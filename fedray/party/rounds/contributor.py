@@ -239,13 +239,13 @@ class Contributor:
         for opened, expected in [(answer.opened, survivors), *((one, None) for one in past)]:
             if opened is None:
                 continue
-            found = opened.members
-            allowed = tuple(name for name in self.members if name in found)
-            if found != (expected or allowed):
+            found, least = opened.members, self._agreed.least_members
+            enough = len(found) >= least and found == tuple(name for name in self.members if name in found)
+            if not (enough if expected is None else found == expected):
                 listed, wanted = ", ".join(found) or "nobody", ", ".join(expected or self.members)
+                some = f", or at least {least} of them in this order" if expected is None else ""
                 raise ProtocolError(
-                    f"server {self.server!r} says that round {number} was summed over {listed}; expected {wanted}"
-                    f"{'' if expected else ', or some of them, in this order'}"
+                    f"server {self.server!r} says that round {number} was summed over {listed}; expected {wanted}{some}"
                 )
 
     def _answered(
