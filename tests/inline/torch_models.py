@@ -14,7 +14,7 @@ from fedray.backends import make_backend
 
 TORCH = find_spec("torch") is not None and find_spec("torchmetrics") is not None
 WITHOUT = "PyTorch is not installed: pip install 'fedray[torch]'"
-NEEDS_TORCH = (pytest.mark.torch, pytest.mark.skipif(not TORCH, reason=WITHOUT))
+NEEDS_TORCH = [pytest.mark.torch, pytest.mark.skipif(not TORCH, reason=WITHOUT)]
 """Marks of a test, or of all tests of a file: `pytestmark = NEEDS_TORCH`."""
 
 RATE = 0.25
