@@ -309,7 +309,7 @@ def test_two_inputs_and_two_outputs_by_name():
     y = {"kind": CLASS, "height": X[:, 0]}
     backend = make_backend("torch", two_and_two, 1, 0, 1)
     data = bind(backend, x, y)
-    trained, *_ = backend.train(backend.weights(), data, batches(30, 30))
+    backend.train(backend.weights(), data, batches(30, 30))
     loss, accuracy = backend.evaluate(data, batches(60))
     assert (loss.name, accuracy.name) == ("loss", "kind_multiclassaccuracy")
     said = backend.predict(data, batches(40, 20)).nest
