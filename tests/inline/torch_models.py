@@ -36,8 +36,8 @@ def torch_softmax(momentum=0.0, rate=RATE):
 
 
 def correct(output, y):
-    """Which rows' likeliest class is theirs."""
-    return (output.argmax(1) == y).float()
+    """Which rows' likeliest class is theirs, by its number or one-hot."""
+    return (output.argmax(1) == (y if y.ndim == 1 else y.argmax(1))).float()
 
 
 def torch_outputs(module, x):
