@@ -4,17 +4,18 @@
 The whole model, all of it shared, is the reference: on one party's rows alone the roles change nothing.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import pytest
-from contracts.test_backends import CASES, RATE, Case, keras_softmax
+from contracts.test_backends import CASES, MARKS, RATE, Case
 from inline.keras_models import X, batches, bind
-from inline.torch_models import NEEDS_TORCH
 
 from fedray.backends import BACKENDS, make_backend
 from fedray.errors import DataError, PlanError
+
+pytestmark = pytest.mark.usefixtures("kernels_kept")
 
 
 @dataclass
@@ -53,20 +54,21 @@ class Kept:
         return np.ravel(arrays[1 - self.place])
 
 
-EAGER = replace(CASES["keras"], plain=keras_softmax(0.0, eager=True), stateful=keras_softmax(0.5, eager=True))
-"""Without graphs, which take most of the time of the others."""
-
 KEPT = {
     "keras bias": Kept(CASES["keras"], "*/bias", 1),
-    "keras kernel": Kept(EAGER, "*/kernel", 0),
+    "keras kernel": Kept(CASES["keras"], "*/kernel", 0),
+    "keras graph": Kept(CASES["keras graph"], "*/bias", 1),
     "numpy bias": Kept(CASES["numpy softmax"], "bias", 1),
     "numpy kernel": Kept(CASES["numpy linear"], "kernel", 0),
-    "torch bias": Kept(CASES["torch"], "*.bias", 1, slip="wieght"),
+    "torch": Kept(CASES["torch"], "*.bias", 1, slip="wieght"),
     "torch weight": Kept(CASES["torch"], "0.weight", 0, slip="0.wieght"),
 }
 
 
-@pytest.fixture(params=[pytest.param(name, marks=NEEDS_TORCH if "torch" in name else ()) for name in KEPT])
+KEPT_MARKS = MARKS | {"torch weight": MARKS["torch"]}
+
+
+@pytest.fixture(params=[pytest.param(name, marks=KEPT_MARKS.get(name, ())) for name in KEPT])
 def kept(request):
     return KEPT[request.param]
 

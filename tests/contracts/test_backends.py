@@ -19,6 +19,8 @@ from fedray.party.training.sampling import in_order
 from fedray.strategies import STRATEGIES, make_strategy
 from fedray.tree import Tree
 
+pytestmark = pytest.mark.usefixtures("kernels_kept")
+
 RATE = 0.25
 
 
@@ -60,8 +62,14 @@ class Case:
         return backend, bind(backend, X, self.y)
 
 
+def keras_case(eager: bool) -> Case:
+    made = (keras_softmax(momentum, eager=eager) for momentum in (0.0, 0.5, 0.75))
+    return Case("tensorflow", *made, CLASS)
+
+
 CASES = {
-    "keras": Case("tensorflow", keras_softmax(0.0), keras_softmax(0.5), keras_softmax(0.75), CLASS),
+    "keras": keras_case(eager=True),
+    "keras graph": keras_case(eager=False),
     "numpy softmax": Case(
         "numpy",
         lambda: SoftmaxRegression(4, 3, RATE),
@@ -80,7 +88,11 @@ CASES = {
 }
 
 
-@pytest.fixture(params=[pytest.param(name, marks=NEEDS_TORCH if name == "torch" else ()) for name in CASES])
+MARKS = {"keras graph": [pytest.mark.slow], "torch": NEEDS_TORCH}
+"""A graph costs ten of the few steps of a test; `tests/inline/test_keras_backend.py` trains with graphs."""
+
+
+@pytest.fixture(params=[pytest.param(name, marks=MARKS.get(name, ())) for name in CASES])
 def case(request):
     return CASES[request.param]
 
