@@ -63,6 +63,7 @@ class Federation:
         strategy: Name and parameters.
         row: One row of zeros, like the rows that were bound last; None before that.
         begun: Steps of all epochs so far.
+        epochs: How many have begun, but for the one under way.
 
     Raises:
         PartyError: The builder failed in a party.
@@ -86,7 +87,7 @@ class Federation:
         self._devices = tuple(devices)
         self._strategy, self.strategy = strategy, (strategy.name, dict(strategy.parameters))
         server, timeout = aggregator.server.name, aggregator.round_timeout
-        self._sums = SumSession(session, server, self.strategy, timeout, aggregator.compute)
+        self._sums = SumSession(session, server, timeout, aggregator.compute)
         # Four small services in each party; the later ones are given the earlier ones there, by their slots.
         ends = self._sums.add([party.name for party in aggregator.participants])
         built = session.statement("build the model")
@@ -109,7 +110,7 @@ class Federation:
         allowed = min(session.policies[party].rounds.get("evaluate", 0) for party in ends)
         self._evaluations = max(allowed - SPARE_EVALUATIONS, 1)
         self.row: Tree | None = None
-        self._said, self.begun = set[str](), 0
+        self._said, self.begun, self.epochs = set[str](), 0, 0
         self._row_weights: dict[DataPurpose, bool] = {}
         self._sums.ask_all(self._trainers, "ready")
 
@@ -197,8 +198,7 @@ class Federation:
             draft = order(0, over)
             manifest = train_manifest(facts, self._strategy, self._row_weights["train"])
             report = report_manifest(facts, self._row_weights["train"])
-            trainable = facts.spec.trainable
-            number = self._sums.announce(manifest, len(draft.spans), trainable=trainable, report=report)
+            number = self._sums.announce(manifest, len(draft.spans), report=report)
             self._fresh, expected = False, self._sums.parties
             outcome = self._run(self._trainers, "train", order(number, over), partial(_add, on_round, over))
             done = max(r.done for r in outcome.reports.values())
@@ -258,9 +258,14 @@ class Federation:
         """
         self._replace("set_arrays", [np.asarray(array) for array in arrays])
 
-    def export_model(self, kind: FileKind) -> bytes:
-        """Returns the global model as a stock file of its framework, made in the first party."""
-        content: bytes = self._first(self._models, "export_model", kind)
+    def export_model(self, kind: FileKind, ending: str) -> bytes:
+        """Returns the global model as a stock file of its framework, made in the first party.
+
+        Args:
+            kind: Whole model or weights alone.
+            ending: How the file's name ends.
+        """
+        content: bytes = self._first(self._models, "export_model", kind, ending)
         return content
 
     def import_model(self, content: bytes) -> None:
@@ -307,7 +312,6 @@ class Federation:
         if frozen:
             self._everywhere(self._models, method, content)
         self._everywhere(self._trainers, "forget")
-        self._session.get([self._session.tell(self._sums.server, self._sums.round_server, "forget")])
         self.open()
 
     def _everywhere(self, services: Mapping[PartyName, Key], method: str, *args: Any) -> None:

@@ -23,6 +23,8 @@ from fedray.errors import DataError, PlanError
 from fedray.party.context import PartyContext, Reply
 from fedray.party.door.egress import Kind
 from fedray.party.training.sampling import cut
+from fedray.protocol.scales import Scales
+from fedray.strategies import State
 from fedray.tree import Tree
 from fedray.types import Value, Vector
 
@@ -42,7 +44,8 @@ class LocalModel:
         backend: The model itself.
         weights: The global vector, float[n]; empty before the first `adopt`.
         known: What the strategy's server half says to everybody beside it, float[m] each.
-        reaches: How far the values of each tensor may reach in the next round of training; empty where the model alone
+        state: What the strategy's server half remembers, the same at every party; None before the first sum.
+        scales: How far the values of each tensor may reach in the next round of training; None where the model alone
             says it, as before the first sum.
         as_built: Whether the weights are still those that the builder made.
         facts: Names and shapes of tensors and metrics, since the last `bind`.
@@ -62,10 +65,12 @@ class LocalModel:
         noise = hashlib.sha256(f"{seed} {context.name}".encode()).digest()
         with self.named():
             threads = context.config.threads
-            self.backend = make_backend(backend, builder, seed, int.from_bytes(noise[:8], "big"), threads, local)
+            gpus = float((context.config.resources or {}).get("GPU", 0))
+            self.backend = make_backend(backend, builder, seed, int.from_bytes(noise[:8], "big"), threads, local, gpus)
         self.weights: Vector = np.empty(0, np.float32)
         self.known: tuple[Vector, ...] = ()
-        self.reaches: tuple[int, ...] = ()
+        self.state: State | None = None
+        self.scales: Scales | None = None
         self.as_built = True
         self.data: dict[str, Data] = {}
         self.bound: Counter[str] = Counter()
@@ -109,10 +114,15 @@ class LocalModel:
     def ready(self) -> None:
         """Acknowledges that the model is there."""
 
-    def export_model(self, kind: FileKind) -> Reply:
-        """Returns the global model, or its weights alone, as the bytes of a stock file; local tensors as built."""
+    def export_model(self, kind: FileKind, ending: str) -> Reply:
+        """Returns the global model, or its weights alone, as the bytes of a stock file; local tensors as built.
+
+        Args:
+            kind: Whole model or weights alone.
+            ending: How the file's name ends.
+        """
         with self.named():
-            return Reply(Kind.AGGREGATE, self.backend.export_model(kind))
+            return Reply(Kind.AGGREGATE, self.backend.export_model(kind, ending=ending))
 
     def import_model(self, content: bytes) -> Reply:
         """Replaces shared and frozen weights by those in a saved model; returns whether there are frozen ones.
@@ -133,7 +143,7 @@ class LocalModel:
         """
         file = Path(path).expanduser()
         with self.named():
-            content = self.backend.export_model(own=True)
+            content = self.backend.export_model(own=True, ending=file.suffix)
             try:
                 file.write_bytes(content)
             except OSError as error:
