@@ -5,11 +5,13 @@ Sessions of cluster tests join the one cluster (`address="auto"`), because start
 run, also when tests fail or are interrupted; two runs at once have a cluster each and share nothing.
 """
 
+import gc
 import os
 import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -44,6 +46,15 @@ ON_RAY = {
 """Files that use the cluster: one process runs them all, so there is one cluster. Others may; they cost another."""
 
 
+gc.disable()  # until what is collected below has been imported and will not go away: walking over it takes seconds
+
+
+def pytest_collection_finish() -> None:
+    """Has the garbage collector run again, over what tests make."""
+    gc.enable()
+    gc.freeze()
+
+
 class Grouped(LoadFileScheduling):
     """Deals whole files to the processes, and what uses the cluster in those of `ON_RAY` together.
 
@@ -66,20 +77,27 @@ def interruptible() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(scope="session")
+def eager_context() -> Any:
+    """Imports TensorFlow; returns its module of that name. What the import made is kept from the garbage collector."""
+    from fedray.backends.keras.start import frameworks
+
+    frameworks(threads=1)
+    gc.freeze()
+    from tensorflow.python.eager import context
+
+    return context
+
+
 @pytest.fixture(scope="module")
-def kernels_kept() -> Iterator[None]:
+def kernels_kept(eager_context: Any) -> Iterator[None]:
     """Lets TensorFlow keep its prepared operations when a model is seeded: most of a test's time goes into them.
 
     They are dropped so that a random operation without a seed of its own begins anew. For tests whose models have none:
     Keras's initializers and layers do, as theirs come from a seed at every call.
     """
-    from fedray.backends.keras.start import frameworks
-
-    frameworks(threads=1)
-    from tensorflow.python.eager import context
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(context.pywrap_tfe, "TFE_ContextClearCaches", lambda _context: None)
+        patch.setattr(eager_context.pywrap_tfe, "TFE_ContextClearCaches", lambda _context: None)
         yield
 
 
