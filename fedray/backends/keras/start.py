@@ -48,7 +48,7 @@ def quietly() -> contextlib.AbstractContextManager[None]:
 
 @contextlib.contextmanager
 def uncollected() -> Iterator[None]:
-    """Lets Python's garbage collector rest: what an import makes stays, and to walk over it takes a fifth of the time."""
+    """Lets Python's garbage collector rest: what an import makes stays, and walking over it takes long."""
     running = gc.isenabled()
     gc.disable()
     try:
