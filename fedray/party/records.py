@@ -90,6 +90,23 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class SumSet:
+    """Rounds that followed each other and summed one set, as a party has seen it.
+
+    Attributes:
+        first: Number of the first of them; those that only repeated one are not counted.
+        count: How many.
+        members: Whose inputs are in each sum. Where nothing was opened, who goes on.
+        opened: Whether there is a sum; else the work of these rounds was lost.
+    """
+
+    first: Round
+    count: int
+    members: tuple[PartyName, ...]
+    opened: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Missing:
     """A party that was missing from a round.
 
@@ -112,7 +129,8 @@ class Progress:
 
     Attributes:
         done: Rounds of the segment that are over.
-        missing: Every party that was missing from one of them.
+        missing: Every party that was missing from one of them, as the server says: for the reasons. Who was missing
+            the parties report.
         error: Why the segment has ended early, or empty.
         away: Parties that nobody waits for at present: gone, or too late in the last round.
         faults: What parties did wrong since the service was made; it only grows.

@@ -19,7 +19,7 @@ from fedray.device import PYU, PYUObject
 from fedray.device.pyu import issue, parcel
 from fedray.errors import PartyLost, ProtocolError
 from fedray.ml.nn.absences import Stretch, stretch
-from fedray.ml.nn.agreement import agreed, apart, differ, say_apart
+from fedray.ml.nn.agreement import agreed, apart, differ, say_apart, split
 from fedray.ml.nn.membership import Membership, with_remedy
 from fedray.ml.nn.source import Source
 from fedray.party.table import Slot
@@ -29,6 +29,7 @@ from fedray.party.training.orders import EvaluateOrder, TrainOrder
 from fedray.party.training.trainer import Trainer, report_manifest, train_manifest
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.scheme import Fault
+from fedray.rounds.absent import absent
 from fedray.rounds.notices import notices_of, unsaid
 from fedray.rounds.sum_session import SumSession
 from fedray.rounds.supervision import SegmentOutcome
@@ -325,8 +326,12 @@ class Federation:
         on_round: Callable[[int], None] | None = None,
     ) -> SegmentOutcome:
         outcome = self._sums.run(services, method, order, on_round)
-        self._members.lead(outcome.reports)
+        difference, agree = split(outcome.reports)
+        self._members.lead(agree or outcome.reports)
         self._members.lose(outcome.dead)
+        if difference:
+            self._behind = True  # whoever goes on has the model of those who agree
+            raise ProtocolError(difference)
         return outcome
 
     def _stretch(self, rounds: range, expected: Collection[PartyName], outcome: SegmentOutcome) -> Stretch:
@@ -336,7 +341,9 @@ class Federation:
             for party in self._models
             if party not in expected
         }
-        return stretch(rounds, outcome.missing, left_out, outcome.reports)
+        sets = next(iter(outcome.reports.values())).sets  # as everybody's
+        noted = absent(sets, self._sums.members, outcome.missing)
+        return stretch(rounds, noted, left_out, outcome.reports)
 
     def _open(self) -> None:
         """Opens a session where one is needed, or where others may take part than do: a party is lost, or is back."""

@@ -7,6 +7,7 @@ about its own rows is decided by `local_metrics`.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,14 +21,16 @@ from fedray.errors import EncodingError, PlanError
 from fedray.metrics import Metric, Word
 from fedray.party.context import PartyContext, Reply
 from fedray.party.door.egress import Kind
-from fedray.party.records import Answer, ModelMessage, ModelRequest
+from fedray.party.records import Answer, ModelMessage, ModelRequest, SumSet
 from fedray.party.rounds.contributor import Contributor, sum_of
+from fedray.party.rounds.set_log import SetLog
 from fedray.party.training.local_model import LocalModel
 from fedray.party.training.orders import EvaluateOrder, settings
 from fedray.party.training.sampling import cut
 from fedray.protocol.manifest import ExactTotal, Manifest
 from fedray.protocol.scales import Scales
 from fedray.protocol.scheme import Contribution, RoundContext
+from fedray.types import Round
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,9 @@ class Report:
         fresh: Whether nothing has been sent yet that was computed with the model as it is now. Only then may another
             session go on with other parties: two sums on one model over different parties differ by one party's part.
         evaluated: How many rounds of metrics this session has held on the model as it is now; parties allow so many.
+        sets: Whose inputs the rounds summed.
+        model: Hash of the global model that this party has now.
+        sums: SHA-256 of the opened sums of metrics; empty where there are none.
     """
 
     local: tuple[Metric, ...]
@@ -50,6 +56,9 @@ class Report:
     renew: str = ""
     fresh: bool = False
     evaluated: int = 0
+    sets: tuple[SumSet, ...] = ()
+    model: bytes = b""
+    sums: bytes = b""
 
 
 class ModelRounds:
@@ -100,9 +109,10 @@ class ModelRounds:
         told = settings(order, model.class_weight["evaluate"])
         manifest = evaluate_manifest(model.facts, model.row_weights["evaluate"])
         context = RoundContext(order.number, model.hash(), told, manifest, "evaluate")
-        answer, sums = self.exchange_metrics("evaluate", context, metrics.flatten(local))
+        seen = SetLog()
+        answer, sums = self.exchange_metrics("evaluate", context, metrics.flatten(local), order.number, seen)
         renew = answer.reason if answer.verdict == "renew" else ""
-        return self.report(local, sums, done=int(sums is not None), renew=renew)
+        return self.report(local, sums, seen, done=int(sums is not None), renew=renew)
 
     def exchange(self, call: str, context: RoundContext, contribution: Contribution) -> Answer:
         """Takes part in one round; says of numbers that cannot be summed whose they are and what to do.
@@ -126,7 +136,7 @@ class ModelRounds:
             ) from error
 
     def exchange_metrics(
-        self, call: str, context: RoundContext, measured: NDArray[np.float64]
+        self, call: str, context: RoundContext, measured: NDArray[np.float64], planned: Round, seen: SetLog
     ) -> tuple[Answer, NDArray[np.float64] | None]:
         """Takes part in a round of metrics alone; see `exchange`.
 
@@ -134,6 +144,8 @@ class ModelRounds:
             call: The round in words, for the ledger.
             context: What the round is about.
             measured: float64[m], as `fedray.metrics.flatten` returns it.
+            planned: Number of the round in the plan.
+            seen: Where its set is noted.
 
         Returns:
             The answer, and the sums over all parties, float64[m]; None where nothing was opened.
@@ -145,12 +157,18 @@ class ModelRounds:
         nothing = np.empty(0, self._model.weights.dtype)
         answer = self.exchange(call, context, Contribution(nothing, 0, measured))
         opened = answer.opened if answer.verdict == "opened" else sum_of(answer, context.number)
-        return answer, None if opened is None else self._contributor.read(opened, context.manifest).metrics
+        if opened is not None:
+            seen.note(planned, opened.members, opened=True)
+            return answer, self._contributor.read(opened, context.manifest).metrics
+        if answer.verdict == "abandoned":
+            seen.note(planned, self._contributor.members, opened=False)
+        return answer, None
 
     def report(
         self,
         local: Sequence[Metric],
         sums: NDArray[np.float64] | None,
+        seen: SetLog,
         *,
         done: int,
         renew: str = "",
@@ -161,6 +179,7 @@ class ModelRounds:
         Args:
             local: This party's own metrics.
             sums: float64[m], the opened sums over all parties; None where there are none.
+            seen: Whose inputs the rounds summed.
             done: As in `Report`.
             renew: As in `Report`.
             fresh: As in `Report`.
@@ -168,7 +187,8 @@ class ModelRounds:
         finished = () if sums is None else tuple(self._model.backend.finish(metrics.rebuild(local, sums)))
         shown = tuple(local) if self._local_metrics else ()
         evaluated = self._evaluated[1][self._model.hash()] if self._evaluated[0] == self._contributor.session else 0
-        report = Report(shown, finished, done, renew, fresh, evaluated)
+        told = b"" if sums is None else hashlib.sha256(np.ascontiguousarray(sums).data).digest()
+        report = Report(shown, finished, done, renew, fresh, evaluated, seen.sets, self._model.hash(), told)
         return Reply(Kind.METRICS if shown else Kind.AGGREGATE, report)
 
 

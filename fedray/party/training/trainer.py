@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from fedray.metrics import Metric
 from fedray.party.context import PartyContext, Reply
 from fedray.party.records import Answer, PastRound
 from fedray.party.rounds.contributor import Contributor
+from fedray.party.rounds.set_log import SetLog
 from fedray.party.training.following import Following
 from fedray.party.training.local_model import LocalModel
 from fedray.party.training.model_rounds import ModelRounds, totals
@@ -50,6 +51,7 @@ class _Segment:
         renew: Why no further round can be held in this session, or empty.
         fresh: Whether nothing has been sent yet that was computed with the model as it is now.
         local: The backend's local state as the last training step left it, if its round was opened or is under way.
+        seen: Whose inputs the rounds so far summed.
     """
 
     order: TrainOrder
@@ -63,11 +65,17 @@ class _Segment:
     renew: str = ""
     fresh: bool = False
     local: Snapshot | None = None
+    seen: SetLog = field(default_factory=SetLog)
+
+    @property
+    def planned(self) -> Round:
+        """Number that the next round has in the plan."""
+        return self.order.number + self.done
 
     @property
     def number(self) -> Round:
         """Protocol number of the next round."""
-        return self.order.number + self.done + self.again
+        return self.planned + self.again
 
 
 class Trainer:
@@ -132,7 +140,7 @@ class Trainer:
         if segment.sums is None and segment.done == len(order.spans):
             self._report_alone(segment)
         done, renew, fresh = segment.done, segment.renew, segment.fresh
-        return self._rounds.report(self._measured, segment.sums, done=done, renew=renew, fresh=fresh)
+        return self._rounds.report(self._measured, segment.sums, segment.seen, done=done, renew=renew, fresh=fresh)
 
     def _round(self, segment: _Segment, report: bool) -> bool:
         """Runs one round; returns whether the driver wants the segment to end."""
@@ -156,6 +164,7 @@ class Trainer:
         elif answer.verdict == "renew":
             segment.renew = answer.reason
         else:
+            segment.seen.note(segment.planned, self._contributor.members, opened=False)
             segment.done, segment.fresh = place + 1, False
             self._check_rows(segment, used)
         return answer.stop
@@ -212,6 +221,7 @@ class Trainer:
     def _take(self, segment: _Segment, opened: Opened) -> None:
         """Makes the next model of a round's sum; the round is over."""
         self._following.advance(opened)
+        segment.seen.note(segment.planned, opened.parties, opened=True)
         segment.done, segment.repeats = segment.done + 1, None
         segment.sums = opened.metrics if segment.done == len(segment.order.spans) else None
         # Not only the model before: a fit may come back to one that served long ago.
@@ -241,6 +251,7 @@ class Trainer:
             return
         segment.done = place
         if past.opened is None:
+            segment.seen.note(segment.planned, self._contributor.members, opened=False)
             segment.done, segment.repeats, segment.fresh = place + 1, None, False
             return
         segment.manifest = self._following.bounded(segment.manifest)
@@ -281,7 +292,8 @@ class Trainer:
         manifest = report_manifest(self._model.facts, self._model.row_weights["train"])
         for number in range(segment.number, segment.number + len(order.sizes)):
             context = RoundContext(number, self._model.hash(), segment.settings, manifest, "evaluate")
-            answer, sums = self._rounds.exchange_metrics("report metrics", context, measured)
+            planned = number - segment.again
+            answer, sums = self._rounds.exchange_metrics("report metrics", context, measured, planned, segment.seen)
             if answer.verdict == "renew":
                 segment.renew = answer.reason
             if answer.verdict != "abandoned":
