@@ -218,12 +218,16 @@ class ModelMessage:
         reaches: The reach of every tensor in the next round; empty where nothing is known of it yet.
         known: float[n] for each downlink of the strategy, in order; empty where it has none, or before the first sum.
         state: What the strategy's server half remembers, by name; None before the first sum.
+        initial: Whether it is what the builder made, so that every party can compare it with what its own has made.
+        signature: Of the party that sends it, under all of this and the session.
     """
 
     weights: NDArray[Any]
     reaches: tuple[int, ...] = ()
     known: tuple[NDArray[Any], ...] = ()
     state: NamedState | None = None
+    initial: bool = False
+    signature: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,7 +156,13 @@ class Fault:
 
 
 class Joining(Protocol[End_co]):
-    """One party's way into a session: `hello`, `confirm`, `start`, in this order and once."""
+    """One party's way into a session: `hello`, `confirm`, `start`, in this order and once.
+
+    Attributes:
+        sid: Session id, once everybody's Hello was checked.
+    """
+
+    sid: bytes
 
     def hello(self) -> bytes:
         """Returns this party's Hello."""

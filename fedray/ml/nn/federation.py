@@ -19,7 +19,7 @@ from fedray.device import PYU, PYUObject
 from fedray.device.pyu import issue, parcel
 from fedray.errors import PartyLost, ProtocolError
 from fedray.ml.nn.absences import Stretch, stretch
-from fedray.ml.nn.agreement import agreed, apart, differ, say_apart, split
+from fedray.ml.nn.agreement import agreed, apart, differ, say_apart, say_other_weights, split
 from fedray.ml.nn.membership import Membership, with_remedy
 from fedray.ml.nn.source import Source
 from fedray.party.table import Slot
@@ -111,6 +111,7 @@ class Federation:
         self._evaluations = max(allowed - SPARE_EVALUATIONS, 1)
         self.row: Tree | None = None
         self._said, self.begun = set[str](), 0
+        self._other_starts: tuple[str, ...] = ()
         self._row_weights: dict[DataPurpose, bool] = {}
         self._sums.ask_all(self._trainers, "ready")
 
@@ -168,7 +169,7 @@ class Federation:
     @property
     def notices(self) -> tuple[str, ...]:
         """What users are to be told about the protection of the rounds."""
-        return notices_of(self._sums.config)
+        return notices_of(self._sums.config) + self._other_starts
 
     def unsaid(self) -> tuple[str, ...]:
         """Returns those of them that were not told in this session; whoever asks tells them."""
@@ -356,9 +357,18 @@ class Federation:
             self._behind = self._in_step = False
             self._evaluated = 0
         if not self._in_step:
-            self._first(self._rounds, "publish")
-            self._sums.ask_all(self._rounds, "pull")
+            self._hand_round()
             self._in_step = True
+
+    def _hand_round(self) -> None:
+        """Lets everybody take the model of a party that holds the current one, as that party has signed it."""
+        sender = self._members.first(self._publish)
+        others = [party for party, other in self._sums.ask_all(self._rounds, "pull", sender).items() if other]
+        self._other_starts += say_other_weights(sender, others)
+
+    def _publish(self, party: PartyName) -> PartyName:
+        self._session.get([self._session.ask(party, self._rounds[party], "publish")])
+        return party
 
     def _agrees(self, config: Config) -> bool:
         wanted = self._config(self._sums.members)

@@ -1,22 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """Contributor: one party's end of an aggregator's private sums, set-up and rounds. Knows no model.
 
-A round is a conversation with the server: a generator that yields what is to be sent and is resumed with the answer. So
-it can be read from top to bottom, and goes on without threads where a test passes the messages.
+A round is a conversation with the server (`fedray/party/rounds/conversation.py`). What comes of it is a sum, and whose
+inputs it has: whether that is what this party has seen is checked here. What the sum leads to its caller works out.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 from fedray.errors import FedRayError, ProtocolError
 from fedray.party.context import PartyContext, Reply
 from fedray.party.door.egress import Kind
-from fedray.party.records import Answer, KeyMessage, RoundMessage, SumsRequest
+from fedray.party.records import Answer, RoundMessage, SumsRequest
+from fedray.party.rounds.conversation import Conversation, Errand, Post, there
+from fedray.party.rounds.key_supply import KeySupply
 from fedray.party.rounds.share_owner import ShareOwner
 from fedray.protocol.config import Config
 from fedray.protocol.crypto.buffers import BufferPool
@@ -32,35 +33,6 @@ from fedray.types import Key, Message, PartyName, Ref, Round
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Post:
-    """A message to the server that is to be answered.
-
-    Attributes:
-        call: What it is for, in words, for the ledger.
-        message: The message.
-        kind: What it is.
-    """
-
-    call: str
-    message: Any
-    kind: Kind
-
-
-class Errand(Protocol):
-    """A conversation that goes on beside the round; a `threading.Thread` is one."""
-
-    def is_alive(self) -> bool:
-        """Returns whether it still goes on."""
-
-    def join(self) -> None:
-        """Waits until it is over."""
-
-
-Conversation: TypeAlias = Generator[Post | Errand, Answer | None, T]
-"""Yields a message, and is resumed with its answer; or an errand, and is resumed when that is over."""
-
-
 class Contributor:
     """Joins sessions and takes part in their rounds.
 
@@ -72,6 +44,7 @@ class Contributor:
     Attributes:
         server: The party that sums.
         session: Number of the session.
+        sid: Its id.
         members: Whose inputs the next round sums.
         verified: Whether this party knows for certain over whose inputs the last round was opened. Where it does not,
             what the round changed here is put back: parties that were told different things would keep it apart.
@@ -92,7 +65,7 @@ class Contributor:
         self._batch_length = 0
         self._lock = threading.Lock()  # keys of later rounds are prepared beside the round under way
         self._key_supply = KeySupply(None, 0, self._lock, 0, self._beside)
-        self.session = 0
+        self.session, self.sid = 0, b""
         self._compute: Mapping[PartyName, Key] = {}
         self._share_owner: ShareOwner | None = None
 
@@ -121,8 +94,9 @@ class Contributor:
 
     def start(self, confirms: Sequence[bytes], number: int) -> None:
         """Checks everybody's Confirm; the rounds of session `number` may begin."""
-        self._shield = shield = self._invited().start(confirms)
-        self._joining = None
+        joining = self._invited()
+        self._shield = shield = joining.start(confirms)
+        self._joining, self.sid = None, joining.sid
         self._batched = shield if isinstance(shield, BatchedShield) else None
         self.session = number
         self._key_supply = KeySupply(self._batched, self._batch_length, self._lock, number, self._beside)
@@ -257,7 +231,7 @@ class Contributor:
             with self._lock:
                 reply = shield.reply(answer.broadcast)
             answer = yield Post(call, self._message(context, reply), Kind.SHARE)
-        return _there(answer)
+        return there(answer)
 
     def _message(self, context: RoundContext, body: Message) -> RoundMessage:
         return RoundMessage(self.session, context.number, body, context.repeats is not None)
@@ -316,72 +290,6 @@ class Contributor:
         return self._shield
 
 
-class KeySupply:
-    """Prepares batches through the server, the first one in front of its round and the others behind earlier rounds.
-
-    Args:
-        shield: Whose rounds need keys; None where the scheme has no batches.
-        length: Rounds in a batch.
-        lock: Held while the shield is used.
-        session: Number of the session.
-        beside: Begins a conversation that goes on beside the round.
-    """
-
-    def __init__(
-        self,
-        shield: BatchedShield | None,
-        length: int,
-        lock: threading.Lock,
-        session: int,
-        beside: Callable[[Conversation[None]], Errand],
-    ) -> None:
-        self._shield, self._length, self._lock = shield, length, lock
-        self._session, self._beside = session, beside
-        self._batch = 0
-        self._ready: Round = 0
-        self._ahead: Errand | None = None
-        self._refusal: Answer | None = None
-
-    def cover(self, number: Round) -> Conversation[Answer | None]:
-        """Waits until round `number` has keys.
-
-        Returns:
-            None when it has; else the server's word that there will be none.
-        """
-        if self._shield is None:
-            return None
-        if self._ahead is not None and (number >= self._ready or not self._ahead.is_alive()):
-            yield self._ahead
-            self._ahead = None
-        while self._refusal is None and number >= self._ready:  # round numbers may skip a whole batch
-            yield from self._prepare(self._shield)
-        if number >= self._ready:
-            return self._refusal
-        # Half a batch ahead: late enough not to prepare what is never used, early enough to hide behind training.
-        half_used = number >= self._ready - self._length // 2
-        if half_used and self._ahead is None and self._refusal is None:
-            self._ahead = self._beside(self._prepare(self._shield))
-        return None
-
-    def _prepare(self, shield: BatchedShield) -> Conversation[None]:
-        batch, self._batch = self._batch, self._batch + 1
-        try:
-            with self._lock:
-                message: bytes | None = shield.prepare(batch, self._ready)
-            while message is not None:
-                step = KeyMessage(self._session, batch, message)
-                answer = _there((yield Post(f"keys of batch {batch}", step, Kind.SHARE)))
-                if answer.verdict != "next":
-                    self._refusal = answer
-                    return
-                with self._lock:
-                    message = shield.absorb(answer.broadcast)
-        except FedRayError as error:  # it may happen beside a round that has its keys: the next one without is told
-            self._refusal = Answer("aborted", reason=str(error))
-            return
-        self._ready += self._length
-
-
 def sum_of(answer: Answer, number: Round) -> OpenedSum | None:
     """Returns the sum of a round that was held without this party, or None: it was abandoned, or is not over.
 
@@ -390,10 +298,3 @@ def sum_of(answer: Answer, number: Round) -> OpenedSum | None:
         number: The round.
     """
     return next((past.opened for past in answer.missed if past.number >= number and past.opened is not None), None)
-
-
-def _there(answer: Answer | None) -> Answer:
-    """Returns the answer to a message; only what waits for an errand is resumed with None."""
-    if answer is None:
-        raise ProtocolError("the server answered a message with nothing")
-    return answer

@@ -10,27 +10,28 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedray import metrics
 from fedray.backends.backend import ModelFacts
-from fedray.errors import EncodingError, PlanError
+from fedray.errors import EncodingError, PlanError, ProtocolError
 from fedray.metrics import Metric, Word
 from fedray.party.context import PartyContext, Reply
 from fedray.party.door.egress import Kind
 from fedray.party.records import Answer, ModelMessage, ModelRequest, SumSet
 from fedray.party.rounds.contributor import Contributor, sum_of
 from fedray.party.rounds.set_log import SetLog
+from fedray.party.training.handing import pack, statement, unpack
 from fedray.party.training.local_model import LocalModel
 from fedray.party.training.orders import EvaluateOrder, settings
 from fedray.party.training.sampling import cut
+from fedray.protocol.crypto.keys import sign, verify
 from fedray.protocol.manifest import ExactTotal, Manifest
-from fedray.protocol.scales import Scales
 from fedray.protocol.scheme import Contribution, RoundContext
-from fedray.types import Round
+from fedray.types import PartyName, Round
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,27 +78,47 @@ class ModelRounds:
         self._evaluated: tuple[int, Counter[bytes]] = (0, Counter())  # a session's number, its rounds by model
 
     def publish(self) -> None:
-        """Sends the model to the server, before rounds begin, as everybody's starting point.
+        """Sends the model, with this party's signature, to the server, before rounds begin, as everybody's start.
 
         It leaves as `initial` only while it is what the builder made; after that it is the global model.
         """
         model = self._model
         model.adopt(np.array(model.backend.weights()), model.known)
+        message = pack(model)
+        signature = sign(self._context.identity, self._statement(message))
         kind = Kind.INITIAL if model.as_built else Kind.AGGREGATE
-        self._contributor.ask_server("publish the model", packed(model), kind)
+        self._contributor.ask_server("publish the model", replace(message, signature=signature), kind)
 
-    def pull(self) -> None:
-        """Takes the model that was published as this party's own.
+    def pull(self, sender: PartyName) -> Reply:
+        """Takes the model that a party has published as this party's own, by way of the server.
+
+        Args:
+            sender: Who has signed it.
+
+        Returns:
+            Whether this party's builder had made other weights than the sender's.
 
         Raises:
-            PlanError: There is none.
+            PlanError: None was published.
+            ProtocolError: It is not what the sender has signed for this session.
         """
-        model = self._model
+        model, server = self._model, self._contributor.server
         found: ModelMessage | None = self._contributor.ask_server("pull the model", ModelRequest(), Kind.SHAPE)
         if found is None:
-            raise PlanError(f"server {self._contributor.server!r} was given no model yet; publish it first")
-        model.as_built = model.as_built and np.array_equal(found.weights, model.backend.weights())
+            raise PlanError(f"server {server!r} was given no model yet; publish it first")
+        if not verify(self._context.roster[sender], self._statement(found), found.signature):
+            raise ProtocolError(
+                f"party {model.party!r}: the model that server {server!r} handed out is not what party {sender!r} has "
+                "signed for this session: it was altered, or is another one; nothing of it was taken"
+            )
+        equal = np.array_equal(found.weights, model.backend.weights())
+        differs = model.as_built and found.initial and not equal
+        model.as_built = model.as_built and equal
         unpack(found, model)
+        return Reply(Kind.SHAPE, differs)
+
+    def _statement(self, message: ModelMessage) -> bytes:
+        return statement(self._contributor.sid, self._contributor.session, message)
 
     def evaluate(self, order: EvaluateOrder) -> Reply:
         """Evaluates the global model on the bound data and returns a `Report`."""
@@ -190,23 +211,6 @@ class ModelRounds:
         told = b"" if sums is None else hashlib.sha256(np.ascontiguousarray(sums).data).digest()
         report = Report(shown, finished, done, renew, fresh, evaluated, seen.sets, self._model.hash(), told)
         return Reply(Kind.METRICS if shown else Kind.AGGREGATE, report)
-
-
-def packed(model: LocalModel) -> ModelMessage:
-    """Returns a model with all that belongs to it as a message."""
-    state = None if model.state is None else tuple(sorted(model.state.items()))
-    reaches = () if model.scales is None else model.scales.reaches
-    return ModelMessage(model.weights, reaches, model.known, state)
-
-
-def unpack(message: ModelMessage, model: LocalModel) -> None:
-    """Makes what a message holds the global model of a party."""
-    # Copied: its memory may belong to the message, or to another party of this process.
-    model.adopt(np.array(message.weights), tuple(map(np.array, message.known)))
-    model.scales = Scales(message.reaches) if message.reaches else None
-    model.state = None
-    if message.state is not None:
-        model.state = {name: np.array(one) if isinstance(one, np.ndarray) else one for name, one in message.state}
 
 
 def totals(words: Sequence[Word], row_weights: bool) -> tuple[ExactTotal, ...]:
