@@ -73,23 +73,6 @@ def split(reports: Mapping[PartyName, Report]) -> tuple[str, tuple[PartyName, ..
     return "", ()
 
 
-def say_other_weights(sender: PartyName, others: Sequence[PartyName]) -> tuple[str, ...]:
-    """Says of parties whose builders made other initial weights under the same seed, and returns what it said.
-
-    Args:
-        sender: Whose weights all begin with.
-        others: Who made others; nobody, as a rule.
-    """
-    if not others:
-        return ()
-    text = (
-        f"model: {', '.join(map(repr, others))} built other initial weights than {sender!r} under the same seed: the "
-        f"builder draws them by itself, or the machines differ. All begin with those of {sender!r}, which it has signed"
-    )
-    _log.warning("%s", text)
-    return (text,)
-
-
 def say_apart(reasons: Mapping[str, str], said: set[str]) -> None:
     """Says of each metric that stays with its parties, once, that it does and why.
 

@@ -19,7 +19,8 @@ from fedray.device import PYU, PYUObject
 from fedray.device.pyu import issue, parcel
 from fedray.errors import PartyLost, ProtocolError
 from fedray.ml.nn.absences import Stretch, stretch
-from fedray.ml.nn.agreement import agreed, apart, differ, say_apart, say_other_weights, split
+from fedray.ml.nn.agreement import agreed, apart, differ, say_apart, split
+from fedray.ml.nn.handing import hand_round
 from fedray.ml.nn.membership import Membership, with_remedy
 from fedray.ml.nn.source import Source
 from fedray.party.table import Slot
@@ -64,6 +65,7 @@ class Federation:
         strategy: Name and parameters.
         row: One row of zeros, like the rows that were bound last; None before that.
         begun: Steps of all epochs so far.
+        epochs: How many have begun, but for the one under way.
 
     Raises:
         PartyError: The builder failed in a party.
@@ -110,7 +112,7 @@ class Federation:
         allowed = min(session.policies[party].rounds.get("evaluate", 0) for party in ends)
         self._evaluations = max(allowed - SPARE_EVALUATIONS, 1)
         self.row: Tree | None = None
-        self._said, self.begun = set[str](), 0
+        self._said, self.begun, self.epochs = set[str](), 0, 0
         self._other_starts: tuple[str, ...] = ()
         self._row_weights: dict[DataPurpose, bool] = {}
         self._sums.ask_all(self._trainers, "ready")
@@ -259,9 +261,14 @@ class Federation:
         """
         self._replace("set_arrays", [np.asarray(array) for array in arrays])
 
-    def export_model(self, kind: FileKind) -> bytes:
-        """Returns the global model as a stock file of its framework, made in the first party."""
-        content: bytes = self._first(self._models, "export_model", kind)
+    def export_model(self, kind: FileKind, ending: str) -> bytes:
+        """Returns the global model as a stock file of its framework, made in the first party.
+
+        Args:
+            kind: Whole model or weights alone.
+            ending: How the file's name ends.
+        """
+        content: bytes = self._first(self._models, "export_model", kind, ending)
         return content
 
     def import_model(self, content: bytes) -> None:
@@ -357,18 +364,8 @@ class Federation:
             self._behind = self._in_step = False
             self._evaluated = 0
         if not self._in_step:
-            self._hand_round()
+            self._other_starts += hand_round(self._members, self._sums, self._rounds)
             self._in_step = True
-
-    def _hand_round(self) -> None:
-        """Lets everybody take the model of a party that holds the current one, as that party has signed it."""
-        sender = self._members.first(self._publish)
-        others = [party for party, other in self._sums.ask_all(self._rounds, "pull", sender).items() if other]
-        self._other_starts += say_other_weights(sender, others)
-
-    def _publish(self, party: PartyName) -> PartyName:
-        self._session.get([self._session.ask(party, self._rounds[party], "publish")])
-        return party
 
     def _agrees(self, config: Config) -> bool:
         wanted = self._config(self._sums.members)
