@@ -3,8 +3,9 @@
 
 A strategy knows no framework, no protocol and no party. It has two halves: a party's and, as papers call it, the
 server's. Every party runs both, the second one on the mean that all of them know: all come to the same, and nobody has
-to believe a server. Each half has a state of its own that is passed in and returned; whoever holds a state can store it, restore it, or throw it away. A state belongs to the model: it goes
-on when a new protocol session begins, and ends when other weights are loaded.
+to believe a server. Each half has a state of its own that is passed in and returned; whoever holds it can store it,
+restore it, or throw it away. A state belongs to the model: it goes on when a new protocol session begins, and ends when
+other weights are loaded.
 
 All vectors here are float[n], the trainable shared words of a model in its own order and unit. Shared words that no
 optimizer changes (moving statistics) are averaged beside them and never stepped: see `fedray.strategies.halves`.
@@ -123,8 +124,8 @@ class Strategy:
         parameters: The settings it was made with, e.g. `{"mu": 0.1}`; they are part of what a round is bound to.
         uplink: What a party sends, at least one vector.
         client_finish: Party: from what it computed to what it sends.
-        server_update: Server's half: from the opened means to the new global vector. With `local="gradient"` it returns the
-            gradient that every party applies with its own optimizer.
+        server_update: Server's half: from the opened means to the new global vector. With `local="gradient"` it returns
+            the gradient that every party applies with its own optimizer.
         local: Whether a round trains locally or computes one gradient.
         downlink: Names of what everybody knows after a round besides the model.
         client_init: Party: its first state.
