@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeAlias, TypeVar
 
-from fedray.errors import FedRayError, ProtocolError
+from fedray.errors import FedRayError, ProtocolError, ServerFault
 from fedray.party.context import PartyContext, Reply
 from fedray.party.door.egress import Kind
 from fedray.party.records import Answer, KeyMessage, RoundMessage
@@ -167,6 +167,7 @@ class Contributor:
         answer = yield from self._key_supply.cover(number)
         if answer is None:
             answer = yield from self._answered(shield, call, context, contribution)
+        self._check_view(answer)
         if answer.verdict in ("aborted", "left"):
             raise ProtocolError(f"round {number} was given up: {answer.reason}")
         if answer.view is not None:
@@ -183,10 +184,26 @@ class Contributor:
         """Goes through as many exchanges as the scheme has."""
         answer = yield self._protected(shield, call, context, contribution)
         while answer is not None and answer.verdict == "next":
+            self._check_view(answer)
             with self._lock:
                 reply = shield.reply(answer.broadcast)
             answer = yield Post(call, RoundMessage(self.session, context.number, reply), Kind.SHARE)
         return _there(answer)
+
+    def _check_view(self, answer: Answer) -> None:
+        """Refuses a smaller view that comes with anything but an abandoned round.
+
+        After that one a party looks at how many of its rows were sent; a view that came another way would go past it.
+
+        Raises:
+            ServerFault: There is one.
+        """
+        if answer.view is not None and answer.verdict != "abandoned":
+            raise ServerFault(
+                f"party {self._context.name!r}: server {self.server!r} put a smaller view into an answer "
+                f"{answer.verdict!r}; it belongs to an abandoned round only. Nothing further is sent: the server lies, "
+                "or is of another version"
+            )
 
     def _protected(self, shield: Shield, call: str, context: RoundContext, contribution: Contribution) -> Post:
         with self._lock:
