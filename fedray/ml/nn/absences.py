@@ -7,7 +7,7 @@ smaller view, or that a new session began without. Those are away as well, and `
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fedray.ml.nn.history import Dropout
@@ -23,15 +23,21 @@ class Stretch:
         first: Number of the first.
         missing: Every absence, one for each round and party, in order of the rounds.
         there: Who went through them to the end.
+        anew: Because of whom the parties' optimizers began anew; None where they did not.
     """
 
     first: Round
     missing: tuple[Missing, ...]
     there: frozenset[PartyName]
+    anew: tuple[PartyName, ...] | None = None
 
 
 def stretch(
-    rounds: range, noted: Sequence[Missing], left_out: Mapping[PartyName, str], there: Collection[PartyName]
+    rounds: range,
+    noted: Sequence[Missing],
+    left_out: Mapping[PartyName, str],
+    there: Collection[PartyName],
+    anew: Iterable[tuple[PartyName, ...] | None] = (),
 ) -> Stretch:
     """Returns a stretch with all absences, those that the server noted and those that it had no reason to note.
 
@@ -40,6 +46,7 @@ def stretch(
         noted: Absences that the server noted.
         left_out: Parties that were not to take part in it, and why.
         there: Who went through it to the end.
+        anew: What these say of beginning anew.
     """
     found = {(one.number, one.party): one for one in noted}
     for party, reason in left_out.items():
@@ -49,7 +56,9 @@ def stretch(
         # After an abandoned round the view is smaller, until the session ends.
         for number in range(one.number + 1, rounds.stop) if one.abandoned else ():
             found.setdefault((number, one.party), replace(one, number=number, abandoned=False))
-    return Stretch(rounds.start, tuple(found[key] for key in sorted(found)), frozenset(there))
+    said = [parties for parties in anew if parties is not None]
+    because = tuple(dict.fromkeys(party for parties in said for party in parties)) if said else None
+    return Stretch(rounds.start, tuple(found[key] for key in sorted(found)), frozenset(there), because)
 
 
 class Absences:

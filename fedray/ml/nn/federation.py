@@ -40,6 +40,8 @@ from fedray.types import Key, PartyName, Ref
 
 DataPurpose: TypeAlias = Literal["train", "evaluate"]
 
+UNSAID = "the other parties were summed without it, of which the server said nothing"
+
 SPARE_EVALUATIONS = 2
 """So many evaluations before a party would refuse one, a new session is opened: what parties allow is counted per
 session, in which a round of training metrics counts as well."""
@@ -338,7 +340,12 @@ class Federation:
             for party in self._models
             if party not in expected
         }
-        return stretch(rounds, outcome.missing, left_out, outcome.reports)
+        noted = {one.party for one in outcome.missing}
+        for report in outcome.reports.values():
+            # The parties' own word, which the server cannot keep back: they know whose inputs were summed.
+            left_out |= {party: UNSAID for party in report.without if party not in noted}
+        anew = [report.anew for report in outcome.reports.values()]
+        return stretch(rounds, outcome.missing, left_out, outcome.reports, anew)
 
     def _open(self) -> None:
         """Opens a session where one is needed, or where others may take part than do: a party is lost, or is back."""

@@ -17,6 +17,7 @@ from fedray.errors import FedRayError, ProtocolError, ServerFault
 from fedray.party.context import PartyContext, Reply
 from fedray.party.door.egress import Kind
 from fedray.party.records import Answer, KeyMessage, RoundMessage
+from fedray.party.rounds.past import Past
 from fedray.party.rounds.share_owner import ShareOwner
 from fedray.protocol.config import Config
 from fedray.protocol.scheme import BatchedShield, Contribution, Joining, RoundContext, Shield
@@ -68,6 +69,7 @@ class Contributor:
         server: The party that sums.
         session: Number of the session.
         members: Whose inputs the next round sums.
+        past: What this party was told in rounds of training.
         verified: Whether this party knows for certain over whose inputs the last round was opened. Where it does not,
             what the round changed here is put back: parties that were told different things would keep it apart.
     """
@@ -88,6 +90,15 @@ class Contributor:
         self.session = 0
         self._compute: Mapping[PartyName, Key] = {}
         self._share_owner: ShareOwner | None = None
+        self.past = Past(context.name)
+
+    def head(self) -> Reply:
+        """Returns the head of what this party was told in rounds of training so far."""
+        return Reply(Kind.HELLO, self.past.head)
+
+    def meet(self, heads: Mapping[PartyName, bytes]) -> None:
+        """Begins anew, with everybody else of a session, since their heads differ; see `Past.meet`."""
+        self.past.meet(heads)
 
     def hello(self, config: bytes, names: Sequence[PartyName], compute: Mapping[PartyName, Key]) -> Reply:
         """Checks a proposed Config against this party's own policy and roster, and returns the signed Hello.
@@ -118,6 +129,7 @@ class Contributor:
         self._joining = None
         self._batched = shield if isinstance(shield, BatchedShield) else None
         self.session = number
+        self.past.begin(self.members, returns=self._batched is not None or isinstance(shield, SharingShield))
         self._key_supply = KeySupply(self._batched, self._batch_length, self._lock, number, self._beside)
         if isinstance(shield, SharingShield):
             self._share_owner = ShareOwner(self._context, shield, self._compute, self._round_server)
@@ -137,8 +149,10 @@ class Contributor:
             ProtocolError: The segment was given up, or the others went on without this party.
             EncodingError: A value is not finite or exceeds its bound.
         """
+        context = self.past.before(context)
         if self._share_owner is not None:
             opened, self.members = self._share_owner.exchange(call, context, contribution)
+            self.past.over = self.members if opened.verdict == "opened" else ()
             return opened
         return self._talk(self.conversation(call, context, contribution))
 
@@ -175,7 +189,8 @@ class Contributor:
                 shield.join(answer.view)
             self.members = answer.view.members
         # Without batches there is no quorum to see: the keys themselves bind the round to its members.
-        self.verified = self._batched is None or self._batched.survivors(number) is not None
+        survivors = self.members if self._batched is None else self._batched.survivors(number)
+        self.verified, self.past.over = survivors is not None, survivors or ()
         return answer
 
     def _answered(

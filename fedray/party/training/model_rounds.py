@@ -27,6 +27,7 @@ from fedray.party.training.orders import EvaluateOrder, settings
 from fedray.party.training.sampling import cut
 from fedray.protocol.manifest import ExactTotal, Manifest
 from fedray.protocol.scheme import Contribution, RoundContext
+from fedray.types import PartyName
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,9 @@ class Report:
         fresh: Whether nothing has been sent yet that was computed with the model as it is now. Only then may another
             session go on with other parties: two sums on one model over different parties differ by one party's part.
         evaluated: How many rounds of metrics this session has held on the model as it is now; parties allow so many.
+        without: Whose inputs were not in the last round, as this party knows for certain.
+        anew: Because of whom this party's optimizer has begun anew, or will before it trains again; None where it has
+            not.
     """
 
     local: tuple[Metric, ...]
@@ -49,6 +53,8 @@ class Report:
     renew: str = ""
     fresh: bool = False
     evaluated: int = 0
+    without: tuple[PartyName, ...] = ()
+    anew: tuple[PartyName, ...] | None = None
 
 
 class ModelRounds:
@@ -161,7 +167,8 @@ class ModelRounds:
         finished = () if sums is None else tuple(self._model.backend.finish(metrics.rebuild(local, sums)))
         shown = tuple(local) if self._local_metrics else ()
         evaluated = self._evaluated[1][self._model.hash()] if self._evaluated[0] == self._contributor.session else 0
-        report = Report(shown, finished, done, renew, fresh, evaluated)
+        past = self._contributor.past
+        report = Report(shown, finished, done, renew, fresh, evaluated, past.without, past.take_news())
         return Reply(Kind.METRICS if shown else Kind.AGGREGATE, report)
 
 

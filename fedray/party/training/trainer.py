@@ -132,6 +132,8 @@ class Trainer:
     def _round(self, segment: _Segment, report: bool) -> bool:
         """Runs one round; returns whether the driver wants the segment to end."""
         order, place = segment.order, segment.done
+        if self._contributor.past.anew:
+            self._begin_anew(segment)
         start, stop = order.spans[place]
         batches = [batch for step in segment.steps[start:stop] for batch in step]
         self._model.backend.begin_round(order.begun + start, stop - start)
@@ -155,8 +157,16 @@ class Trainer:
             segment.done, segment.renew = place, answer.reason
         else:
             segment.fresh = False
+        self._contributor.past.add(answer.verdict, self._contributor.verified, self._model.hash())
+        if answer.verdict == "abandoned":
             self._check_rows(segment, used)
         return answer.stop
+
+    def _begin_anew(self, segment: _Segment) -> None:
+        """Forgets how training has moved, beside the model: not all parties were told the same in it."""
+        self._contributor.past.anew = False
+        segment.local = self._state = None
+        self._model.backend.forget()
 
     def _summed(self, segment: _Segment, rows: Rows, contribution: Contribution) -> Answer:
         """Takes part in a round, and with the same input in those that repeat it until all values fit."""
