@@ -80,6 +80,23 @@ class SumSession:
         self.parties = tuple(self._contributors)
         return made
 
+    def compare_histories(self, parties: Sequence[PartyName]) -> None:
+        """Lets parties begin anew that were told different things in training: as they are, no sum would open.
+
+        Args:
+            parties: Who will contribute to the next session.
+
+        Raises:
+            PartyLost: A party's process has ended.
+            PartyTimeout: A party does not answer.
+        """
+        if not self._sessions:
+            return  # nobody was told anything yet
+        contributors = {party: self._contributors[party] for party in parties}
+        heads = dict(zip(contributors, self._ask(contributors, "head", seconds=self._timeout), strict=True))
+        if len(set(heads.values())) > 1:
+            self._ask(contributors, "meet", heads, seconds=self._timeout)
+
     def open(self, config: Config, parties: Sequence[PartyName] | None = None) -> None:
         """Opens a protocol session.
 
@@ -96,7 +113,6 @@ class SumSession:
         self.config, self.parties = None, tuple(self._contributors) if parties is None else tuple(parties)
         self._sessions += 1
         number, patience = self._sessions, max(config.set_up_timeout / 1000, self._timeout)
-        self._compare_histories(patience)
         members = self.compute | {party: self._contributors[party] for party in self.parties}
         # By the bytes of their names, which is how every party numbers the roster it signs.
         members = dict(sorted(members.items(), key=lambda item: item[0].encode()))
@@ -112,13 +128,6 @@ class SumSession:
         with self._server_named():
             self.session.get([self.session.tell(self.server, self.round_server, "begin", *begun)], patience)
         self.config, self.members, self._next = config, self.parties, 0
-
-    def _compare_histories(self, patience: float) -> None:
-        """Lets all begin anew where they were told different things: as they are, no sum of theirs would open."""
-        contributors = {party: self._contributors[party] for party in self.parties}
-        heads = dict(zip(contributors, self._ask(contributors, "head", seconds=patience), strict=True))
-        if len(set(heads.values())) > 1:
-            self._ask(contributors, "meet", heads, seconds=patience)
 
     def busy(self) -> frozenset[PartyName]:
         """Returns who is still at a segment that the others have finished; no other call reaches them meanwhile."""

@@ -354,6 +354,7 @@ class Federation:
         others = self._fresh and not set(there) == set(self._sums.members) == set(self._sums.parties)
         if not agreed or others or self._behind:
             members = there if self._fresh else self._members.as_before(there)
+            self._sums.compare_histories(members)
             self._sums.open(self._config(members), members)
             self._behind = self._in_step = False
             self._evaluated = 0
