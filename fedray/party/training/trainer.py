@@ -6,6 +6,7 @@ Knows no other party's data and no clock.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -94,6 +95,7 @@ class Trainer:
             model.backend.check_strategy(self._strategy)
         self._state: State | None = None
         self._measured: list[Metric] = []
+        self._run = secrets.token_bytes(16)
 
     def ready(self) -> None:
         """Acknowledges that the model is there and can be trained."""
@@ -138,7 +140,7 @@ class Trainer:
         batches = [batch for step in segment.steps[start:stop] for batch in step]
         self._model.backend.begin_round(order.begun + start, stop - start)
         used = sum(len(batch.rows) for batch in batches)
-        rows = rows_of(order, place, self._context.name, used, self._model.bound["train"])
+        rows = rows_of(order, place, self._context.name, used, self._model.bound["train"], self._run)
         with self._unless_opened(segment) as kept:
             sent, weight = self._update(segment, batches)
             measured = self._measure() if report else None
