@@ -15,74 +15,119 @@ import pytest
 
 from fedray.party.context import Reply
 from fedray.party.door.egress import Kind
-from fedray.party.records import Answer, RoundMessage
+from fedray.party.records import Answer, ModelRequest, RoundMessage
 from fedray.party.rounds.contributor import Contributor
 from fedray.party.rounds.server import RoundServer
-from fedray.protocol.config import Encoding
-from fedray.protocol.fixed_point import decode
+from fedray.protocol.config import Config
+from fedray.protocol.fixed_point import Encoder, decode
 from fedray.protocol.manifest import Manifest
 from fedray.protocol.masking.frame import Masked
+from fedray.protocol.opened import OpenedSum
+from fedray.protocol.pipeline import run
+from fedray.protocol.scheme import Contribution, View
 from fedray.types import PartyName, Round
+
+
+@dataclass(frozen=True)
+class Lie:
+    """What the server says to one party of one round.
+
+    Attributes:
+        verdict: As in `Answer`.
+        mean: The payload whose mean it makes up, where it says that the round was opened.
+        view: As in `Answer`.
+    """
+
+    verdict: str
+    mean: np.ndarray | None = None
+    view: View | None = None
+
+
+Says = Callable[[PartyName, int, Round, np.ndarray], Lie | None]
+"""(party, session, round, the model that was published) -> what the server says; None to do what a server should."""
 
 
 @dataclass
 class LyingServer:
-    """What the server was sent, by session and round, and what it says.
+    """What the server was sent, by session and round.
 
     Attributes:
-        says: (party, session, round, model as the server has it) -> its answer; None to do what a server should.
+        says: What it says.
+        moves: What it adds to the model that it hands on at the begin of a session, by session.
         sent: (session, round) -> party -> the words of its message.
-        manifests: (session, round) -> what they mean.
-        sessions: How many sessions have begun.
+        rounds: (session, round) -> party -> what it was told of it: the Config, and what its words mean.
+        last: Number of the last session of which it was sent something.
     """
 
-    says: Callable[[PartyName, int, Round, np.ndarray], Answer | None]
+    says: Says
+    moves: dict[int, float] = field(default_factory=dict)
     sent: dict[tuple[int, Round], dict[PartyName, np.ndarray]] = field(default_factory=dict)
-    manifests: dict[tuple[int, Round], Manifest] = field(default_factory=dict)
+    rounds: dict[tuple[int, Round], dict[PartyName, tuple[Config, Manifest]]] = field(default_factory=dict)
+    last: int = 0
 
-    def opened(self, session: int, number: Round, members: tuple[PartyName, ...], parties: int, most: int):
+    def opened(self, session: int, number: Round, members: tuple[PartyName, ...]) -> np.ndarray:
         """Returns the mean of what these parties sent in a round.
 
         Args:
             session: Number of the session.
             number: The round.
             members: Whose words are added.
-            parties: Size of the roster.
-            most: Largest weight of one party.
 
         Raises:
             ProtocolError: Their pads do not cancel.
         """
         words = self.sent[session, number]
         total = np.sum([words[name] for name in members], axis=0, dtype=np.uint64)
-        encoding = Encoding(weight_bound=most)
-        return decode(encoding, parties, self.manifests[session, number], total, members).values
+        config, manifest = self.rounds[session, number][members[0]]
+        return decode(config.encoding, config.contributors, manifest, OpenedSum(total, members)).values
+
+    def made_up(
+        self, place: tuple[int, Round], party: PartyName, mean: np.ndarray, members: tuple[PartyName, ...]
+    ) -> OpenedSum:
+        """Returns what a party takes for the sum of the same payload of all members, with ones for metrics."""
+        config, manifest = self.rounds[place][party]
+        metrics = np.ones(sum(total.size for total in manifest.metrics))
+        weight = config.encoding.weight_bound
+        encoder = Encoder(config.encoding, config.contributors, manifest, Contribution(mean, weight, metrics))
+        words = np.empty(manifest.words(config.contributors), "<u8")
+        run(words, encoder.encode)
+        return OpenedSum(words * np.uint64(len(members)), members)
 
 
-def lie(
-    monkeypatch: pytest.MonkeyPatch, says: Callable[[PartyName, int, Round, np.ndarray], Answer | None]
-) -> LyingServer:
+def lie(monkeypatch: pytest.MonkeyPatch, says: Says, moves: dict[int, float] | None = None) -> LyingServer:
     """Puts a lying server in the place of the round server of models.
 
     Args:
         monkeypatch: Of the test.
         says: As in `LyingServer`.
+        moves: As in `LyingServer`.
     """
-    server = LyingServer(says)
+    server = LyingServer(says, moves or {})
     deliver, exchange = RoundServer.deliver, Contributor.exchange
+    members: dict[PartyName, tuple[PartyName, ...]] = {}
 
     def lying(self, sender, message):
-        if isinstance(message, RoundMessage) and self._strategy is not None:
-            place = message.session, message.number
-            words = np.array(Masked.decode(message.body).words)
-            server.sent.setdefault(place, {})[sender] = words
-            answer = says(sender, *place, self._model.weights)
-            if answer is not None:
-                return Reply(Kind.AGGREGATE, answer)
-        return deliver(self, sender, message)
+        if isinstance(message, ModelRequest):
+            moved = self._published.weights + np.float32(server.moves.get(server.last + 1, 0.0))
+            object.__setattr__(self._published, "weights", moved)
+            server.moves.pop(server.last + 1, None)
+        if not isinstance(message, RoundMessage):
+            return deliver(self, sender, message)
+        place = message.session, message.number
+        server.last = message.session
+        server.sent.setdefault(place, {})[sender] = np.array(Masked.decode(message.body).words)
+        told = says(sender, *place, self._published.weights)
+        if told is None:
+            return deliver(self, sender, message)
+        over = members[sender] if told.view is None else told.view.members
+        opened = None if told.mean is None else server.made_up(place, sender, told.mean, over)
+        answer = Answer(told.verdict, opened, view=told.view, number=message.number + 1, reason="of course")
+        return Reply(Kind.AGGREGATE, answer)
 
     def watched(self, call, context, contribution):
-        server.manifests[self.session, context.number] = context.manifest
+        name = self._context.name
+        server.rounds.setdefault((self.session, context.number), {})[name] = self._config, context.manifest
+        members[name] = self.members
         return exchange(self, call, context, contribution)
 
     monkeypatch.setattr(RoundServer, "deliver", lying)

@@ -8,53 +8,30 @@ it can be read from top to bottom, and goes on without threads where a test pass
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 from fedray.errors import FedRayError, ProtocolError, ServerFault
 from fedray.party.context import PartyContext, Reply
 from fedray.party.door.egress import Kind
-from fedray.party.records import Answer, KeyMessage, RoundMessage
+from fedray.party.records import Answer, RoundMessage, SumsRequest
+from fedray.party.rounds.conversation import Conversation, Errand, Post, answer_of
+from fedray.party.rounds.key_supply import KeySupply
 from fedray.party.rounds.past import Past
 from fedray.party.rounds.share_owner import ShareOwner
 from fedray.protocol.config import Config
-from fedray.protocol.scheme import BatchedShield, Contribution, Joining, RoundContext, Shield
+from fedray.protocol.crypto.buffers import BufferPool
+from fedray.protocol.fixed_point import decode
+from fedray.protocol.manifest import Manifest
+from fedray.protocol.opened import OpenedSum
+from fedray.protocol.scales import Room
+from fedray.protocol.scheme import BatchedShield, Contribution, Joining, Opened, RoundContext, Shield
 from fedray.protocol.schemes import SCHEMES
 from fedray.protocol.sharing import SharingShield
-from fedray.types import Key, PartyName, Ref, Round
+from fedray.types import Key, Message, PartyName, Ref, Round
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Post:
-    """A message to the server that is to be answered.
-
-    Attributes:
-        call: What it is for, in words, for the ledger.
-        message: The message.
-        kind: What it is.
-    """
-
-    call: str
-    message: Any
-    kind: Kind
-
-
-class Errand(Protocol):
-    """A conversation that goes on beside the round; a `threading.Thread` is one."""
-
-    def is_alive(self) -> bool:
-        """Returns whether it still goes on."""
-
-    def join(self) -> None:
-        """Waits until it is over."""
-
-
-Conversation: TypeAlias = Generator[Post | Errand, Answer | None, T]
-"""Yields a message, and is resumed with its answer; or an errand, and is resumed when that is over."""
 
 
 class Contributor:
@@ -80,6 +57,8 @@ class Contributor:
         self._round_server = round_server
         self.members: tuple[PartyName, ...] = ()
         self.verified = True
+        self._config: Config | None = None
+        self._memory = BufferPool()
         self._joining: Joining[Shield] | None = None
         self._shield: Shield | None = None
         self._batched: BatchedShield | None = None
@@ -115,7 +94,7 @@ class Contributor:
         scheme = SCHEMES[proposed.scheme]
         self._kind = Kind.MASKED if scheme.protected else Kind.RAW
         self.members, self._batch_length = proposed.owners or member.roster.names, proposed.batch
-        self._compute, self._share_owner, self._shield = compute, None, None
+        self._compute, self._share_owner, self._shield, self._config = compute, None, None, proposed
         self._joining = scheme.join(proposed, member)
         return Reply(Kind.HELLO, self._joining.hello())
 
@@ -135,7 +114,7 @@ class Contributor:
             self._share_owner = ShareOwner(self._context, shield, self._compute, self._round_server)
 
     def exchange(self, call: str, context: RoundContext, contribution: Contribution) -> Answer:
-        """Sends one round's protected contribution and returns the server's answer.
+        """Sends one round's protected contribution and returns the server's answer; `read` says what its sum means.
 
         Args:
             call: The round in words, for the ledger.
@@ -151,10 +130,42 @@ class Contributor:
         """
         context = self.past.before(context)
         if self._share_owner is not None:
-            opened, self.members = self._share_owner.exchange(call, context, contribution)
-            self.past.over = self.members if opened.verdict == "opened" else ()
-            return opened
+            answer, self.members = self._share_owner.exchange(call, context, contribution)
+            self.past.over = self.members if answer.verdict == "opened" else ()
+            return answer
         return self._talk(self.conversation(call, context, contribution))
+
+    def await_sum(self, call: str, number: Round) -> Answer:
+        """Returns what came of a round that repeats one which this party has missed.
+
+        Args:
+            call: What it is for in words, for the ledger.
+            number: The round.
+
+        Raises:
+            ProtocolError: The segment was given up, or the others went on without this party.
+        """
+        answer: Answer = self.ask_server(call, SumsRequest(self.session, number), Kind.SHAPE)
+        self._check_open(number, answer)
+        return answer
+
+    def read(self, opened: OpenedSum, manifest: Manifest) -> Opened:
+        """Returns what a sum of the open session says; its values are memory that a later call may use again.
+
+        Args:
+            opened: The sum.
+            manifest: What its words mean.
+
+        Raises:
+            ProtocolError: The sum is noise, out of range, or all weights are zero.
+        """
+        config = self._agreed
+        return decode(config.encoding, config.contributors, manifest, opened, self._memory)
+
+    @property
+    def room(self) -> Room:
+        """How many bits there are for the words of the open session."""
+        return Room.of(self._agreed.encoding, self._agreed.contributors)
 
     def ask_server(self, call: str, message: Any, kind: Kind) -> Any:
         """Sends the server a message that belongs to no round, and returns the answer.
@@ -181,9 +192,7 @@ class Contributor:
         answer = yield from self._key_supply.cover(number)
         if answer is None:
             answer = yield from self._answered(shield, call, context, contribution)
-        self._check_view(answer)
-        if answer.verdict in ("aborted", "left"):
-            raise ProtocolError(f"round {number} was given up: {answer.reason}")
+        self._check_open(number, answer)
         if answer.view is not None:
             with self._lock:
                 shield.join(answer.view)
@@ -191,7 +200,40 @@ class Contributor:
         # Without batches there is no quorum to see: the keys themselves bind the round to its members.
         survivors = self.members if self._batched is None else self._batched.survivors(number)
         self.verified, self.past.over = survivors is not None, survivors or ()
+        self._check_set(number, answer, survivors)
         return answer
+
+    def _check_open(self, number: Round, answer: Answer) -> None:
+        self._check_view(answer)
+        if answer.verdict in ("aborted", "left"):
+            raise ProtocolError(f"round {number} was given up: {answer.reason}")
+
+    def _check_set(self, number: Round, answer: Answer, survivors: tuple[PartyName, ...] | None) -> None:
+        """Checks whose inputs a sum has that the server hands out.
+
+        Args:
+            number: The round.
+            answer: The server's answer.
+            survivors: Whose they are as this party has verified; None where it could not.
+
+        Raises:
+            ProtocolError: The server says that it is another set, or one that may not be summed; or it shows no sum.
+        """
+        if (answer.verdict == "opened") != (answer.opened is not None):
+            shown = "no sum" if answer.opened is None else "a sum"
+            raise ProtocolError(f"server {self.server!r} said {answer.verdict!r} of round {number}, with {shown}")
+        past = [one.opened for one in answer.missed if one.opened is not None]
+        for opened, expected in [(answer.opened, survivors), *((one, None) for one in past)]:
+            if opened is None:
+                continue
+            found, least = opened.members, self._agreed.least_members
+            enough = len(found) >= least and found == tuple(name for name in self.members if name in found)
+            if not (enough if expected is None else found == expected):
+                listed, wanted = ", ".join(found) or "nobody", ", ".join(expected or self.members)
+                some = f", or at least {least} of them in this order" if expected is None else ""
+                raise ProtocolError(
+                    f"server {self.server!r} says that round {number} was summed over {listed}; expected {wanted}{some}"
+                )
 
     def _answered(
         self, shield: Shield, call: str, context: RoundContext, contribution: Contribution
@@ -202,8 +244,8 @@ class Contributor:
             self._check_view(answer)
             with self._lock:
                 reply = shield.reply(answer.broadcast)
-            answer = yield Post(call, RoundMessage(self.session, context.number, reply), Kind.SHARE)
-        return _there(answer)
+            answer = yield Post(call, self._message(context, reply), Kind.SHARE)
+        return answer_of(answer)
 
     def _check_view(self, answer: Answer) -> None:
         """Refuses a smaller view that comes with anything but an abandoned round.
@@ -220,10 +262,13 @@ class Contributor:
                 "or is of another version"
             )
 
+    def _message(self, context: RoundContext, body: Message) -> RoundMessage:
+        return RoundMessage(self.session, context.number, body, context.repeats is not None)
+
     def _protected(self, shield: Shield, call: str, context: RoundContext, contribution: Contribution) -> Post:
         with self._lock:
             (message,) = shield.protect(context, contribution).values()
-        return Post(call, RoundMessage(self.session, context.number, message), self._kind)
+        return Post(call, self._message(context, message), self._kind)
 
     def _talk(self, conversation: Conversation[T]) -> T:
         """Carries a conversation on until it is over; what goes wrong on the way is raised in it, where it belongs."""
@@ -262,80 +307,23 @@ class Contributor:
             raise ProtocolError(f"party {self._context.name!r} is not joining a session: hello comes first")
         return self._joining
 
+    @property
+    def _agreed(self) -> Config:
+        if self._config is None:
+            raise ProtocolError(f"party {self._context.name!r} has no session yet: hello comes first")
+        return self._config
+
     def _active(self) -> Shield:
         if self._shield is None:
             raise ProtocolError(f"party {self._context.name!r} has no session yet: hello comes first")
         return self._shield
 
 
-class KeySupply:
-    """Prepares batches through the server, the first one in front of its round and the others behind earlier rounds.
+def sum_of(answer: Answer, number: Round) -> OpenedSum | None:
+    """Returns the sum of a round that was held without this party, or None: it was abandoned, or is not over.
 
     Args:
-        shield: Whose rounds need keys; None where the scheme has no batches.
-        length: Rounds in a batch.
-        lock: Held while the shield is used.
-        session: Number of the session.
-        beside: Begins a conversation that goes on beside the round.
+        answer: What the party was told when it came too late.
+        number: The round.
     """
-
-    def __init__(
-        self,
-        shield: BatchedShield | None,
-        length: int,
-        lock: threading.Lock,
-        session: int,
-        beside: Callable[[Conversation[None]], Errand],
-    ) -> None:
-        self._shield, self._length, self._lock = shield, length, lock
-        self._session, self._beside = session, beside
-        self._batch = 0
-        self._ready: Round = 0
-        self._ahead: Errand | None = None
-        self._refusal: Answer | None = None
-
-    def cover(self, number: Round) -> Conversation[Answer | None]:
-        """Waits until round `number` has keys.
-
-        Returns:
-            None when it has; else the server's word that there will be none.
-        """
-        if self._shield is None:
-            return None
-        if self._ahead is not None and (number >= self._ready or not self._ahead.is_alive()):
-            yield self._ahead
-            self._ahead = None
-        while self._refusal is None and number >= self._ready:  # round numbers may skip a whole batch
-            yield from self._prepare(self._shield)
-        if number >= self._ready:
-            return self._refusal
-        # Half a batch ahead: late enough not to prepare what is never used, early enough to hide behind training.
-        half_used = number >= self._ready - self._length // 2
-        if half_used and self._ahead is None and self._refusal is None:
-            self._ahead = self._beside(self._prepare(self._shield))
-        return None
-
-    def _prepare(self, shield: BatchedShield) -> Conversation[None]:
-        batch, self._batch = self._batch, self._batch + 1
-        try:
-            with self._lock:
-                message: bytes | None = shield.prepare(batch, self._ready)
-            while message is not None:
-                step = KeyMessage(self._session, batch, message)
-                answer = _there((yield Post(f"keys of batch {batch}", step, Kind.SHARE)))
-                if answer.verdict != "next":
-                    self._refusal = answer
-                    return
-                with self._lock:
-                    message = shield.absorb(answer.broadcast)
-        except FedRayError as error:  # it may happen beside a round that has its keys: the next one without is told
-            self._refusal = Answer("aborted", reason=str(error))
-            return
-        self._ready += self._length
-
-
-def _there(answer: Answer | None) -> Answer:
-    """Returns the answer to a message; only what waits for an errand is resumed with None."""
-    if answer is None:
-        raise ProtocolError("the server answered a message with nothing")
-    return answer
+    return next((past.opened for past in answer.missed if past.number >= number and past.opened is not None), None)
