@@ -7,7 +7,7 @@ a new session began without is away as well, and `stretch` counts its rounds.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fedray.ml.nn.history import Dropout
@@ -23,15 +23,21 @@ class Stretch:
         first: Number of the first.
         missing: Every absence, one for each round and party, in order of the rounds.
         there: Who went through them to the end.
+        anew: Because of whom the parties' optimizers began anew; None where they did not.
     """
 
     first: Round
     missing: tuple[Missing, ...]
     there: frozenset[PartyName]
+    anew: tuple[PartyName, ...] | None = None
 
 
 def stretch(
-    rounds: range, noted: Sequence[Missing], left_out: Mapping[PartyName, str], there: Collection[PartyName]
+    rounds: range,
+    noted: Sequence[Missing],
+    left_out: Mapping[PartyName, str],
+    there: Collection[PartyName],
+    anew: Iterable[tuple[PartyName, ...] | None] = (),
 ) -> Stretch:
     """Returns a stretch with all absences, those in its session and those of whom that began without.
 
@@ -40,13 +46,16 @@ def stretch(
         noted: Absences in the session, as `absent` returns them.
         left_out: Parties that were not to take part in it, and why.
         there: Who went through it to the end.
+        anew: What these say of beginning anew.
     """
     # A round of metrics alone, behind the others, is told only where somebody was lost in it.
     found = {(one.number, one.party): one for one in noted if one.number < rounds.stop or one.abandoned}
     for party, reason in left_out.items():
         for number in rounds:
             found.setdefault((number, party), Missing(number, party, reason, abandoned=False))
-    return Stretch(rounds.start, tuple(found[key] for key in sorted(found)), frozenset(there))
+    said = [parties for parties in anew if parties is not None]
+    because = tuple(dict.fromkeys(party for parties in said for party in parties)) if said else None
+    return Stretch(rounds.start, tuple(found[key] for key in sorted(found)), frozenset(there), because)
 
 
 class Absences:

@@ -351,7 +351,8 @@ class Federation:
         }
         sets = next(iter(outcome.reports.values())).sets  # as everybody's
         noted = absent(sets, self._sums.members, outcome.missing)
-        return stretch(rounds, noted, left_out, outcome.reports)
+        anew = [report.anew for report in outcome.reports.values()]
+        return stretch(rounds, noted, left_out, outcome.reports, anew)
 
     def _open(self) -> None:
         """Opens a session where one is needed, or where others may take part than do: a party is lost, or is back."""
@@ -360,6 +361,7 @@ class Federation:
         others = self._fresh and not set(there) == set(self._sums.members) == set(self._sums.parties)
         if not agreed or others or self._behind:
             members = there if self._fresh else self._members.as_before(there)
+            self._sums.compare_histories(members)
             self._sums.open(self._config(members), members)
             self._behind = self._in_step = False
             self._evaluated = 0

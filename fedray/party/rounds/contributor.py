@@ -12,12 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from fedray.errors import FedRayError, ProtocolError
+from fedray.errors import FedRayError, ProtocolError, ServerFault
 from fedray.party.context import PartyContext, Reply
 from fedray.party.door.egress import Kind
 from fedray.party.records import Answer, RoundMessage, SumsRequest
-from fedray.party.rounds.conversation import Conversation, Errand, Post, there
+from fedray.party.rounds.conversation import Conversation, Errand, Post, answer_of
 from fedray.party.rounds.key_supply import KeySupply
+from fedray.party.rounds.past import Past
 from fedray.party.rounds.share_owner import ShareOwner
 from fedray.protocol.config import Config
 from fedray.protocol.crypto.buffers import BufferPool
@@ -46,6 +47,7 @@ class Contributor:
         session: Number of the session.
         sid: Its id.
         members: Whose inputs the next round sums.
+        past: What this party was told in rounds of training.
         verified: Whether this party knows for certain over whose inputs the last round was opened. Where it does not,
             what the round changed here is put back: parties that were told different things would keep it apart.
     """
@@ -68,6 +70,15 @@ class Contributor:
         self.session, self.sid = 0, b""
         self._compute: Mapping[PartyName, Key] = {}
         self._share_owner: ShareOwner | None = None
+        self.past = Past(context.name)
+
+    def head(self) -> Reply:
+        """Returns the head of what this party was told in rounds of training so far."""
+        return Reply(Kind.HELLO, self.past.head)
+
+    def meet(self, heads: Mapping[PartyName, bytes]) -> None:
+        """Begins anew, with everybody else of a session, since their heads differ; see `Past.meet`."""
+        self.past.meet(heads)
 
     def hello(self, config: bytes, names: Sequence[PartyName], compute: Mapping[PartyName, Key]) -> Reply:
         """Checks a proposed Config against this party's own policy and roster, and returns the signed Hello.
@@ -99,6 +110,7 @@ class Contributor:
         self._joining, self.sid = None, joining.sid
         self._batched = shield if isinstance(shield, BatchedShield) else None
         self.session = number
+        self.past.begin(self.members, returns=self._batched is not None or isinstance(shield, SharingShield))
         self._key_supply = KeySupply(self._batched, self._batch_length, self._lock, number, self._beside)
         if isinstance(shield, SharingShield):
             self._share_owner = ShareOwner(self._context, shield, self._compute, self._round_server)
@@ -118,8 +130,10 @@ class Contributor:
             ProtocolError: The segment was given up, or the others went on without this party.
             EncodingError: A value is not finite or exceeds its bound.
         """
+        context = self.past.before(context)
         if self._share_owner is not None:
             answer, self.members = self._share_owner.exchange(call, context, contribution)
+            self.past.over = self.members if answer.verdict == "opened" else ()
             return answer
         return self._talk(self.conversation(call, context, contribution))
 
@@ -135,6 +149,7 @@ class Contributor:
         """
         answer: Answer = self.ask_server(call, SumsRequest(self.session, number), Kind.SHAPE)
         self._check_open(number, answer)
+        self._check_set(number, answer, None)
         return answer
 
     def read(self, opened: OpenedSum, manifest: Manifest) -> Opened:
@@ -187,11 +202,12 @@ class Contributor:
             self.members = answer.view.members
         # Without batches there is no quorum to see: the keys themselves bind the round to its members.
         survivors = self.members if self._batched is None else self._batched.survivors(number)
-        self.verified = survivors is not None
+        self.verified, self.past.over = survivors is not None, survivors or ()
         self._check_set(number, answer, survivors)
         return answer
 
     def _check_open(self, number: Round, answer: Answer) -> None:
+        self._check_view(answer)
         if answer.verdict in ("aborted", "left"):
             raise ProtocolError(f"round {number} was given up: {answer.reason}")
 
@@ -204,11 +220,11 @@ class Contributor:
             survivors: Whose they are as this party has verified; None where it could not.
 
         Raises:
-            ProtocolError: The server says that it is another set, or one that may not be summed; or it shows no sum.
+            ServerFault: The server says that it is another set, or one that may not be summed; or it shows no sum.
         """
         if (answer.verdict == "opened") != (answer.opened is not None):
             shown = "no sum" if answer.opened is None else "a sum"
-            raise ProtocolError(f"server {self.server!r} said {answer.verdict!r} of round {number}, with {shown}")
+            raise ServerFault(f"server {self.server!r} said {answer.verdict!r} of round {number}, with {shown}")
         past = [one.opened for one in answer.missed if one.opened is not None]
         for opened, expected in [(answer.opened, survivors), *((one, None) for one in past)]:
             if opened is None:
@@ -218,7 +234,7 @@ class Contributor:
             if not (enough if expected is None else found == expected):
                 listed, wanted = ", ".join(found) or "nobody", ", ".join(expected or self.members)
                 some = f", or at least {least} of them in this order" if expected is None else ""
-                raise ProtocolError(
+                raise ServerFault(
                     f"server {self.server!r} says that round {number} was summed over {listed}; expected {wanted}{some}"
                 )
 
@@ -228,10 +244,26 @@ class Contributor:
         """Goes through as many exchanges as the scheme has."""
         answer = yield self._protected(shield, call, context, contribution)
         while answer is not None and answer.verdict == "next":
+            self._check_view(answer)
             with self._lock:
                 reply = shield.reply(answer.broadcast)
             answer = yield Post(call, self._message(context, reply), Kind.SHARE)
-        return there(answer)
+        return answer_of(answer)
+
+    def _check_view(self, answer: Answer) -> None:
+        """Refuses a smaller view that comes with anything but an abandoned round.
+
+        After that one a party looks at how many of its rows were sent; a view that came another way would go past it.
+
+        Raises:
+            ServerFault: There is one.
+        """
+        if answer.view is not None and answer.verdict != "abandoned":
+            raise ServerFault(
+                f"party {self._context.name!r}: server {self.server!r} put a smaller view into an answer "
+                f"{answer.verdict!r}; it belongs to an abandoned round only. Nothing further is sent: the server lies, "
+                "or is of another version"
+            )
 
     def _message(self, context: RoundContext, body: Message) -> RoundMessage:
         return RoundMessage(self.session, context.number, body, context.repeats is not None)

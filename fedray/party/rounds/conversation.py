@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Conversation: what a party has to say to the server, as a generator that yields it and is resumed with the answers.
+"""What a conversation with the server is made of: messages, answers, and errands that go on beside it.
 
-So it can be read from top to bottom, and goes on without threads where a test passes the messages. Knows no protocol.
+Knows no scheme and no party.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ Conversation: TypeAlias = Generator[Post | Errand, Answer | None, T]
 """Yields a message, and is resumed with its answer; or an errand, and is resumed when that is over."""
 
 
-def there(answer: Answer | None) -> Answer:
+def answer_of(answer: Answer | None) -> Answer:
     """Returns the answer to a message; only what waits for an errand is resumed with None.
 
     Raises:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fedray import metrics
 from fedray.backends.backend import ModelFacts
-from fedray.errors import EncodingError, PlanError, ProtocolError
+from fedray.errors import EncodingError, PlanError, ServerFault
 from fedray.metrics import Metric, Word
 from fedray.party.context import PartyContext, Reply
 from fedray.party.door.egress import Kind
@@ -49,6 +49,8 @@ class Report:
         sets: Whose inputs the rounds summed.
         model: Hash of the global model that this party has now.
         sums: SHA-256 of the opened sums of metrics; empty where there are none.
+        anew: Because of whom this party's optimizer has begun anew, or will before it trains again; None where it has
+            not.
     """
 
     local: tuple[Metric, ...]
@@ -60,6 +62,7 @@ class Report:
     sets: tuple[SumSet, ...] = ()
     model: bytes = b""
     sums: bytes = b""
+    anew: tuple[PartyName, ...] | None = None
 
 
 class ModelRounds:
@@ -100,14 +103,14 @@ class ModelRounds:
 
         Raises:
             PlanError: None was published.
-            ProtocolError: It is not what the sender has signed for this session.
+            ServerFault: It is not what the sender has signed for this session.
         """
         model, server = self._model, self._contributor.server
         found: ModelMessage | None = self._contributor.ask_server("pull the model", ModelRequest(), Kind.SHAPE)
         if found is None:
             raise PlanError(f"server {server!r} was given no model yet; publish it first")
         if not verify(self._context.roster[sender], self._statement(found), found.signature):
-            raise ProtocolError(
+            raise ServerFault(
                 f"party {model.party!r}: the model that server {server!r} handed out is not what party {sender!r} has "
                 "signed for this session: it was altered, or is another one; nothing of it was taken"
             )
@@ -209,7 +212,8 @@ class ModelRounds:
         shown = tuple(local) if self._local_metrics else ()
         evaluated = self._evaluated[1][self._model.hash()] if self._evaluated[0] == self._contributor.session else 0
         told = b"" if sums is None else hashlib.sha256(np.ascontiguousarray(sums).data).digest()
-        report = Report(shown, finished, done, renew, fresh, evaluated, seen.sets, self._model.hash(), told)
+        news, model = self._contributor.past.take_news(), self._model.hash()
+        report = Report(shown, finished, done, renew, fresh, evaluated, seen.sets, model, told, news)
         return Reply(Kind.METRICS if shown else Kind.AGGREGATE, report)
 
 

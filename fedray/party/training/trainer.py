@@ -6,6 +6,7 @@ Knows no other party's data and no clock.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -107,6 +108,7 @@ class Trainer:
         self._following = Following(contributor, model, self._strategy)
         self._state: State | None = None
         self._measured: list[Metric] = []
+        self._run = secrets.token_bytes(16)
 
     def ready(self) -> None:
         """Acknowledges that the model is there and can be trained."""
@@ -145,11 +147,13 @@ class Trainer:
     def _round(self, segment: _Segment, report: bool) -> bool:
         """Runs one round; returns whether the driver wants the segment to end."""
         order, place = segment.order, segment.done
+        if self._contributor.past.anew:
+            self._begin_anew(segment)
         start, stop = order.spans[place]
         batches = [batch for step in segment.steps[start:stop] for batch in step]
         self._model.backend.begin_round(order.begun + start, stop - start, order.epochs)
         used = sum(len(batch.rows) for batch in batches)
-        rows = rows_of(order, place, self._context.name, used, self._model.bound["train"])
+        rows = rows_of(order, place, self._context.name, used, self._model.bound["train"], self._run)
         with self._unless_opened(segment) as kept:
             sent, weight = self._update(segment, batches)
             measured = self._measure() if report else None
@@ -166,8 +170,16 @@ class Trainer:
         else:
             segment.seen.note(segment.planned, self._contributor.members, opened=False)
             segment.done, segment.fresh = place + 1, False
+        self._contributor.past.add(answer.verdict, self._contributor.verified, self._model.hash())
+        if answer.verdict == "abandoned":
             self._check_rows(segment, used)
         return answer.stop
+
+    def _begin_anew(self, segment: _Segment) -> None:
+        """Forgets how training has moved, beside the model: not all parties were told the same in it."""
+        self._contributor.past.anew = False
+        segment.local = self._state = None
+        self._model.backend.forget()
 
     def _summed(self, segment: _Segment, rows: Rows, contribution: Contribution) -> tuple[Answer, Opened | None]:
         """Takes part in a round, and with the same input in those that repeat it until all values fit."""
@@ -238,6 +250,7 @@ class Trainer:
             # The others sum the same inputs once more, and this party has sent none.
             answer = self._contributor.await_sum("sums that it missed", segment.number)
             stop = stop or answer.stop
+        self._contributor.past.add(answer.verdict, self._contributor.verified, self._model.hash())
         self._model.backend.set_weights(self._model.weights)
         # Rounds in which fewer than two parties have rows have numbers, and no sum.
         ahead = answer.number - segment.order.number - segment.again
@@ -253,6 +266,7 @@ class Trainer:
         if past.opened is None:
             segment.seen.note(segment.planned, self._contributor.members, opened=False)
             segment.done, segment.repeats, segment.fresh = place + 1, None, False
+            self._begin_anew(segment)
             return
         segment.manifest = self._following.bounded(segment.manifest)
         opened = self._settle(segment, past.opened)
@@ -260,6 +274,8 @@ class Trainer:
             start, stop = order.spans[place]
             self._model.backend.begin_round(order.begun + start, stop - start, order.epochs)
             self._take(segment, opened)
+            # As the others do after each round that this party has missed, and before they take the next one's sum.
+            self._begin_anew(segment)
 
     def _check_rows(self, segment: _Segment, used: int) -> None:
         """Leaves after an abandoned round that used more than half of this party's rows.

@@ -54,7 +54,9 @@ def context_hash(config: Config, sid: bytes, previous: bytes, context: RoundCont
         raise ProtocolError("a round's model is named by a SHA-256 hash or an operation id of 32 bytes")
     received = (context.purpose, context.model, hashlib.sha256(context.settings).digest(), context.manifest.hash)
     repeats = 0 if context.repeats is None else 1 + context.repeats
-    return digest("ctx", sid, context.number, previous, repeats, *received, config.encoding.canonical, NO_PRIVACY)
+    # Both are hashes, or empty: which of two is there alone, no other pair of equal bytes can pretend.
+    before = context.history + previous
+    return digest("ctx", sid, context.number, before, repeats, *received, config.encoding.canonical, NO_PRIVACY)
 
 
 class Rounds(Guarded):
