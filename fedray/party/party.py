@@ -119,7 +119,9 @@ class Party:
         self._mark = os.urandom(16)  # of this process alone, so that no two sessions have the same name
         self._egress = Egress(self.name, policy or POLICIES[config.egress](), self._journal)
         self._table = ObjectTable(self.name)
-        self._context = PartyContext(config, own.identity, own.policy, own.memory, self._table, self._egress, calls)
+        self._context = PartyContext(
+            *(config, own.identity, own.policy, own.memory, own.commitments, self._table, self._egress, calls)
+        )
 
     def close(self) -> None:
         """Closes the ledger and lets go of the party's files; nothing leaves from here on."""
@@ -322,7 +324,9 @@ class Party:
         if marks.keys() != roster.keys() or marks[self.name] != self._mark:
             raise PlanError(f"party {self.name!r}: the marks do not hold this party's own, or are not of the roster")
         self._own.check(roster)
-        self._journal.begin(session_id(roster, marks), roster)
+        sid = session_id(roster, marks)
+        self._journal.begin(sid, roster)
+        self._own.commitments.begin(sid)
         # Filled and not replaced: services hold this very dict.
         self._context.roster.clear()
         self._context.roster.update(roster)

@@ -114,7 +114,7 @@ class Egress:
         self._policy = policy
         self._journal = journal
 
-    def send(self, value: T, *, to: PartyName, kind: Kind, call: str) -> T:
+    def send(self, value: T, *, to: PartyName, kind: Kind, call: str, commitment: str | None = None) -> T:
         """Returns the value if it may leave, and writes it down; a refused attempt is written down too.
 
         Args:
@@ -122,6 +122,7 @@ class Egress:
             to: Another party's name, or `"driver"`.
             kind: What it is.
             call: The driver's statement that asked for it.
+            commitment: Of a contribution, what `fedray.party.door.commitment` makes of it.
 
         Raises:
             EgressDenied: The policy refuses.
@@ -135,13 +136,14 @@ class Egress:
             self._policy.check(leaving)
         except Exception:
             # Refused attempts are entries, too: they tell a party's operator what was tried.
-            self._write(leaving, seen.nbytes or 0, allowed=False)
+            self._write(leaving, seen.nbytes or 0, commitment, allowed=False)
             raise
         # Written before the value is on its way: nothing leaves without an entry.
-        self._write(leaving, measure(value).nbytes if seen.nbytes is None else seen.nbytes, allowed=True)
+        nbytes = measure(value).nbytes if seen.nbytes is None else seen.nbytes
+        self._write(leaving, nbytes, commitment, allowed=True)
         return value
 
-    def _write(self, leaving: Leaving, nbytes: int, *, allowed: bool) -> None:
+    def _write(self, leaving: Leaving, nbytes: int, commitment: str | None = None, *, allowed: bool) -> None:
         self._journal.append(
             Entry(
                 to=leaving.to,
@@ -151,5 +153,6 @@ class Egress:
                 nbytes=nbytes,
                 call=leaving.call,
                 allowed=allowed,
+                commitment=commitment,
             )
         )

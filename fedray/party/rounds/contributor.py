@@ -8,15 +8,15 @@ it can be read from top to bottom, and goes on without threads where a test pass
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 from fedray.errors import FedRayError, ProtocolError
 from fedray.party.context import PartyContext, Reply
 from fedray.party.door.egress import Kind
 from fedray.party.records import Answer, KeyMessage, RoundMessage, SumsRequest
+from fedray.party.rounds.conversation import Conversation, Errand, Post
 from fedray.party.rounds.share_owner import ShareOwner
 from fedray.protocol.config import Config
 from fedray.protocol.crypto.buffers import BufferPool
@@ -30,35 +30,6 @@ from fedray.protocol.sharing import SharingShield
 from fedray.types import Key, Message, PartyName, Ref, Round
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Post:
-    """A message to the server that is to be answered.
-
-    Attributes:
-        call: What it is for, in words, for the ledger.
-        message: The message.
-        kind: What it is.
-    """
-
-    call: str
-    message: Any
-    kind: Kind
-
-
-class Errand(Protocol):
-    """A conversation that goes on beside the round; a `threading.Thread` is one."""
-
-    def is_alive(self) -> bool:
-        """Returns whether it still goes on."""
-
-    def join(self) -> None:
-        """Waits until it is over."""
-
-
-Conversation: TypeAlias = Generator[Post | Errand, Answer | None, T]
-"""Yields a message, and is resumed with its answer; or an errand, and is resumed when that is over."""
 
 
 class Contributor:
@@ -265,7 +236,8 @@ class Contributor:
     def _protected(self, shield: Shield, call: str, context: RoundContext, contribution: Contribution) -> Post:
         with self._lock:
             (message,) = shield.protect(context, contribution).values()
-        return Post(call, self._message(context, message), self._kind)
+        made = self._context.commitments.of(context, contribution)
+        return Post(call, self._message(context, message), self._kind, made)
 
     def _talk(self, conversation: Conversation[T]) -> T:
         """Carries a conversation on until it is over; what goes wrong on the way is raised in it, where it belongs."""
@@ -291,7 +263,7 @@ class Contributor:
         return answer
 
     def _dispatch(self, post: Post) -> Ref:
-        return self._context.send(post.call, self.server, self._round_server, post.message, post.kind)
+        return self._context.send(post.call, self.server, self._round_server, post.message, post.kind, post.commitment)
 
     def _beside(self, conversation: Conversation[None]) -> Errand:
         """Begins a conversation that goes on beside the round."""
