@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -124,6 +125,22 @@ class PartyContext:
         # The door first: what it refuses must not be on its way already.
         self._egress.send(message, to=to, kind=kind, call=call, commitment=commitment)
         return self._calls.call(to, "deliver", call, key, self.name, message)
+
+    def passing(
+        self, call: str, to: Sequence[PartyName], kind: Kind, sent: Callable[[], Mapping[PartyName, int] | None]
+    ) -> AbstractContextManager[None]:
+        """Lets a library send messages of its own, which are counted; see `fedray.party.door.egress.Egress.passing`.
+
+        Args:
+            call: What asked for them.
+            to: Whom they go to.
+            kind: What they are.
+            sent: Tells afterwards how many bytes went to whom.
+
+        Raises:
+            EgressDenied: The policy refuses.
+        """
+        return self._egress.passing(to, kind=kind, call=call, sent=sent)
 
     def get(self, ref: Ref, timeout: float | None) -> Any:
         """Waits for the answer to a message, at most `timeout` seconds.

@@ -7,7 +7,8 @@ values travel, nor what they mean.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, TypeVar
@@ -29,7 +30,7 @@ class Kind(StrEnum):
 
     HELLO = "hello"  # public keys and signed set-up messages
     MASKED = "masked"  # a contribution under masks, or the answer-independent messages around it
-    SHARE = "share"  # one additive or Shamir share
+    SHARE = "share"  # one additive or Shamir share, and what programs on shares send each other
     AGGREGATE = "aggregate"  # a sum over parties, and what follows from it
     INITIAL = "initial"  # initial weights, made before any data was seen
     METRICS = "metrics"  # a party's own losses and scores
@@ -132,16 +133,48 @@ class Egress:
         # is large, and fail with a text that quotes it. Policies see everything but the value, so none can leak it.
         seen = glance(value)
         leaving = Leaving(self._party, to, Kind(kind), seen.shape, seen.dtype, seen.nbytes, call)
-        try:
-            self._policy.check(leaving)
-        except Exception:
-            # Refused attempts are entries, too: they tell a party's operator what was tried.
-            self._write(leaving, seen.nbytes or 0, commitment, allowed=False)
-            raise
+        self._check(leaving, commitment)
         # Written before the value is on its way: nothing leaves without an entry.
         nbytes = measure(value).nbytes if seen.nbytes is None else seen.nbytes
         self._write(leaving, nbytes, commitment, allowed=True)
         return value
+
+    @contextmanager
+    def passing(
+        self, to: Sequence[PartyName], *, kind: Kind, call: str, sent: Callable[[], Mapping[PartyName, int] | None]
+    ) -> Iterator[None]:
+        """Lets messages leave by another way, such as a library's own links, for as long as the context is open.
+
+        Args:
+            to: Whom they go to.
+            kind: What they are.
+            call: What asked for them.
+            sent: Tells afterwards how many bytes went to whom; None where nobody has counted them.
+
+        Raises:
+            EgressDenied: The policy refuses.
+        """
+        # An entry each before anything is sent: a party that dies in the midst has the record, if not the bytes.
+        for party in to:
+            opening = Leaving(self._party, party, kind, None, "link that opens", 0, call)
+            self._check(opening)
+            self._write(opening, 0, allowed=True)
+        try:
+            yield
+        finally:
+            counts = sent()
+            found: Mapping[PartyName, int] = dict.fromkeys(to, 0) if counts is None else counts
+            dtype = "link of unknown size" if counts is None else "link"
+            for party, nbytes in found.items():
+                self._write(Leaving(self._party, party, kind, None, dtype, nbytes, call), nbytes, allowed=True)
+
+    def _check(self, leaving: Leaving, commitment: str | None = None) -> None:
+        try:
+            self._policy.check(leaving)
+        except Exception:
+            # Refused attempts are entries, too: they tell a party's operator what was tried.
+            self._write(leaving, leaving.nbytes or 0, commitment, allowed=False)
+            raise
 
     def _write(self, leaving: Leaving, nbytes: int, commitment: str | None = None, *, allowed: bool) -> None:
         self._journal.append(
