@@ -36,6 +36,7 @@ class Kind(StrEnum):
     METRICS = "metrics"  # a party's own losses and scores
     SHAPE = "shape"  # shapes, dtypes, sizes and names of columns
     ERROR = "error"  # an exception
+    LOG = "log"  # what a party's process prints and logs
     LEDGER = "ledger"  # the ledger itself
     RAW = "raw"  # any other value: an explicit reveal or move, or a party's own extreme
 
@@ -82,14 +83,16 @@ class DefaultPolicy:
 
 
 class StrictPolicy:
-    """Lets everything pass but raw values."""
+    """Lets everything pass but raw values and what is printed."""
 
     def check(self, leaving: Leaving) -> None:
-        """Returns unless the value is raw.
+        """Returns unless the value is raw or printed.
 
         Raises:
-            EgressDenied: The value is raw.
+            EgressDenied: It is.
         """
+        if leaving.kind is Kind.LOG:
+            raise EgressDenied(f"party {leaving.sender!r} lets nothing leave that it prints (egress='strict')")
         if leaving.kind is Kind.RAW:
             raise EgressDenied(
                 f"party {leaving.sender!r} does not let raw values leave (egress='strict'): {leaving.dtype} "
@@ -139,6 +142,23 @@ class Egress:
         self._write(leaving, nbytes, commitment, allowed=True)
         return value
 
+    def note(self, to: PartyName, kind: Kind, call: str, dtype: str, nbytes: int) -> None:
+        """Writes down what leaves by another way, if it may.
+
+        Args:
+            to: Another party's name, or `"driver"`.
+            kind: What it is.
+            call: What asked for it.
+            dtype: What to call it in the ledger.
+            nbytes: Its size.
+
+        Raises:
+            EgressDenied: The policy refuses.
+        """
+        leaving = Leaving(self._party, to, kind, None, dtype, nbytes, call)
+        self._check(leaving)
+        self._write(leaving, nbytes, allowed=True)
+
     @contextmanager
     def passing(
         self, to: Sequence[PartyName], *, kind: Kind, call: str, sent: Callable[[], Mapping[PartyName, int] | None]
@@ -156,9 +176,7 @@ class Egress:
         """
         # An entry each before anything is sent: a party that dies in the midst has the record, if not the bytes.
         for party in to:
-            opening = Leaving(self._party, party, kind, None, "link that opens", 0, call)
-            self._check(opening)
-            self._write(opening, 0, allowed=True)
+            self.note(party, kind, call, "link that opens", 0)
         try:
             yield
         finally:
