@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 _STREAMS = {"stdout": 1, "stderr": 2}
 
@@ -25,7 +25,7 @@ _SECONDS = 1.0
 Let: TypeAlias = Callable[[str, int], bool]
 """(stream, bytes) -> whether they may leave; writes them down."""
 
-_Item: TypeAlias = tuple[str, str] | threading.Event
+_Item: TypeAlias = tuple[str, bytes] | threading.Event
 
 
 class Output:
@@ -79,13 +79,12 @@ class Output:
                 except Empty:
                     break
             for name in _STREAMS:
-                self._pass(name, "".join(item[1] for item in items if isinstance(item, tuple) and item[0] == name))
+                self._pass(name, b"".join(item[1] for item in items if isinstance(item, tuple) and item[0] == name))
             for item in items:
                 if isinstance(item, threading.Event):
                     item.set()
 
-    def _pass(self, name: str, text: str) -> None:
-        content = text.encode("utf-8", "backslashreplace")
+    def _pass(self, name: str, content: bytes) -> None:
         if content and self._let(name, len(content)):
             self._write(name, content)
         if name in self._written:
@@ -115,6 +114,7 @@ class _Stream(io.TextIOBase):
     def __init__(self, name: str, queue: SimpleQueue[_Item], settle: Callable[[], None]) -> None:
         self.name = f"<{name}>"
         self._stream, self._queue, self._settle = name, queue, settle
+        self.buffer = _Bytes(name, queue)  # for code that prints bytes
 
     @property
     def encoding(self) -> str:  # type: ignore[override] # the base class has an attribute
@@ -125,7 +125,7 @@ class _Stream(io.TextIOBase):
         return True
 
     def write(self, text: str, /) -> int:
-        self._queue.put((self._stream, str(text)))
+        self._queue.put((self._stream, str(text).encode("utf-8", "backslashreplace")))
         return len(text)
 
     def flush(self) -> None:
@@ -137,3 +137,18 @@ class _Stream(io.TextIOBase):
     def fileno(self) -> int:
         # Of the system's stream, which is taken care of as well: what is started here may inherit it.
         return _STREAMS[self._stream]
+
+
+class _Bytes(io.RawIOBase):
+    """Stands for the buffer below one of them."""
+
+    def __init__(self, name: str, queue: SimpleQueue[_Item]) -> None:
+        self._stream, self._queue = name, queue
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any, /) -> int:
+        taken = bytes(content)
+        self._queue.put((self._stream, taken))
+        return len(taken)

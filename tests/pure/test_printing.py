@@ -29,6 +29,7 @@ libc = ctypes.CDLL(None)
 TALK = """
 print("SECRET of print", flush=True)
 print("SECRET of stderr", file=sys.stderr)
+sys.stdout.buffer.write(b"SECRET of the buffer\\n")
 import logging
 logging.getLogger("fedray").warning("SECRET of the log")
 sys.__stdout__.write("SECRET of the first stream\\n"); sys.__stdout__.flush()
@@ -84,7 +85,17 @@ def run(tmp_path, egress, code=TALK, setting=SETTING, *, pipe=False):
 
 def test_all_that_is_printed_is_on_the_ledger_to_the_byte(tmp_path):
     said, entries = run(tmp_path, "default")
-    for source in ("print", "stderr", "the log", "the first stream", "the system", "C", "another process", "a fork"):
+    for source in (
+        "print",
+        "the buffer",
+        "stderr",
+        "the log",
+        "the first stream",
+        "the system",
+        "C",
+        "another process",
+        "a fork",
+    ):
         assert f"SECRET of {source}".encode() in said[0] + said[1]
     assert {(e["kind"], e["to"], e["allowed"]) for e in entries} == {("log", "driver", True)}
     noted = {
