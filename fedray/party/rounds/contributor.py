@@ -271,7 +271,8 @@ class Contributor:
     def _protected(self, shield: Shield, call: str, context: RoundContext, contribution: Contribution) -> Post:
         with self._lock:
             (message,) = shield.protect(context, contribution).values()
-        return Post(call, self._message(context, message), self._kind)
+        made = self._context.commitments.of(context, contribution)
+        return Post(call, self._message(context, message), self._kind, made)
 
     def _talk(self, conversation: Conversation[T]) -> T:
         """Carries a conversation on until it is over; what goes wrong on the way is raised in it, where it belongs."""
@@ -297,7 +298,7 @@ class Contributor:
         return answer
 
     def _dispatch(self, post: Post) -> Ref:
-        return self._context.send(post.call, self.server, self._round_server, post.message, post.kind)
+        return self._context.send(post.call, self.server, self._round_server, post.message, post.kind, post.commitment)
 
     def _beside(self, conversation: Conversation[None]) -> Errand:
         """Begins a conversation that goes on beside the round."""

@@ -25,11 +25,13 @@ class Post:
         call: What it is for, in words, for the ledger.
         message: The message.
         kind: What it is.
+        commitment: Where it carries a contribution, the party's commitment to that.
     """
 
     call: str
     message: Any
     kind: Kind
+    commitment: str | None = None
 
 
 class Errand(Protocol):
