@@ -143,7 +143,7 @@ class Trainer:
             self._begin_anew(segment)
         start, stop = order.spans[place]
         batches = [batch for step in segment.steps[start:stop] for batch in step]
-        self._model.backend.begin_round(order.begun + start, stop - start)
+        self._model.backend.begin_round(order.begun + start, stop - start, order.epochs)
         used = sum(len(batch.rows) for batch in batches)
         rows = rows_of(order, place, self._context.name, used, self._model.bound["train"], self._run)
         with self._unless_opened(segment) as kept:
@@ -261,7 +261,7 @@ class Trainer:
         opened = self._settle(segment, past.opened)
         if opened is not None:
             start, stop = order.spans[place]
-            self._model.backend.begin_round(order.begun + start, stop - start)
+            self._model.backend.begin_round(order.begun + start, stop - start, order.epochs)
             self._take(segment, opened)
             # As the others do after each round that this party has missed, and before they take the next one's sum.
             self._begin_anew(segment)
