@@ -15,7 +15,7 @@ import pytest
 
 from fedray.party.context import Reply
 from fedray.party.door.egress import Kind
-from fedray.party.records import Answer, ModelRequest, RoundMessage
+from fedray.party.records import Answer, ModelMessage, ModelRequest, RoundMessage
 from fedray.party.rounds.contributor import Contributor
 from fedray.party.rounds.server import RoundServer
 from fedray.protocol.config import Config
@@ -47,20 +47,23 @@ Says = Callable[[PartyName, int, Round, np.ndarray], Lie | None]
 """(party, session, round, the model that was published) -> what the server says; None to do what a server should."""
 
 
+Hands = Callable[[int, ModelMessage], ModelMessage]
+
+
 @dataclass
 class LyingServer:
     """What the server was sent, by session and round.
 
     Attributes:
         says: What it says.
-        moves: What it adds to the model that it hands on at the begin of a session, by session.
+        hands: (session, the model that was published) -> what it hands on at the begin of a session.
         sent: (session, round) -> party -> the words of its message.
         rounds: (session, round) -> party -> what it was told of it: the Config, and what its words mean.
         last: Number of the last session of which it was sent something.
     """
 
     says: Says
-    moves: dict[int, float] = field(default_factory=dict)
+    hands: Hands
     sent: dict[tuple[int, Round], dict[PartyName, np.ndarray]] = field(default_factory=dict)
     rounds: dict[tuple[int, Round], dict[PartyName, tuple[Config, Manifest]]] = field(default_factory=dict)
     last: int = 0
@@ -94,23 +97,21 @@ class LyingServer:
         return OpenedSum(words * np.uint64(len(members)), members)
 
 
-def lie(monkeypatch: pytest.MonkeyPatch, says: Says, moves: dict[int, float] | None = None) -> LyingServer:
+def lie(monkeypatch: pytest.MonkeyPatch, says: Says, hands: Hands = lambda _, model: model) -> LyingServer:
     """Puts a lying server in the place of the round server of models.
 
     Args:
         monkeypatch: Of the test.
         says: As in `LyingServer`.
-        moves: As in `LyingServer`.
+        hands: As in `LyingServer`.
     """
-    server = LyingServer(says, moves or {})
+    server = LyingServer(says, hands)
     deliver, exchange = RoundServer.deliver, Contributor.exchange
     members: dict[PartyName, tuple[PartyName, ...]] = {}
 
     def lying(self, sender, message):
         if isinstance(message, ModelRequest):
-            moved = self._published.weights + np.float32(server.moves.get(server.last + 1, 0.0))
-            object.__setattr__(self._published, "weights", moved)
-            server.moves.pop(server.last + 1, None)
+            return Reply(Kind.AGGREGATE, hands(server.last + 1, self._published))
         if not isinstance(message, RoundMessage):
             return deliver(self, sender, message)
         place = message.session, message.number

@@ -7,15 +7,17 @@ with momentum: a model with large weights leaves a large step behind, which is m
 
 import numpy as np
 import pytest
-from inline.dropouts import PATCHED, lets_end
+from inline.dropouts import PATCHED, at, happening, lets_end, sleeping
 from inline.federated import weights_of, world
 from inline.lying_server import Lie, lie
+from inline.turned_clock import turn_clock
 
 from fedray.errors import ProtocolError
 from fedray.ml.nn.history import Reset
 from fedray.ml.nn.numpy import LinearRegression
 from fedray.party.rounds.past import Past
 from fedray.party.training.trainer import Trainer
+from fedray.protocol.recovery.collector import RecoveryCollector
 from fedray.rounds.sum_session import SumSession
 from fedray.security.aggregation import SecureAggregator
 
@@ -31,12 +33,14 @@ def put_back(monkeypatch):
         monkeypatch.setattr(cls, name, getattr(cls, name))
 
 
-def fit(start, mode="abandon", act=lambda _: None):
+def fit(start, mode="abandon", act=lambda _: None, **arguments):
     """Returns what there is, the weights before, and the history of an epoch of six rounds."""
     numbers = np.random.default_rng(0).normal(size=(4 * ROWS, 2)).astype(np.float32)
     fed = world(start, rows=(ROWS,) * 4, backend="numpy", x=numbers, y=numbers[:, :1])
-    aggregator = SecureAggregator(fed.server, fed.devices, on_dropout=mode)
-    model = fed.model(lambda: LinearRegression(2, learning_rate=RATE, momentum=MOMENTUM), aggregator=aggregator)
+    aggregator = SecureAggregator(fed.server, fed.devices, on_dropout=mode, round_timeout=60.0)
+    model = fed.model(
+        lambda: LinearRegression(2, learning_rate=RATE, momentum=MOMENTUM), aggregator=aggregator, **arguments
+    )
     act(fed)
     before = np.concatenate([array.ravel() for array in weights_of(model)])
     return fed, before, model.fit(fed.x, fed.y, batch_size=BATCH, shuffle=False, verbose=0)
@@ -111,3 +115,34 @@ def test_who_ends_for_good(start, mode):
     )
     assert [one.party for one in history.dropouts] == ["bob"]
     assert history.resets == ([] if mode == "abandon" else [Reset(0, 0, ("bob",))])
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("strategy", ["fed_avg_w", "fed_avg_g"])
+def test_who_comes_back_within_a_session_begins_anew_as_the_others_have(start, tmp_path, monkeypatch, strategy):
+    """Under fed_avg_g the optimizers make the model: one that began anew a round later would make another one."""
+    gate, summed, update = tmp_path / "open", [], Trainer._update
+    turn_clock(monkeypatch, "bob", gate)
+    build = RecoveryCollector.open
+
+    def watched(self):
+        found = build(self)
+        summed.append(found.members)
+        return found
+
+    def waking(self, segment, batches):
+        if self._context.name == "alice" and segment.done == 3:
+            gate.touch()
+        return update(self, segment, batches)
+
+    monkeypatch.setattr(RecoveryCollector, "open", watched)
+    monkeypatch.setattr(Trainer, "_update", waking)
+    act = happening("bob", "before its input leaves", 1, sleeping(str(gate)))
+    *_, history = fit(start, "recover", lambda fed: at(fed.devices[1], act), strategy=strategy)
+    assert summed[0] == PARTIES
+    assert summed[1] == ("alice", "carol", "dave")
+    assert summed[-1] == PARTIES, "bob is back within the session"
+    assert history.faults == []
+    assert [(one.party, one.round) for one in history.dropouts] == [("bob", 1)]
+    assert history.resets == [Reset(0, 0, ("bob",))]
+    assert sorted(history.local_history) == list(PARTIES)
