@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.protocol.manifest import Manifest
+from fedray.protocol.opened import OpenedSum
 from fedray.protocol.rows import Rows
 from fedray.types import Message, PartyName, Round, Vector
 
@@ -167,6 +168,19 @@ class Shield(Protocol):
 
     def protect(self, context: RoundContext, contribution: Contribution) -> Mapping[PartyName, Message]:
         """Returns addressee -> message. A repeated request with the same context returns the identical bytes."""
+
+    def verify(self, number: Round, opened: OpenedSum, source: PartyName, *, late: bool = False) -> None:
+        """Accepts what was handed out as the sum of the last round that this party sent words for.
+
+        Args:
+            number: The round.
+            opened: Its sum.
+            source: Who handed it out.
+            late: Whether this party was told that its own words came too late.
+
+        Raises:
+            ProtocolError: It is not that sum. The session is over: no round follows, and no second answer is looked at.
+        """
 
     def reply(self, broadcast: bytes) -> bytes:
         """Answers a further exchange of the current round, where the scheme has one."""

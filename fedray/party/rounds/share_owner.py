@@ -61,7 +61,7 @@ class ShareOwner:
         if answer.verdict not in ("opened", "again"):
             raise ProtocolError(f"round {number} was given up: {answer.reason}")
         self._shield.drop_cache()  # nobody asks again for the messages of a round that is over
-        return answer, self._shield.verify(outcome.proof)
+        return answer, self._shield.certify(outcome.proof)
 
     def _at_home(self, call: str, home: PartyName, number: int, message: Message, others: list[Ref]) -> RoundOutcome:
         """Hands the long share to the compute party that answers this owner: itself, if it is one."""

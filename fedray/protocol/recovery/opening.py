@@ -36,6 +36,7 @@ class Opening(Guarded):
     def __init__(self, public: RoundPublic, survivors: Survivors) -> None:
         self.holders: set[int] = set()
         self.faulty: dict[int, str] = {}
+        self.check_sum = 0
         self._public, self._survivors = public, survivors
         graph = public.thresholds.graph
         self._around = [graph.neighbours(public.ring, i) for i in range(graph.parties)]
@@ -77,11 +78,12 @@ class Opening(Guarded):
                     f"round {number} is aborted: {len(shares)} shares of {name}'s secret, expected at least {least}"
                 )
 
-    def open(self, total: Words) -> Opened:
+    def open(self, total: Words, check: int) -> Opened:
         """Takes the pads away, in place, and returns what the sum says.
 
         Args:
             total: uint32[L] or uint64[L], sum of the survivors' masked words; it is overwritten.
+            check: Sum of their masked checks.
 
         Raises:
             ProtocolError: A secret does not match what was committed to, or the sum fails its checks.
@@ -100,7 +102,9 @@ class Opening(Guarded):
             minus += [key for member, key in keys.items() if member < dropped]
             plus += [key for member, key in keys.items() if member > dropped]
         # One pass for all pads: the total is read and written once, whoever dropped out.
-        run(total, Pad(plus, minus).apply)
+        pad = Pad(plus, minus)
+        run(total, pad.apply)
+        self.check_sum = pad.cover(check)
         names = tuple(public.roster.names[i] for i in survivors.members)
         return decode(public.config.encoding, public.config.parties, public.manifest, total, names)
 
