@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one party accepts as the sum of a round that it sent words for (SECAGG section 9a).
+"""What one party accepts as the sum of a round that it sent words for (SECAGG section 16).
 
 Knows the coefficients of the last round, and which sets of parties may be summed. Does not know what the words mean,
 nor how an answer travels. One answer is judged a round; after one that does not fit there are no further rounds.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Integers mod p = 2^61 - 1, in which the checks of sums are (SECAGG section 9a), drawn from streams of bytes.
+"""Integers mod p = 2^61 - 1, in which the checks of sums are (SECAGG section 16), drawn from streams of bytes.
 
 Knows how 16 bytes become one of them. Does not know what it is for.
 """
