@@ -104,7 +104,7 @@ def mask_only(words: NDArray, keys: list[bytes]) -> None:
 
 
 def both_checks(words: NDArray, key: bytes) -> None:
-    """Takes both inner products of a round: with words still in cache from a stage before, and with a sum's."""
+    """Takes both inner products of a round, with a party's own words and with those of a sum."""
     checks = RoundChecks(key, 8)
     for _ in range(2):
         run(words, (product := checks.product()).take)

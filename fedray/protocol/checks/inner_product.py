@@ -11,6 +11,7 @@ Knows words and coefficients. Does not know whose words they are, nor what the p
 
 from __future__ import annotations
 
+from operator import mul
 from typing import Any
 
 import numpy as np
@@ -25,24 +26,35 @@ from fedray.protocol.messages import Words
 COLUMNS = 512
 """Words in a row. With more of them sums would leave what float64 holds."""
 
-_LIMB_BITS = 13
-_LIMBS = 5  # 65 bits: an element and its sign
-_HALF_BITS = 32
+_LIMBS, _LIMB_BITS = 5, 13
+_HALVES, _HALF_BITS = 2, 32
 _ROWS = 512  # rows that are multiplied by their own coefficients at once; as many as columns, for the same reason
+
+_SHIFTS = _LIMB_BITS * np.arange(_LIMBS)
+_MIDDLE = np.array([1 << (_LIMB_BITS - 1)] * (_LIMBS - 1) + [0])  # the highest digit is below 2^10 as it is
+_RAISE = int((_MIDDLE << _SHIFTS).sum())
+_WEIGHTS = [
+    pow(2, _LIMB_BITS * (i + j) + _HALF_BITS * (half + part), PRIME)
+    for i in range(_LIMBS)
+    for half in range(_HALVES)
+    for j in range(_LIMBS)
+    for part in range(_HALVES)
+]
+"""What digit i of a row's coefficient counts, times one part of the sum over digits j of columns and a half of words."""
 
 
 class InnerProduct(Guarded):
     """One inner product, taken stretch by stretch: `take` is a stage of a pipeline that only looks at the words."""
 
-    def __init__(self, coefficients: Keystream) -> None:
+    def __init__(self, columns: NDArray[np.float64], rows: Keystream) -> None:
         """Begins with nothing.
 
         Args:
-            coefficients: Gives b for each column, then a for one row after another, 16 bytes each.
+            columns: b for each column, as `limbs` makes of them.
+            rows: Gives a for one row after another, 16 bytes each.
         """
-        self._stream = coefficients
-        self._columns = _limbs(elements(coefficients.read(COLUMNS * ELEMENT_BYTES)))
-        self._halves = [np.empty((_ROWS, _LIMBS)) for _ in range(2)]
+        self._columns, self._stream = columns, rows
+        self._sums = np.zeros((_ROWS, _HALVES * _LIMBS))
         self._real = np.empty(0)
         self._rows = self._next = self._total = 0
 
@@ -63,14 +75,12 @@ class InnerProduct(Guarded):
             self._fold()
         if len(self._real) < rows * COLUMNS:
             self._real = np.empty(rows * COLUMNS)
-        real = self._real[: rows * COLUMNS]
+        real, sums = self._real[: rows * COLUMNS], self._sums[self._rows : self._rows + rows]
         real[len(words) :] = 0
-        for half, sums in zip(_halves(words), self._halves, strict=False):
+        for number, half in enumerate(_halves(words)):
             np.copyto(real[: len(words)], half)
             # About 160,000 products a stretch: too few for a library of matrices to begin threads of its own.
-            np.matmul(real.reshape(rows, COLUMNS), self._columns, out=sums[self._rows : self._rows + rows])
-        for sums in self._halves[1 if words.itemsize == 4 else 2 :]:
-            sums[self._rows : self._rows + rows] = 0
+            sums[:, number * _LIMBS : (number + 1) * _LIMBS] = real.reshape(rows, COLUMNS) @ self._columns
         self._rows += rows
         self._next += len(words)
 
@@ -84,29 +94,24 @@ class InnerProduct(Guarded):
         rows, self._rows = self._rows, 0
         if not rows:
             return
-        own = _limbs(elements(self._stream.read(rows * ELEMENT_BYTES)))
-        for high, sums in enumerate(self._halves):
-            whole = sums[:rows].astype("<i8")
-            for higher, half in enumerate(_halves(whole.view("<u8").reshape(-1))):
-                products = own.T @ np.ascontiguousarray(half, np.float64).reshape(rows, _LIMBS)
-                for (i, j), product in np.ndenumerate(products):
-                    self._total += int(product) << (_LIMB_BITS * (i + j) + _HALF_BITS * (high + higher))
-        self._total %= PRIME
+        own = limbs(elements(self._stream.read(rows * ELEMENT_BYTES)))
+        whole = self._sums[:rows].astype("<i8")
+        parts = np.empty((rows, 2 * whole.shape[1]))
+        for number, half in enumerate(_halves(whole.view("<u8"))):
+            parts[:, number::2] = half
+        products = (own.T @ parts).astype(np.int64).ravel().tolist()
+        self._total = (self._total + sum(map(mul, products, _WEIGHTS))) % PRIME
 
 
-def _halves(words: Words) -> list[NDArray[Any]]:
-    """Returns views of what a word is made of, each less than 2^32: the low half, unsigned, and the signed high one."""
+def _halves(words: NDArray[Any]) -> list[NDArray[Any]]:
+    """Returns views of what words are made of, each below 2^32: the low halves, unsigned, and the signed high ones."""
     if words.itemsize == 4:
         return [words.view("<i4")]
-    return [words.view("<u4")[0::2], words.view("<i4")[1::2]]
+    return [words.view("<u4")[..., 0::2], words.view("<i4")[..., 1::2]]
 
 
-def _limbs(values: NDArray[np.uint64]) -> NDArray[np.float64]:
+def limbs(values: NDArray[np.uint64]) -> NDArray[np.float64]:
     """Returns float64[m, 5]: digits of each value to the base 2^13, from -2^12 to 2^12 - 1, the lowest first."""
-    rest, top = values.astype("<i8"), 1 << (_LIMB_BITS - 1)
-    found = np.empty((len(values), _LIMBS))
-    for limb in range(_LIMBS):
-        digit = ((rest + top) & (2 * top - 1)) - top
-        found[:, limb] = digit
-        rest = (rest - digit) >> _LIMB_BITS
+    raised = (values.astype(np.int64) + _RAISE)[:, None]
+    found: NDArray[np.float64] = (((raised >> _SHIFTS) & ((1 << _LIMB_BITS) - 1)) - _MIDDLE).astype(np.float64)
     return found

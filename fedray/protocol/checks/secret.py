@@ -15,9 +15,9 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from fedray.errors import ProtocolError
-from fedray.protocol.checks.inner_product import InnerProduct
+from fedray.protocol.checks.inner_product import COLUMNS, InnerProduct, limbs
 from fedray.protocol.config import Config
-from fedray.protocol.crypto.field import ELEMENT_BYTES, PRIME, element
+from fedray.protocol.crypto.field import ELEMENT_BYTES, PRIME, elements
 from fedray.protocol.crypto.keys import Guarded, Roster, kdf
 from fedray.protocol.crypto.keystream import Keystream
 from fedray.protocol.messages import enc
@@ -115,12 +115,15 @@ class RoundChecks(Guarded):
             places: Parties of the roster.
         """
         self._key, self._places = key, places
+        stream = Keystream(key)
+        self._offsets = elements(stream.read(places * ELEMENT_BYTES)).tolist()
+        self._columns = limbs(elements(stream.read(COLUMNS * ELEMENT_BYTES)))
 
     def product(self) -> InnerProduct:
         """Returns an inner product with this round's coefficients, of which nothing was taken yet."""
         stream = Keystream(self._key)
-        stream.read(self._places * ELEMENT_BYTES)
-        return InnerProduct(stream)
+        stream.read((self._places + COLUMNS) * ELEMENT_BYTES)
+        return InnerProduct(self._columns, stream)
 
     def check(self, product: InnerProduct, members: Iterable[int]) -> int:
         """Returns the check of a vector, or of a sum: its inner product and the offsets of those whose words are in it.
@@ -129,6 +132,4 @@ class RoundChecks(Guarded):
             product: The inner product with it.
             members: Places of these parties.
         """
-        offsets = Keystream(self._key).read(self._places * ELEMENT_BYTES)
-        own = (element(offsets[i * ELEMENT_BYTES : (i + 1) * ELEMENT_BYTES]) for i in members)
-        return (product.result() + sum(own)) % PRIME
+        return (product.result() + sum(self._offsets[place] for place in members)) % PRIME
