@@ -40,7 +40,7 @@ _WEIGHTS = [
     for j in range(_LIMBS)
     for part in range(_HALVES)
 ]
-"""What digit i of a row's coefficient counts, times one part of the sum over digits j of columns and a half of words."""
+"""What digit i of a row's coefficient counts, times a half of the sum over digit j of columns and a half of words."""
 
 
 class InnerProduct(Guarded):

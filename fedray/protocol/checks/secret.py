@@ -132,4 +132,5 @@ class RoundChecks(Guarded):
             product: The inner product with it.
             members: Places of these parties.
         """
-        return (product.result() + sum(self._offsets[place] for place in members)) % PRIME
+        offsets: int = sum(self._offsets[place] for place in members)
+        return (product.result() + offsets) % PRIME
