@@ -27,7 +27,7 @@ from fedray.protocol.member import Member
 from fedray.protocol.messages import Words
 from fedray.protocol.scheme import Contribution, Extent, Opened
 from fedray.protocol.totals import TotalWords, check_range
-from fedray.types import PartyName
+from fedray.types import PartyName, Vector
 
 
 class Encoder:
@@ -202,14 +202,19 @@ class Encoder:
         weight, bound = contribution.weight, self._encoding.weight_bound if self._manifest.weighted else 1
         if isinstance(weight, bool) or not isinstance(weight, (int, np.integer)) or not 0 <= weight <= bound:
             raise self._fault(f"expected an integer weight of 0 to {bound}, which the plan allows in one round")
-        metrics = np.asarray(contribution.metrics, np.float64)
+        counts = np.zeros(self._manifest.counts, np.int64)  # set once all values were seen
+        tail = np.concatenate((counts, [int(weight)], self._encode_totals(contribution.metrics), [1]))
+        return tail.astype(f"<i{self._encoding.ring // 8}").view(f"<u{self._encoding.ring // 8}")
+
+    def _encode_totals(self, given: Vector | None) -> NDArray[np.int64]:
+        if given is None:
+            return self._totals.nothing()
+        metrics = np.asarray(given, np.float64)
         if metrics.shape != self._manifest.whole.shape:
             raise self._fault(f"expected {len(self._manifest.whole)} metrics, found shape {metrics.shape}")
         if not (np.isfinite(metrics).all() or self._manifest.integers):
             self._check_finite(self._values, 0)  # a broken tensor breaks the metrics too, and is the one to name
-        counts = np.zeros(self._manifest.counts, np.int64)  # set once all values were seen
-        tail = np.concatenate((counts, [int(weight)], self._totals.words(metrics, self._owner), [1]))
-        return tail.astype(f"<i{self._encoding.ring // 8}").view(f"<u{self._encoding.ring // 8}")
+        return self._totals.words(metrics, self._owner)
 
     def _fault(self, message: str) -> EncodingError:
         return EncodingError(f"{self._owner}: {message}")

@@ -62,15 +62,23 @@ class Contribution:
         weight: Weight of the values, e.g. rows trained on; 0 is legal and sends zeros. 0 or 1 where the manifest is
             not weighted.
         metrics: float64[m], totals and counts in the manifest's order; together with the others' they open exactly.
+            None where the plan holds the round without them, for all parties alike: zeros are sent.
     """
 
     values: NDArray[np.generic]
     weight: int
-    metrics: Vector
+    metrics: Vector | None
 
     def __repr__(self) -> str:
         """Shows sizes only: a contribution is secret."""
-        return f"Contribution({len(self.values)} values, {len(self.metrics)} metrics)"
+        metrics = "no" if self.metrics is None else len(self.metrics)
+        return f"Contribution({len(self.values)} values, {metrics} metrics)"
+
+    @property
+    def rest(self) -> tuple[int, bytes]:
+        """What tells two contributions apart beside their values: the weight, and the bytes of the metrics."""
+        metrics = b"" if self.metrics is None else np.ascontiguousarray(self.metrics, np.float64).tobytes()
+        return int(self.weight), metrics
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         """Refuses.

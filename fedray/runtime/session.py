@@ -9,20 +9,25 @@ from __future__ import annotations
 import atexit
 import contextlib
 import itertools
+import os
 import secrets
 import threading
 from collections.abc import Mapping, Sequence
 from queue import SimpleQueue
 from typing import Any, Literal
 
-from fedray.errors import FedRayError, NotInitialized, PartyLost, PlanError
-from fedray.party.door.journal import LedgerPage
+from fedray.errors import FedRayError, NotInitialized, PlanError
+from fedray.party.door.journal import session_id
+from fedray.party.door.ledger_file import Book
 from fedray.party.door.ledger_view import Ledger
 from fedray.party.parcel import pack
 from fedray.protocol.policy import Policy
 from fedray.runtime.inline import InlineTransport
+from fedray.runtime.ledger_reading import read_pages
 from fedray.runtime.settings import KeyFolders, checked_address, checked_names, checked_settings
 from fedray.types import Key, PartyConfig, PartyName, Ref, Transport
+
+_CLOSING_SECONDS = 3.0  # for all parties to close their ledgers, of which each takes milliseconds
 
 
 class Session:
@@ -34,6 +39,7 @@ class Session:
         transport: How calls travel.
         seed: The run's seed.
         roster: Public identity keys by party, in roster order (the UTF-8 bytes of the names).
+        sid: The session's name in the parties' ledgers, 32 bytes.
         policies: What each party says that it accepts of sums, for proposals; each party keeps to its own.
         configs: What each party was told.
     """
@@ -46,7 +52,10 @@ class Session:
         self.seed = next(iter(configs.values())).seed
         self.roster: dict[PartyName, bytes] = {}
         self.policies: dict[PartyName, Policy] = {}
+        self.sid = bytes(32)
         self.open = True
+        self._readings = itertools.count(1)
+        self._closes = False  # whether there are ledgers to be closed
         # Counters and not lengths: they are safe from several threads, and a key is never given out twice.
         self._keys = itertools.count(1)
         self._statements = itertools.count(1)
@@ -66,11 +75,14 @@ class Session:
         # The order in which every party numbers the roster. Bytes, since the order of text depends on who compares it.
         ordered = sorted(self.parties, key=lambda name: name.encode())
         label = self.statement("init")
-        keys = self.get([self.call(party, "identity_key", label=label) for party in ordered])
-        self.roster = dict(zip(ordered, keys, strict=True))
+        told = self.get([self.call(party, "introduce", label=label) for party in ordered])
+        self.roster = {party: key for party, (key, _) in zip(ordered, told, strict=True)}
+        marks = {party: mark for party, (_, mark) in zip(ordered, told, strict=True)}
+        self.sid = session_id(self.roster, marks)
         # Every party checks the others' keys against those that its operator knows, before it takes part in anything.
-        told = self.get([self.call(party, "install_roster", self.roster, label=label) for party in ordered])
+        told = self.get([self.call(party, "install_roster", self.roster, marks, label=label) for party in ordered])
         self.policies = {party: Policy.of(settings) for party, settings in zip(ordered, told, strict=True)}
+        self._closes = True
         # Only once the parties are there: a session that could not start leaves no thread behind.
         self._releaser.start()
 
@@ -186,20 +198,37 @@ class Session:
         """Lets a party forget an object, soon. Never blocks and never raises: finalizers call it, at any moment."""
         self._dropped.put((party, key))
 
-    def ledger(self) -> Ledger:
-        """Returns what left every party so far; a party that has ended is missing in it."""
-        label = self.statement("ledger")
-        # All are asked before the first answer is awaited.
-        refs = {party: self.call(party, "ledger", label=label) for party in self.parties}
-        pages: dict[PartyName, LedgerPage] = {}
-        for party, ref in refs.items():
-            with contextlib.suppress(PartyLost):
-                pages[party] = self.get([ref])[0]
-        return Ledger(pages, self.roster)
+    def ledger(self, *, entries: bool = True, close: bool = False, timeout: float | None = None) -> Ledger:
+        """Returns what left every party so far; a party that has ended is missing in it.
+
+        Args:
+            entries: Whether each entry is wanted; otherwise totals alone.
+            close: Whether nothing is to leave a party once it has answered. Then a command under way is not waited for.
+            timeout: Seconds to wait in all, or None.
+
+        Raises:
+            PartyTimeout: `timeout` seconds passed.
+        """
+        label, reading, method = self.statement("ledger"), next(self._readings), "close_ledger" if close else "ledger"
+        pages = read_pages(
+            self.parties,
+            lambda party, first: self.call(party, method, first, reading, label=label),
+            lambda ref, seconds: self.get([ref], seconds)[0],
+            entries=entries,
+            timeout=timeout,
+        )
+        return Ledger(Book(pages, self.roster, self.sid, reading))
 
     def stop(self) -> None:
         """Ends every party. Harmless when repeated."""
-        if self.open:
+        if not self.open:
+            return
+        try:
+            # A party that does not answer ends all the same; its ledger stays open, which is what happened.
+            with contextlib.suppress(FedRayError):
+                if self._closes:
+                    self.ledger(entries=False, close=True, timeout=_CLOSING_SECONDS)
+        finally:
             # Before anything ends, so that finalizers and callbacks that run from now on call nobody.
             self.open = False
             self._dropped.put(None)
@@ -295,8 +324,16 @@ def init(
     atexit.register(shutdown)  # last registered, first run: before Ray's own
 
 
-def shutdown() -> None:
+def shutdown(ledger: str | os.PathLike[str] | None = None) -> None:
     """Ends the running session and every process it started. Harmless when nothing runs.
+
+    Args:
+        ledger: Where to save what left every party, closed: each party signs that nothing leaves it any more. A file
+            that `sf.ledger().save(FILE)` wrote is open: it cannot say what left after it.
+
+    Raises:
+        NotInitialized: A ledger is wanted and nothing runs.
+        OSError: It cannot be written; the session has ended all the same.
 
     Example:
         >>> sf.shutdown()
@@ -305,12 +342,23 @@ def shutdown() -> None:
     """
     global _current
     session, _current = _current, None
-    if session is not None:
+    if session is None:
+        if ledger is not None:
+            raise NotInitialized("no session is running, so there is no ledger to save; say shutdown() alone")
+        return
+    try:
+        if ledger is not None:
+            session.ledger(close=True).save(ledger)
+    finally:
         session.stop()
 
 
-def ledger() -> Ledger:
+def ledger(*, entries: bool = True) -> Ledger:
     """Returns what left every party since the session began; reading it is itself an entry.
+
+    Args:
+        entries: Whether each entry is wanted. Totals alone, which the parties sign as well, come at once however long
+            the session was.
 
     Raises:
         NotInitialized: No session is running.
@@ -325,7 +373,7 @@ def ledger() -> Ledger:
         >>> sf.ledger().verify()
         []
     """
-    return current().ledger()
+    return current().ledger(entries=entries)
 
 
 def _transport(address: str, log_level: str) -> Transport:

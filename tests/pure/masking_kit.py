@@ -45,7 +45,7 @@ def context_of(number, manifest, model=None, settings=b"", purpose="train"):
 
 
 def plain_values(values, weight=1, metrics=NO_METRICS):
-    return Contribution(np.asarray(values), weight, np.asarray(metrics, np.float64))
+    return Contribution(np.asarray(values), weight, None if metrics is None else np.asarray(metrics, np.float64))
 
 
 def encode(encoding, parties, manifest, contribution):

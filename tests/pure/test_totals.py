@@ -117,3 +117,19 @@ def test_with_row_weights_no_number_of_a_metric_is_whole():
     words = (Word("loss/0", whole=False), Word("loss/1", whole=True))
     assert summed_as(words, row_weights=False) == (ExactTotal("loss/0"), ExactTotal("loss/1", whole=True))
     assert summed_as(words, row_weights=True) == (ExactTotal("loss/0"), ExactTotal("loss/1"))
+
+
+@pytest.mark.parametrize("scheme", ["plain", "masking", "sharing"])
+def test_a_round_without_totals_draws_nothing_and_opens_zeros(scheme, monkeypatch):
+    """By the plan, for all parties alike; who has zeros to report draws carries, as their absence would tell."""
+    kit = sharing_session(3, 2, 2) if scheme == "sharing" else session(3, scheme)
+    drawn = []
+    real = totals.urandom
+    monkeypatch.setattr(totals, "urandom", lambda count: drawn.append(real(count)) or drawn[-1])
+    shield = next(iter(kit.shields.values()))
+    shield.protect(context_of(0, MIXED), plain_values(np.empty(0), 1, None))
+    assert not drawn
+    shield.protect(context_of(1, MIXED), plain_values(np.empty(0), 1, np.zeros(5)))
+    assert len(drawn) == 1
+    total = sum(encode(WIDE, 3, MIXED, plain_values(np.empty(0), 1, None)) for _ in range(3))
+    assert decode(WIDE, 3, MIXED, total, tuple("abc")).metrics.tolist() == [0.0] * 5

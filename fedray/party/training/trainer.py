@@ -139,7 +139,7 @@ class Trainer:
         rows = rows_of(order, place, self._context.name, used, self._model.bound["train"])
         with self._unless_opened(segment) as kept:
             sent, weight = self._update(segment, batches)
-            measured = self._measure() if report else np.zeros(len(segment.manifest.whole))
+            measured = self._measure() if report else None
             answer = self._summed(segment, rows, Contribution(sent, weight, measured))
             if answer.verdict == "opened" and self._contributor.verified:
                 kept.append(answer)
