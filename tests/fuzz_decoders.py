@@ -27,11 +27,12 @@ from fedray.party.door.ledger_page import LedgerPage
 from fedray.party.door.own_ledger import Marks, first_line
 from fedray.party.door.own_ledger import read as read_own_ledger
 from fedray.party.keys.memory_file import _Chain, _memo
-from fedray.party.records import Answer, RoundMessage
+from fedray.party.records import Answer, PastRound, RoundMessage
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto.keys import Roster, generate_identity, public_bytes
 from fedray.protocol.masking.frame import Masked
 from fedray.protocol.messages import Confirm, Hello, dec, dec_list, enc, enc_list, purpose_of
+from fedray.protocol.opened import OpenedSum
 from fedray.protocol.packing import pack, unpack
 from fedray.protocol.recovery import propose
 from fedray.protocol.recovery.evidence import TwoInputs
@@ -130,7 +131,9 @@ def targets() -> dict[str, Target]:
         ["begun", HASH.hex()],
     )
     first = tuple(_Chain("alice").line(memo)[:-1] for memo in memos)
-    answer = Answer("opened", np.zeros(8, np.float32), np.zeros(4), view=View(1, ("alice", "Ärger")), reason="why")
+    opened = OpenedSum(np.zeros(4, "<u8"), ("alice", "Ärger"))
+    past = (PastRound(1, OpenedSum(np.zeros(0, "<u8"), ())),)
+    answer = Answer("opened", opened, HASH, View(1, ("alice", "Ärger")), missed=past, reason="why")
     message = ("alice", RoundMessage(1, 2, HASH), np.zeros((2, 4), "<u4"), b"")
     sent = (message, answer, [None, True, 1.5, HASH, HASH, [b""]])
     return {

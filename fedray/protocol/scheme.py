@@ -106,7 +106,7 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The sum of one round and nothing else.
+    """What the sum of one round says, as a party reads it.
 
     Attributes:
         values: float64[n], the weighted mean where the manifest is weighted, else the sum; int64[n] where all tensors
@@ -230,9 +230,9 @@ class Collector(Protocol):
     def advance(self) -> bytes | None:
         """Closes the current stage: returns the broadcast of the next exchange, or None when the sum can be opened."""
 
-    def open(self) -> Opened:
-        """Returns the sum.
+    def open(self) -> OpenedSum:
+        """Returns the sum as words: what they say, each party finds out for itself.
 
         Raises:
-            ProtocolError: A message is missing, pads did not cancel, or the sum fails its checks.
+            ProtocolError: A message is missing, or pads did not cancel.
         """

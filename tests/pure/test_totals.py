@@ -17,6 +17,7 @@ from fedray.protocol import totals
 from fedray.protocol.config import Encoding
 from fedray.protocol.fixed_point import decode
 from fedray.protocol.manifest import ExactTotal, Manifest
+from fedray.protocol.opened import OpenedSum
 
 WIDE, NARROW = Encoding(), Encoding(32)
 MIXED = Manifest((), (ExactTotal("loss"), ExactTotal("seen", whole=True), ExactTotal("own", 3)), weighted=False)
@@ -34,7 +35,7 @@ def words_of(values, manifest=MIXED, parties=3, encoding=WIDE):
 def test_every_total_is_the_exact_sum(rows):
     words = [words_of(row, parties=6) for row in rows]
     for order in (words, words[::-1]):
-        opened = decode(WIDE, 6, MIXED, np.add.reduce(order, dtype="<u8"), tuple("abcdef"[: len(rows)]))
+        opened = decode(WIDE, 6, MIXED, OpenedSum(np.add.reduce(order, dtype="<u8"), tuple("abcdef"[: len(rows)])))
         assert opened.metrics.tolist() == [math.fsum(column) for column in zip(*rows, strict=True)]
 
 
@@ -75,7 +76,7 @@ def test_an_altered_sum_of_totals_is_not_published():
         words = words_of([1.0, 2, 3.0, 4.0, 5.0])
         words[place] = altered
         with pytest.raises(ProtocolError, match=f"{what} in the sum is beyond what the parties may send"):
-            decode(WIDE, 3, MIXED, words, ("a",))
+            decode(WIDE, 3, MIXED, OpenedSum(words, ("a",)))
 
 
 def test_what_is_summed_how_is_in_the_hash():

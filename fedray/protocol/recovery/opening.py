@@ -16,13 +16,12 @@ from fedray.errors import ProtocolError
 from fedray.protocol.crypto.keys import Guarded, public_bytes
 from fedray.protocol.crypto.keystream import Pad
 from fedray.protocol.crypto.shamir import recover
-from fedray.protocol.fixed_point import decode
 from fedray.protocol.messages import Words
+from fedray.protocol.opened import OpenedSum
 from fedray.protocol.pipeline import run
 from fedray.protocol.recovery.pads import PadScope, self_commitment
 from fedray.protocol.recovery.round_messages import PAIR, SELF, Survivors, Unmask
 from fedray.protocol.recovery.round_public import RoundPublic
-from fedray.protocol.scheme import Opened
 
 
 class Opening(Guarded):
@@ -36,7 +35,6 @@ class Opening(Guarded):
     def __init__(self, public: RoundPublic, survivors: Survivors) -> None:
         self.holders: set[int] = set()
         self.faulty: dict[int, str] = {}
-        self.check_sum = 0
         self._public, self._survivors = public, survivors
         graph = public.thresholds.graph
         self._around = [graph.neighbours(public.ring, i) for i in range(graph.parties)]
@@ -78,15 +76,15 @@ class Opening(Guarded):
                     f"round {number} is aborted: {len(shares)} shares of {name}'s secret, expected at least {least}"
                 )
 
-    def open(self, total: Words, check: int) -> Opened:
-        """Takes the pads away, in place, and returns what the sum says.
+    def open(self, total: Words, check: int) -> OpenedSum:
+        """Takes the pads away, in place, and returns the sum.
 
         Args:
             total: uint32[L] or uint64[L], sum of the survivors' masked words; it is overwritten.
             check: Sum of their masked checks.
 
         Raises:
-            ProtocolError: A secret does not match what was committed to, or the sum fails its checks.
+            ProtocolError: A secret does not match what was committed to, or the sum is noise.
         """
         public, survivors = self._public, self._survivors
         bits = public.config.encoding.ring
@@ -104,9 +102,10 @@ class Opening(Guarded):
         # One pass for all pads: the total is read and written once, whoever dropped out.
         pad = Pad(plus, minus)
         run(total, pad.apply)
-        self.check_sum = pad.cover(check)
         names = tuple(public.roster.names[i] for i in survivors.members)
-        return decode(public.config.encoding, public.config.parties, public.manifest, total, names)
+        opened = OpenedSum(total, names, pad.cover(check))
+        opened.check_count()
+        return opened
 
     def _secret(self, owner: int, valid: Callable[[int, bytes], bool]) -> bytes:
         public, name = self._public, self._public.roster.names[owner]
