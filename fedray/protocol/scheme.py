@@ -187,7 +187,17 @@ class Shield(Protocol):
             late: Whether this party was told that its own words came too late.
 
         Raises:
-            ProtocolError: It is not that sum. The session is over: no round follows, and no second answer is looked at.
+            ServerFault: It is not that sum. The session is over: no round follows, and no second answer is looked at.
+        """
+
+    def follow(self, context: RoundContext) -> None:
+        """Awaits the sum of a round that was held without this party's words, to be verified next.
+
+        Args:
+            context: What the round was about.
+
+        Raises:
+            ProtocolError: The sum of this round, or of a later one, was verified, or a sum was refused before.
         """
 
     def reply(self, broadcast: bytes) -> bytes:

@@ -12,7 +12,8 @@ import fedray as sf
 from fedray.errors import EncodingError, ProtocolError
 from fedray.ml.nn import FaultRecord
 from fedray.party.records import RoundMessage, ShareMessage
-from fedray.party.rounds.contributor import Contributor, Post
+from fedray.party.rounds.contributor import Contributor
+from fedray.party.rounds.conversation import Post
 from fedray.party.rounds.share_owner import ShareOwner
 from fedray.protocol.crypto.keys import sign
 from fedray.protocol.messages import HASH_BYTES, dec, enc, purpose_of

@@ -16,7 +16,8 @@ from pure.masking_kit import context_of, identities, manifest_of, plain_values, 
 
 from fedray.errors import FedRayError, ProtocolError
 from fedray.party.records import Answer, Expect, KeyMessage, Progress, RoundMessage, SumsRequest
-from fedray.party.rounds.contributor import Contributor, Conversation, Post
+from fedray.party.rounds.contributor import Contributor
+from fedray.party.rounds.conversation import Conversation, Post
 from fedray.party.rounds.server_rounds import ServerRounds
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto.keys import Roster

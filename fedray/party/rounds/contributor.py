@@ -8,15 +8,17 @@ it can be read from top to bottom, and goes on without threads where a test pass
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 from fedray.errors import FedRayError, ProtocolError
 from fedray.party.context import PartyContext, Reply
 from fedray.party.door.egress import Kind
-from fedray.party.records import Answer, KeyMessage, RoundMessage, SumsRequest
+from fedray.party.records import Answer, RoundMessage, SumsRequest
+from fedray.party.rounds.conversation import Conversation, Errand, Post, there
+from fedray.party.rounds.key_supply import KeySupply
 from fedray.party.rounds.share_owner import ShareOwner
 from fedray.protocol.config import Config
 from fedray.protocol.crypto.buffers import BufferPool
@@ -30,35 +32,6 @@ from fedray.protocol.sharing import SharingShield
 from fedray.types import Key, Message, PartyName, Ref, Round
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Post:
-    """A message to the server that is to be answered.
-
-    Attributes:
-        call: What it is for, in words, for the ledger.
-        message: The message.
-        kind: What it is.
-    """
-
-    call: str
-    message: Any
-    kind: Kind
-
-
-class Errand(Protocol):
-    """A conversation that goes on beside the round; a `threading.Thread` is one."""
-
-    def is_alive(self) -> bool:
-        """Returns whether it still goes on."""
-
-    def join(self) -> None:
-        """Waits until it is over."""
-
-
-Conversation: TypeAlias = Generator[Post | Errand, Answer | None, T]
-"""Yields a message, and is resumed with its answer; or an errand, and is resumed when that is over."""
 
 
 class Contributor:
@@ -146,6 +119,7 @@ class Contributor:
         """
         if self._share_owner is not None:
             answer, self.members = self._share_owner.exchange(call, context, contribution)
+            self._verify(self._active(), context.number, answer.opened)
             return answer
         return self._talk(self.conversation(call, context, contribution))
 
@@ -215,7 +189,42 @@ class Contributor:
         survivors = self.members if self._batched is None else self._batched.survivors(number)
         self.verified = survivors is not None
         self._check_set(number, answer, survivors)
+        self._verify(shield, number, answer.opened)
         return answer
+
+    def missed_sum(self, context: RoundContext, answer: Answer) -> OpenedSum | None:
+        """Returns the sum of a round that was held without this party, verified; None: abandoned, or not over.
+
+        Args:
+            context: What the round was about, or an earlier try of it.
+            answer: What the party was told when it came too late.
+        """
+        for past in answer.missed:
+            if past.number >= context.number and past.opened is not None:
+                self.verify_missed(replace(context, number=past.number), past.opened)
+                return past.opened
+        return None
+
+    def verify_missed(self, context: RoundContext, opened: OpenedSum) -> None:
+        """Accepts the sum of a round that was held without this party.
+
+        Args:
+            context: What the round was about.
+            opened: Its sum, as the server hands it out.
+
+        Raises:
+            ServerFault: It is not that sum.
+        """
+        shield = self._active()
+        with self._lock:
+            shield.follow(context)
+            shield.verify(context.number, opened, self.server, late=True)
+
+    def _verify(self, shield: Shield, number: Round, opened: OpenedSum | None) -> None:
+        """Accepts the sum of a round that this party took part in, if there is one."""
+        if opened is not None:
+            with self._lock:
+                shield.verify(number, opened, self.server)
 
     def _check_open(self, number: Round, answer: Answer) -> None:
         if answer.verdict in ("aborted", "left"):
@@ -257,7 +266,7 @@ class Contributor:
             with self._lock:
                 reply = shield.reply(answer.broadcast)
             answer = yield Post(call, self._message(context, reply), Kind.SHARE)
-        return _there(answer)
+        return there(answer)
 
     def _message(self, context: RoundContext, body: Message) -> RoundMessage:
         return RoundMessage(self.session, context.number, body, context.repeats is not None)
@@ -314,86 +323,3 @@ class Contributor:
         if self._shield is None:
             raise ProtocolError(f"party {self._context.name!r} has no session yet: hello comes first")
         return self._shield
-
-
-class KeySupply:
-    """Prepares batches through the server, the first one in front of its round and the others behind earlier rounds.
-
-    Args:
-        shield: Whose rounds need keys; None where the scheme has no batches.
-        length: Rounds in a batch.
-        lock: Held while the shield is used.
-        session: Number of the session.
-        beside: Begins a conversation that goes on beside the round.
-    """
-
-    def __init__(
-        self,
-        shield: BatchedShield | None,
-        length: int,
-        lock: threading.Lock,
-        session: int,
-        beside: Callable[[Conversation[None]], Errand],
-    ) -> None:
-        self._shield, self._length, self._lock = shield, length, lock
-        self._session, self._beside = session, beside
-        self._batch = 0
-        self._ready: Round = 0
-        self._ahead: Errand | None = None
-        self._refusal: Answer | None = None
-
-    def cover(self, number: Round) -> Conversation[Answer | None]:
-        """Waits until round `number` has keys.
-
-        Returns:
-            None when it has; else the server's word that there will be none.
-        """
-        if self._shield is None:
-            return None
-        if self._ahead is not None and (number >= self._ready or not self._ahead.is_alive()):
-            yield self._ahead
-            self._ahead = None
-        while self._refusal is None and number >= self._ready:  # round numbers may skip a whole batch
-            yield from self._prepare(self._shield)
-        if number >= self._ready:
-            return self._refusal
-        # Half a batch ahead: late enough not to prepare what is never used, early enough to hide behind training.
-        half_used = number >= self._ready - self._length // 2
-        if half_used and self._ahead is None and self._refusal is None:
-            self._ahead = self._beside(self._prepare(self._shield))
-        return None
-
-    def _prepare(self, shield: BatchedShield) -> Conversation[None]:
-        batch, self._batch = self._batch, self._batch + 1
-        try:
-            with self._lock:
-                message: bytes | None = shield.prepare(batch, self._ready)
-            while message is not None:
-                step = KeyMessage(self._session, batch, message)
-                answer = _there((yield Post(f"keys of batch {batch}", step, Kind.SHARE)))
-                if answer.verdict != "next":
-                    self._refusal = answer
-                    return
-                with self._lock:
-                    message = shield.absorb(answer.broadcast)
-        except FedRayError as error:  # it may happen beside a round that has its keys: the next one without is told
-            self._refusal = Answer("aborted", reason=str(error))
-            return
-        self._ready += self._length
-
-
-def sum_of(answer: Answer, number: Round) -> OpenedSum | None:
-    """Returns the sum of a round that was held without this party, or None: it was abandoned, or is not over.
-
-    Args:
-        answer: What the party was told when it came too late.
-        number: The round.
-    """
-    return next((past.opened for past in answer.missed if past.number >= number and past.opened is not None), None)
-
-
-def _there(answer: Answer | None) -> Answer:
-    """Returns the answer to a message; only what waits for an errand is resumed with None."""
-    if answer is None:
-        raise ProtocolError("the server answered a message with nothing")
-    return answer

@@ -21,7 +21,7 @@ from fedray.metrics import Metric, Word
 from fedray.party.context import PartyContext, Reply
 from fedray.party.door.egress import Kind
 from fedray.party.records import Answer, ModelMessage, ModelRequest
-from fedray.party.rounds.contributor import Contributor, sum_of
+from fedray.party.rounds.contributor import Contributor
 from fedray.party.training.local_model import LocalModel
 from fedray.party.training.orders import EvaluateOrder, settings
 from fedray.party.training.sampling import cut
@@ -144,7 +144,7 @@ class ModelRounds:
         self._evaluated[1][context.model] += 1
         nothing = np.empty(0, self._model.weights.dtype)
         answer = self.exchange(call, context, Contribution(nothing, 0, measured))
-        opened = answer.opened if answer.verdict == "opened" else sum_of(answer, context.number)
+        opened = answer.opened if answer.verdict == "opened" else self._contributor.missed_sum(context, answer)
         return answer, None if opened is None else self._contributor.read(opened, context.manifest).metrics
 
     def report(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedray.errors import ProtocolError
+from fedray.errors import ProtocolError, ServerFault
 from fedray.protocol.checks.inner_product import InnerProduct
 from fedray.protocol.checks.secret import GroupSecret, RoundChecks
 from fedray.protocol.config import Config
@@ -45,6 +45,7 @@ class Judge(Guarded):
         self._config, self._member, self._group = config, member, group
         self._contributors = config.owners or member.roster.names
         self._awaited: _Awaited | None = None
+        self._judged: Round = -1
         self._liar: PartyName | None = None
 
     @property
@@ -53,7 +54,7 @@ class Judge(Guarded):
         return b"" if self._group is None else self._group.confirm
 
     def begin(self, over: bytes, number: Round, ctx: bytes, size: int) -> OwnCheck:
-        """Begins the check of this party's own words of a round, whose sum is awaited from now on.
+        """Returns the check of this party's own words of a round, of which nothing was taken yet; awaits their sum.
 
         Args:
             over: Names the set of parties, or the keys, that the round's sum is over.
@@ -62,23 +63,42 @@ class Judge(Guarded):
             size: Words L of the vector.
 
         Raises:
-            ProtocolError: A sum of this session was not what it was said to be.
+            ProtocolError: As for `expect`.
+        """
+        return OwnCheck(self.expect(over, number, ctx, size), self._member.index)
+
+    def expect(self, over: bytes, number: Round, ctx: bytes, size: int) -> RoundChecks:
+        """Awaits the sum of a round, and no more those of rounds before it; returns its coefficients and offsets.
+
+        Args:
+            over: Names the set of parties, or the keys, that the round's sum is over.
+            number: The round.
+            ctx: Hash of all that the inputs depend on.
+            size: Words L of the vector.
+
+        Raises:
+            ProtocolError: A sum of this session was not what it was said to be, the round was judged, or this party
+                contributes nothing.
         """
         self.check_going_on()
         if self._group is None:
             raise self._member.fault(f"it contributes nothing to this session, whose owners are {self._contributors}")
+        if number <= self._judged:
+            raise self._member.fault(f"the sum of round {self._judged} was judged, and round {number} is not after it")
         checks = self._group.checks(self._config.scheme, over, number, ctx, size, self._config.encoding.ring)
         self._awaited = _Awaited(number, checks, size)
-        return OwnCheck(checks, self._member.index)
+        return checks
 
     def check_going_on(self) -> None:
         """Checks that no sum of this session was found to be another than it was said to be.
 
         Raises:
-            ProtocolError: One was.
+            ServerFault: One was.
         """
         if self._liar is not None:
-            raise self._member.fault(f"this session ended when {self._liar} handed out a sum that is none; start anew")
+            raise ServerFault(
+                f"{self._member.name}: this session ended when {self._liar} handed out a sum that is none; start anew"
+            )
 
     def verify(
         self,
@@ -99,28 +119,33 @@ class Judge(Guarded):
             late: Whether this party was told that its own words came too late.
 
         Raises:
-            ProtocolError: It is not the sum of a set that may be summed, or not of the round that is awaited.
+            ServerFault: It is not the sum of a set that may be summed, or not of the round that is awaited.
         """
         self.check_going_on()
         awaited, self._awaited = self._awaited, None  # whatever comes of it, there is no second try
+        self._judged = max(self._judged, number)
         try:
-            if awaited is None or awaited.number != number:
-                raise ProtocolError("no sum of this round is awaited here: one answer is judged, for the last round")
             self._check_members(opened.members, certified, late=late)
-            self._check_words(opened, awaited)
-            product = awaited.checks.product()
-            run(opened.words, product.take)
-            places = [self._member.roster.index(name) for name in opened.members]
-            if awaited.checks.check(product, places) != opened.check:
-                raise ProtocolError(
-                    f"it is not the sum of what {', '.join(opened.members)} sent: its check does not fit. It was "
-                    "altered, or belongs to another round or other parties"
-                )
+            self._check_sum(number, opened, awaited)
         except ProtocolError as error:
             self._liar = source
-            raise self._member.fault(
-                f"the sum of round {number} that {source} handed out is refused, and the session is over: {error}"
+            raise ServerFault(
+                f"{self._member.name}: the sum of round {number} that {source} handed out is refused, and the session "
+                f"is over: {error}"
             ) from None
+
+    def _check_sum(self, number: Round, opened: OpenedSum, awaited: _Awaited | None) -> None:
+        if awaited is None or awaited.number != number:
+            raise ProtocolError("no sum of this round is awaited here: one answer is judged, for the last round")
+        self._check_words(opened, awaited)
+        product = awaited.checks.product()
+        run(opened.words, product.take)
+        places = [self._member.roster.index(name) for name in opened.members]
+        if awaited.checks.check(product, places) != opened.check:
+            raise ProtocolError(
+                f"it is not the sum of what {', '.join(opened.members)} sent: its check does not fit. It was altered, "
+                "or belongs to another round or other parties"
+            )
 
     def _check_members(
         self, members: tuple[PartyName, ...], certified: tuple[PartyName, ...] | None, *, late: bool

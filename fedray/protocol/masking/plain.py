@@ -149,6 +149,13 @@ class PlainShield(Guarded):
             late: Not needed.
         """
 
+    def follow(self, context: RoundContext) -> None:
+        """Awaits nothing: there is no check.
+
+        Args:
+            context: Not needed.
+        """
+
     def reply(self, broadcast: bytes) -> bytes:
         """Refuses: one exchange is all.
 

@@ -111,9 +111,19 @@ class MaskingShield(Guarded):
             late: Whether this party was told that its own words came too late.
 
         Raises:
-            ProtocolError: It is not that sum.
+            ServerFault: It is not that sum.
         """
         self._judge.verify(number, opened, source, self._summed, late=late)
+
+    def follow(self, context: RoundContext) -> None:
+        """Awaits the sum of a round that was held without this party's words, to be verified next.
+
+        Raises:
+            ProtocolError: Always: a view needs the words of each of its members.
+        """
+        raise self._member.fault(
+            f"round {context.number} had other members than its view's: who is left out follows nothing"
+        )
 
     def reply(self, broadcast: bytes) -> bytes:
         """Refuses: one exchange is all.

@@ -118,7 +118,7 @@ class RecoveryShield(Guarded):
             EncodingError: The contribution cannot be encoded; the round is given up and its pad never used.
         """
         self._judge.check_going_on()
-        ctx = context_hash(self._config, self._session.keys.sid, self._judge.confirm, b"", context)
+        ctx = self._context_hash(context)
         tag = self._rules.tag(context, contribution)
         current = self._round
         if current is None or current.sent.context.number != context.number:
@@ -154,9 +154,18 @@ class RecoveryShield(Guarded):
             late: Whether this party was told that its own words came too late.
 
         Raises:
-            ProtocolError: It is not the sum of such a set.
+            ServerFault: It is not the sum of such a set.
         """
         self._judge.verify(number, opened, source, self.survivors(number), late=late)
+
+    def follow(self, context: RoundContext) -> None:
+        """Awaits the sum of a round that was held without this party's words, to be verified next.
+
+        Raises:
+            ProtocolError: The sum of this round, or of a later one, was verified, or a sum was refused before.
+        """
+        ctx, over = self._context_hash(context), self._batches.find(context.number).directory.digest
+        self._judge.expect(over, context.number, ctx, context.manifest.words(self._config.contributors))
 
     def survivors(self, number: Round) -> tuple[PartyName, ...] | None:
         """Returns whose inputs a round sums, once this party verified the quorum on its own context; else None.
@@ -167,6 +176,9 @@ class RecoveryShield(Guarded):
         if current is None or current.sent.context.number != number or not current.released:
             return None
         return current.parties
+
+    def _context_hash(self, context: RoundContext) -> bytes:
+        return context_hash(self._config, self._session.keys.sid, self._judge.confirm, b"", context)
 
     def _begin(self, context: RoundContext, ctx: bytes, contribution: Contribution, tag: bytes) -> Unmasking:
         config, member, number = self._config, self._member, context.number

@@ -110,7 +110,7 @@ class SharingShield(Guarded):
         """
         # Nothing of earlier rounds is in it: an owner that missed one may take part in the next.
         self._judge.check_going_on()
-        ctx = context_hash(self._config, self._sid, self._judge.confirm, b"", context)
+        ctx = self._context_hash(context)
         if context.number < self._next:
             return self._again(context.number, ctx)
         # Over which owners it is opened the compute parties decide: for a repeat over the same ones only.
@@ -161,10 +161,19 @@ class SharingShield(Guarded):
             late: Whether this party was told that its own words came too late.
 
         Raises:
-            ProtocolError: It is not the sum of such a set.
+            ServerFault: It is not the sum of such a set.
         """
         known = self._certified
         self._judge.verify(number, opened, source, known[1] if known and known[0] == number else None, late=late)
+
+    def follow(self, context: RoundContext) -> None:
+        """Awaits the sum of a round that was held without this party's words, to be verified next.
+
+        Raises:
+            ProtocolError: The sum of this round, or of a later one, was verified, or a sum was refused before.
+        """
+        ctx = self._context_hash(context)
+        self._judge.expect(self._config.roster, context.number, ctx, context.manifest.words(self._config.contributors))
 
     def reply(self, broadcast: bytes) -> bytes:
         """Refuses: one exchange is all.
@@ -185,6 +194,9 @@ class SharingShield(Guarded):
     def drop_cache(self) -> None:
         """Forgets the last messages; a repeated request is then refused."""
         self._messages = {}
+
+    def _context_hash(self, context: RoundContext) -> bytes:
+        return context_hash(self._config, self._sid, self._judge.confirm, b"", context)
 
     def _again(self, number: Round, ctx: bytes) -> Mapping[PartyName, Message]:
         if self._sent == (number, ctx) and self._messages:
