@@ -121,7 +121,7 @@ class KerasBackend:
         self._traces.get("put", flat.put, self._vector_spec)(self._vector(values))
         follow(self._copying, flat.trainable + flat.own)
 
-    def begin_round(self, first: int, planned: int) -> None:
+    def begin_round(self, first: int, planned: int, epochs: int) -> None:  # noqa: ARG002 (schedules count batches)
         """Says where in the run a round is; see `Steps.begin_round`."""
         self._variables()
         self._schedule.place(first, planned)
@@ -263,8 +263,8 @@ class KerasBackend:
         """Lets metrics stay with their party; see `Weights.keep_apart`."""
         self._ready().metrics.keep_apart(reasons)
 
-    def export_model(self, kind: FileKind = "model", own: bool = False) -> bytes:
-        """Returns the compiled model as the content of a `.keras` file, or its weights as that of a `.weights.h5`."""
+    def export_model(self, kind: FileKind = "model", own: bool = False, ending: str = "") -> bytes:  # noqa: ARG002
+        """Returns the compiled model as a `.keras` file, or its weights as a `.weights.h5`; see `ModelFile`."""
         self._variables()
         return files.export_model(self._model, kind == "weights", () if own else self._as_built)
 

@@ -63,6 +63,7 @@ class Federation:
         strategy: Name and parameters.
         row: One row of zeros, like the rows that were bound last; None before that.
         begun: Steps of all epochs so far.
+        epochs: How many have begun, but for the one under way.
 
     Raises:
         PartyError: The builder failed in a party.
@@ -109,7 +110,7 @@ class Federation:
         allowed = min(session.policies[party].rounds.get("evaluate", 0) for party in ends)
         self._evaluations = max(allowed - SPARE_EVALUATIONS, 1)
         self.row: Tree | None = None
-        self._said, self.begun = set[str](), 0
+        self._said, self.begun, self.epochs = set[str](), 0, 0
         self._row_weights: dict[DataPurpose, bool] = {}
         self._sums.ask_all(self._trainers, "ready")
 
@@ -257,9 +258,14 @@ class Federation:
         """
         self._replace("set_arrays", [np.asarray(array) for array in arrays])
 
-    def export_model(self, kind: FileKind) -> bytes:
-        """Returns the global model as a stock file of its framework, made in the first party."""
-        content: bytes = self._first(self._models, "export_model", kind)
+    def export_model(self, kind: FileKind, ending: str) -> bytes:
+        """Returns the global model as a stock file of its framework, made in the first party.
+
+        Args:
+            kind: Whole model or weights alone.
+            ending: How the file's name ends.
+        """
+        content: bytes = self._first(self._models, "export_model", kind, ending)
         return content
 
     def import_model(self, content: bytes) -> None:

@@ -101,6 +101,7 @@ class FitRun:
                 self.callbacks.call("on_train_batch_end", segment.rounds[-1].stop - 1, logs=overall(reports))
             if self.callbacks.model.stop_training:
                 break
+        self.federation.epochs += 1
         return overall(reports), local(reports)
 
     def _train(self, segment: Segment, begun: int, *, begins_epoch: bool, bar: EpochBar) -> dict[PartyName, Report]:
@@ -115,6 +116,7 @@ class FitRun:
                 self.federation.strategy,
                 self.optimizer.chosen,
                 begun,
+                self.federation.epochs,
             )
 
         def draw(over: int) -> None:

@@ -31,6 +31,7 @@ class TrainOrder:
         strategy: Name and parameters of the strategy.
         learning_rate: What the optimizers are set to, or None where the compiled value holds.
         begun: Steps of all epochs and fits before this epoch: where schedules of the optimizers go on.
+        epochs: Epochs of all fits before this one.
     """
 
     number: Round
@@ -42,6 +43,7 @@ class TrainOrder:
     strategy: tuple[str, Mapping[str, float]]
     learning_rate: float | None = None
     begun: int = 0
+    epochs: int = 0
 
 
 @dataclass(frozen=True, slots=True)

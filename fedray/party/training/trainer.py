@@ -139,7 +139,7 @@ class Trainer:
         order, place = segment.order, segment.done
         start, stop = order.spans[place]
         batches = [batch for step in segment.steps[start:stop] for batch in step]
-        self._model.backend.begin_round(order.begun + start, stop - start)
+        self._model.backend.begin_round(order.begun + start, stop - start, order.epochs)
         used = sum(len(batch.rows) for batch in batches)
         rows = rows_of(order, place, self._context.name, used, self._model.bound["train"])
         with self._unless_opened(segment) as kept:
@@ -251,7 +251,7 @@ class Trainer:
         opened = self._settle(segment, past.opened)
         if opened is not None:
             start, stop = order.spans[place]
-            self._model.backend.begin_round(order.begun + start, stop - start)
+            self._model.backend.begin_round(order.begun + start, stop - start, order.epochs)
             self._take(segment, opened)
 
     def _check_rows(self, segment: _Segment, used: int) -> None:
