@@ -117,6 +117,6 @@ def test_different_answers_to_different_parties(start, aggregator, monkeypatch):
 
     monkeypatch.setattr(RoundServer, "deliver", lying)
     fed = world(start, rows=(16, 16, 16, 16), backend="numpy")
-    with pytest.raises(ServerFault, match="carol: the sum of round 0 that server handed out is refused"):
+    with pytest.raises(ServerFault, match="party 'carol': the sum of round 0 that server handed out is refused"):
         fit(fed, aggregator)
 
