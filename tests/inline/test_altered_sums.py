@@ -119,4 +119,3 @@ def test_different_answers_to_different_parties(start, aggregator, monkeypatch):
     fed = world(start, rows=(16, 16, 16, 16), backend="numpy")
     with pytest.raises(ServerFault, match="party 'carol': the sum of round 0 that server handed out is refused"):
         fit(fed, aggregator)
-

@@ -35,10 +35,17 @@ class Rounds:
         draw = np.random.default_rng(number)
         return {name: plain_values(draw.normal(size=SIZE), 1, [0.5]) for name in self.names}
 
-    def run(self, number, settings=b"", silent=()):
-        """Runs a round up to its sum, which nobody has seen yet; who is silent sends its words, and too late."""
-        context, inputs = context_of(number, self.manifest, settings=settings), self.inputs(number)
-        members = [name for name in self.names if name not in silent]
+    def run(self, number, silent=(), absent=()):
+        """Runs a round up to its sum, which nobody has seen yet.
+
+        Args:
+            number: The round.
+            silent: Who sends its words, and too late.
+            absent: Who sends nothing.
+        """
+        context, inputs = context_of(number, self.manifest), self.inputs(number)
+        inputs = {name: one for name, one in inputs.items() if name not in absent}
+        members = [name for name in inputs if name not in silent]
         if self.scheme == "masking":
             collector = self.kit.collector(number, self.manifest)
             for name, one in inputs.items():

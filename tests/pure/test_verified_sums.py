@@ -8,7 +8,7 @@ import pytest
 from pure.checks_kit import SCHEMES, SERVER, SIZE, Rounds
 from pure.masking_kit import context_of, plain_values, session
 
-from fedray.errors import ProtocolError
+from fedray.errors import ProtocolError, ServerFault
 from fedray.protocol.checks.inner_product import InnerProduct
 from fedray.protocol.checks.judge import Judge
 from fedray.protocol.checks.secret import RoundChecks
@@ -84,7 +84,7 @@ def test_every_party_accepts_the_sum_and_the_next_one(rounds):
 @pytest.mark.parametrize("lie", FORGED)
 def test_a_sum_that_is_none_is_refused_and_names_who_handed_it_out(rounds, lie):
     forged = FORGED[lie](rounds.run(0))
-    with pytest.raises(ProtocolError, match=f"round 0 that {SERVER} handed out is refused, and the session is over"):
+    with pytest.raises(ServerFault, match=f"round 0 that {SERVER} handed out is refused, and the session is over"):
         rounds.verify(rounds.names[1], 0, forged)
 
 
@@ -92,7 +92,7 @@ def test_a_sum_that_is_none_is_refused_and_names_who_handed_it_out(rounds, lie):
 def test_what_cannot_be_a_sum_is_refused_before_it_is_multiplied(rounds, lie, monkeypatch):
     opened, (change, why) = rounds.run(0), MALFORMED[lie]
     monkeypatch.setattr(InnerProduct, "take", None)
-    with pytest.raises(ProtocolError, match=why):
+    with pytest.raises(ServerFault, match=why):
         rounds.verify(rounds.names[2], 0, change(opened))
 
 
@@ -147,6 +147,30 @@ def test_a_set_without_oneself_is_for_whom_one_told_that_it_is_late(scheme):
     again = rounds.run(1, silent=(late,))
     with pytest.raises(ProtocolError, match="without this party, which was not told that it was late"):
         rounds.verify(late, 1, again)
+
+
+@pytest.mark.parametrize("scheme", ["recovery", "sharing"])
+def test_rounds_that_a_party_sent_nothing_for_are_verified_one_after_another(scheme):
+    rounds = Rounds(scheme)
+    *members, late = rounds.names
+    shield = rounds.shields[late]
+    opened = [rounds.run(number, absent=(late,)) for number in range(2)]
+    for number in range(2):
+        shield.follow(context_of(number, rounds.manifest))
+        rounds.verify(late, number, opened[number], late=True)
+    assert opened[0].members == tuple(members)
+    for number in range(2):
+        with pytest.raises(ProtocolError, match=f"the sum of round 1 was judged, and round {number} is not after it"):
+            shield.follow(context_of(number, rounds.manifest))
+    shield.follow(context_of(2, rounds.manifest))
+    with pytest.raises(ServerFault, match="check does not fit"):
+        rounds.verify(late, 2, flipped(rounds.run(2, absent=(late,)), 0, 0), late=True)
+
+
+def test_who_is_left_out_of_a_view_follows_nothing():
+    rounds = Rounds("masking")
+    with pytest.raises(ProtocolError, match="who is left out follows nothing"):
+        rounds.shields[rounds.names[0]].follow(context_of(0, rounds.manifest))
 
 
 def test_a_party_that_saw_the_survivors_certified_takes_no_other_set():
