@@ -175,24 +175,25 @@ class Trainer:
             self._check_rows(segment, used)
         return answer.stop
 
-    def _begin_anew(self, segment: _Segment) -> None:
-        """Forgets how training has moved, beside the model: not all parties were told the same in it."""
+    def _begin_anew(self, segment: _Segment, *, missed: bool = False) -> None:
+        """Forgets how training has moved, beside the model: not all parties were told the same in it.
+
+        Args:
+            segment: The segment under way.
+            missed: Whether that is for a round that was held without this party.
+        """
+        if missed:
+            self._contributor.past.add("missed", self._contributor.verified, self._model.hash())
         self._contributor.past.anew = False
         segment.local = self._state = None
         self._model.backend.forget()
 
     def _summed(self, segment: _Segment, rows: Rows, contribution: Contribution) -> tuple[Answer, Opened | None]:
         """Takes part in a round, and with the same input in those that repeat it until all values fit."""
-        model, stop = self._model, False
-        # What is known beside the model is a setting: equal weights are the same model, whatever came with them.
-        known_hash = b"".join(digest("known", vector.tobytes()) for vector in model.known)
-        bound = segment.settings + segment.done.to_bytes(8, "big") + known_hash
+        stop = False
         while True:
-            number = segment.number
-            # The bounds of its tensors are in the manifest: whoever was told others shares no key with the rest.
-            segment.manifest = self._following.bounded(segment.manifest)
-            context = RoundContext(number, model.hash(), bound, segment.manifest, repeats=segment.repeats, rows=rows)
-            answer = self._rounds.exchange(f"train round {number}", context, contribution)
+            context = replace(self._context_of(segment), rows=rows)
+            answer = self._rounds.exchange(f"train round {context.number}", context, contribution)
             # Whoever stopped before a repeat would leave the others without its input.
             stop = stop or answer.stop
             opened = None
@@ -200,6 +201,16 @@ class Trainer:
                 opened = self._settle(segment, answer.opened)
             if answer.opened is None or opened is not None:
                 return replace(answer, stop=stop), opened
+
+    def _context_of(self, segment: _Segment) -> RoundContext:
+        """Returns what the next round is about; its rows are left to whoever sends any."""
+        model = self._model
+        # What is known beside the model is a setting: equal weights are the same model, whatever came with them.
+        known_hash = b"".join(digest("known", vector.tobytes()) for vector in model.known)
+        bound = segment.settings + segment.done.to_bytes(8, "big") + known_hash
+        # The bounds of its tensors are in the manifest: whoever was told others shares no key with the rest.
+        segment.manifest = self._following.bounded(segment.manifest)
+        return RoundContext(segment.number, model.hash(), bound, segment.manifest, repeats=segment.repeats)
 
     def _settle(self, segment: _Segment, found: OpenedSum) -> Opened | None:
         """Returns what the sum of the next round says; None where it is to be repeated, as is noted then."""
@@ -266,16 +277,16 @@ class Trainer:
         if past.opened is None:
             segment.seen.note(segment.planned, self._contributor.members, opened=False)
             segment.done, segment.repeats, segment.fresh = place + 1, None, False
-            self._begin_anew(segment)
+            self._begin_anew(segment, missed=True)
             return
-        segment.manifest = self._following.bounded(segment.manifest)
+        self._contributor.verify_missed(self._context_of(segment), past.opened)
         opened = self._settle(segment, past.opened)
         if opened is not None:
             start, stop = order.spans[place]
             self._model.backend.begin_round(order.begun + start, stop - start, order.epochs)
             self._take(segment, opened)
             # As the others do after each round that this party has missed, and before they take the next one's sum.
-            self._begin_anew(segment)
+            self._begin_anew(segment, missed=True)
 
     def _check_rows(self, segment: _Segment, used: int) -> None:
         """Leaves after an abandoned round that used more than half of this party's rows.
