@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a party's end of a round consists of: messages that are to be answered, one after the other. Plain records."""
+"""What a conversation with the server is made of: messages, answers, and errands that go on beside it.
+
+Knows no scheme and no party.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
+from fedray.errors import ProtocolError
 from fedray.party.door.egress import Kind
 from fedray.party.records import Answer
 
@@ -42,3 +46,14 @@ class Errand(Protocol):
 
 Conversation: TypeAlias = Generator[Post | Errand, Answer | None, T]
 """Yields a message, and is resumed with its answer; or an errand, and is resumed when that is over."""
+
+
+def answer_of(answer: Answer | None) -> Answer:
+    """Returns the answer to a message; only what waits for an errand is resumed with None.
+
+    Raises:
+        ProtocolError: There is none.
+    """
+    if answer is None:
+        raise ProtocolError("the server answered a message with nothing")
+    return answer
