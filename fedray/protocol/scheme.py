@@ -41,6 +41,7 @@ class RoundContext:
             bounds; None for a round of its own.
         rows: Which of its rows this party uses, derived from the settings; None where the rounds of a purpose are all
             alike. It is no part of `ctx`: it differs from party to party.
+        history: Head of what this party was told before, where its local state is made of that; else empty.
     """
 
     number: Round
@@ -50,6 +51,7 @@ class RoundContext:
     purpose: Purpose = "train"
     repeats: Round | None = None
     rows: Rows | None = None
+    history: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +158,13 @@ class Fault:
 
 
 class Joining(Protocol[End_co]):
-    """One party's way into a session: `hello`, `confirm`, `start`, in this order and once."""
+    """One party's way into a session: `hello`, `confirm`, `start`, in this order and once.
+
+    Attributes:
+        sid: Session id, once everybody's Hello was checked.
+    """
+
+    sid: bytes
 
     def hello(self) -> bytes:
         """Returns this party's Hello."""

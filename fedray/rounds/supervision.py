@@ -36,7 +36,7 @@ class SegmentOutcome:
 
     Attributes:
         reports: What each party that went through it reports.
-        missing: Every party that was missing from a round of it.
+        missing: Every party that was missing from a round of it, as the server says.
         dead: Parties whose process has ended.
         busy: Parties that are still at it though the others have finished, and their calls.
         again: How many rounds of it were repeats.

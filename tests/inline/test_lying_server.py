@@ -48,10 +48,10 @@ def seen(monkeypatch):
         found["steps"][name, number] = (before, int(self._model.backend._model.optimizer.iterations))
         return ended
 
-    def watched_send(self, value, *, to, kind, call):
+    def watched_send(self, value, *, to, kind, call, commitment=None):
         if kind in (Kind.MASKED, Kind.SHARE) and isinstance(value, RoundMessage):
             found["left"].add((value.number, purpose_of(value.body)))
-        return send(self, value, to=to, kind=kind, call=call)
+        return send(self, value, to=to, kind=kind, call=call, commitment=commitment)
 
     monkeypatch.setattr(RoundServer, "deliver", lying)
     monkeypatch.setattr(Trainer, "_round", watched_round)

@@ -15,6 +15,7 @@ import pytest
 from pure.masking_kit import context_of, identities, manifest_of, plain_values, roster_of
 
 from fedray.errors import FedRayError, ProtocolError
+from fedray.party.door.commitment import Commitments
 from fedray.party.records import Answer, Expect, KeyMessage, Progress, RoundMessage, SumsRequest
 from fedray.party.rounds.contributor import Contributor
 from fedray.party.rounds.conversation import Conversation, Post
@@ -222,6 +223,7 @@ class World:
                 name, self.keys[name], self.roster.subset(names), Policy(), self.memories[name]
             ),
             state={},
+            commitments=Commitments(),
         )
         made = Contributor(context, "server", "round_server")
         made._beside = lambda conversation: Task(self, name, conversation)

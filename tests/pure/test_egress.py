@@ -221,6 +221,9 @@ def test_policies(kind):
     if kind is Kind.RAW:
         with pytest.raises(EgressDenied, match=r"'alice'.*float64 \(2,\).*'1:x'.*'bob'"):
             StrictPolicy().check(leaving)
+    elif kind is Kind.LOG:
+        with pytest.raises(EgressDenied, match="'alice' lets nothing leave that it prints"):
+            StrictPolicy().check(leaving)
     else:
         StrictPolicy().check(leaving)
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Contributor: one party's end of an aggregator's private sums, set-up and rounds. Knows no model.
 
-A round is a conversation with the server: a generator that yields what is to be sent and is resumed with the answer. So
-it can be read from top to bottom, and goes on without threads where a test passes the messages.
+A round is a conversation with the server (`fedray/party/rounds/conversation.py`). What comes of it is a sum, and whose
+inputs it has: whether that is what this party has seen is checked here. What the sum leads to its caller works out.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
-from fedray.errors import FedRayError, ProtocolError
+from fedray.errors import FedRayError, ProtocolError, ServerFault
 from fedray.party.context import PartyContext, Reply
 from fedray.party.door.egress import Kind
 from fedray.party.records import Answer, RoundMessage, SumsRequest
-from fedray.party.rounds.conversation import Conversation, Errand, Post, there
+from fedray.party.rounds.conversation import Conversation, Errand, Post, answer_of
 from fedray.party.rounds.key_supply import KeySupply
+from fedray.party.rounds.past import Past
 from fedray.party.rounds.share_owner import ShareOwner
 from fedray.protocol.config import Config
 from fedray.protocol.crypto.buffers import BufferPool
@@ -45,7 +46,9 @@ class Contributor:
     Attributes:
         server: The party that sums.
         session: Number of the session.
+        sid: Its id.
         members: Whose inputs the next round sums.
+        past: What this party was told in rounds of training.
         verified: Whether this party knows for certain over whose inputs the last round was opened. Where it does not,
             what the round changed here is put back: parties that were told different things would keep it apart.
     """
@@ -65,9 +68,18 @@ class Contributor:
         self._batch_length = 0
         self._lock = threading.Lock()  # keys of later rounds are prepared beside the round under way
         self._key_supply = KeySupply(None, 0, self._lock, 0, self._beside)
-        self.session = 0
+        self.session, self.sid = 0, b""
         self._compute: Mapping[PartyName, Key] = {}
         self._share_owner: ShareOwner | None = None
+        self.past = Past(context.name)
+
+    def head(self) -> Reply:
+        """Returns the head of what this party was told in rounds of training so far."""
+        return Reply(Kind.HELLO, self.past.head)
+
+    def meet(self, heads: Mapping[PartyName, bytes]) -> None:
+        """Begins anew, with everybody else of a session, since their heads differ; see `Past.meet`."""
+        self.past.meet(heads)
 
     def hello(self, config: bytes, names: Sequence[PartyName], compute: Mapping[PartyName, Key]) -> Reply:
         """Checks a proposed Config against this party's own policy and roster, and returns the signed Hello.
@@ -94,10 +106,12 @@ class Contributor:
 
     def start(self, confirms: Sequence[bytes], number: int) -> None:
         """Checks everybody's Confirm; the rounds of session `number` may begin."""
-        self._shield = shield = self._invited().start(confirms)
-        self._joining = None
+        joining = self._invited()
+        self._shield = shield = joining.start(confirms)
+        self._joining, self.sid = None, joining.sid
         self._batched = shield if isinstance(shield, BatchedShield) else None
         self.session = number
+        self.past.begin(self.members, returns=self._batched is not None or isinstance(shield, SharingShield))
         self._key_supply = KeySupply(self._batched, self._batch_length, self._lock, number, self._beside)
         if isinstance(shield, SharingShield):
             self._share_owner = ShareOwner(self._context, shield, self._compute, self._round_server)
@@ -117,8 +131,10 @@ class Contributor:
             ProtocolError: The segment was given up, or the others went on without this party.
             EncodingError: A value is not finite or exceeds its bound.
         """
+        context = self.past.before(context)
         if self._share_owner is not None:
             answer, self.members = self._share_owner.exchange(call, context, contribution)
+            self.past.over = self.members if answer.verdict == "opened" else ()
             self._verify(self._active(), context.number, answer.opened)
             return answer
         return self._talk(self.conversation(call, context, contribution))
@@ -135,6 +151,7 @@ class Contributor:
         """
         answer: Answer = self.ask_server(call, SumsRequest(self.session, number), Kind.SHAPE)
         self._check_open(number, answer)
+        self._check_set(number, answer, None)
         return answer
 
     def read(self, opened: OpenedSum, manifest: Manifest) -> Opened:
@@ -187,7 +204,7 @@ class Contributor:
             self.members = answer.view.members
         # Without batches there is no quorum to see: the keys themselves bind the round to its members.
         survivors = self.members if self._batched is None else self._batched.survivors(number)
-        self.verified = survivors is not None
+        self.verified, self.past.over = survivors is not None, survivors or ()
         self._check_set(number, answer, survivors)
         self._verify(shield, number, answer.opened)
         return answer
@@ -201,12 +218,12 @@ class Contributor:
         """
         for past in answer.missed:
             if past.number >= context.number and past.opened is not None:
-                self.verify_missed(replace(context, number=past.number), past.opened)
+                self._verify_missed(replace(context, number=past.number, history=self.past.head), past.opened)
                 return past.opened
         return None
 
     def verify_missed(self, context: RoundContext, opened: OpenedSum) -> None:
-        """Accepts the sum of a round that was held without this party.
+        """Accepts the sum of a round of training that was held without this party, the next one after those before.
 
         Args:
             context: What the round was about.
@@ -215,6 +232,9 @@ class Contributor:
         Raises:
             ServerFault: It is not that sum.
         """
+        self._verify_missed(self.past.behind(context), opened)
+
+    def _verify_missed(self, context: RoundContext, opened: OpenedSum) -> None:
         shield = self._active()
         with self._lock:
             shield.follow(context)
@@ -227,6 +247,7 @@ class Contributor:
                 shield.verify(number, opened, self.server)
 
     def _check_open(self, number: Round, answer: Answer) -> None:
+        self._check_view(answer)
         if answer.verdict in ("aborted", "left"):
             raise ProtocolError(f"round {number} was given up: {answer.reason}")
 
@@ -239,11 +260,11 @@ class Contributor:
             survivors: Whose they are as this party has verified; None where it could not.
 
         Raises:
-            ProtocolError: The server says that it is another set, or one that may not be summed; or it shows no sum.
+            ServerFault: The server says that it is another set, or one that may not be summed; or it shows no sum.
         """
         if (answer.verdict == "opened") != (answer.opened is not None):
             shown = "no sum" if answer.opened is None else "a sum"
-            raise ProtocolError(f"server {self.server!r} said {answer.verdict!r} of round {number}, with {shown}")
+            raise ServerFault(f"server {self.server!r} said {answer.verdict!r} of round {number}, with {shown}")
         past = [one.opened for one in answer.missed if one.opened is not None]
         for opened, expected in [(answer.opened, survivors), *((one, None) for one in past)]:
             if opened is None:
@@ -253,7 +274,7 @@ class Contributor:
             if not (enough if expected is None else found == expected):
                 listed, wanted = ", ".join(found) or "nobody", ", ".join(expected or self.members)
                 some = f", or at least {least} of them in this order" if expected is None else ""
-                raise ProtocolError(
+                raise ServerFault(
                     f"server {self.server!r} says that round {number} was summed over {listed}; expected {wanted}{some}"
                 )
 
@@ -263,10 +284,26 @@ class Contributor:
         """Goes through as many exchanges as the scheme has."""
         answer = yield self._protected(shield, call, context, contribution)
         while answer is not None and answer.verdict == "next":
+            self._check_view(answer)
             with self._lock:
                 reply = shield.reply(answer.broadcast)
             answer = yield Post(call, self._message(context, reply), Kind.SHARE)
-        return there(answer)
+        return answer_of(answer)
+
+    def _check_view(self, answer: Answer) -> None:
+        """Refuses a smaller view that comes with anything but an abandoned round.
+
+        After that one a party looks at how many of its rows were sent; a view that came another way would go past it.
+
+        Raises:
+            ServerFault: There is one.
+        """
+        if answer.view is not None and answer.verdict != "abandoned":
+            raise ServerFault(
+                f"party {self._context.name!r}: server {self.server!r} put a smaller view into an answer "
+                f"{answer.verdict!r}; it belongs to an abandoned round only. Nothing further is sent: the server lies, "
+                "or is of another version"
+            )
 
     def _message(self, context: RoundContext, body: Message) -> RoundMessage:
         return RoundMessage(self.session, context.number, body, context.repeats is not None)
@@ -274,7 +311,8 @@ class Contributor:
     def _protected(self, shield: Shield, call: str, context: RoundContext, contribution: Contribution) -> Post:
         with self._lock:
             (message,) = shield.protect(context, contribution).values()
-        return Post(call, self._message(context, message), self._kind)
+        made = self._context.commitments.of(context, contribution)
+        return Post(call, self._message(context, message), self._kind, made)
 
     def _talk(self, conversation: Conversation[T]) -> T:
         """Carries a conversation on until it is over; what goes wrong on the way is raised in it, where it belongs."""
@@ -300,7 +338,7 @@ class Contributor:
         return answer
 
     def _dispatch(self, post: Post) -> Ref:
-        return self._context.send(post.call, self.server, self._round_server, post.message, post.kind)
+        return self._context.send(post.call, self.server, self._round_server, post.message, post.kind, post.commitment)
 
     def _beside(self, conversation: Conversation[None]) -> Errand:
         """Begins a conversation that goes on beside the round."""

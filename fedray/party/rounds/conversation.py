@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Conversation: what a party and the server say to each other in one round, as a generator that knows no transport."""
+"""What a conversation with the server is made of: messages, answers, and errands that go on beside it.
+
+Knows no scheme and no party.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +25,13 @@ class Post:
         call: What it is for, in words, for the ledger.
         message: The message.
         kind: What it is.
+        commitment: Where it carries a contribution, the party's commitment to that.
     """
 
     call: str
     message: Any
     kind: Kind
+    commitment: str | None = None
 
 
 class Errand(Protocol):
@@ -43,7 +48,7 @@ Conversation: TypeAlias = Generator[Post | Errand, Answer | None, T]
 """Yields a message, and is resumed with its answer; or an errand, and is resumed when that is over."""
 
 
-def there(answer: Answer | None) -> Answer:
+def answer_of(answer: Answer | None) -> Answer:
     """Returns the answer to a message; only what waits for an errand is resumed with None.
 
     Raises:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""KeySupply: prepares the keys of coming rounds through the server. Knows batches, and nothing of a round's input."""
+"""KeySupply: keys for the rounds of one party's session, a batch at a time, the later ones behind rounds under way.
+
+Knows a shield and the messages of a set-up. Knows no round's content.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from collections.abc import Callable
 from fedray.errors import FedRayError
 from fedray.party.door.egress import Kind
 from fedray.party.records import Answer, KeyMessage
-from fedray.party.rounds.conversation import Conversation, Errand, Post, there
+from fedray.party.rounds.conversation import Conversation, Errand, Post, answer_of
 from fedray.protocol.scheme import BatchedShield
 from fedray.types import Round
 
@@ -68,7 +71,7 @@ class KeySupply:
                 message: bytes | None = shield.prepare(batch, self._ready)
             while message is not None:
                 step = KeyMessage(self._session, batch, message)
-                answer = there((yield Post(f"keys of batch {batch}", step, Kind.SHARE)))
+                answer = answer_of((yield Post(f"keys of batch {batch}", step, Kind.SHARE)))
                 if answer.verdict != "next":
                     self._refusal = answer
                     return

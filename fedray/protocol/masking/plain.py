@@ -40,7 +40,7 @@ class PlainJoining:
         if config.scheme != "plain" or config.roster != member.roster.hash:
             raise member.fault("expected a Config for scheme 'plain' and this party's roster")
         self._config, self._member = config, member
-        self._session = digest("plain-sid", config.encode())
+        self.sid = digest("plain-sid", config.encode())
         self._confirmed = False
 
     def hello(self) -> bytes:
@@ -55,7 +55,7 @@ class PlainJoining:
         """
         self._check_everybody("Hello", hellos, "plain-hello", self._config.hash)
         self._confirmed = True
-        return enc("plain-confirm", self._session, self._member.index)
+        return enc("plain-confirm", self.sid, self._member.index)
 
     def start(self, confirms: Sequence[bytes]) -> PlainShield:
         """Checks everybody's Confirm; the session begins with all parties.
@@ -65,8 +65,8 @@ class PlainJoining:
         """
         if not self._confirmed:
             raise self._member.fault("Confirms were not expected now; start a new set-up")
-        self._check_everybody("Confirm", confirms, "plain-confirm", self._session)
-        return PlainShield(self._config, self._member, self._session)
+        self._check_everybody("Confirm", confirms, "plain-confirm", self.sid)
+        return PlainShield(self._config, self._member, self.sid)
 
     def _check_everybody(self, what: str, messages: Sequence[bytes], purpose: str, expected: bytes) -> None:
         decoded = [dec(purpose, message, (HASH_BYTES, int)) for message in messages]

@@ -55,7 +55,9 @@ def context_hash(config: Config, sid: bytes, agreed: bytes, previous: bytes, con
         raise ProtocolError("a round's model is named by a SHA-256 hash or an operation id of 32 bytes")
     received = (context.purpose, context.model, hashlib.sha256(context.settings).digest(), context.manifest.hash)
     repeats = 0 if context.repeats is None else 1 + context.repeats
-    place = (sid, agreed, context.number, previous, repeats)
+    # Both are hashes, or empty: which of two is there alone, no other pair of equal bytes can pretend.
+    before = context.history + previous
+    place = (sid, agreed, context.number, before, repeats)
     return digest("ctx", *place, *received, config.encoding.canonical, NO_PRIVACY)
 
 

@@ -96,7 +96,7 @@ class MaskingShield(Guarded):
             message = self._masked(context, ctx, contribution)
             # Remembered before it is handed out: after a crash nobody would know of a message that had left.
             if not repeat:
-                self._member.memory.record(self._sid, context.model, context.purpose, members, context.rows)
+                self._member.record(self._sid, context, members)
             self._last.sent(context, contribution, self.rounds.vid)
             self.rounds.commit(context, ctx, message)
         return {self._config.receivers[0]: message}

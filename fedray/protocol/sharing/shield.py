@@ -120,7 +120,7 @@ class SharingShield(Guarded):
         self._sent, self._messages = None, {}
         messages = self._split(context, ctx, contribution)
         if not repeat:
-            self._member.memory.record(self._sid, context.model, context.purpose, self.owners, context.rows)
+            self._member.record(self._sid, context, self.owners)
         self._last.sent(context, contribution, b"")
         self._sent, self._messages = (context.number, ctx), messages
         self._repeat = context if repeat else None
