@@ -12,7 +12,8 @@ import fedray as sf
 from fedray.errors import EncodingError, ProtocolError
 from fedray.ml.nn import FaultRecord
 from fedray.party.records import RoundMessage, ShareMessage
-from fedray.party.rounds.contributor import Contributor, Post
+from fedray.party.rounds.contributor import Contributor
+from fedray.party.rounds.conversation import Post
 from fedray.party.rounds.share_owner import ShareOwner
 from fedray.protocol.crypto.keys import sign
 from fedray.protocol.messages import HASH_BYTES, dec, enc, purpose_of
@@ -113,11 +114,13 @@ def test_a_wrong_share_is_told_by_the_compute_party(start, monkeypatch):
     fed = world(start, rows=(20, 20, 20))
     send = ShareOwner._send
 
-    def sent(self, call, to, message):
+    def sent(self, call, commitment, to, message):
         if self._context.name == LIAR:
             with suppress(ProtocolError):
-                self._context.get(send(self, call, to, ShareMessage(message.number, b"x" * 100, False)), None)
-        return send(self, call, to, message)
+                self._context.get(
+                    send(self, call, commitment, to, ShareMessage(message.number, b"x" * 100, False)), None
+                )
+        return send(self, call, commitment, to, message)
 
     monkeypatch.setattr(ShareOwner, "_send", sent)
     aggregator = SPUAggregator(sf.SPU(cluster_def(["alice", "carol"])))
