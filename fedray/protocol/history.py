@@ -63,6 +63,11 @@ def joined(heads: Mapping[PartyName, bytes]) -> HistoryChain:
     return HistoryChain(digest("joined", enc_list("joined-heads", tuple(x for pair in heads.items() for x in pair))))
 
 
+def late(chain: HistoryChain, party: PartyName) -> HistoryChain:
+    """Returns the history of a party that knows what the others were told last, and has not learned what they have."""
+    return HistoryChain(digest("late", chain.head, party))
+
+
 def strangers(heads: Mapping[PartyName, bytes]) -> tuple[PartyName, ...]:
     """Returns whose heads differ from the most common one, in order; nobody where all are equal.
 

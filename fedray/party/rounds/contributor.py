@@ -235,7 +235,7 @@ class Contributor:
         shield = self._active()
         with self._lock:
             # Bound to the history as those that held it had it: this party's own, as far as it has followed them.
-            shield.follow(replace(context, history=self.past.head))
+            shield.follow(replace(context, history=self.past.followed))
             shield.verify(context.number, opened, self.server, late=True)
 
     def _verify(self, shield: Shield, number: Round, opened: OpenedSum | None) -> None:
