@@ -96,7 +96,7 @@ class Past:
             return  # nothing was kept of it
         if not self._returns or (verdict == "opened" and self.over == self._everybody):
             summed = model if verdict == "opened" else b""
-            self._history = self._history.after(self._told, verdict, summed, b"", self.over)
+            self._history = self._history.after(self._told, verdict, summed, self.over)
             return
         self._forget(HistoryChain(), self._without)
 
@@ -111,7 +111,7 @@ class Past:
         if tuple(over) == self._everybody:
             # With this party's input: the others have kept what they learned, and this one has put it back. So its own
             # head differs from theirs from here on, whatever ends the following.
-            self._theirs = (self._theirs or self._history).after(told(context), "opened", model, b"", over)
+            self._theirs = (self._theirs or self._history).after(told(context), "opened", model, over)
             self._history = late(self._theirs, self._party)
         else:
             self._theirs = None
