@@ -218,12 +218,12 @@ class Contributor:
         """
         for past in answer.missed:
             if past.number >= context.number and past.opened is not None:
-                self.verify_missed(replace(context, number=past.number), past.opened)
+                self._verify_missed(replace(context, number=past.number, history=self.past.head), past.opened)
                 return past.opened
         return None
 
     def verify_missed(self, context: RoundContext, opened: OpenedSum) -> None:
-        """Accepts the sum of a round that was held without this party.
+        """Accepts the sum of a round of training that was held without this party, the next one after those before.
 
         Args:
             context: What the round was about.
@@ -232,10 +232,12 @@ class Contributor:
         Raises:
             ServerFault: It is not that sum.
         """
+        self._verify_missed(self.past.behind(context), opened)
+
+    def _verify_missed(self, context: RoundContext, opened: OpenedSum) -> None:
         shield = self._active()
         with self._lock:
-            # Bound to the history as those that held it had it: this party's own, as far as it has followed them.
-            shield.follow(replace(context, history=self.past.head))
+            shield.follow(context)
             shield.verify(context.number, opened, self.server, late=True)
 
     def _verify(self, shield: Shield, number: Round, opened: OpenedSum | None) -> None:

@@ -175,15 +175,8 @@ class Trainer:
             self._check_rows(segment, used)
         return answer.stop
 
-    def _begin_anew(self, segment: _Segment, *, missed: bool = False) -> None:
-        """Forgets how training has moved, beside the model: not all parties were told the same in it.
-
-        Args:
-            segment: The segment under way.
-            missed: Whether that is for a round that was held without this party.
-        """
-        if missed:
-            self._contributor.past.add("missed", self._contributor.verified, self._model.hash())
+    def _begin_anew(self, segment: _Segment) -> None:
+        """Forgets how training has moved, beside the model: not all parties were told the same in it."""
         self._contributor.past.anew = False
         segment.local = self._state = None
         self._model.backend.forget()
@@ -277,7 +270,8 @@ class Trainer:
         if past.opened is None:
             segment.seen.note(segment.planned, self._contributor.members, opened=False)
             segment.done, segment.repeats, segment.fresh = place + 1, None, False
-            self._begin_anew(segment, missed=True)
+            self._contributor.past.passed((), b"")
+            self._begin_anew(segment)
             return
         self._contributor.verify_missed(self._context_of(segment), past.opened)
         opened = self._settle(segment, past.opened)
@@ -285,8 +279,9 @@ class Trainer:
             start, stop = order.spans[place]
             self._model.backend.begin_round(order.begun + start, stop - start, order.epochs)
             self._take(segment, opened)
+            self._contributor.past.passed(opened.parties, self._model.hash())
             # As the others do after each round that this party has missed, and before they take the next one's sum.
-            self._begin_anew(segment, missed=True)
+            self._begin_anew(segment)
 
     def _check_rows(self, segment: _Segment, used: int) -> None:
         """Leaves after an abandoned round that used more than half of this party's rows.
