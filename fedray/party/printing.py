@@ -54,9 +54,7 @@ class Output:
             found = os.fstat(own)
             # Only of a file can it be told how much others have written; a pipe keeps no count.
             if self._silent or not stat.S_ISREG(found.st_mode):
-                nowhere = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(nowhere, number)
-                os.close(nowhere)
+                _shut(number)
             else:
                 self._written[name] = found.st_size
             setattr(sys, name, _Stream(name, self._queue, self.settle))
@@ -91,7 +89,9 @@ class Output:
             others = os.fstat(self._files[name]).st_size - self._written[name]
             if others > 0:
                 self._written[name] += others
-                self._let(f"{name} of other code", others)
+                if not self._let(f"{name} of other code", others):
+                    # As when the ledger is closed: it was there before anybody could be asked, and is the last.
+                    _shut(_STREAMS[name])
 
     def _write(self, name: str, content: bytes) -> None:
         with contextlib.suppress(OSError):  # a full disk must not end the thread that others wait for
@@ -100,6 +100,13 @@ class Output:
                 content = content[count:]
                 if name in self._written:
                     self._written[name] += count
+
+
+def _shut(number: int) -> None:
+    """Lets whatever is written to one of the system's streams go nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, number)
+    os.close(nowhere)
 
 
 def _plain() -> None:

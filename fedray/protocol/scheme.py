@@ -192,6 +192,29 @@ class Shield(Protocol):
     def protect(self, context: RoundContext, contribution: Contribution) -> Mapping[PartyName, Message]:
         """Returns addressee -> message. A repeated request with the same context returns the identical bytes."""
 
+    def verify(self, number: Round, opened: OpenedSum, source: PartyName, *, late: bool = False) -> None:
+        """Accepts what was handed out as the sum of the last round that this party sent words for.
+
+        Args:
+            number: The round.
+            opened: Its sum.
+            source: Who handed it out.
+            late: Whether this party was told that its own words came too late.
+
+        Raises:
+            ServerFault: It is not that sum. The session is over: no round follows, and no second answer is looked at.
+        """
+
+    def follow(self, context: RoundContext) -> None:
+        """Awaits the sum of a round that was held without this party's words, to be verified next.
+
+        Args:
+            context: What the round was about.
+
+        Raises:
+            ProtocolError: The sum of this round, or of a later one, was verified, or a sum was refused before.
+        """
+
     def reply(self, broadcast: bytes) -> bytes:
         """Answers a further exchange of the current round, where the scheme has one."""
 

@@ -270,7 +270,8 @@ def test_what_programs_send_each_other_is_on_the_ledger(spus, name):
     (sizes, entries), words = left(), n * n * 8
     # Both operands under masks to each other compute party (SEMI2K), or a share of the product to the next (ABY3).
     least = 2 * words if name == "semi2k-64" else words
-    assert all(least <= size <= 4 * least for size in sizes.values()), sizes
+    # The protocols' other messages, such as for the point of a product, come on top.
+    assert all(least <= size <= 16 * least for size in sizes.values()), sizes
     assert {e.kind for _, e in entries} == {"share"}
     assert {e.dtype for _, e in entries} == {"link that opens", "link"}
     reached = {(party, e.to) for party, e in entries if " or " not in e.to}

@@ -45,7 +45,7 @@ def test_whatever_came_of_a_round_is_in_the_head():
 def test_the_head_is_in_the_context_of_every_scheme(scheme):
     config = replace(Config.propose("masking", session(3).roster, ["server"], Encoding()), scheme=scheme)
     found = {
-        context_hash(config, b"s" * 32, previous, replace(CONTEXT, history=head))
+        context_hash(config, b"s" * 32, b"", previous, replace(CONTEXT, history=head))
         for head in (b"", b"a" * 32, b"b" * 32)
         for previous in (b"", b"p" * 32)
     }

@@ -6,6 +6,8 @@ import gc
 import os
 import socket
 import time
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -13,6 +15,8 @@ from pure.ledger_kit import page_of
 
 from fedray.backends.spu import links
 from fedray.backends.spu.links import countable, sent, since
+from fedray.backends.spu.program import RuntimeSettings
+from fedray.backends.spu.runtime import SpuRuntime
 from fedray.errors import EgressDenied
 from fedray.party.door.egress import DefaultPolicy, Egress, Kind
 from fedray.party.door.journal import Journal
@@ -82,6 +86,16 @@ def test_no_descriptor_stays_open(net):
     for _ in range(20):
         sent(addresses, 0)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_whoever_deals_triples_is_a_peer_too():
+    layout = SimpleNamespace(protocol="SEMI2K")
+    settings = RuntimeSettings((("alice", "a.test:1"), ("bob", "b.test:2")), {})
+    assert SpuRuntime(layout, 0, settings).peers == ["bob"]
+    dealt = {"ttp_beaver_config": {"server_host": "no such host"}}
+    runtime = SpuRuntime(layout, 1, replace(settings, options=dealt))
+    assert runtime.peers == ["alice", "dealer no such host"]
+    assert runtime._sent() == {}
 
 
 class Refusing:

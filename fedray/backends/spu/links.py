@@ -83,7 +83,10 @@ def _sent(connection: socket.socket) -> int:
 
 def _resolved(address: str) -> set[tuple[str, int]]:
     host, _, port = address.rpartition(":")
-    found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+    except (OSError, ValueError):  # then nothing was sent there either
+        return set()
     return {_end(end) for *_, end in found}
 
 

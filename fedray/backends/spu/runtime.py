@@ -119,13 +119,23 @@ class SpuRuntime:
             machine.del_var(name)
         return [self._secret(share, shape) for share, shape in zip(found, shapes, strict=True)]
 
+    @property
+    def peers(self) -> list[str]:
+        """Whom programs send messages to: the other compute parties, and whoever else deals triples."""
+        return [name for place, (name, _) in enumerate(self._ends()) if place != self._place]
+
     def close(self) -> None:
         """Drops the links; the next program makes new ones. Does not wait for the other ends, which may be gone."""
         self._left = self._sent()
         self._link = self._machine = None
 
     def _sent(self) -> dict[str, int]:
-        return sent(self._settings.addresses, self._place) if countable() else {}
+        return sent(self._ends(), self._place) if countable() else {}
+
+    def _ends(self) -> list[tuple[str, str]]:
+        dealer = self._settings.options.get("ttp_beaver_config", {}).get("server_host")
+        # No party of the session: the ledger names it by its address.
+        return [*self._settings.addresses, *([(f"dealer {dealer}", dealer)] if dealer else [])]
 
     # Links.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -132,6 +133,7 @@ class Contributor:
         if self._share_owner is not None:
             answer, self.members = self._share_owner.exchange(call, context, contribution)
             self.past.over = self.members if answer.verdict == "opened" else ()
+            self._verify(self._active(), context.number, answer.opened)
             return answer
         return self._talk(self.conversation(call, context, contribution))
 
@@ -202,7 +204,45 @@ class Contributor:
         survivors = self.members if self._batched is None else self._batched.survivors(number)
         self.verified, self.past.over = survivors is not None, survivors or ()
         self._check_set(number, answer, survivors)
+        self._verify(shield, number, answer.opened)
         return answer
+
+    def missed_sum(self, context: RoundContext, answer: Answer) -> OpenedSum | None:
+        """Returns the sum of a round that was held without this party, verified; None: abandoned, or not over.
+
+        Args:
+            context: What the round was about, or an earlier try of it.
+            answer: What the party was told when it came too late.
+        """
+        for past in answer.missed:
+            if past.number >= context.number and past.opened is not None:
+                self._verify_missed(replace(context, number=past.number, history=self.past.head), past.opened)
+                return past.opened
+        return None
+
+    def verify_missed(self, context: RoundContext, opened: OpenedSum) -> None:
+        """Accepts the sum of a round of training that was held without this party, the next one after those before.
+
+        Args:
+            context: What the round was about.
+            opened: Its sum, as the server hands it out.
+
+        Raises:
+            ServerFault: It is not that sum.
+        """
+        self._verify_missed(self.past.behind(context), opened)
+
+    def _verify_missed(self, context: RoundContext, opened: OpenedSum) -> None:
+        shield = self._active()
+        with self._lock:
+            shield.follow(context)
+            shield.verify(context.number, opened, self.server, late=True)
+
+    def _verify(self, shield: Shield, number: Round, opened: OpenedSum | None) -> None:
+        """Accepts the sum of a round that this party took part in, if there is one."""
+        if opened is not None:
+            with self._lock:
+                shield.verify(number, opened, self.server)
 
     def _check_open(self, number: Round, answer: Answer) -> None:
         self._check_view(answer)
@@ -319,13 +359,3 @@ class Contributor:
         if self._shield is None:
             raise ProtocolError(f"party {self._context.name!r} has no session yet: hello comes first")
         return self._shield
-
-
-def sum_of(answer: Answer, number: Round) -> OpenedSum | None:
-    """Returns the sum of a round that was held without this party, or None: it was abandoned, or is not over.
-
-    Args:
-        answer: What the party was told when it came too late.
-        number: The round.
-    """
-    return next((past.opened for past in answer.missed if past.number >= number and past.opened is not None), None)

@@ -32,6 +32,7 @@ class Past:
         self._history, self._told = HistoryChain(), b""
         self._everybody: tuple[PartyName, ...] = ()
         self._returns = False
+        self._others: HistoryChain | None = None
         self._because: dict[PartyName, None] | None = None
         self.over: tuple[PartyName, ...] = ()
         self.anew = False
@@ -75,6 +76,26 @@ class Past:
         self._told, self.over = told(context), ()
         return replace(context, history=self.head)
 
+    def behind(self, context: RoundContext) -> RoundContext:
+        """Returns what the others were bound to in a round that this party has missed, the next one after `passed`."""
+        self._told = told(context)
+        return replace(context, history=self._of_others.head)
+
+    def passed(self, over: tuple[PartyName, ...], model: bytes) -> None:
+        """Learns what came of a round of training that this party has missed, and so what the others' history is now.
+
+        Args:
+            over: Whose inputs it summed, in roster order; empty where it was abandoned.
+            model: Hash of the model after it.
+        """
+        # It may be among them: its input counts where only its later messages came too late.
+        complete = over == self._everybody
+        self._others = self._of_others.after(self._told, "opened", model, b"", over) if complete else HistoryChain()
+
+    @property
+    def _of_others(self) -> HistoryChain:
+        return self._history if self._others is None else self._others
+
     def add(self, verdict: str, verified: bool, model: bytes) -> None:
         """Adds the last round of training.
 
@@ -86,13 +107,15 @@ class Past:
             verified: Whether this party knows for certain over whom it was opened.
             model: Hash of the model that this party has after it.
         """
+        others, self._others = self._others, None
         if verdict == "renew" or (verdict == "opened" and not verified):
             return  # nothing was kept of it
         if not self._returns or (verdict == "opened" and self.over == self._everybody):
             summed = model if verdict == "opened" else b""
             self._history = self._history.after(self._told, verdict, summed, b"", self.over)
             return
-        self._forget(HistoryChain(), [self._party] if verdict == "missed" else self.without)
+        # Whoever missed it has nothing left that was learned in it, and goes on from where the others are.
+        self._forget(others or HistoryChain(), [self._party] if verdict == "missed" else self.without)
 
     def take_news(self) -> tuple[PartyName, ...] | None:
         """Returns because of whom this party began anew since this was last asked; None where it did not."""

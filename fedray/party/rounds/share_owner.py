@@ -64,7 +64,7 @@ class ShareOwner:
         if answer.verdict != "opened" or answer.opened is None:
             raise ProtocolError(f"round {number} was given up: {answer.reason}")
         self._shield.drop_cache()  # nobody asks again for the messages of a round that is over
-        members = self._shield.verify(outcome.proof)
+        members = self._shield.certify(outcome.proof)
         if answer.opened.members != members:
             said, signed = (", ".join(names) or "nobody" for names in (answer.opened.members, members))
             raise ProtocolError(f"round {number}: the server sums over {said}; the compute parties signed for {signed}")

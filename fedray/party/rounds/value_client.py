@@ -16,7 +16,7 @@ from fedray.party.context import PartyContext, Reply
 from fedray.party.door.egress import Kind
 from fedray.party.records import Answer
 from fedray.party.rounds import summable
-from fedray.party.rounds.contributor import Contributor, sum_of
+from fedray.party.rounds.contributor import Contributor
 from fedray.protocol.manifest import Manifest
 from fedray.protocol.scheme import Contribution, RoundContext
 from fedray.types import PartyName, Round, Value
@@ -120,7 +120,7 @@ class ValueClient:
         exact = len(order.manifest.metrics) > 0
         contribution = self._exact(arrays, order) if exact else self._compact(arrays, order)
         answer = self._exchange(context, contribution)
-        found = answer.opened if answer.verdict == "opened" else sum_of(answer, order.number)
+        found = answer.opened if answer.verdict == "opened" else self._contributor.missed_sum(context, answer)
         if found is None:
             return Reply(Kind.AGGREGATE, None)
         opened = self._contributor.read(found, order.manifest)

@@ -170,9 +170,8 @@ class Vault:
                 raise PlanError(f"party {own!r} is not ready to run programs")
             linear = self._computes()
             filled = replace(args, Shared, lambda one: linear.prepared(self._secret(one)))
-            others = [party for party in self._computing if party != own]
             # The library's links lead past this party's transport, and not past its door.
-            with self._context.passing(f"program {program.name}", others, Kind.SHARE, lambda: runtime.sent):
+            with self._context.passing(f"program {program.name}", runtime.peers, Kind.SHARE, lambda: runtime.sent):
                 results = runtime.run(program, *filled)
             for out, result in zip(outs, results, strict=True):
                 self._context.put(out, result)

@@ -22,7 +22,7 @@ from fedray.metrics import Metric, Word
 from fedray.party.context import PartyContext, Reply
 from fedray.party.door.egress import Kind
 from fedray.party.records import Answer, ModelMessage, ModelRequest, SumSet
-from fedray.party.rounds.contributor import Contributor, sum_of
+from fedray.party.rounds.contributor import Contributor
 from fedray.party.rounds.set_log import SetLog
 from fedray.party.training.handing import pack, statement, unpack
 from fedray.party.training.local_model import LocalModel
@@ -180,7 +180,7 @@ class ModelRounds:
         self._evaluated[1][context.model] += 1
         nothing = np.empty(0, self._model.weights.dtype)
         answer = self.exchange(call, context, Contribution(nothing, 0, measured))
-        opened = answer.opened if answer.verdict == "opened" else sum_of(answer, context.number)
+        opened = answer.opened if answer.verdict == "opened" else self._contributor.missed_sum(context, answer)
         if opened is not None:
             seen.note(planned, opened.members, opened=True)
             return answer, self._contributor.read(opened, context.manifest).metrics

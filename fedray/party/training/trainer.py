@@ -183,16 +183,10 @@ class Trainer:
 
     def _summed(self, segment: _Segment, rows: Rows, contribution: Contribution) -> tuple[Answer, Opened | None]:
         """Takes part in a round, and with the same input in those that repeat it until all values fit."""
-        model, stop = self._model, False
-        # What is known beside the model is a setting: equal weights are the same model, whatever came with them.
-        known_hash = b"".join(digest("known", vector.tobytes()) for vector in model.known)
-        bound = segment.settings + segment.done.to_bytes(8, "big") + known_hash
+        stop = False
         while True:
-            number = segment.number
-            # The bounds of its tensors are in the manifest: whoever was told others shares no key with the rest.
-            segment.manifest = self._following.bounded(segment.manifest)
-            context = RoundContext(number, model.hash(), bound, segment.manifest, repeats=segment.repeats, rows=rows)
-            answer = self._rounds.exchange(f"train round {number}", context, contribution)
+            context = replace(self._context_of(segment), rows=rows)
+            answer = self._rounds.exchange(f"train round {context.number}", context, contribution)
             # Whoever stopped before a repeat would leave the others without its input.
             stop = stop or answer.stop
             opened = None
@@ -200,6 +194,16 @@ class Trainer:
                 opened = self._settle(segment, answer.opened)
             if answer.opened is None or opened is not None:
                 return replace(answer, stop=stop), opened
+
+    def _context_of(self, segment: _Segment) -> RoundContext:
+        """Returns what the next round is about; its rows are left to whoever sends any."""
+        model = self._model
+        # What is known beside the model is a setting: equal weights are the same model, whatever came with them.
+        known_hash = b"".join(digest("known", vector.tobytes()) for vector in model.known)
+        bound = segment.settings + segment.done.to_bytes(8, "big") + known_hash
+        # The bounds of its tensors are in the manifest: whoever was told others shares no key with the rest.
+        segment.manifest = self._following.bounded(segment.manifest)
+        return RoundContext(segment.number, model.hash(), bound, segment.manifest, repeats=segment.repeats)
 
     def _settle(self, segment: _Segment, found: OpenedSum) -> Opened | None:
         """Returns what the sum of the next round says; None where it is to be repeated, as is noted then."""
@@ -266,14 +270,16 @@ class Trainer:
         if past.opened is None:
             segment.seen.note(segment.planned, self._contributor.members, opened=False)
             segment.done, segment.repeats, segment.fresh = place + 1, None, False
+            self._contributor.past.passed((), b"")
             self._begin_anew(segment)
             return
-        segment.manifest = self._following.bounded(segment.manifest)
+        self._contributor.verify_missed(self._context_of(segment), past.opened)
         opened = self._settle(segment, past.opened)
         if opened is not None:
             start, stop = order.spans[place]
             self._model.backend.begin_round(order.begun + start, stop - start, order.epochs)
             self._take(segment, opened)
+            self._contributor.past.passed(opened.parties, self._model.hash())
             # As the others do after each round that this party has missed, and before they take the next one's sum.
             self._begin_anew(segment)
 
