@@ -122,12 +122,23 @@ def late(start, tmp_path, monkeypatch, **settings):
     fed, model = federated(start, rows=(20, 20, 20, 20), mode="recover", **settings)
     at(fed.devices[1], happening("bob", "before its input leaves", 1, sleeping(str(gate))))
 
+    back, deliver = tmp_path / "back", RoundServer.deliver
+
+    def heard(self, sender, message):
+        reply = deliver(self, sender, message)
+        if sender == "bob" and isinstance(message, RoundMessage) and message.number == 1:
+            back.touch()
+        return reply
+
     def wake():
         import time
 
         gate.touch()
-        time.sleep(0.5)  # until bob has come to the server
+        until = time.monotonic() + 60
+        while not back.exists() and time.monotonic() < until:
+            time.sleep(0.01)
 
+    monkeypatch.setattr(RoundServer, "deliver", heard)
     at(fed.devices[0], happening("alice", "before its input leaves", 3, wake))
     return model.fit(fed.x, fed.y, batch_size=4, verbose=0)
 
