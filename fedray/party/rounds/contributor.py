@@ -216,12 +216,12 @@ class Contributor:
         """
         for past in answer.missed:
             if past.number >= context.number and past.opened is not None:
-                self._verify_missed(replace(context, number=past.number, history=self.past.head), past.opened)
+                self.verify_missed(replace(context, number=past.number), past.opened)
                 return past.opened
         return None
 
     def verify_missed(self, context: RoundContext, opened: OpenedSum) -> None:
-        """Accepts the sum of a round of training that was held without this party, the next one after those before.
+        """Accepts the sum of a round that was held without this party.
 
         Args:
             context: What the round was about.
@@ -230,12 +230,10 @@ class Contributor:
         Raises:
             ServerFault: It is not that sum.
         """
-        self._verify_missed(self.past.behind(context), opened)
-
-    def _verify_missed(self, context: RoundContext, opened: OpenedSum) -> None:
         shield = self._active()
         with self._lock:
-            shield.follow(context)
+            # Bound to the history as those that held it had it: this party's own, as far as it has followed them.
+            shield.follow(replace(context, history=self.past.followed))
             shield.verify(context.number, opened, self.server, late=True)
 
     def _verify(self, shield: Shield, number: Round, opened: OpenedSum | None) -> None:
