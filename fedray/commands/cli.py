@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: `fedray demo`, `fedray ledger` and `fedray keys`.
+"""The command line: `fedray demo`, `fedray ledger`, `fedray keys`, and the nodes of a cluster.
 
 Exit codes: 0 done, 1 failed (for `ledger`: the file is not as the parties signed it), 2 wrong usage, 130 interrupted.
 """
@@ -18,6 +18,8 @@ from pathlib import Path
 from types import FrameType
 
 from fedray.commands import keys as key_commands
+from fedray.commands import nodes as node_commands
+from fedray.commands import tls as tls_commands
 from fedray.errors import FedRayError, PlanError
 
 _IMPATIENCE_SECONDS = 15.0  # in which a second Ctrl-C is ignored; ending every party takes a few
@@ -109,6 +111,8 @@ def _parser() -> argparse.ArgumentParser:
         "whole, keys included, is not found out",
     )
     key_commands.add_arguments(commands)
+    tls_commands.add_arguments(commands)
+    node_commands.add_arguments(commands)
     return parser
 
 
@@ -190,4 +194,10 @@ def _fingerprint(roster: dict[str, bytes]) -> str:
     return Roster.of(roster).hash.hex()
 
 
-_COMMANDS = {"demo": _demo, "ledger": _ledger, "keys": key_commands.run}
+_COMMANDS = {
+    "demo": _demo,
+    "ledger": _ledger,
+    "keys": key_commands.run,
+    "tls": tls_commands.run,
+    **dict.fromkeys(("head", "party", "status", "stop"), node_commands.run),
+}

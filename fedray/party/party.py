@@ -17,6 +17,8 @@ from fedray.party.context import Calls, PartyContext, Reply
 from fedray.party.door.egress import DRIVER, POLICIES, Egress, EgressPolicy, Kind
 from fedray.party.door.journal import Journal
 from fedray.party.failures import Failed, to_failure
+from fedray.party.house.in_force import InForce
+from fedray.party.house.turns import Turn, home
 from fedray.party.keys.credentials import Credentials
 from fedray.party.parcel import Parcel, dtype_of, pack
 from fedray.party.table import ObjectTable
@@ -85,19 +87,35 @@ class Party:
         calls: How its services reach the other parties.
         policy: What may leave; by default the one that `config.egress` names. (What it accepts of sums is another
             policy, in its credentials.)
+        refusal: Why it must refuse every call, where something failed before it was made.
     """
 
-    def __init__(self, config: PartyConfig, calls: Calls, policy: EgressPolicy | None = None) -> None:
+    def __init__(
+        self,
+        config: PartyConfig,
+        calls: Calls,
+        policy: EgressPolicy | None = None,
+        refusal: Exception | None = None,
+    ) -> None:
         self.name = config.name
-        self._text = config.egress != "strict"
         self._calls = calls
-        self._refusal: Exception | None = None
+        self._refusal = refusal
+        self._in_force = InForce(config, None, {})
+        self._turn: Turn | None = None
         try:
-            self._own = Credentials.of(config)
+            if refusal is not None:
+                raise refusal
+            self._in_force = InForce.of(config)
+            config = self._in_force.config
+            # Before the key folder, which another session has locked as well, and which waits longer for it.
+            self._turn = _turn(self._in_force)
+            self._own = Credentials.of(config, self._in_force.environment)
         except Exception as error:  # whatever it is, the party must not go on with other keys
             # Kept and told in answer to every call. Raised here it would end the process, and the user would read that
             # a party was lost and not why.
             self._refusal, self._own = error, Credentials.made_up()
+            self.close()
+        self._text = config.egress != "strict"
         own = self._own
         self._journal = Journal(self.name, own.identity)
         self._egress = Egress(self.name, policy or POLICIES[config.egress](), self._journal)
@@ -107,6 +125,8 @@ class Party:
     def close(self) -> None:
         """Lets go of the party's files; nothing is answered from here on."""
         self._own.close()
+        if self._turn is not None:
+            self._turn.close()
 
     def handle(self, method: str, call: str, *args: Any) -> Any:
         """Answers one call; never raises.
@@ -260,7 +280,10 @@ class Party:
         return Outgoing(public_bytes(self._own.identity), DRIVER, Kind.HELLO)
 
     def install_roster(self, roster: Mapping[PartyName, bytes]) -> Outgoing:
-        """Keeps the public keys of all parties, and returns the settings of this party's policy.
+        """Keeps the public keys of all parties, and returns this party's settings.
+
+        Returns:
+            Those of its policy, and what its operator's `party.toml` has put in force; None without one.
 
         Raises:
             PlanError: This party's own key is missing or was changed, or a key is not the one that its operator knows.
@@ -272,7 +295,7 @@ class Party:
         # Filled and not replaced: services hold this very dict.
         self._context.roster.clear()
         self._context.roster.update(roster)
-        return Outgoing(self._own.policy.settings(), DRIVER, Kind.HELLO)
+        return Outgoing((self._own.policy.settings(), self._in_force.told()), DRIVER, Kind.HELLO)
 
     # Messages: other parties', or the driver's while a command runs.
 
@@ -303,6 +326,14 @@ class Party:
 
     def _open(self, payload: Parcel) -> Any:
         return self._table.fill(payload.open())
+
+
+def _turn(in_force: InForce) -> Turn | None:
+    rules, config = in_force.rules, in_force.config
+    # Without a party.toml there is no operator who has said how many sessions there may be.
+    if rules is None:
+        return None
+    return Turn(config.name, rules.sessions, config.session, home(in_force.environment) / "sessions")
 
 
 def _function(call: str) -> str:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import atexit
 import contextlib
 import itertools
+import logging
 import secrets
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any, Literal
 
@@ -21,8 +23,19 @@ from fedray.party.door.ledger_view import Ledger
 from fedray.party.parcel import pack
 from fedray.protocol.policy import Policy
 from fedray.runtime.inline import InlineTransport
-from fedray.runtime.settings import KeyFolders, checked_address, checked_names, checked_settings
+from fedray.runtime.settings import (
+    KeyFolders,
+    Placement,
+    Reach,
+    checked_address,
+    checked_names,
+    checked_reach,
+    checked_settings,
+    holder,
+)
 from fedray.types import Key, PartyConfig, PartyName, Ref, Transport
+
+_log = logging.getLogger("fedray")
 
 
 class Session:
@@ -35,17 +48,19 @@ class Session:
         seed: The run's seed.
         roster: Public identity keys by party, in roster order (the UTF-8 bytes of the names).
         policies: What each party says that it accepts of sums, for proposals; each party keeps to its own.
+        in_force: What each party's operator has laid down in its `party.toml`; only parties that have one.
         configs: What each party was told.
     """
 
     def __init__(self, configs: Mapping[PartyName, PartyConfig], transport: Transport) -> None:
         self.id = secrets.token_hex(8)
-        self.configs = dict(configs)
+        self.configs = {name: replace(config, session=holder(self.id)) for name, config in configs.items()}
         self.parties = tuple(configs)
         self.transport = transport
         self.seed = next(iter(configs.values())).seed
         self.roster: dict[PartyName, bytes] = {}
         self.policies: dict[PartyName, Policy] = {}
+        self.in_force: dict[PartyName, dict[str, Any]] = {}
         self.open = True
         # Counters and not lengths: they are safe from several threads, and a key is never given out twice.
         self._keys = itertools.count(1)
@@ -70,7 +85,10 @@ class Session:
         self.roster = dict(zip(ordered, keys, strict=True))
         # Every party checks the others' keys against those that its operator knows, before it takes part in anything.
         told = self.get([self.call(party, "install_roster", self.roster, label=label) for party in ordered])
-        self.policies = {party: Policy.of(settings) for party, settings in zip(ordered, told, strict=True)}
+        self.policies = {party: Policy.of(policy) for party, (policy, _) in zip(ordered, told, strict=True)}
+        self.in_force = {party: rules for party, (_, rules) in zip(ordered, told, strict=True) if rules is not None}
+        for line in _narrowed(self.configs, self.in_force):
+            _log.warning("%s", line)
         # Only once the parties are there: a session that could not start leaves no thread behind.
         self._releaser.start()
 
@@ -253,6 +271,8 @@ def init(
     threads: int | None = None,
     policies: Mapping[PartyName, Policy] | None = None,
     keys: KeyFolders | None = None,
+    placement: Placement = "own",
+    insecure: bool = False,
 ) -> None:
     """Starts one process per party.
 
@@ -260,6 +280,7 @@ def init(
         parties: Their names.
         address: `"local"` starts a cluster on this machine for this session; `"inline"` runs every party in this
             process; `None`, `"auto"`, `"host:port"` or `"ray://host:port"` join a Ray cluster that is there already.
+            `"auto"` is the one in RAY_ADDRESS, else that of the node that you have started on this machine.
         seed: The run's seed; None draws one, which `fedray.runtime.session.current().seed` tells.
         egress: `"strict"` refuses to let raw values leave a party.
         resources: What a party's process asks of the cluster, e.g. `{"alice": {"CPU": 1, "GPU": 1}}`.
@@ -270,10 +291,13 @@ def init(
         keys: Where parties keep their identity keys and know the others' from: one folder for each party, e.g.
             `{"alice": "/etc/fedray/alice", ...}`, or one that holds a folder for each. The paths are the parties', on
             their machines. None makes keys anew for this session, and the driver hands them round.
+        placement: On a cluster that is joined, `"own"` puts each party on its own node, as `fedray party start` makes
+            it; `"anywhere"` leaves it to Ray, for simulations.
+        insecure: Joins a cluster of several machines without token or TLS all the same.
 
     Raises:
-        PlanError: An argument is wrong, a session is running already, the cluster cannot be reached, or a party
-            refuses its key folder or another party's key.
+        PlanError: An argument is wrong, a session is running already, the cluster cannot be reached or lacks a party's
+            node, a party serves another session, or it refuses its key folder or another party's key.
 
     Example:
         >>> sf.shutdown()
@@ -284,7 +308,8 @@ def init(
         raise PlanError("a session is running already; call sf.shutdown() first")
     names = checked_names(parties)
     settings = checked_settings(names, seed, egress, resources, log_level, threads, policies, keys)
-    session = Session(settings, _transport(checked_address(address), log_level))
+    reach = checked_reach(placement, insecure)
+    session = Session(settings, _transport(checked_address(address), log_level, reach))
     try:
         session.start()
     except BaseException:  # an interrupt, too, must leave nothing behind
@@ -328,9 +353,38 @@ def ledger() -> Ledger:
     return current().ledger()
 
 
-def _transport(address: str, log_level: str) -> Transport:
+def in_force() -> dict[PartyName, dict[str, Any]]:
+    """Returns what the operators of the parties' machines have laid down in `party.toml`, which no driver can loosen.
+
+    Returns:
+        Party -> setting -> value, only for parties that have such a file; `data` lists the names to load by.
+
+    Raises:
+        NotInitialized: No session is running.
+
+    Example:
+        >>> sf.in_force()
+        {}
+    """
+    return {party: dict(rules) for party, rules in current().in_force.items()}
+
+
+def _narrowed(configs: Mapping[PartyName, PartyConfig], in_force: Mapping[PartyName, Mapping[str, Any]]) -> list[str]:
+    """Returns, party by party, where its operator has narrowed what this driver asked for."""
+    lines = []
+    for party, rules in in_force.items():
+        asked = {"egress": configs[party].egress, "threads": configs[party].threads}
+        other = [
+            f"{name} is {rules[name]!r} and not {value!r}" for name, value in asked.items() if rules[name] != value
+        ]
+        if other:
+            lines.append(f"{party}: {', '.join(other)}, by the party.toml of its machine")
+    return lines
+
+
+def _transport(address: str, log_level: str, reach: Reach) -> Transport:
     if address == "inline":
         return InlineTransport()
     from fedray.runtime.ray import RayTransport  # only here: Ray takes a second to import
 
-    return RayTransport(address, log_level)
+    return RayTransport(address, log_level, reach)
