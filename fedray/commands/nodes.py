@@ -53,6 +53,9 @@ def add_arguments(commands: Any) -> None:
     start.add_argument(
         *("--client-port",), type=int, default=ports.CLIENT, metavar="PORT", help="for ray:// drivers (%(default)s)"
     )
+    start.add_argument(
+        *("--autoscaling-config",), type=Path, metavar="FILE", help="where Ray's cluster launcher starts it: its file"
+    )
     _add_shared(start)
     party = commands.add_parser("party", help="set up and start a party's node on this machine").add_subparsers(
         dest="action", required=True, metavar="ACTION"
@@ -186,6 +189,7 @@ def _launch(options: argparse.Namespace, party: PartyName | None, head: str | No
         # A head that is nobody's node has no work for its processors.
         cpus=0 if party is None and options.cpus is None else options.cpus,
         store_bytes=None if options.store_mb is None else options.store_mb << 20,
+        autoscaling=getattr(options, "autoscaling_config", None),
     )
 
 

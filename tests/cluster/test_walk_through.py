@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import hosts
 import pytest
+from cluster import hosts
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "deploy" / "README.md").read_text()
@@ -67,7 +67,8 @@ def test_from_nothing_to_a_trained_model(machines: dict[str, hosts.Host], capsys
     trained = next(text for text in said if "accuracy" in text)
     assert "'paths': 'registered'" in trained
     first, second = map(float, re.findall(r"accuracy \[([\d.]+), ([\d.]+)\]", trained)[0])
-    assert 0.5 < first < second
+    assert 0.3 < first < second
+    assert second > 0.7
     for machine in machines.values():
         assert machine.processes() == [], "a node that was stopped leaves no process behind"
 
@@ -147,7 +148,7 @@ def test_what_a_driver_is_told(machines: dict[str, hosts.Host]) -> None:
         **certificates,
     )
     step(bob, "fedray tls init --ca ~/own; fedray tls issue bob --host 10.0.0.3 --ca ~/own --out ~/own-tls")
-    is_told(bob, 1, there, "does not pass: self-signed", 10, **token, **certified(bob.home / "own-tls"))
+    is_told(bob, 1, there, "does not pass: unable to get local issuer", 10, **token, **certified(bob.home / "own-tls"))
 
     # A node with another token, and one that is called bob's a second time, on alice's machine's neighbour.
     line = "fedray party start bob --head 10.0.0.1:6379 --tls ~/tls"

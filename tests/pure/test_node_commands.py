@@ -36,6 +36,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(HOME, str(home))
     monkeypatch.delenv("FEDRAY_KEYS", raising=False)
     monkeypatch.setattr(nodes, "_ray", lambda: str(tmp_path / "ray"))
+    monkeypatch.setattr(environment, "_PEACE_SECONDS", 0.2)
     says(tmp_path, "")
     yield home
     for record in records():
@@ -203,7 +204,8 @@ PROGRAM = """
 import sys
 from fedray.commands import nodes
 from fedray.commands.cli import main
-nodes._ray = lambda: sys.argv[1]
+from fedray.runtime import environment
+nodes._ray, environment._PEACE_SECONDS = lambda: sys.argv[1], 0.2
 sys.exit(main(sys.argv[2:]))
 """
 

@@ -96,6 +96,7 @@ class Launch:
         keys: The party's key folder.
         cpus: How many processors are offered; None for all.
         store_bytes: Size of Ray's shared memory; None for Ray's choice.
+        autoscaling: At a head that Ray's cluster launcher starts, the file that it has put there.
     """
 
     name: str
@@ -110,6 +111,7 @@ class Launch:
     keys: Path | None = None
     cpus: int | None = None
     store_bytes: int | None = None
+    autoscaling: Path | None = None
 
     @property
     def address(self) -> str:
@@ -130,6 +132,7 @@ class Launch:
         if self.head is None:
             settings = json.dumps({"max_direct_call_object_size": INLINE_BYTES})
             line += ["--head", "--include-dashboard=false", f"--system-config={settings}"]
+            line += [] if self.autoscaling is None else [f"--autoscaling-config={self.autoscaling}"]
         else:
             line.append(f"--address={self.head}")
         if self.cpus is not None:
