@@ -20,14 +20,19 @@ from typing import Any
 import numpy as np
 
 from fedray.errors import EncodingError, PlanError, ProtocolError
-from fedray.party.door.journal import Entry, Journal
-from fedray.party.door.ledger_file import BrokenLedger, from_bytes, to_bytes
+from fedray.party.door.entry import Entry
+from fedray.party.door.journal import Journal
+from fedray.party.door.ledger_file import Book, BrokenLedger, from_bytes, to_bytes
+from fedray.party.door.ledger_page import LedgerPage
+from fedray.party.door.own_ledger import Marks, first_line
+from fedray.party.door.own_ledger import read as read_own_ledger
 from fedray.party.keys.memory_file import _Chain, _memo
-from fedray.party.records import Answer, RoundMessage
+from fedray.party.records import Answer, PastRound, RoundMessage
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto.keys import Roster, generate_identity, public_bytes
 from fedray.protocol.masking.frame import Masked
 from fedray.protocol.messages import Confirm, Hello, dec, dec_list, enc, enc_list, purpose_of
+from fedray.protocol.opened import OpenedSum
 from fedray.protocol.recovery import propose
 from fedray.protocol.recovery.evidence import TwoInputs
 from fedray.protocol.recovery.key_messages import Ack, Dealt, Keys, Sharing
@@ -90,7 +95,20 @@ def ledger() -> bytes:
     roster, journal = {"alice": public_bytes(identity)}, Journal("alice", identity)
     for shape in (None, (3, 4)):
         journal.append(Entry("bob", "masked", shape, "uint8", 12, "1:round", True))
-    return to_bytes({"alice": journal.page(roster)}, roster)
+    journal.begin(HASH, roster)
+    part = journal.part(0, roster, 1, close=True)
+    return to_bytes(Book({"alice": LedgerPage(part.head, part.lines.split(b"\n"))}, roster, HASH, 1))
+
+
+def own_ledger() -> bytes:
+    lines: list[bytes] = [first_line("alice", 1, "")]
+    identity = generate_identity()
+    roster, journal = {"alice": public_bytes(identity)}, Journal("alice", identity, lines.append)
+    journal.begin(HASH, roster)
+    journal.append(Entry("bob", "masked", (3, 4), "uint8", 12, "1:round", True))
+    journal.close(roster)
+    marks = Marks("alice", "")
+    return b"".join(marks.line(line) for line in lines)
 
 
 def targets() -> dict[str, Target]:
@@ -112,7 +130,9 @@ def targets() -> dict[str, Target]:
         ["begun", HASH.hex()],
     )
     first = tuple(_Chain("alice").line(memo)[:-1] for memo in memos)
-    answer = Answer("opened", np.zeros(8, np.float32), np.zeros(4), view=View(1, ("alice", "Ärger")), reason="why")
+    opened = OpenedSum(np.zeros(4, "<u8"), ("alice", "Ärger"))
+    past = (PastRound(1, OpenedSum(np.zeros(0, "<u8"), ())),)
+    answer = Answer("opened", opened, HASH, View(1, ("alice", "Ärger")), missed=past, reason="why")
     message = ("alice", RoundMessage(1, 2, HASH), np.zeros((2, 4), "<u4"), b"")
     sent = (message, answer, [None, True, 1.5, HASH, HASH, [b""]])
     return {
@@ -148,7 +168,8 @@ def targets() -> dict[str, Target]:
             tuple(bytes(write(v)[0]) for v in sent), lambda b: read([b, HASH, HASH, b""]), lambda v: bytes(write(v)[0])
         ),
         "memory": Target(first, lambda b: _memo(_Chain("alice").body(b), [("x",)]), None, (ValueError, IndexError)),
-        "ledger": Target((ledger(),), from_bytes, lambda found: to_bytes(*found), (BrokenLedger,)),
+        "own ledger": Target((own_ledger(),), read_own_ledger, None, (BrokenLedger,)),
+        "ledger": Target((ledger(),), from_bytes, to_bytes, (BrokenLedger,)),
     }
 
 

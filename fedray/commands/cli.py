@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import re
 import signal
 import sys
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from fedray.commands import keys as key_commands
+from fedray.commands import ledger as ledger_commands
 from fedray.commands import nodes as node_commands
 from fedray.commands import tls as tls_commands
 from fedray.errors import FedRayError, PlanError
@@ -94,22 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         help="keep the signed record of what left each party, for 'fedray ledger FILE --verify'",
     )
     demo.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print the result as JSON only")
-    ledger = commands.add_parser(
-        "ledger",
-        help="show or check a saved record of what left each party",
-        description="Shows what left each party, from a file that sf.ledger().save(FILE) or the demo's --ledger wrote.",
-    )
-    ledger.add_argument("file", type=Path, metavar="FILE")
-    ledger.add_argument(
-        "--verify", action="store_true", help="check every entry, that none is missing, and the parties' signatures"
-    )
-    ledger.add_argument(
-        "--roster",
-        metavar="FILE|FINGERPRINT",
-        help="check, too, that the file's keys are those of the parties you know, from a roster file that 'fedray keys "
-        "roster' made, or by the fingerprint that was shown at the time; without this, a file that was made up as a "
-        "whole, keys included, is not found out",
-    )
+    ledger_commands.add_arguments(commands)
     key_commands.add_arguments(commands)
     tls_commands.add_arguments(commands)
     node_commands.add_arguments(commands)
@@ -144,59 +129,15 @@ def _demo(options: argparse.Namespace) -> int:
             print(f"\nwrote {picture}")
         if record is not None:
             result.ledger.save(record)
-            print(f"\nwrote {record}; roster fingerprint {_fingerprint(result.ledger.roster)}")
+            print(f"\nwrote {record}; roster fingerprint {ledger_commands.fingerprint(result.ledger.roster)}")
     if as_json:
         print(json.dumps(demo_report.as_json(result)), flush=True)
     return 0
 
 
-def _ledger(options: argparse.Namespace) -> int:
-    from fedray.party.door.ledger_file import BrokenLedger, check, from_bytes
-    from fedray.party.door.ledger_view import Ledger
-
-    content = options.file.read_bytes()
-    try:
-        pages, roster = from_bytes(content)
-    except BrokenLedger as error:
-        print(f"fedray: {options.file}: {error}", file=sys.stderr)
-        return 1
-    fingerprint = _fingerprint(roster)
-    print(Ledger(pages, roster))
-    print(f"\nroster fingerprint {fingerprint}")
-    problems: list[str] = []
-    if options.verify or options.roster:
-        # With --roster, too: the right keys say nothing of entries that nobody has checked.
-        problems += check(content)
-    if options.roster:
-        problems += _against(options.roster.strip(), roster)
-    for problem in problems:
-        print(f"fedray: {options.file}: {problem}", file=sys.stderr)
-    if not problems and (options.verify or options.roster):
-        whose = "the parties of this roster" if options.roster else "the keys in the file"
-        print(f"verified: {sum(len(page.entries) for page in pages.values()):,} entries, all signed by {whose}")
-    return 1 if problems else 0
-
-
-def _against(known: str, found: dict[str, bytes]) -> list[str]:
-    """Returns how the keys in a ledger differ from those of a roster, given as a file or as a fingerprint."""
-    from fedray.party.keys.key_folder import read_roster
-
-    # A file of that name would have to be given with its folder.
-    if re.fullmatch(r"[0-9a-fA-F]{64}", known):
-        same = known.lower() == _fingerprint(found)
-        return [] if same else ["the parties' keys in the file are not those of the roster fingerprint given"]
-    return [f"{known}: {difference}" for difference in read_roster(Path(known)).differences(found)]
-
-
-def _fingerprint(roster: dict[str, bytes]) -> str:
-    from fedray.protocol.crypto.keys import Roster
-
-    return Roster.of(roster).hash.hex()
-
-
 _COMMANDS = {
     "demo": _demo,
-    "ledger": _ledger,
+    "ledger": ledger_commands.run,
     "keys": key_commands.run,
     "tls": tls_commands.run,
     **dict.fromkeys(("head", "party", "status", "stop"), node_commands.run),

@@ -20,6 +20,7 @@ from fedray.data.ndarray import FedNdarray
 from fedray.errors import PlanError
 from fedray.ml.nn import FLModel
 from fedray.party.door.ledger_view import Ledger
+from fedray.runtime.session import current
 from fedray.security.aggregation import Aggregator, PlainAggregator, SecureAggregator
 from fedray.utils.simulation.datasets import dataset, load_mnist
 
@@ -143,7 +144,7 @@ def run(settings: Settings, say: Say) -> Result:
         # With the same seed, model, batch size and test images, so that only the number of images differs.
         alone = _train_alone(first, x_train, y_train, settings, say)
         curves = {name: [float(value) for value in values] for name, values in history.global_history.items()}
-        return Result(settings, curves, alone, seconds, sf.ledger())
+        return Result(settings, curves, alone, seconds, current().ledger(close=True))
     finally:
         sf.shutdown()
 

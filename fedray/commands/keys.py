@@ -15,6 +15,7 @@ from fedray.errors import PlanError
 from fedray.party.keys import key_folder
 from fedray.party.keys.key_folder import ROSTER, new_identity, read_identity, read_policy, read_public, read_roster
 from fedray.party.keys.own_files import real_folder
+from fedray.party.whole_file import replace_file
 from fedray.protocol.crypto.keys import Roster, fingerprint, public_bytes
 from fedray.types import PartyName
 
@@ -112,7 +113,7 @@ def _roster(options: argparse.Namespace) -> None:
                 f"two keys for {name!r}, with fingerprints {fingerprint(known[name])} and {fingerprint(key)}; nothing "
                 f"was written. Ask {name} which one is right. If its key is new, remove {target} and build it again"
             )
-    key_folder.replace_file(target, key_folder.written_roster(known))
+    replace_file(target, key_folder.written_roster(known), 0o644)
     # Read back from the disk: what is shown is what the party will use.
     _print_roster(target, read_roster(target))
     print(f"\n{COMPARE}")

@@ -23,6 +23,7 @@ import pickle
 import threading
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import CodeType, FunctionType, ModuleType
@@ -154,9 +155,19 @@ def _text(name: str, first: int, last: int) -> tuple[str, int]:
 def _statements(text: str) -> tuple[LineSpan, ...]:
     """Returns the lines of every statement; of one with a body, other than a function, those before the body."""
     try:
-        return tuple(_lines(node) for node in ast.walk(ast.parse(text)) if isinstance(node, ast.stmt))
+        return tuple(_lines(node) for node in ast.walk(_parsed(text)) if isinstance(node, ast.stmt))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return ()  # edited since, or not Python as it stands
+
+
+def _parsed(text: str) -> ast.AST:
+    # Python 3.11 counts how deep a parse is in one place for all threads, and takes another thread's parse for a fault
+    # of its own (gh-106905). Ours wait for each other; those of libraries do not, and are over in a moment.
+    with _parsing:
+        for _ in range(_MOST_PARSES - 1):
+            with suppress(SystemError):
+                return ast.parse(text)
+        return ast.parse(text)
 
 
 def _lines(node: ast.stmt) -> LineSpan:
@@ -183,6 +194,9 @@ class _Known:
     lines: dict[int, str] = field(default_factory=dict)
     pieces: frozenset[LineSpan] = frozenset()
 
+
+_parsing = threading.Lock()
+_MOST_PARSES = 10
 
 _learning = threading.Lock()
 _learnt: dict[str, _Known] = {}

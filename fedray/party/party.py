@@ -8,6 +8,7 @@ there is no other way out of a party.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -15,11 +16,9 @@ from typing import Any, Literal, TypeAlias
 from fedray.errors import PlanError
 from fedray.party.context import Calls, PartyContext, Reply
 from fedray.party.door.egress import DRIVER, POLICIES, Egress, EgressPolicy, Kind
-from fedray.party.door.journal import Journal
+from fedray.party.door.journal import Journal, LedgerPart, session_id
 from fedray.party.failures import Failed, to_failure
-from fedray.party.house.in_force import InForce
-from fedray.party.house.turns import Turn, home
-from fedray.party.keys.credentials import Credentials
+from fedray.party.house.household import Household
 from fedray.party.parcel import Parcel, dtype_of, pack
 from fedray.party.table import ObjectTable
 from fedray.protocol.crypto.keys import public_bytes
@@ -40,13 +39,15 @@ LANES: Mapping[str, Lane] = {
     "settle": "command",
     "release": "command",
     "ledger": "command",
-    "identity_key": "command",
+    "introduce": "command",
     "install_roster": "command",
     # What other parties wait for must not queue behind a command that waits for them.
     "deliver": "message",
     "tell": "message",
     # Apart from both, so that news of a round comes through while all message threads are taken.
     "watch": "watch",
+    # At the end of a session a command may still run, and nobody waits for it any more.
+    "close_ledger": "watch",
 }
 """Which lane a method runs in. Commands run one after another; messages run beside them and may block."""
 
@@ -77,6 +78,19 @@ class Outgoing:
     kind: Kind
 
 
+@dataclass(frozen=True, slots=True)
+class LedgerReading:
+    """A part of the ledger on its way to the door: what would leave as of now, and how to read it for good.
+
+    Attributes:
+        lines: The entries that are there, which the entry about this reading measures.
+        read: Makes what leaves, so that it holds that entry.
+    """
+
+    lines: bytes
+    read: Callable[[], LedgerPart]
+
+
 class Party:
     """One party of a session.
 
@@ -99,34 +113,20 @@ class Party:
     ) -> None:
         self.name = config.name
         self._calls = calls
-        self._refusal = refusal
-        self._in_force = InForce(config, None, {})
-        self._turn: Turn | None = None
-        try:
-            if refusal is not None:
-                raise refusal
-            self._in_force = InForce.of(config)
-            config = self._in_force.config
-            # Before the key folder, which another session has locked as well, and which waits longer for it.
-            self._turn = _turn(self._in_force)
-            self._own = Credentials.of(config, self._in_force.environment)
-        except Exception as error:  # whatever it is, the party must not go on with other keys
-            # Kept and told in answer to every call. Raised here it would end the process, and the user would read that
-            # a party was lost and not why.
-            self._refusal, self._own = error, Credentials.made_up()
-            self.close()
+        self._household = Household(config, refusal)
+        config, self._refusal = self._household.config, self._household.refusal
         self._text = config.egress != "strict"
-        own = self._own
-        self._journal = Journal(self.name, own.identity)
+        self._own = own = self._household.own
+        self._journal = Journal(self.name, own.identity, own.keep)
+        self._mark = os.urandom(16)  # of this process alone, so that no two sessions have the same name
         self._egress = Egress(self.name, policy or POLICIES[config.egress](), self._journal)
         self._table = ObjectTable(self.name)
         self._context = PartyContext(config, own.identity, own.policy, own.memory, self._table, self._egress, calls)
 
     def close(self) -> None:
-        """Lets go of the party's files; nothing is answered from here on."""
-        self._own.close()
-        if self._turn is not None:
-            self._turn.close()
+        """Closes the ledger and lets go of the party's files; nothing leaves from here on."""
+        self._journal.close(self._context.roster)
+        self._household.close()
 
     def handle(self, method: str, call: str, *args: Any) -> Any:
         """Answers one call; never raises.
@@ -144,7 +144,7 @@ class Party:
         if self._refusal is not None:
             return self._fail(call, to_failure(self._refusal, self.name, _function(call), text=self._text), to)
         try:
-            answer: Making | Outgoing | None = self._answering(method)(*args)
+            answer: Making | Outgoing | LedgerReading | None = self._answering(method)(*args)
             if isinstance(answer, Making):
                 return self._make(call, answer)
             return None if answer is None else self._depart(call, answer)
@@ -170,10 +170,11 @@ class Party:
         for key, item in zip(making.outs, values, strict=True):
             self._table.put(key, item)
 
-    def _depart(self, call: str, outgoing: Outgoing) -> Any:
+    def _depart(self, call: str, outgoing: Outgoing | LedgerReading) -> Any:
+        if isinstance(outgoing, LedgerReading):
+            self._egress.send(outgoing.lines, to=DRIVER, kind=Kind.LEDGER, call=call)
+            return outgoing.read()
         value = self._egress.send(outgoing.value, to=outgoing.to, kind=outgoing.kind, call=call)
-        if outgoing.kind is Kind.LEDGER:  # made anew, so that the page holds the entry about itself
-            return self._journal.page(self._context.roster)
         # Raw values are the user's own, of any class; they travel pickled, and are unpickled by whoever asked for
         # them.
         return pack(value) if outgoing.kind is Kind.RAW else value
@@ -181,8 +182,10 @@ class Party:
     def _fail(self, call: str, failure: Failure, to: PartyName) -> Failure:
         try:
             return self._egress.send(failure, to=to, kind=Kind.ERROR, call=call)
-        except Exception:  # a policy that lets not even errors leave
+        except Exception:  # a policy that lets not even errors leave, or a ledger that cannot be written
             # Not through the door, since that is shut: a text of our own, with nothing of the error in it.
+            if self._own.unwritten:
+                return Failure("ProtocolError", self._own.unwritten, self.name)
             return Failure("EgressDenied", f"party {self.name!r} lets nothing leave, not even this error", self.name)
 
     @staticmethod
@@ -271,31 +274,64 @@ class Party:
         """Forgets objects."""
         self._table.drop(keys)
 
-    def ledger(self) -> Outgoing:
-        """Returns the party's LedgerPage; the reading itself is its last entry."""
-        return Outgoing(self._journal.page(self._context.roster), DRIVER, Kind.LEDGER)
+    def ledger(self, first: int | None, reading: int) -> LedgerReading:
+        """Returns a LedgerPart; the reading itself is its last entry, once it is the last part.
 
-    def identity_key(self) -> Outgoing:
-        """Returns the party's public identity key, 32 bytes."""
-        return Outgoing(public_bytes(self._own.identity), DRIVER, Kind.HELLO)
+        Args:
+            first: Number of the first entry wanted; None for totals alone.
+            reading: Number of the reading, above those of all before.
 
-    def install_roster(self, roster: Mapping[PartyName, bytes]) -> Outgoing:
+        Raises:
+            PlanError: A reading of that number, or of a later one, has been given.
+        """
+        return self._reading(first, reading, close=False)
+
+    def close_ledger(self, first: int | None, reading: int) -> LedgerReading:
+        """Returns a LedgerPart as `ledger` does; with the last one, nothing leaves this party any more.
+
+        Args:
+            first: As in `ledger`.
+            reading: As in `ledger`.
+
+        Raises:
+            PlanError: As `ledger`.
+        """
+        return self._reading(first, reading, close=True)
+
+    def _reading(self, first: int | None, reading: int, *, close: bool) -> LedgerReading:
+        roster = self._context.roster
+        left = self._journal.left(first, reading)
+        return LedgerReading(left, lambda: self._journal.part(first, roster, reading, close=close))
+
+    def introduce(self) -> Outgoing:
+        """Returns the party's public identity key, 32 bytes, and its mark, 16 bytes that name the session with it."""
+        return Outgoing((public_bytes(self._own.identity), self._mark), DRIVER, Kind.HELLO)
+
+    def install_roster(self, roster: Mapping[PartyName, bytes], marks: Mapping[PartyName, bytes]) -> Outgoing:
         """Keeps the public keys of all parties, and returns this party's settings.
+
+        Args:
+            roster: Public identity keys of all parties.
+            marks: Their marks, by which the session is named in the ledger.
 
         Returns:
             Those of its policy, and what its operator's `party.toml` has put in force; None without one.
 
         Raises:
-            PlanError: This party's own key is missing or was changed, or a key is not the one that its operator knows.
+            PlanError: This party's own key or mark is missing or was changed, or a key is not the one that its operator
+                knows.
         """
         # The one key that a party can check without any help.
         if roster.get(self.name) != public_bytes(self._own.identity):
             raise PlanError(f"party {self.name!r}: the roster does not hold this party's own key")
+        if marks.keys() != roster.keys() or marks[self.name] != self._mark:
+            raise PlanError(f"party {self.name!r}: the marks do not hold this party's own, or are not of the roster")
         self._own.check(roster)
+        self._journal.begin(session_id(roster, marks), roster)
         # Filled and not replaced: services hold this very dict.
         self._context.roster.clear()
         self._context.roster.update(roster)
-        return Outgoing((self._own.policy.settings(), self._in_force.told()), DRIVER, Kind.HELLO)
+        return Outgoing((self._own.policy.settings(), self._household.told), DRIVER, Kind.HELLO)
 
     # Messages: other parties', or the driver's while a command runs.
 
@@ -326,14 +362,6 @@ class Party:
 
     def _open(self, payload: Parcel) -> Any:
         return self._table.fill(payload.open())
-
-
-def _turn(in_force: InForce) -> Turn | None:
-    rules, config = in_force.rules, in_force.config
-    # Without a party.toml there is no operator who has said how many sessions there may be.
-    if rules is None:
-        return None
-    return Turn(config.name, rules.sessions, config.session, home(in_force.environment) / "sessions")
 
 
 def _function(call: str) -> str:

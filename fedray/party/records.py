@@ -8,15 +8,18 @@ record's fields hold is checked by whoever takes it, with `match`: a transport m
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
-import numpy as np
 from numpy.typing import NDArray
 
 from fedray.errors import ProtocolError
 from fedray.protocol.manifest import Manifest
+from fedray.protocol.opened import OpenedSum
 from fedray.protocol.scheme import Fault, View
 from fedray.types import Failure, Key, Message, PartyName, Round
+
+NamedState: TypeAlias = "tuple[tuple[str, NDArray[Any] | float], ...]"
+"""A strategy's state as plain data, in order of the names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +29,7 @@ class Expect:
     Attributes:
         number: Protocol number of the first round.
         count: How many rounds.
-        manifest: The words of each.
-        purpose: `"train"` goes through the strategy, `"sum"` is answered as it was opened.
-        trainable: How many of the model's words are trainable, where the purpose is `"train"`.
+        manifest: The words of each, but for the bounds of its tensors, which only the parties know.
         report: The words of a further round of metrics alone, which follows where the last round was abandoned.
         absent: Parties of the session that do not take part in this segment; nobody waits for them.
     """
@@ -36,52 +37,56 @@ class Expect:
     number: Round
     count: int
     manifest: Manifest
-    purpose: Literal["train", "sum"]
-    trainable: int = 0
     report: Manifest | None = None
     absent: tuple[PartyName, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
+class PastRound:
+    """What came of a round that is over.
+
+    Attributes:
+        number: The round.
+        opened: Its sum; None where it was abandoned.
+    """
+
+    number: Round
+    opened: OpenedSum | None
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
-    """The server's answer to a delivery.
+    """The server's answer to a delivery. It has sums and no model: what follows from them, each party computes.
 
     Attributes:
         verdict: What came of it:
 
             * `"next"`: another exchange of this round follows;
-            * `"opened"`: the round is over;
-            * `"again"`: the round was opened and its values did not fit `reaches`; send the same input once more, under
-              the next number and the reaches given here;
+            * `"opened"`: the round is over. Whether its values have fitted, or the same inputs are to be sent once
+              more, the parties see from the sum;
             * `"abandoned"`: nothing was opened; go on with the next round, without the parties that are not in `view`;
-            * `"missed"`: the round was opened without this party, which was too late; go on with round `number`;
+            * `"missed"`: the round was held without this party, which was too late; go on with round `number`, after
+              what came of those in `missed`;
             * `"renew"`: no further round can be held in this session;
             * `"left"`: the others go on without this party;
             * `"aborted"`: the segment has ended.
-        values: The new global vector (or the opened values), when opened. When missed, what brings this party's model
-            up to date; None where it is too far behind.
-        metrics: float64[m], the opened metric sums; when missed, those of the last round that was opened.
+        opened: The sum, when opened.
         broadcast: Protocol message of the next exchange.
         view: The smaller view, when abandoned.
         number: The round to go on with, when missed.
-        again: How many rounds of the segment were repeats so far, when missed.
-        stop: Whether the segment ends after this round because the driver asked for it.
+        missed: When missed, every round that is over, in order, from the one on that this party has missed.
+        stop: Whether the segment ends after this round, and its repeats, because the driver asked for it.
         reason: Why, where it did not go as planned.
-        known: float[n] for each downlink of the strategy, in order; empty where it has none, or before the first sum.
-        reaches: The reach of every tensor in the next round of training; empty where nothing is known of it yet.
     """
 
-    verdict: Literal["next", "opened", "again", "abandoned", "missed", "renew", "left", "aborted"]
-    values: NDArray[Any] | None = None
-    metrics: NDArray[np.float64] | None = None
+    verdict: Literal["next", "opened", "abandoned", "missed", "renew", "left", "aborted"]
+    opened: OpenedSum | None = None
     broadcast: bytes = b""
     view: View | None = None
     number: Round = 0
-    again: int = 0
+    missed: tuple[PastRound, ...] = ()
     stop: bool = False
     reason: str = ""
-    known: tuple[NDArray[Any], ...] = ()
-    reaches: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +116,8 @@ class Progress:
         error: Why the segment has ended early, or empty.
         away: Parties that nobody waits for at present: gone, or too late in the last round.
         faults: What parties did wrong since the service was made; it only grows.
-        again: How many further rounds it took to repeat some of them, which are not in `done`.
+        again: How many further rounds it took to repeat some of them, which are not in `done`: a round is over when it
+            was first opened.
     """
 
     done: int
@@ -146,11 +152,28 @@ class RoundMessage:
         session: Number of the session.
         number: The round.
         body: The protocol message.
+        repeats: Whether the round repeats the one before, whose values did not fit. Only the parties know.
+        void: How many repeats of the segment came to nothing without the server, as a compute party has counted.
     """
 
     session: int
     number: Round
     body: Message
+    repeats: bool = False
+    void: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SumsRequest:
+    """Asks for what comes of a round that repeats one its sender has missed; the answer is an `Answer`.
+
+    Attributes:
+        session: Number of the session.
+        number: The round, which may not have begun yet.
+    """
+
+    session: int
+    number: Round
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,20 +193,24 @@ class KeyMessage:
 
 @dataclass(frozen=True, slots=True)
 class ModelMessage:
-    """The model with which everybody starts.
+    """The model with which everybody starts, and all that belongs to it. The server passes it on as it is.
 
     Attributes:
-        values: Its global vector.
+        weights: float[n], its global vector.
         reaches: The reach of every tensor in the next round; empty where nothing is known of it yet.
+        known: float[n] for each downlink of the strategy, in order; empty where it has none, or before the first sum.
+        state: What the strategy's server half remembers, by name; None before the first sum.
     """
 
-    values: NDArray[Any]
+    weights: NDArray[Any]
     reaches: tuple[int, ...] = ()
+    known: tuple[NDArray[Any], ...] = ()
+    state: NamedState | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """Asks for the model that the server has; the answer is an `Answer` with `values`, `known` and `reaches`."""
+    """Asks for the model that was published last; the answer is the `ModelMessage`, or nothing."""
 
 
 # Messages to a compute party.

@@ -21,13 +21,15 @@ from numpy.typing import NDArray
 
 from fedray.errors import EncodingError, NotFinite, ProtocolError
 from fedray.protocol.config import EXACT_IN_FLOAT, Config, Encoding
+from fedray.protocol.crypto.buffers import BufferPool
 from fedray.protocol.crypto.keystream import CHUNK_BYTES
 from fedray.protocol.manifest import Manifest, Run, Tensor
 from fedray.protocol.member import Member
 from fedray.protocol.messages import Words
+from fedray.protocol.opened import OpenedSum
 from fedray.protocol.scheme import Contribution, Extent, Opened
 from fedray.protocol.totals import TotalWords, check_range
-from fedray.types import PartyName
+from fedray.types import PartyName, Vector
 
 
 class Encoder:
@@ -202,21 +204,26 @@ class Encoder:
         weight, bound = contribution.weight, self._encoding.weight_bound if self._manifest.weighted else 1
         if isinstance(weight, bool) or not isinstance(weight, (int, np.integer)) or not 0 <= weight <= bound:
             raise self._fault(f"expected an integer weight of 0 to {bound}, which the plan allows in one round")
-        metrics = np.asarray(contribution.metrics, np.float64)
+        counts = np.zeros(self._manifest.counts, np.int64)  # set once all values were seen
+        tail = np.concatenate((counts, [int(weight)], self._encode_totals(contribution.metrics), [1]))
+        return tail.astype(f"<i{self._encoding.ring // 8}").view(f"<u{self._encoding.ring // 8}")
+
+    def _encode_totals(self, given: Vector | None) -> NDArray[np.int64]:
+        if given is None:
+            return self._totals.nothing()
+        metrics = np.asarray(given, np.float64)
         if metrics.shape != self._manifest.whole.shape:
             raise self._fault(f"expected {len(self._manifest.whole)} metrics, found shape {metrics.shape}")
         if not (np.isfinite(metrics).all() or self._manifest.integers):
             self._check_finite(self._values, 0)  # a broken tensor breaks the metrics too, and is the one to name
-        counts = np.zeros(self._manifest.counts, np.int64)  # set once all values were seen
-        tail = np.concatenate((counts, [int(weight)], self._totals.words(metrics, self._owner), [1]))
-        return tail.astype(f"<i{self._encoding.ring // 8}").view(f"<u{self._encoding.ring // 8}")
+        return self._totals.words(metrics, self._owner)
 
     def _fault(self, message: str) -> EncodingError:
         return EncodingError(f"{self._owner}: {message}")
 
 
 def decode(
-    encoding: Encoding, parties: int, manifest: Manifest, total: Words, members: tuple[PartyName, ...]
+    encoding: Encoding, parties: int, manifest: Manifest, opened: OpenedSum, memory: BufferPool | None = None
 ) -> Opened:
     """Returns what a sum of words says.
 
@@ -224,12 +231,13 @@ def decode(
         encoding: How numbers became words.
         parties: Size n of the roster, for which the ring has headroom.
         manifest: What the words mean.
-        total: uint32[L] or uint64[L], the sum mod 2^l; 64-bit words are overwritten by the values, in their place.
-        members: Whose words are in it.
+        opened: The sum; it is left as it is, since others may read it too.
+        memory: What the values' memory is taken from, the same from round to round.
 
     Raises:
-        ProtocolError: The sum is noise, out of range, or all weights are zero. Nothing of it is published.
+        ProtocolError: The sum is noise, out of range, or all weights are zero. Nothing of it is used.
     """
+    total, members = opened.words, opened.members
     signed: NDArray[Any] = total.view(f"<i{total.itemsize}")
     count, size = len(members), manifest.size
     if len(total) != manifest.words(parties) or 8 * total.itemsize != encoding.ring:
@@ -237,12 +245,7 @@ def decode(
             f"expected a sum of {manifest.words(parties)} words of {encoding.ring} bits, "
             f"found {len(total)} of {8 * total.itemsize}"
         )
-    # First of all: where pads did not cancel every word is noise, and saying so is more use than a wrong range.
-    if int(signed[-1]) != count:
-        raise ProtocolError(
-            f"the sum over {members} is noise or was altered: the check word is not {count}. The parties differ in "
-            "view, model, settings or history, or a vector was changed on its way; nothing is published"
-        )
+    opened.check_count()
     at = size + manifest.counts
     weight, counts = int(signed[at]), [int(word) for word in signed[size:at]]
     check_range(signed[at : at + 1], count * (encoding.weight_bound if manifest.weighted else 1), "the weight")
@@ -253,7 +256,7 @@ def decode(
         raise ProtocolError(f"all weights of {members} are zero: there is nothing to average")
     share = weight / encoding.weight_bound if manifest.weighted else 1.0
     dtype = "<i8" if manifest.integers else "<f8"
-    values: NDArray[Any] = total[:size].view(dtype) if total.itemsize == 8 else np.empty(size, dtype)
+    values: NDArray[Any] = (memory or BufferPool()).take(8 * size).view(dtype)
     largest = [0] * len(manifest.tensors)
     for run, bound in _bounded_runs(encoding, parties, manifest):
         unit = 1.0
@@ -268,7 +271,7 @@ def decode(
 
 def _decode_run(signed: NDArray[Any], values: NDArray[Any], scale: float, bound: int) -> int:
     """Decodes one run; returns its largest absolute word."""
-    # In stretches, in place of the words: a second vector of 800 MB would cost more than the arithmetic.
+    # In stretches, so that words are checked and divided while they are in cache.
     step, largest = CHUNK_BYTES // 8, 0
     for start in range(0, len(signed), step):
         part, target = signed[start : start + step], values[start : start + step]

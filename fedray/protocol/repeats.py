@@ -16,7 +16,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from fedray.protocol.crypto.keys import Guarded
@@ -76,7 +75,7 @@ class LastInput(Guarded):
             self._refuse(context, "over another set of parties: the two sums could differ by one input")
         elif _bound_to(context) != _bound_to(last.context):
             self._refuse(context, "on another model, other settings or other tensors")
-        elif last.values() is not contribution.values or last.rest != _rest(contribution):
+        elif last.values() is not contribution.values or last.rest != contribution.rest:
             self._refuse(context, "with another input: freshly computed data belongs in a round of its own")
         elif last.times >= MOST_REPEATS:
             self._refuse(context, f"after {MOST_REPEATS} repeats already")
@@ -91,14 +90,10 @@ class LastInput(Guarded):
             over: Names the set of parties whose inputs it sums.
         """
         times = 1 + self._last.times if context.repeats is not None and self._last is not None else 0
-        self._last = _Sent(context, over, weakref.ref(contribution.values), _rest(contribution), times)
+        self._last = _Sent(context, over, weakref.ref(contribution.values), contribution.rest, times)
 
     def _refuse(self, context: RoundContext, why: str) -> None:
         raise self._member.fault(f"round {context.number} is to repeat round {context.repeats} {why}; nothing was sent")
-
-
-def _rest(contribution: Contribution) -> tuple[int, bytes]:
-    return int(contribution.weight), np.ascontiguousarray(contribution.metrics).tobytes()
 
 
 def _bound_to(context: RoundContext) -> tuple[bytes, bytes, str, Manifest]:

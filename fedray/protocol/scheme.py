@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.protocol.manifest import Manifest
+from fedray.protocol.opened import OpenedSum
 from fedray.protocol.rows import Rows
 from fedray.types import Message, PartyName, Round, Vector
 
@@ -61,15 +62,23 @@ class Contribution:
         weight: Weight of the values, e.g. rows trained on; 0 is legal and sends zeros. 0 or 1 where the manifest is
             not weighted.
         metrics: float64[m], totals and counts in the manifest's order; together with the others' they open exactly.
+            None where the plan holds the round without them, for all parties alike: zeros are sent.
     """
 
     values: NDArray[np.generic]
     weight: int
-    metrics: Vector
+    metrics: Vector | None
 
     def __repr__(self) -> str:
         """Shows sizes only: a contribution is secret."""
-        return f"Contribution({len(self.values)} values, {len(self.metrics)} metrics)"
+        metrics = "no" if self.metrics is None else len(self.metrics)
+        return f"Contribution({len(self.values)} values, {metrics} metrics)"
+
+    @property
+    def rest(self) -> tuple[int, bytes]:
+        """What tells two contributions apart beside their values: the weight, and the bytes of the metrics."""
+        metrics = b"" if self.metrics is None else np.ascontiguousarray(self.metrics, np.float64).tobytes()
+        return int(self.weight), metrics
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         """Refuses.
@@ -97,7 +106,7 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The sum of one round and nothing else.
+    """What the sum of one round says, as a party reads it.
 
     Attributes:
         values: float64[n], the weighted mean where the manifest is weighted, else the sum; int64[n] where all tensors
@@ -208,9 +217,9 @@ class Collector(Protocol):
     def advance(self) -> bytes | None:
         """Closes the current stage: returns the broadcast of the next exchange, or None when the sum can be opened."""
 
-    def open(self) -> Opened:
-        """Returns the sum.
+    def open(self) -> OpenedSum:
+        """Returns the sum as words: what they say, each party finds out for itself.
 
         Raises:
-            ProtocolError: A message is missing, pads did not cancel, or the sum fails its checks.
+            ProtocolError: A message is missing, or pads did not cancel.
         """

@@ -80,6 +80,15 @@ class TotalWords:
         limbs = spread(reals, self._parties, urandom)
         return np.concatenate([counts.astype(np.int64), limbs.ravel()])
 
+    def nothing(self) -> NDArray[np.int64]:
+        """Returns the words of a round whose plan holds no totals: zeros.
+
+        Without carries, as nothing of anybody's stands behind them. That is so for all parties, by the plan: a party
+        whose own totals happen to be zero draws carries, since their absence would tell.
+        """
+        reals = len(self._whole) - self._counts
+        return np.zeros(self._counts + reals * limb_count(self._parties), np.int64)
+
     def sums(self, signed: NDArray[np.signedinteger], count: int) -> NDArray[np.float64]:
         """Returns the sums, float64[m], each rounded once.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import Any
 
 from fedray.errors import PartyLost, PartyTimeout
 from fedray.party.records import Expect
@@ -26,8 +26,6 @@ from fedray.types import Key, PartyName, Ref, Round
 
 _log = logging.getLogger("fedray")
 
-NamedStrategy: TypeAlias = tuple[str, dict[str, float]]
-
 
 class SumSession:
     """One `RoundServer` and the parties' ends that send to it.
@@ -35,7 +33,6 @@ class SumSession:
     Args:
         session: The running session.
         server: The party that sums.
-        strategy: Name and parameters of the one whose server half the `RoundServer` runs; None for plain sums.
         round_timeout: Seconds that one exchange of a round may take after its first message.
         compute: Compute parties, where owners send shares to them and they send sums to the server.
 
@@ -51,13 +48,12 @@ class SumSession:
         self,
         session: Session,
         server: PartyName,
-        strategy: NamedStrategy | None,
         round_timeout: float,
         compute: Sequence[PartyName] = (),
     ) -> None:
         self.session = session
         self.server = server
-        self.round_server = session.serve(server, RoundServer, strategy, round_timeout)
+        self.round_server = session.serve(server, RoundServer, round_timeout)
         self.compute: dict[PartyName, Key] = {
             party: session.serve(party, ComputeParty, server, self.round_server, round_timeout) for party in compute
         }
@@ -150,21 +146,18 @@ class SumSession:
         calls = [self.session.ask(party, key, method, *args) for party, key in services.items()]
         return self.session.get(calls, seconds)
 
-    def announce(
-        self, manifest: Manifest, count: int, *, trainable: int | None = None, report: Manifest | None = None
-    ) -> Round:
+    def announce(self, manifest: Manifest, count: int, *, report: Manifest | None = None) -> Round:
         """Tells the server which rounds come next and returns the number of the first.
 
         Args:
             manifest: The words of each.
             count: How many.
-            trainable: How many words of the model are trainable, where the sums go through the strategy; else None.
             report: The words of a further round of metrics alone, which follows where the last one is abandoned.
         """
         first = self._next
         # The server would otherwise wait for those that are known to be gone.
         absent = tuple(party for party in self.members if party not in self.parties)
-        order = Expect(first, count, manifest, "sum" if trainable is None else "train", trainable or 0, report, absent)
+        order = Expect(first, count, manifest, report, absent)
         told = [self.session.tell(self.server, self.round_server, "expect", order)]
         # Numbers for the rounds of metrics: each may be abandoned for one party more, and is then held again under the
         # next number. No number is used twice.

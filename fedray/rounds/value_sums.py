@@ -216,7 +216,7 @@ class ValueSums:
         if self._session is not session:
             aggregator = self._aggregator
             server, timeout = aggregator.server.name, aggregator.round_timeout
-            self._sums = SumSession(session, server, None, timeout, aggregator.compute)
+            self._sums = SumSession(session, server, timeout, aggregator.compute)
             ends = self._sums.add([party.name for party in aggregator.participants])
             self._clients = {party: session.serve(party, ValueClient, Slot(end)) for party, end in ends.items()}
             self._session = session

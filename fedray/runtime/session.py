@@ -9,20 +9,21 @@ from __future__ import annotations
 import atexit
 import contextlib
 import itertools
-import logging
+import os
 import secrets
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from queue import SimpleQueue
 from typing import Any, Literal
 
-from fedray.errors import FedRayError, NotInitialized, PartyLost, PlanError
-from fedray.party.door.journal import LedgerPage
+from fedray.errors import FedRayError, NotInitialized, PlanError
+from fedray.party.door.journal import session_id
+from fedray.party.door.ledger_file import Book
 from fedray.party.door.ledger_view import Ledger
 from fedray.party.parcel import pack
 from fedray.protocol.policy import Policy
 from fedray.runtime.inline import InlineTransport
+from fedray.runtime.ledger_reading import read_pages
+from fedray.runtime.releases import Releases
 from fedray.runtime.settings import (
     KeyFolders,
     Placement,
@@ -32,10 +33,11 @@ from fedray.runtime.settings import (
     checked_reach,
     checked_settings,
     holder,
+    warn_of_rules,
 )
 from fedray.types import Key, PartyConfig, PartyName, Ref, Transport
 
-_log = logging.getLogger("fedray")
+_CLOSING_SECONDS = 3.0  # for all parties to close their ledgers, of which each takes milliseconds
 
 
 class Session:
@@ -47,6 +49,7 @@ class Session:
         transport: How calls travel.
         seed: The run's seed.
         roster: Public identity keys by party, in roster order (the UTF-8 bytes of the names).
+        sid: The session's name in the parties' ledgers, 32 bytes.
         policies: What each party says that it accepts of sums, for proposals; each party keeps to its own.
         in_force: What each party's operator has laid down in its `party.toml`; only parties that have one.
         configs: What each party was told.
@@ -61,14 +64,14 @@ class Session:
         self.roster: dict[PartyName, bytes] = {}
         self.policies: dict[PartyName, Policy] = {}
         self.in_force: dict[PartyName, dict[str, Any]] = {}
+        self.sid = bytes(32)
         self.open = True
+        self._readings = itertools.count(1)
+        self._closes = False  # whether there are ledgers to be closed
         # Counters and not lengths: they are safe from several threads, and a key is never given out twice.
         self._keys = itertools.count(1)
         self._statements = itertools.count(1)
-        # Of all queues this one may be used in a finalizer, which can run inside any other call, even one of this
-        # queue.
-        self._dropped: SimpleQueue[tuple[PartyName, Key] | None] = SimpleQueue()
-        self._releaser = threading.Thread(target=self._release_dropped, name="fedray-release", daemon=True)
+        self._releases = Releases(lambda party, keys: self.call(party, "release", keys, label="release"))
 
     def start(self) -> None:
         """Starts the parties and lets them know each other's identity keys.
@@ -81,16 +84,17 @@ class Session:
         # The order in which every party numbers the roster. Bytes, since the order of text depends on who compares it.
         ordered = sorted(self.parties, key=lambda name: name.encode())
         label = self.statement("init")
-        keys = self.get([self.call(party, "identity_key", label=label) for party in ordered])
-        self.roster = dict(zip(ordered, keys, strict=True))
+        told = self.get([self.call(party, "introduce", label=label) for party in ordered])
+        self.roster = {party: key for party, (key, _) in zip(ordered, told, strict=True)}
+        marks = {party: mark for party, (_, mark) in zip(ordered, told, strict=True)}
+        self.sid = session_id(self.roster, marks)
         # Every party checks the others' keys against those that its operator knows, before it takes part in anything.
-        told = self.get([self.call(party, "install_roster", self.roster, label=label) for party in ordered])
+        told = self.get([self.call(party, "install_roster", self.roster, marks, label=label) for party in ordered])
         self.policies = {party: Policy.of(policy) for party, (policy, _) in zip(ordered, told, strict=True)}
         self.in_force = {party: rules for party, (_, rules) in zip(ordered, told, strict=True) if rules is not None}
-        for line in _narrowed(self.configs, self.in_force):
-            _log.warning("%s", line)
+        warn_of_rules(self.configs, self.in_force)
         # Only once the parties are there: a session that could not start leaves no thread behind.
-        self._releaser.start()
+        self._releases.start()
 
     def statement(self, name: str) -> str:
         """Returns the label of a new statement of the driver, e.g. `"17:train_segment"`."""
@@ -202,43 +206,43 @@ class Session:
 
     def release(self, party: PartyName, key: Key) -> None:
         """Lets a party forget an object, soon. Never blocks and never raises: finalizers call it, at any moment."""
-        self._dropped.put((party, key))
+        self._releases.add(party, key)
 
-    def ledger(self) -> Ledger:
-        """Returns what left every party so far; a party that has ended is missing in it."""
-        label = self.statement("ledger")
-        # All are asked before the first answer is awaited.
-        refs = {party: self.call(party, "ledger", label=label) for party in self.parties}
-        pages: dict[PartyName, LedgerPage] = {}
-        for party, ref in refs.items():
-            with contextlib.suppress(PartyLost):
-                pages[party] = self.get([ref])[0]
-        return Ledger(pages, self.roster)
+    def ledger(self, *, entries: bool = True, close: bool = False, timeout: float | None = None) -> Ledger:
+        """Returns what left every party so far; a party that has ended is missing in it.
+
+        Args:
+            entries: Whether each entry is wanted; otherwise totals alone.
+            close: Whether nothing is to leave a party once it has answered. Then a command under way is not waited for.
+            timeout: Seconds to wait in all, or None.
+
+        Raises:
+            PartyTimeout: `timeout` seconds passed.
+        """
+        label, reading, method = self.statement("ledger"), next(self._readings), "close_ledger" if close else "ledger"
+        pages = read_pages(
+            self.parties,
+            lambda party, first: self.call(party, method, first, reading, label=label),
+            lambda ref, seconds: self.get([ref], seconds)[0],
+            entries=entries,
+            timeout=timeout,
+        )
+        return Ledger(Book(pages, self.roster, self.sid, reading))
 
     def stop(self) -> None:
         """Ends every party. Harmless when repeated."""
-        if self.open:
+        if not self.open:
+            return
+        try:
+            # A party that does not answer ends all the same; its ledger stays open, which is what happened.
+            with contextlib.suppress(FedRayError):
+                if self._closes:
+                    self.ledger(entries=False, close=True, timeout=_CLOSING_SECONDS)
+        finally:
             # Before anything ends, so that finalizers and callbacks that run from now on call nobody.
             self.open = False
-            self._dropped.put(None)
+            self._releases.stop()
             self.transport.stop()
-
-    def _release_dropped(self) -> None:
-        while (first := self._dropped.get()) is not None:
-            # All that has gathered is released in one call per party: a loop that makes and drops a thousand handles
-            # would otherwise make a thousand calls.
-            dropped: dict[PartyName, list[Key]] = {first[0]: [first[1]]}
-            while not self._dropped.empty():
-                item = self._dropped.get()
-                if item is None:
-                    return
-                dropped.setdefault(item[0], []).append(item[1])
-            for party, keys in dropped.items():
-                if self.open:
-                    try:
-                        self.call(party, "release", keys, label="release")
-                    except FedRayError:
-                        continue  # the session ended meanwhile
 
 
 _current: Session | None = None
@@ -320,8 +324,16 @@ def init(
     atexit.register(shutdown)  # last registered, first run: before Ray's own
 
 
-def shutdown() -> None:
+def shutdown(ledger: str | os.PathLike[str] | None = None) -> None:
     """Ends the running session and every process it started. Harmless when nothing runs.
+
+    Args:
+        ledger: Where to save what left every party, closed: each party signs that nothing leaves it any more. A file
+            that `sf.ledger().save(FILE)` wrote is open: it cannot say what left after it.
+
+    Raises:
+        NotInitialized: A ledger is wanted and nothing runs.
+        OSError: It cannot be written; the session has ended all the same.
 
     Example:
         >>> sf.shutdown()
@@ -330,12 +342,23 @@ def shutdown() -> None:
     """
     global _current
     session, _current = _current, None
-    if session is not None:
+    if session is None:
+        if ledger is not None:
+            raise NotInitialized("no session is running, so there is no ledger to save; say shutdown() alone")
+        return
+    try:
+        if ledger is not None:
+            session.ledger(close=True).save(ledger)
+    finally:
         session.stop()
 
 
-def ledger() -> Ledger:
+def ledger(*, entries: bool = True) -> Ledger:
     """Returns what left every party since the session began; reading it is itself an entry.
+
+    Args:
+        entries: Whether each entry is wanted. Totals alone, which the parties sign as well, come at once however long
+            the session was.
 
     Raises:
         NotInitialized: No session is running.
@@ -350,14 +373,13 @@ def ledger() -> Ledger:
         >>> sf.ledger().verify()
         []
     """
-    return current().ledger()
+    return current().ledger(entries=entries)
 
 
 def in_force() -> dict[PartyName, dict[str, Any]]:
-    """Returns what the operators of the parties' machines have laid down in `party.toml`, which no driver can loosen.
+    """Returns what the operators of parties have laid down in their `party.toml`: party -> setting -> value.
 
-    Returns:
-        Party -> setting -> value, only for parties that have such a file; `data` lists the names to load by.
+    No driver can loosen it. `data` lists the names to load by.
 
     Raises:
         NotInitialized: No session is running.
@@ -367,19 +389,6 @@ def in_force() -> dict[PartyName, dict[str, Any]]:
         {}
     """
     return {party: dict(rules) for party, rules in current().in_force.items()}
-
-
-def _narrowed(configs: Mapping[PartyName, PartyConfig], in_force: Mapping[PartyName, Mapping[str, Any]]) -> list[str]:
-    """Returns, party by party, where its operator has narrowed what this driver asked for."""
-    lines = []
-    for party, rules in in_force.items():
-        asked = {"egress": configs[party].egress, "threads": configs[party].threads}
-        other = [
-            f"{name} is {rules[name]!r} and not {value!r}" for name, value in asked.items() if rules[name] != value
-        ]
-        if other:
-            lines.append(f"{party}: {', '.join(other)}, by the party.toml of its machine")
-    return lines
 
 
 def _transport(address: str, log_level: str, reach: Reach) -> Transport:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import getpass
+import logging
 import os
 import socket
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ Placement: TypeAlias = Literal["own", "anywhere"]
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
+_log = logging.getLogger("fedray")
 _SEEDS = 2**63  # what fits into a signed integer of 64 bits, which every framework's generator takes
 
 
@@ -65,6 +67,22 @@ def holder(session: str) -> str:
     except (OSError, KeyError):  # in a container whose user has no name
         user = f"user {os.geteuid()}"
     return f"session {session[:8]} of {user}@{socket.gethostname()} (process {os.getpid()})"
+
+
+def warn_of_rules(configs: Mapping[PartyName, PartyConfig], in_force: Mapping[PartyName, Mapping[str, Any]]) -> None:
+    """Warns of each party whose operator has narrowed what this driver asked for.
+
+    Args:
+        configs: What the driver told each party.
+        in_force: What its operator has laid down, for parties that have a `party.toml`.
+    """
+    for party, rules in in_force.items():
+        asked = {"egress": configs[party].egress, "threads": configs[party].threads}
+        other = [
+            f"{name} is {rules[name]!r} and not {value!r}" for name, value in asked.items() if rules[name] != value
+        ]
+        if other:
+            _log.warning("%s: %s, by the party.toml of its machine", party, ", ".join(other))
 
 
 def checked_names(parties: Sequence[PartyName]) -> tuple[PartyName, ...]:

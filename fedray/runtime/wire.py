@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from fedray.errors import EncodingError
 from fedray.party import records
+from fedray.protocol.opened import OpenedSum
 from fedray.protocol.scheme import View
 from fedray.types import Failure
 
@@ -35,6 +36,7 @@ _RECORDS: dict[str, Any] = {
     record.__name__: record
     for record in (
         Failure,
+        OpenedSum,
         View,
         records.Answer,
         records.AreYouThere,
@@ -43,12 +45,14 @@ _RECORDS: dict[str, Any] = {
         records.KeyMessage,
         records.ModelMessage,
         records.ModelRequest,
+        records.PastRound,
         records.RoundFailure,
         records.RoundMessage,
         records.RoundOutcome,
         records.ShareMessage,
         records.SharesFailure,
         records.SignatureMessage,
+        records.SumsRequest,
     )
 }
 """What may travel between parties besides plain values. Where a record has a field that is none, it is refused."""

@@ -37,10 +37,10 @@ def inside():
         return psutil.Process().memory_info().rss / 1e6
 
     def leak():
-        from fedray.party.rounds.server import RoundServer
+        from fedray.party.rounds.server_rounds import ServerRounds
 
-        applied, kept = RoundServer._applied, []
-        RoundServer._applied = lambda self, *opened: kept.append(applied(self, *opened)) or kept[-1]
+        advanced, kept = ServerRounds._advanced, []
+        ServerRounds._advanced = lambda self, current: kept.append(advanced(self, current)) or kept[-1]
 
     return megabytes, leak
 

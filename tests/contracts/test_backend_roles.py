@@ -4,16 +4,18 @@
 The whole model, all of it shared, is the reference: on one party's rows alone the roles change nothing.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import pytest
-from contracts.test_backends import CASES, RATE, Case, keras_softmax
+from contracts.test_backends import CASES, RATE, SLOW, Case
 from inline.keras_models import X, batches, bind
 
 from fedray.backends import BACKENDS, make_backend
 from fedray.errors import DataError, PlanError
+
+pytestmark = pytest.mark.usefixtures("kernels_kept")
 
 
 @dataclass
@@ -50,18 +52,16 @@ class Kept:
         return np.ravel(arrays[1 - self.place])
 
 
-EAGER = replace(CASES["keras"], plain=keras_softmax(0.0, eager=True), stateful=keras_softmax(0.5, eager=True))
-"""Without graphs, which take most of the time of the others."""
-
 KEPT = {
     "keras bias": Kept(CASES["keras"], "*/bias", 1),
-    "keras kernel": Kept(EAGER, "*/kernel", 0),
+    "keras kernel": Kept(CASES["keras"], "*/kernel", 0),
+    "keras graph": Kept(CASES["keras graph"], "*/bias", 1),
     "numpy bias": Kept(CASES["numpy softmax"], "bias", 1),
     "numpy kernel": Kept(CASES["numpy linear"], "kernel", 0),
 }
 
 
-@pytest.fixture(params=list(KEPT))
+@pytest.fixture(params=[pytest.param(name, marks=SLOW.get(name, ())) for name in KEPT])
 def kept(request):
     return KEPT[request.param]
 

@@ -18,6 +18,8 @@ from fedray.party.training.sampling import in_order
 from fedray.strategies import STRATEGIES, make_strategy
 from fedray.tree import Tree
 
+pytestmark = pytest.mark.usefixtures("kernels_kept")
+
 RATE = 0.25
 
 
@@ -57,8 +59,14 @@ class Case:
         return backend, bind(backend, X, self.y)
 
 
+def keras_case(eager: bool) -> Case:
+    made = (keras_softmax(momentum, eager=eager) for momentum in (0.0, 0.5, 0.75))
+    return Case("tensorflow", *made, CLASS)
+
+
 CASES = {
-    "keras": Case("tensorflow", keras_softmax(0.0), keras_softmax(0.5), keras_softmax(0.75), CLASS),
+    "keras": keras_case(eager=True),
+    "keras graph": keras_case(eager=False),
     "numpy softmax": Case(
         "numpy",
         lambda: SoftmaxRegression(4, 3, RATE),
@@ -76,7 +84,11 @@ CASES = {
 }
 
 
-@pytest.fixture(params=list(CASES))
+SLOW = {"keras graph": [pytest.mark.slow]}
+"""A graph costs ten of the few steps of a test; `tests/inline/test_keras_backend.py` trains with graphs."""
+
+
+@pytest.fixture(params=[pytest.param(name, marks=SLOW.get(name, ())) for name in CASES])
 def case(request):
     return CASES[request.param]
 

@@ -9,6 +9,7 @@ import pytest
 
 import fedray as sf
 from fedray.errors import FedRayError, PlanError, ProtocolError
+from fedray.party.door.own_ledger import read
 from fedray.party.keys.key_folder import new_identity, read_identity, read_public, read_roster, written_roster
 from fedray.protocol.crypto.keys import fingerprint, public_bytes
 from fedray.runtime import session as sessions
@@ -55,6 +56,8 @@ def test_keys_on_disk_are_those_of_the_session_and_of_its_ledger(address: str, k
         assert total(names[:-1]) == len(names) - 1
         assert sf.ledger().verify() == []
         sf.shutdown()
+        own = max((keys / "alice" / "ledger").iterdir()).read_bytes()
+        assert (read(own).closed, read(own).problems(), read(own).roster["alice"]) == (True, [], expected.keys[0])
         assert f'["members","{NAMES[0]}"'.encode() in (keys / "alice" / "models.log").read_bytes()
 
 
@@ -67,7 +70,7 @@ def test_a_driver_that_puts_its_own_key_in_place_of_a_party_s_is_refused(
 
     def substituting(session: sessions.Session, party: str, method: str, *args: object, label: str | None = None):
         if method == "install_roster" and party != "bob":
-            args = (args[0] | {"bob": false},)
+            args = (args[0] | {"bob": false}, args[1])
         return call(session, party, method, *args, label=label)
 
     monkeypatch.setattr(sessions.Session, "call", substituting)
@@ -85,8 +88,9 @@ def test_the_driver_s_word_is_all_there_is_without_keys(monkeypatch: pytest.Monk
 
     def substituting(session: sessions.Session, party: str, method: str, *args: object, label: str | None = None):
         if method == "install_roster":
-            args = ({name: key if name == party else bytes([i]) * 32 for i, (name, key) in enumerate(args[0].items())},)
-            seen.update(args[0])
+            false = {name: key if name == party else bytes([i]) * 32 for i, (name, key) in enumerate(args[0].items())}
+            args = (false, args[1])
+            seen.update(false)
         return call(session, party, method, *args, label=label)
 
     monkeypatch.setattr(sessions.Session, "call", substituting)

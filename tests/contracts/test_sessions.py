@@ -9,6 +9,7 @@ import pytest
 
 import fedray as sf
 from fedray.errors import NotInitialized, PartyLost, PlanError
+from fedray.party.door.ledger_file import from_bytes
 from fedray.party.parcel import pack
 from fedray.runtime.session import current
 
@@ -89,13 +90,15 @@ def test_parties_are_told_what_init_was_given_and_a_lost_one_is_named_wherever_i
     assert sf.reveal(charlie(abs)(-3)) == 3
 
 
-def test_nothing_works_after_shutdown_and_handles_are_refused_in_the_next_session(start, address):
+def test_nothing_works_after_shutdown_and_handles_are_refused_in_the_next_session(start, address, tmp_path):
     session = start(address, ("alice",))
     alice = sf.PYU("alice")
     held, ref = alice(abs)(-1), session.call("alice", "settle", [])
     sf.wait(held)
+    sf.shutdown(ledger=tmp_path / "ledger.jsonl")
     sf.shutdown()
-    sf.shutdown()
+    kept = from_bytes((tmp_path / "ledger.jsonl").read_bytes())
+    assert (kept.problems(), kept.open(), kept.roster, kept.sid) == ([], [], session.roster, session.sid)
     for use in (
         lambda: session.call("alice", "settle", []),
         lambda: session.get([ref]),

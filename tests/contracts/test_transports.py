@@ -98,7 +98,7 @@ def test_messages_arrive_read_only(session, gate_class):
 
 def test_wait_tells_what_is_done_and_get_gives_up_in_time(session, gate_class):
     gate = session.serve("charlie", gate_class)
-    slow, quick = session.ask("charlie", gate, "hold", 1), session.call("alice", "identity_key")
+    slow, quick = session.ask("charlie", gate, "hold", 1), session.call("alice", "introduce")
     assert session.wait([slow, quick], timeout=20, first=True) == [quick]
     assert session.wait([slow, quick], timeout=0.2) == [quick]
     began = time.monotonic()
@@ -122,15 +122,16 @@ def test_the_first_failure_is_raised_while_others_are_awaited(session, gate_clas
 
 
 def test_the_same_reference_may_be_asked_for_twice(session):
-    ref = session.call("alice", "identity_key")
+    ref = session.call("alice", "introduce")
     first, second = session.get([ref, ref], 20)
-    assert first == second == session.roster["alice"]
+    assert first == second
+    assert first[0] == session.roster["alice"]
 
 
 def test_a_roster_without_the_partys_own_key_is_refused(session):
     false = dict(session.roster, alice=session.roster["bob"])
     with pytest.raises(PlanError, match="own key"):
-        session.get([session.call("alice", "install_roster", false)], 20)
+        session.get([session.call("alice", "install_roster", false, {})], 20)
 
 
 def test_unknown_party_and_method(session):

@@ -173,7 +173,7 @@ def initial_vectors(monkeypatch):
 
     def watched(door, value, *, to, kind, call):
         if kind is Kind.INITIAL:
-            kept.append(np.array(value.values))
+            kept.append(np.array(value.weights))
         return send(door, value, to=to, kind=kind, call=call)
 
     monkeypatch.setattr(Egress, "send", watched)

@@ -5,6 +5,9 @@ import numpy as np
 import pytest
 from inline.federated import by_hand, softmax, weights_of, world
 from inline.keras_models import X, Y, batches, dense, ready, stock
+from inline.test_keras_refusals import needs_several
+
+from fedray.errors import PlanError
 
 pytestmark = pytest.mark.usefixtures("kernels_kept")
 
@@ -86,3 +89,35 @@ def test_uneven_parties_are_at_the_same_step_of_a_schedule_in_every_fit(start, s
     model.fit(fed.x, fed.y, batch_size=10, verbose=0)
     for found, wanted in zip(weights_of(model), once, strict=True):
         np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-8)
+
+
+def of_two_optimizers():
+    import keras
+
+    decay = keras.optimizers.schedules.ExponentialDecay(0.5, 1, 0.1)
+    chosen = {True: keras.optimizers.SGD(decay), False: keras.optimizers.SGD(0.25)}
+    both = keras.optimizers.MultiOptimizer(lambda variable: chosen["kernel" in variable.path])
+    return dense(both, run_eagerly=True)()
+
+
+@needs_several
+def test_each_of_several_optimizers_is_where_its_own_schedule_is_and_none_has_the_rate(start, tmp_path):
+    backend, data = ready(of_two_optimizers)
+    flat = kept = backend.weights().copy()
+    for first in (0, 2):  # a batch of somebody else's lies between
+        backend.begin_round(first, 1)
+        flat, *_ = backend.train(flat, data, batches(10))
+    plain = stock(backend, of_two_optimizers, kept)
+    plain.optimizer.build(plain.trainable_variables)
+    for wait in (0, 1):
+        for optimizer in plain.optimizer.optimizers:
+            optimizer.iterations.assign_add(wait)
+        plain.train_on_batch(X[:10], Y[:10])
+    np.testing.assert_allclose(flat, np.concatenate([np.ravel(w) for w in plain.get_weights()]), rtol=0, atol=2e-6)
+    with pytest.raises(PlanError, match="a MultiOptimizer has no rate of its own"):
+        backend.learning_rate()
+    with pytest.raises(PlanError, match="a MultiOptimizer has no rate of its own"):
+        backend.set_learning_rate(0.1)
+    model = world(start).model(of_two_optimizers)
+    with pytest.raises(PlanError, match=r"MultiOptimizer cannot be made anew .*; give it functions"):
+        model.save(tmp_path / "it.keras")  # Keras would not load it again, for the lambda

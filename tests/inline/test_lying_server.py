@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A server that says "opened" of a round for which there is no quorum: it may hand out any model, and gains no more.
+"""A server that says "opened" of a round for which there is no quorum: it may hand out any sum, and gains no more.
 
 Scheme recovery. What the round taught a party's optimizer would keep parties apart that were told different things, so
 it is put back, and nothing that opens the party's input leaves.
@@ -26,13 +26,15 @@ LIE = 1
 @pytest.fixture
 def seen(monkeypatch):
     """Lets the server lie; returns what optimizers counted before and after each round, and which messages left."""
-    found = {"steps": {}, "left": set()}
+    found = {"steps": {}, "left": set(), "sums": []}
     deliver, round_, send = RoundServer.deliver, Trainer._round, Egress.send
 
     def lying(self, sender, message):
-        if isinstance(message, RoundMessage) and message.number == LIE and self._strategy is not None:
-            return Reply(Kind.AGGREGATE, Answer("opened", values=self._model.weights + 1))
-        return deliver(self, sender, message)
+        if isinstance(message, RoundMessage) and message.number == LIE and found["sums"]:
+            return Reply(Kind.AGGREGATE, Answer("opened", found["sums"][-1]))
+        reply = deliver(self, sender, message)
+        found["sums"] += [reply.value.opened] if isinstance(message, RoundMessage) and reply.value.opened else []
+        return reply
 
     def watched_round(self, segment, report):
         name, number = self._context.name, segment.order.number + segment.done

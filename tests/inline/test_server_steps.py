@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Strategies whose server takes steps: held against NumPy over sessions, and what becomes of what they remember."""
+"""Strategies whose server half takes steps, in each party: held against NumPy over sessions, and what they keep."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +10,8 @@ from inline.keras_models import noisy
 
 from fedray.ml.nn.numpy import LinearRegression
 from fedray.party.rounds.server import RoundServer
+from fedray.party.training import model_rounds
+from fedray.party.training.following import Following
 from fedray.party.training.trainer import Trainer
 from fedray.runtime.session import running
 from fedray.security.aggregation import PlainAggregator, SecureAggregator
@@ -22,22 +26,20 @@ TARGETS = np.random.default_rng(5).normal(size=(60, 1))
 
 @pytest.fixture
 def opened(monkeypatch):
-    """Returns the means that the server opens in training, and in how many sessions."""
+    """Returns the means that the first party reads in training, and in how many sessions."""
     seen = {"means": [], "sessions": 0}
-    applied, begin = RoundServer._applied, RoundServer.begin
+    advance, begin = Following.advance, RoundServer.begin
 
-    def watched(self, sum_, repeats):
-        mean = np.array(sum_.values, np.float64)
-        answer = applied(self, sum_, repeats)
-        if answer.verdict == "opened":  # and not one whose values did not fit
-            seen["means"].append(mean)
-        return answer
+    def watched(self, opened):  # and not one whose values did not fit
+        if self._model.party == "alice":
+            seen["means"].append(np.array(opened.values, np.float64))
+        return advance(self, opened)
 
     def counted(self, *arguments):
         seen["sessions"] += 1
         return begin(self, *arguments)
 
-    monkeypatch.setattr(RoundServer, "_applied", watched)
+    monkeypatch.setattr(Following, "advance", watched)
     monkeypatch.setattr(RoundServer, "begin", counted)
     return seen
 
@@ -86,10 +88,10 @@ def test_fed_adam_is_the_papers_over_sessions_evaluations_and_batch_sizes(start,
     assert opened["sessions"] > 3, "a new session must have begun in between, or nothing was shown"
 
 
-def test_a_server_that_forgets_at_a_new_session_would_be_found(start, opened, monkeypatch):
-    """The broken variant: its moments begin anew whenever the model is published."""
-    begin = RoundServer.begin
-    monkeypatch.setattr(RoundServer, "begin", lambda self, *given: (self.forget(), begin(self, *given))[1])
+def test_parties_that_forget_at_a_new_session_would_be_found(start, opened, monkeypatch):
+    """The broken variant: the moments begin anew whenever the model is handed round."""
+    unpack = model_rounds.unpack
+    monkeypatch.setattr(model_rounds, "unpack", lambda message, model: unpack(replace(message, state=None), model))
     fed, model = adam_world(start)
     reference = Reference(flat(model))
     for batch_size in (5, 3):
@@ -121,7 +123,7 @@ def test_moving_statistics_are_averaged_and_not_stepped(start, opened):
     assert moving.tobytes() == opened["means"][-1][-moving.size :].astype(np.float32).tobytes()
 
 
-def test_learning_with_adam_at_the_server_lowers_the_loss(start):
+def test_learning_with_a_server_step_of_adam_lowers_the_loss(start):
     fed, model = adam_world(start)
     losses = model.fit(fed.x, fed.y, epochs=8, batch_size=10, verbose=0).global_history["loss"]
     assert losses[-1] < 0.9 * losses[0]

@@ -9,7 +9,7 @@ import numpy as np
 
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto.keys import Roster, generate_identity, public_bytes
-from fedray.protocol.fixed_point import Encoder
+from fedray.protocol.fixed_point import Encoder, decode
 from fedray.protocol.handshake import introduce
 from fedray.protocol.manifest import ExactTotal, Manifest, Tensor
 from fedray.protocol.masking.collector import ViewCollector
@@ -45,7 +45,7 @@ def context_of(number, manifest, model=None, settings=b"", purpose="train"):
 
 
 def plain_values(values, weight=1, metrics=NO_METRICS):
-    return Contribution(np.asarray(values), weight, np.asarray(metrics, np.float64))
+    return Contribution(np.asarray(values), weight, None if metrics is None else np.asarray(metrics, np.float64))
 
 
 def encode(encoding, parties, manifest, contribution):
@@ -97,7 +97,11 @@ class Kit:
         collector = self.collector(context.number, context.manifest, view)
         for name, contribution in contributions.items():
             collector.add(name, self.send(name, context, contribution))
-        return collector.open()
+        return self.read(collector.open(), context.manifest)
+
+    def read(self, opened, manifest) -> Opened:
+        """Returns what a sum says."""
+        return decode(self.config.encoding, self.config.contributors, manifest, opened)
 
     def join(self, view, names: Sequence[str] | None = None):
         for name in names or view.members:

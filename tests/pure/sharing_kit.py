@@ -8,6 +8,7 @@ from pure.masking_kit import context_of, identities, manifest_of, plain_values, 
 
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto.keys import Roster
+from fedray.protocol.fixed_point import decode
 from fedray.protocol.handshake import introduce
 from fedray.protocol.member import Member
 from fedray.protocol.memory import ModelMemory
@@ -73,7 +74,11 @@ class Kit:
         collector = self.collector(number, manifest)
         for name, adder in self.adders.items():
             collector.add(name, adder.publish())
-        return collector.open()
+        return self.read(collector.open(), manifest)
+
+    def read(self, opened, manifest) -> Opened:
+        """Returns what a sum says."""
+        return decode(self.config.encoding, self.config.contributors, manifest, opened)
 
     def round(self, context, contributions, members=None) -> Opened:
         """Runs one round in which all of these contribute."""

@@ -2,9 +2,11 @@
 """The barrier of rounds that survive dropouts: who is late misses a round, and is waited for when it is back."""
 
 import pytest
-from pure.barrier_kit import SOON, TIMEOUT, answers, hold, sums, verdicts
+from pure.barrier_kit import SOON, TIMEOUT, answers, hold, refused, sums, verdicts
 
 from fedray.errors import FedRayError
+from fedray.party.records import RoundMessage
+from fedray.party.rounds import server_rounds
 
 
 def in_round_one(world, rounds=3, **settings):
@@ -27,7 +29,7 @@ def test_who_is_late_misses_the_round_and_takes_part_in_the_next(world):
     assert sums(without_p03(w, 1)) == {w.total("p00", "p01", "p02")}
     answer = w.send("p03", 1).result(SOON)
     assert (answer.verdict, answer.number) == ("missed", 2)
-    assert set(answer.values) == {w.total("p00", "p01", "p02")}, "what it takes to be up to date"
+    assert answer.past == [(1, {w.total("p00", "p01", "p02")})], "what it takes to be up to date"
     assert sums(answers(w.send_all(2))) == {w.total(*w.names)}
 
 
@@ -40,7 +42,7 @@ def test_nobody_waits_again_for_one_that_is_still_late(world):
     assert w.now == TIMEOUT
     answer = w.send("p03", 1).result(SOON)
     assert (answer.verdict, answer.number) == ("missed", 4)
-    assert answer.values is None, "several rounds behind"
+    assert answer.past == [(number, {w.total("p00", "p01", "p02")}) for number in (1, 2, 3)]
     assert [one.number for one in w.server.progress(-1, 0).missing] == [1, 2, 3]
 
 
@@ -96,11 +98,24 @@ def test_who_comes_back_amid_a_round_waits_until_it_is_over(world):
     assert late.result(SOON).number == 3
 
 
-def test_who_misses_the_last_round_is_told_its_metrics(world):
+def test_who_misses_the_last_round_is_told_its_sum(world):
     w = in_round_one(world, rounds=2, report=True)
     without_p03(w, 1)
     answer = w.send("p03", 1).result(SOON)
-    assert (answer.verdict, answer.number, list(answer.metrics)) == ("missed", 2, [3.0])
+    assert (answer.verdict, answer.number) == ("missed", 2)
+    assert answer.past == [(1, {w.total("p00", "p01", "p02")})]
+
+
+def test_who_was_away_for_longer_than_sums_are_kept_is_left_behind(world, monkeypatch):
+    """It comes back with a new session, and is handed the model; the last sum is kept whatever its size."""
+    monkeypatch.setattr(server_rounds, "KEPT_BYTES", 0)
+    w = in_round_one(world, rounds=6)
+    without_p03(w, 1)
+    assert w.send("p03", 1).result(SOON).past == [(1, {w.total("p00", "p01", "p02")})]
+    w.expect(3, first=2)
+    without_p03(w, 2)
+    answers(w.send_all(3, but=("p03",)))
+    refused(w.send("p03", 2), "round 2 was given up: it missed more rounds than are kept, from round 2 on")
 
 
 def test_a_late_signature_still_gets_the_quorum(world):
@@ -146,7 +161,7 @@ def test_a_wrong_message_for_the_next_round_takes_no_answer_of_this_one_away(wor
     w.advance(TIMEOUT)
     w.settle()
     with pytest.raises(FedRayError):
-        w.server.rounds.take(w.server.ticket(), "p00", 1, 1, b"x" * 100, w.now)
+        w.server.rounds.take(w.server.ticket(), "p00", RoundMessage(1, 1, b"x" * 100), w.now)
     slow.set()
     assert there["p03"].result(SOON).verdict == "opened"
 

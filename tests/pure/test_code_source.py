@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from fedray.party import code_source
 from fedray.party.parcel import pack
 
 NUMBERS = itertools.count()
@@ -182,3 +183,18 @@ def test_a_traceback_here_is_as_it_was():
     with pytest.raises(ZeroDivisionError) as caught:
         pack(names["plain"]).open()()
     assert "return 1 / 0" in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_parse_that_another_thread_disturbs_is_begun_again(monkeypatch):
+    """Python 3.11 takes two parses at once for a fault, now and then."""
+    real, failures = code_source.ast.parse, iter([SystemError("AST constructor recursion depth mismatch")] * 3)
+
+    def disturbed(text):
+        for failure in failures:
+            raise failure
+        return real(text)
+
+    monkeypatch.setattr(code_source.ast, "parse", disturbed)
+    names = compiled(f"def function():\n    return {next(NUMBERS)}\n")
+    assert b"return" in pack(names["function"]).head
+    assert next(failures, None) is None

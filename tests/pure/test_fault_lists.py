@@ -8,13 +8,14 @@ from pure.masking_kit import context_of, plain_values
 from pure.test_compute_rounds import MANIFEST, World
 
 from fedray.errors import FedRayError, ProtocolError
+from fedray.party.records import RoundMessage
 from fedray.party.rounds.attendance import MOST_FAULTS, Attendance
 from fedray.protocol.scheme import Fault
 
 
 def send_wrong(w, name, number=0, body=b"x" * 100):
     with pytest.raises(FedRayError):
-        w.server.rounds.take(w.server.ticket(), name, 1, number, body, w.now)
+        w.server.rounds.take(w.server.ticket(), name, RoundMessage(1, number, body), w.now)
 
 
 @pytest.mark.parametrize("scheme", ["masking", "recovery"])

@@ -17,6 +17,7 @@ from fedray.protocol.crypto.keystream import CHUNK_BYTES
 from fedray.protocol.fixed_point import decode
 from fedray.protocol.limbs import limb_bound
 from fedray.protocol.manifest import Manifest, Tensor
+from fedray.protocol.opened import OpenedSum
 from fedray.protocol.scheme import Contribution
 
 WIDE = Encoding()
@@ -174,7 +175,7 @@ def test_the_error_of_a_mean_is_as_promised(inputs, base):
     words = [words_of([v], encoding, w, weighted=True, parties=6) for v, w in inputs]
     total = total_of(words)
     names = tuple("abcdef"[: len(inputs)])
-    opened = decode(encoding, 6, manifest_of(1), total, names)
+    opened = decode(encoding, 6, manifest_of(1), OpenedSum(total, names))
     exact = sum(Fraction(v) * w for v, w in inputs) / total_weight
     step = Fraction(50 * len(inputs), total_weight) / 2 ** (encoding.top(6) - 16)  # 2^(r - t) W / mean(w)
     assert abs(Fraction(float(opened.values[0])) - exact) <= step / 2 * (1 + Fraction(1, 1000)) + Fraction(1, 2**45)
@@ -187,7 +188,7 @@ def test_integer_metrics_are_exact(totals, count):
     metrics = [*map(math.floor, totals), count]
     manifest = manifest_of(0, counts=[f"m{i}" for i in range(len(metrics))], weighted=False)
     words = encode(WIDE, 3, manifest, plain_values(np.empty(0), 1, metrics))
-    opened = decode(WIDE, 3, manifest, words * np.uint64(3) - words * np.uint64(2), ("a",))
+    opened = decode(WIDE, 3, manifest, OpenedSum(words * np.uint64(3) - words * np.uint64(2), ("a",)))
     assert opened.metrics.tolist() == metrics
 
 
@@ -206,7 +207,7 @@ def test_integers_are_exact(dtype):
     values = np.array([0, 1, bound, max(info.min, -bound)], dtype)
     manifest = manifest_of(4, weighted=False, dtype=dtype)
     words = encode(WIDE, 3, manifest, plain_values(values))
-    opened = decode(WIDE, 3, manifest, words, ("a",))
+    opened = decode(WIDE, 3, manifest, OpenedSum(words, ("a",)))
     assert opened.values.dtype == np.int64
     assert opened.values.tolist() == values.tolist()
 
@@ -237,7 +238,7 @@ def test_integers_beside_floats_are_exact_up_to_2_53():
     values = np.array([2.0**51, -3.0, 0.5])
     words = encode(WIDE, 3, manifest, plain_values(values))
     assert signed(words) == [2**51, -3, 1 << 40, 1, 1]
-    assert decode(WIDE, 3, manifest, words, ("a",)).values.tolist() == values.tolist()
+    assert decode(WIDE, 3, manifest, OpenedSum(words, ("a",))).values.tolist() == values.tolist()
     for bad in (2.0**52, 0.5, math.nan, math.inf):
         with pytest.raises(EncodingError, match="'n'"):
             encode(WIDE, 3, manifest, plain_values(np.array([bad, 0, 0])))
@@ -291,7 +292,7 @@ def test_empty_tensors_and_scalars(shapes):
     values = np.arange(manifest.size, dtype=float)
     words = encode(WIDE, 3, manifest, plain_values(values))
     assert len(words) == manifest.words(3)
-    assert decode(WIDE, 3, manifest, words, ("a",)).values.tolist() == values.tolist()
+    assert decode(WIDE, 3, manifest, OpenedSum(words, ("a",))).values.tolist() == values.tolist()
 
 
 CHUNK_WORDS = CHUNK_BYTES // 4
@@ -329,11 +330,11 @@ def good_sum(parties=3):
 )
 def test_a_sum_that_cannot_be_is_not_published(place, value, fault):
     manifest, total = good_sum()
-    good = decode(WIDE, 3, manifest, total.copy(), ("a", "b", "c"))
+    good = decode(WIDE, 3, manifest, OpenedSum(total.copy(), ("a", "b", "c")))
     assert (good.values.tolist(), good.metrics.tolist()) == ([1.0, -1.0], [3.0, 15.0])
     total[place] = value
     with pytest.raises(ProtocolError, match=fault):
-        decode(WIDE, 3, manifest, total, ("a", "b", "c"))
+        decode(WIDE, 3, manifest, OpenedSum(total, ("a", "b", "c")))
 
 
 def test_wrapping_is_found():
@@ -344,13 +345,13 @@ def test_wrapping_is_found():
     assert signed(total)[0] < 0
     members = tuple(map(str, range(63)))
     with pytest.raises(ProtocolError, match="beyond"):
-        decode(NARROW, 3, manifest, np.concatenate([total[:-2], [63, 63]]).astype("<u4"), members)
+        decode(NARROW, 3, manifest, OpenedSum(np.concatenate([total[:-2], [63, 63]]).astype("<u4"), members))
 
 
 def test_a_sum_of_another_length_is_refused():
     manifest, total = good_sum()
     with pytest.raises(ProtocolError, match="25 words"):
-        decode(WIDE, 3, manifest, total[1:], ("a", "b", "c"))
+        decode(WIDE, 3, manifest, OpenedSum(total[1:], ("a", "b", "c")))
 
 
 @given(st.data())
@@ -385,7 +386,7 @@ ONCE = Manifest((Tensor("update", (2,), "float64"), Tensor("control", (2,), "flo
 def test_a_tensor_may_count_each_party_once_beside_weighted_ones(encoding):
     given_ = [([1.0, 2.0, 3.0, -4.0], 100), ([2.0, 4.0, 6.0, 0.5], 25), ([7.0, 7.0, 1.5, 2.0], 0)]
     words = [encode(encoding, 3, ONCE, plain_values(values, weight)) for values, weight in given_]
-    opened = decode(encoding, 3, ONCE, total_of(words), ("a", "b", "c"))
+    opened = decode(encoding, 3, ONCE, OpenedSum(total_of(words), ("a", "b", "c")))
     assert opened.values[:2] == pytest.approx(
         [1.2, 2.4], abs=2.0**-9 if encoding.ring == 32 else 0
     )  # (100 * 1 + 25 * 2) / 125: the third has no rows

@@ -4,10 +4,12 @@
 from pathlib import Path
 
 import pytest
+from pure.ledger_kit import SID, book_of, page_of
 
 from fedray.commands.cli import main
 from fedray.party.door.egress import Kind
-from fedray.party.door.journal import Entry, Journal
+from fedray.party.door.entry import Entry
+from fedray.party.door.journal import Journal
 from fedray.party.door.ledger_file import to_bytes
 from fedray.party.keys.key_folder import read_identity, read_public, read_roster
 from fedray.protocol.crypto.keys import fingerprint, generate_identity, public_bytes
@@ -123,10 +125,11 @@ def ledger_of(home: Path, *names: str) -> Path:
     pages = {}
     for name, identity in identities.items():
         journal = Journal(name, identity)
+        journal.begin(SID, roster)
         journal.append(Entry("driver", str(Kind.SHAPE), None, "tuple", 3, "1:bind", True))
-        pages[name] = journal.page(roster)
+        pages[name] = page_of(journal, roster)
     path = home / "ledger.jsonl"
-    path.write_bytes(to_bytes(pages, roster))
+    path.write_bytes(to_bytes(book_of(pages, roster)))
     return path
 
 

@@ -11,6 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from pure.ledger_kit import install
 
 from fedray.errors import PlanError
 from fedray.party.keys import own_files
@@ -249,14 +250,14 @@ def test_a_substituted_key_is_refused_with_both_fingerprints(folders: dict[str, 
     keys = keys_of(folders)
     false = impostor(keys, "bob")
     party = Party(config("alice", folders["alice"]), Calls())
-    refused = party.handle("install_roster", "1:init", false)
+    refused = install(party, false)
     assert isinstance(refused, Failure)
     for part in ("party 'alice'", "the key of 'bob'", fingerprint(false["bob"]), fingerprint(keys["bob"])):
         assert part in refused.message
     assert "fedray keys show" in refused.message
-    assert isinstance(party.handle("install_roster", "1:init", keys | {"mallory": bytes(32)}), Failure)
-    assert not isinstance(party.handle("install_roster", "1:init", keys), Failure)
-    again = party.handle("install_roster", "2:init", false)
+    assert isinstance(install(party, keys | {"mallory": bytes(32)}), Failure)
+    assert not isinstance(install(party, keys), Failure)
+    again = install(party, false, "2:init")
     assert isinstance(again, Failure), "a good roster before does not let a bad one pass"
     assert party._context.roster == keys
     party.close()
@@ -269,7 +270,7 @@ def test_a_party_that_believes_the_driver_takes_a_substituted_key(
     false = impostor(keys_of(folders), "bob")
     monkeypatch.setattr(Credentials, "check", lambda *_: None)
     party = Party(config("alice", folders["alice"]), Calls())
-    assert not isinstance(party.handle("install_roster", "1:init", false), Failure)
+    assert not isinstance(install(party, false), Failure)
     assert party._context.roster["bob"] == false["bob"]
     party.close()
 

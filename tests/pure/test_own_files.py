@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fedray.errors import PlanError
-from fedray.party.keys import credentials, key_folder, own_files
+from fedray.party.keys import credentials, key_folder, ledger_log, own_files
 from fedray.party.keys.credentials import Credentials
 from fedray.party.keys.key_folder import new_identity, read_policy, read_public, written_roster
 from fedray.party.keys.own_files import real_folder
@@ -168,7 +168,8 @@ def test_a_reader_that_follows_links_and_asks_nobody_is_found(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The broken variant: a policy of another user's making, put there through a folder that he may write."""
-    monkeypatch.setattr(credentials, "real_folder", lambda path: path)
+    for reader in (credentials, ledger_log):
+        monkeypatch.setattr(reader, "real_folder", lambda path: path)
     monkeypatch.setattr(key_folder, "read_own", lambda path, _forbidden: path.read_bytes())
     folder.parent.chmod(0o777)
     shutil.copytree(folder, tmp_path / "false")

@@ -20,6 +20,7 @@ from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto.keys import Roster, verify
 from fedray.protocol.fixed_point import decode
 from fedray.protocol.manifest import ExactTotal, Manifest, Tensor
+from fedray.protocol.opened import OpenedSum
 from fedray.protocol.recovery.rehearsal import Rehearsal
 from fedray.protocol.recovery.thresholds import Thresholds, propose, ring_of
 from fedray.protocol.scheme import Contribution, Opened, RoundContext
@@ -80,7 +81,7 @@ def plain_sum(of: Session, inputs: dict[str, Contribution], members: list[str]) 
     parties = of.rehearsal.config.parties
     words = [encode(of.encoding, parties, MANIFEST, inputs[name]) for name in members]
     total = np.sum(words, axis=0, dtype=words[0].dtype)
-    return decode(of.encoding, parties, MANIFEST, total, tuple(members))
+    return decode(of.encoding, parties, MANIFEST, OpenedSum(total, tuple(members)))
 
 
 def may_open(of: Session, number: int, members: list[int], signers: list[int], answering: list[int]) -> bool:

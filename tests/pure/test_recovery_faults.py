@@ -44,7 +44,7 @@ def test_a_wrong_share_is_named_and_the_sum_opens(stage: Stage) -> None:
             reply = replace(unmask, shares=(bytes(32) + b"\7", *unmask.shares[1:])).encode()
         stage.collector.add(name, reply)
     assert stage.collector.advance() is None
-    assert stage.collector.open().parties == ALL
+    assert stage.collector.open().members == ALL
     assert [(f.party, f.what) for f in stage.collector.faults] == [(ALL[0], "its share of p0000's secret is wrong")]
 
 

@@ -13,6 +13,7 @@ from fedray.errors import ProtocolError
 from fedray.protocol.config import Encoding
 from fedray.protocol.fixed_point import decode
 from fedray.protocol.manifest import HIGHEST, LOWEST, Manifest, Tensor
+from fedray.protocol.opened import OpenedSum
 from fedray.protocol.scales import FIRST_GROWTH, GROWTH, MOST_REPEATS, Room, Scales, first
 from fedray.protocol.scheme import Extent
 from fedray.strategies.halves import first_reaches
@@ -39,7 +40,8 @@ class Parties:
             for values, weight in zip(inputs, weights, strict=True)
         ]
         total = np.add.reduce(words, dtype=np.uint64)
-        return decode(self.encoding, self.parties, manifest, total, tuple(map(str, range(len(inputs)))))
+        members = tuple(map(str, range(len(inputs))))
+        return decode(self.encoding, self.parties, manifest, OpenedSum(total, members))
 
     def round(self, inputs, weights=None):
         """Returns the mean, and how many repeats it took."""

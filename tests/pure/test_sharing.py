@@ -63,7 +63,7 @@ def test_the_opened_words_are_the_integer_sum(owners, computing, apart, ring, co
     for name, adder in kit.adders.items():
         collector.add(name, adder.publish())
     assert [int(w) for w in collector._total] == exact_sum(kit.config, manifest, contributions.values())
-    assert collector.open().weight == sum(c.weight for c in contributions.values())
+    assert kit.read(collector.open(), manifest).weight == sum(c.weight for c in contributions.values())
 
 
 def test_integers_are_exact_and_vectors_longer_than_a_stretch_keep_their_order():

@@ -31,7 +31,7 @@ def test_the_opener_wants_every_compute_party():
     with pytest.raises(ProtocolError, match="another compute party's"):
         collector.add(kit.config.receivers[2], sums[kit.config.receivers[1]])
     collector.add(kit.config.receivers[2], sums[kit.config.receivers[2]])
-    assert collector.open().values.tolist() == [4.0] * 4
+    assert kit.read(collector.open(), MANIFEST).values.tolist() == [4.0] * 4
     with pytest.raises(ProtocolError, match="opened before"):
         collector.open()
 

@@ -17,6 +17,7 @@ from fedray.protocol import totals
 from fedray.protocol.config import Encoding
 from fedray.protocol.fixed_point import decode
 from fedray.protocol.manifest import ExactTotal, Manifest
+from fedray.protocol.opened import OpenedSum
 
 WIDE, NARROW = Encoding(), Encoding(32)
 MIXED = Manifest((), (ExactTotal("loss"), ExactTotal("seen", whole=True), ExactTotal("own", 3)), weighted=False)
@@ -34,7 +35,7 @@ def words_of(values, manifest=MIXED, parties=3, encoding=WIDE):
 def test_every_total_is_the_exact_sum(rows):
     words = [words_of(row, parties=6) for row in rows]
     for order in (words, words[::-1]):
-        opened = decode(WIDE, 6, MIXED, np.add.reduce(order, dtype="<u8"), tuple("abcdef"[: len(rows)]))
+        opened = decode(WIDE, 6, MIXED, OpenedSum(np.add.reduce(order, dtype="<u8"), tuple("abcdef"[: len(rows)])))
         assert opened.metrics.tolist() == [math.fsum(column) for column in zip(*rows, strict=True)]
 
 
@@ -75,7 +76,7 @@ def test_an_altered_sum_of_totals_is_not_published():
         words = words_of([1.0, 2, 3.0, 4.0, 5.0])
         words[place] = altered
         with pytest.raises(ProtocolError, match=f"{what} in the sum is beyond what the parties may send"):
-            decode(WIDE, 3, MIXED, words, ("a",))
+            decode(WIDE, 3, MIXED, OpenedSum(words, ("a",)))
 
 
 def test_what_is_summed_how_is_in_the_hash():
@@ -117,3 +118,19 @@ def test_with_row_weights_no_number_of_a_metric_is_whole():
     words = (Word("loss/0", whole=False), Word("loss/1", whole=True))
     assert summed_as(words, row_weights=False) == (ExactTotal("loss/0"), ExactTotal("loss/1", whole=True))
     assert summed_as(words, row_weights=True) == (ExactTotal("loss/0"), ExactTotal("loss/1"))
+
+
+@pytest.mark.parametrize("scheme", ["plain", "masking", "sharing"])
+def test_a_round_without_totals_draws_nothing_and_opens_zeros(scheme, monkeypatch):
+    """By the plan, for all parties alike; who has zeros to report draws carries, as their absence would tell."""
+    kit = sharing_session(3, 2, 2) if scheme == "sharing" else session(3, scheme)
+    drawn = []
+    real = totals.urandom
+    monkeypatch.setattr(totals, "urandom", lambda count: drawn.append(real(count)) or drawn[-1])
+    shield = next(iter(kit.shields.values()))
+    shield.protect(context_of(0, MIXED), plain_values(np.empty(0), 1, None))
+    assert not drawn
+    shield.protect(context_of(1, MIXED), plain_values(np.empty(0), 1, np.zeros(5)))
+    assert len(drawn) == 1
+    total = sum(encode(WIDE, 3, MIXED, plain_values(np.empty(0), 1, None)) for _ in range(3))
+    assert decode(WIDE, 3, MIXED, OpenedSum(total, tuple("abc"))).metrics.tolist() == [0.0] * 5

@@ -18,6 +18,7 @@ from fedray.protocol import handshake, totals
 from fedray.protocol.config import ROUNDING, Config, Encoding
 from fedray.protocol.crypto import keystream
 from fedray.protocol.crypto.keys import Roster, kdf, public_bytes
+from fedray.protocol.fixed_point import decode
 from fedray.protocol.handshake import SessionKeys, introduce
 from fedray.protocol.manifest import ExactTotal, Manifest, Tensor
 from fedray.protocol.masking import pair_keys
@@ -210,7 +211,8 @@ def test_rounds(vector, monkeypatch):
         previous = bytes.fromhex(expected["ctx"])
         assert set(expected["pair_keys"].values()) <= derived
         assert collector._total.tolist() == expected["total"]
-        opened, wanted = collector.open(), expected["opened"]
+        wanted, config = expected["opened"], session.config
+        opened = decode(config.encoding, config.contributors, manifest, collector.open())
         kind = int if session.manifest.integers else float.fromhex
         assert opened.values.tolist() == [kind(v) for v in wanted["values"]]
         assert opened.metrics.tolist() == [float.fromhex(v) for v in wanted["metrics"]]

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from pure.barrier_kit import MANIFEST, SOON, TIMEOUT, World, sums, take
+from pure.barrier_kit import MANIFEST, SOON, TIMEOUT, Told, World, sums, take
 from pure.masking_kit import context_of, plain_values
 from pure.test_barrier_states import GATE, PARTIES, Gathering
 
@@ -112,8 +112,7 @@ class Threads:
         self.room.note(lambda now: self.rounds.begin(*session, now))
 
     def expect(self, count: int) -> None:
-        order = Expect(0, count, MANIFEST, "sum")
-        self.room.note(lambda now: self.rounds.expect(order, lambda o, _: Answer("opened", o.values, o.metrics), now))
+        self.room.note(lambda now: self.rounds.expect(Expect(0, count, MANIFEST), now))
 
     def deliver(self, name: str, message: RoundMessage | KeyMessage) -> Answer:
         with self._lock:
@@ -125,10 +124,11 @@ class Threads:
             with self._lock:
                 self.inside -= 1
 
-    def round(self, number: int) -> dict[str, Answer]:
-        def send(name: str) -> Answer:
+    def round(self, number: int) -> dict[str, Told]:
+        def send(name: str) -> Told:
             values = plain_values(np.full(MANIFEST.size, self.world.value(name)), metrics=[1.0])
-            return self.world.contributors[name].exchange("round", context_of(number, MANIFEST), values)
+            answer = self.world.contributors[name].exchange("round", context_of(number, MANIFEST), values)
+            return Told(self.world, answer)
 
         with ThreadPoolExecutor(len(self.world.names)) as pool:
             return dict(zip(self.world.names, pool.map(send, self.world.names), strict=True))

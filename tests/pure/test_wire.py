@@ -16,6 +16,7 @@ from hypothesis.extra import numpy as nps
 from fedray.errors import EncodingError
 from fedray.party import records
 from fedray.party.records import Answer, Progress, RoundMessage, RoundOutcome
+from fedray.protocol.opened import OpenedSum
 from fedray.protocol.scheme import View
 from fedray.runtime.wire import _RECORDS, read, write
 from fedray.types import Failure
@@ -27,13 +28,14 @@ ARRAYS = nps.arrays(
 LEAVES = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.binary(), ARRAYS)
 VALUES = st.recursive(LEAVES, lambda inner: st.one_of(st.lists(inner), st.lists(inner).map(tuple)), max_leaves=12)
 
+SUM = OpenedSum(np.arange(5, dtype="<u8"), ("alice", "Ärger"))
 ANSWER = Answer(
     "opened",
-    np.arange(5, dtype=np.float32),
-    np.array([1.5, np.nan]),
+    SUM,
     b"\0broadcast",
     View(3, ("alice", "Ärger")),
     2**40,
+    (records.PastRound(2**40 - 2, None), records.PastRound(2**40 - 1, SUM)),
     True,
     "why",
 )
@@ -69,11 +71,15 @@ RECORDS = (
     Answer("abandoned"),
     FAILURE,
     RoundOutcome(ANSWER, b"proof"),
+    SUM,
+    records.PastRound(3, SUM),
     View(0, ()),
     RoundMessage(1, 2, WORDS),
-    RoundMessage(1, 2, b"signature"),
+    RoundMessage(1, 2, b"signature", True, 3),
+    records.SumsRequest(1, 2),
     records.KeyMessage(1, 0, b"keys"),
     records.ModelMessage(WORDS.astype("<f4")),
+    records.ModelMessage(WORDS.astype("<f4"), (12, -3), (WORDS,), (("m", WORDS.astype("<f8")), ("t", 1.5))),
     records.ModelRequest(),
     records.ShareMessage(3, WORDS.view("u1"), True),
     records.SignatureMessage(3, b"signature"),
@@ -126,7 +132,7 @@ OTHERS: dict[str, Any] = {
     "text": np.array(["text"]),
     "dates": np.array(["2020-01-01"], "datetime64[D]"),
     "deep inside": ("fine", [{"not": "fine"}]),
-    "in a record": replace(ANSWER, metrics=object()),
+    "in a record": replace(ANSWER, opened=object()),
 }
 
 

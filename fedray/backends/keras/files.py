@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.backends.keras.unwarned import unwarned
-from fedray.errors import DataError
+from fedray.errors import DataError, PlanError
 
 _SKIPPED = re.compile("Skipping variable loading for optimizer")
 """What Keras warns of where a file has another optimizer's state; none of it is taken in any case."""
@@ -33,12 +34,15 @@ def export_model(model: Any, weights_only: bool, as_built: Sequence[tuple[Any, N
         model: A built, compiled model.
         weights_only: Which of the two.
         as_built: Local variables, and what stands in their place in the file.
+
+    Raises:
+        PlanError: The optimizer cannot be made anew from its configuration.
     """
+    fresh = _made_anew(model.optimizer)
     local = {id(variable) for variable, _ in as_built}
     unchanged = [variable for variable in model.weights if id(variable) not in local]
     with tempfile.TemporaryDirectory() as folder, _kept(model, unchanged):
         path = Path(folder, "model.weights.h5" if weights_only else "model.keras")
-        fresh = type(model.optimizer).from_config(model.optimizer.get_config())
         fresh.build(model.trainable_variables)
         for variable, start in zip(model.optimizer.variables, fresh.variables, strict=True):
             variable.assign(start)
@@ -46,6 +50,19 @@ def export_model(model: Any, weights_only: bool, as_built: Sequence[tuple[Any, N
             variable.assign(value)
         (model.save_weights if weights_only else model.save)(path)
         return path.read_bytes()
+
+
+def _made_anew(optimizer: Any) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of a lambda, which is refused below
+            return type(optimizer).from_config(optimizer.get_config())
+    except (TypeError, ValueError) as error:
+        raise PlanError(
+            f"the model's {type(optimizer).__name__} cannot be made anew from its configuration, as whoever loads the "
+            "file would have to; give it functions that Keras can save (named, and registered with "
+            "keras.saving.register_keras_serializable)"
+        ) from error
 
 
 def import_model(model: Any, content: bytes, taken: Sequence[Any]) -> None:

@@ -238,14 +238,18 @@ class KerasBackend:
         return self._fingerprint
 
     def learning_rate(self) -> float:
-        """Returns the optimizer's current learning rate."""
-        return float(self._model.optimizer.learning_rate)
+        """Returns the optimizer's current learning rate.
+
+        Raises:
+            PlanError: The optimizer is several.
+        """
+        return rates.rate_of(self._model.optimizer)
 
     def set_learning_rate(self, value: float) -> None:
         """Sets the optimizer's learning rate.
 
         Raises:
-            PlanError: The optimizer follows a schedule of its own.
+            PlanError: The optimizer follows a schedule of its own, or is several.
         """
         rates.set_rate(self._model.optimizer, value)
 

@@ -12,17 +12,36 @@ import zipfile
 from contextlib import suppress
 from typing import Any
 
+from fedray.backends.keras.optimizers import parts
 from fedray.errors import PlanError
+
+SEVERAL = (
+    "learning_rate: a MultiOptimizer has no rate of its own, expected an optimizer with one for all variables; set "
+    "the rates of its optimizers, or their schedules, in the model's builder"
+)
+
+
+def rate_of(optimizer: Any) -> float:
+    """Returns the learning rate; of an optimizer with a schedule, where that stands now.
+
+    Raises:
+        PlanError: The optimizer is several.
+    """
+    if _several(optimizer):
+        raise PlanError(SEVERAL)
+    return float(optimizer.learning_rate)
 
 
 def set_rate(optimizer: Any, rate: float | None) -> None:
     """Sets the learning rate; None leaves it.
 
     Raises:
-        PlanError: The optimizer follows a schedule of its own.
+        PlanError: The optimizer follows a schedule of its own, or is several.
     """
     if rate is None:
         return
+    if _several(optimizer):
+        raise PlanError(SEVERAL)
     try:
         optimizer.learning_rate = float(rate)
     except (TypeError, AttributeError):  # a schedule, or a function: neither has a place to put a number
@@ -39,6 +58,10 @@ def take_rate(optimizer: Any, content: bytes) -> None:
     """
     with suppress(PlanError):
         set_rate(optimizer, _rate_in(content))
+
+
+def _several(optimizer: Any) -> bool:
+    return any(hasattr(part, "optimizers") for part in parts(optimizer))
 
 
 def _rate_in(content: bytes) -> float | None:

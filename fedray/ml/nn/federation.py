@@ -86,7 +86,7 @@ class Federation:
         self._devices = tuple(devices)
         self._strategy, self.strategy = strategy, (strategy.name, dict(strategy.parameters))
         server, timeout = aggregator.server.name, aggregator.round_timeout
-        self._sums = SumSession(session, server, self.strategy, timeout, aggregator.compute)
+        self._sums = SumSession(session, server, timeout, aggregator.compute)
         # Four small services in each party; the later ones are given the earlier ones there, by their slots.
         ends = self._sums.add([party.name for party in aggregator.participants])
         built = session.statement("build the model")
@@ -197,8 +197,7 @@ class Federation:
             draft = order(0, over)
             manifest = train_manifest(facts, self._strategy, self._row_weights["train"])
             report = report_manifest(facts, self._row_weights["train"])
-            trainable = facts.spec.trainable
-            number = self._sums.announce(manifest, len(draft.spans), trainable=trainable, report=report)
+            number = self._sums.announce(manifest, len(draft.spans), report=report)
             self._fresh, expected = False, self._sums.parties
             outcome = self._run(self._trainers, "train", order(number, over), partial(_add, on_round, over))
             done = max(r.done for r in outcome.reports.values())
@@ -307,7 +306,6 @@ class Federation:
         if frozen:
             self._everywhere(self._models, method, content)
         self._everywhere(self._trainers, "forget")
-        self._session.get([self._session.tell(self._sums.server, self._sums.round_server, "forget")])
         self.open()
 
     def _everywhere(self, services: Mapping[PartyName, Key], method: str, *args: Any) -> None:

@@ -67,7 +67,8 @@ class Optimizer:
         """The learning rate; of an optimizer with a schedule, where that stands now.
 
         Raises:
-            PlanError: A value that is set is no finite number of 0 or more, or the optimizer follows a schedule.
+            PlanError: A value that is set is no finite number of 0 or more, or the optimizer follows a schedule or is
+                several.
         """
         return LearningRate(self._federation().learning_rate() if self.chosen is None else self.chosen, self._set)
 
@@ -77,10 +78,9 @@ class Optimizer:
 
     def adopt(self) -> None:
         """Takes the rate that the parties have from a file for the one that was set, as Keras does."""
-        rate = self._federation().learning_rate()
         try:
-            self._set(rate)
-        except PlanError:  # each follows the schedule that it was compiled with
+            self._set(self._federation().learning_rate())
+        except PlanError:  # each follows the schedule that it was compiled with, or has several rates
             self.chosen = None
 
     def _set(self, value: Any) -> None:

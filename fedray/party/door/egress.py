@@ -13,7 +13,8 @@ from enum import StrEnum
 from typing import Protocol, TypeVar
 
 from fedray.errors import EgressDenied
-from fedray.party.door.journal import Entry, Journal
+from fedray.party.door.entry import Entry
+from fedray.party.door.journal import Journal
 from fedray.party.parcel import glance, measure
 from fedray.types import PartyName
 

@@ -1,91 +1,100 @@
 # SPDX-License-Identifier: Apache-2.0
 """A party's record of everything that left it: append-only, hash-chained, signed.
 
-Pure: no clock, no files, no Ray. Entry i's hash covers entry i and the hash before it, so nothing can be changed,
-dropped or reordered without changing the head. The head is signed with the party's identity key, together with the
-number of entries and the public keys of all parties: a ledger can neither be cut short nor moved to another session.
+Pure: no clock, no files, no Ray. The hash of a line covers the line and the hash before it, so nothing can be changed,
+dropped or reordered without changing the last one. That is signed with the party's identity key, together with the
+session, the number of the reading, whether anything can follow, the number of entries, what they add up to, and the
+public keys of all parties. So a ledger can neither be cut short nor moved to another session, and a page that was read
+earlier shows that it was.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import json
 import threading
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from fedray.errors import EgressDenied, FedRayError, PlanError
+from fedray.party.door.entry import Entry, Total, Totals, canonical, line_of, written_totals
 from fedray.types import PartyName
 
-_CHAIN = b"fedray ledger 1"  # keeps the hashes of this chain apart from hashes of anything else
+_CHAIN = b"fedray ledger 2"  # keeps the hashes of this chain apart from hashes of anything else
+
+PART = 20_000
+"""Most entries of one answer, some 4 MB. A longer ledger is read in several."""
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One attempt to let a value leave.
+class Head:
+    """What a party signs of its ledger.
 
     Attributes:
-        to: Another party's name, or `"driver"`.
-        kind: One of `fedray.party.door.egress.Kind`.
-        shape: Shape of an array, else None.
-        dtype: Dtype of an array, else the name of its type.
-        nbytes: Its size; 0 for what was refused and would have had to be pickled to tell.
-        call: The driver's statement that asked for it.
-        allowed: Whether the policy let it pass.
-    """
-
-    to: PartyName
-    kind: str
-    shape: tuple[int, ...] | None
-    dtype: str
-    nbytes: int
-    call: str
-    allowed: bool
-
-
-_FIELDS = tuple(field.name for field in fields(Entry))
-_TEXTS = ("to", "kind", "dtype", "call")
-_MOST = 2**63  # bytes and lengths; a number beyond is none that a party counted
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerPage:
-    """What one party says about itself.
-
-    Attributes:
-        party: Whose page.
-        entries: All entries since the party started.
-        head: Hash of the chain, 32 bytes.
-        signature: The party's Ed25519 signature over party, roster, number of entries and head; 64 bytes.
+        party: Whose.
+        sid: The session, 32 bytes; see `session_id`.
+        reading: Number of the reading, which a party signs once.
+        closed: Whether this is the last word: nothing has left the party since, and nothing will.
+        count: Number of entries.
+        head: Hash over them, 32 bytes.
+        totals: What they add up to.
+        signature: Ed25519 signature over `statement`, 64 bytes.
     """
 
     party: PartyName
-    entries: tuple[Entry, ...]
+    sid: bytes
+    reading: int
+    closed: bool
+    count: int
     head: bytes
-    signature: bytes
+    totals: Totals
+    signature: bytes = b""
+
+    def statement(self, roster: Mapping[PartyName, bytes]) -> bytes:
+        """Returns the bytes that are signed.
+
+        Args:
+            roster: Public identity keys of all parties of the session, 32 bytes each.
+        """
+        return canonical(
+            {
+                # Says what is signed: the same key signs messages of the protocol, and none may pass for another.
+                "what": "fedray ledger head",
+                "roster": {name: key.hex() for name, key in roster.items()},
+            }
+            | self._said()
+        )
+
+    def line(self) -> bytes:
+        """Returns the line that it is written as, without its end."""
+        return canonical(self._said() | {"signature": self.signature.hex()})
+
+    def _said(self) -> dict[str, Any]:
+        return {
+            "party": self.party,
+            "sid": self.sid.hex(),
+            "reading": self.reading,
+            "closed": self.closed,
+            "count": self.count,
+            "head": self.head.hex(),
+            "totals": written_totals(self.totals),
+        }
 
 
-def fault_of(entry: Entry) -> str | None:
-    """Returns which field of an entry holds what no party writes there, or None.
+@dataclass(frozen=True, slots=True)
+class LedgerPart:
+    """One answer to a reading.
 
-    A signed entry is what its party says, and not yet what adds up: a file's numbers may be text.
+    Attributes:
+        lines: Entries, a line each.
+        head: The signed head with the last part; None while more parts follow.
     """
-    wrong = next((name for name in _TEXTS if not isinstance(getattr(entry, name), str)), None)
-    if wrong is not None:
-        return f"{wrong} is no text"
-    if not _is_count(entry.nbytes):
-        return "nbytes is no number of bytes"
-    if entry.shape is not None and not (isinstance(entry.shape, tuple) and all(map(_is_count, entry.shape))):
-        return "shape is no list of lengths"
-    return None if isinstance(entry.allowed, bool) else "allowed is neither true nor false"
 
-
-def _is_count(value: object) -> bool:
-    # `type`, since in Python True is an integer.
-    return type(value) is int and 0 <= value < _MOST
+    lines: bytes
+    head: Head | None
 
 
 class Journal:
@@ -94,35 +103,130 @@ class Journal:
     Args:
         party: Whose chain it is.
         identity: The party's key, which signs the head.
+        keep: Writes a line elsewhere, too: entries, the session's name, signed heads. Where it fails, nothing was
+            written and nothing may leave.
     """
 
-    def __init__(self, party: PartyName, identity: Ed25519PrivateKey) -> None:
-        self._party = party
-        self._identity = identity
-        self._entries: list[Entry] = []
+    def __init__(
+        self, party: PartyName, identity: Ed25519PrivateKey, keep: Callable[[bytes], None] | None = None
+    ) -> None:
+        self._party, self._identity, self._keep = party, identity, keep
+        self._lines: list[bytes] = []
+        self._totals: Totals = {}
         self._head = start(party)
+        self._sid, self._reading, self._closed = bytes(32), 0, False
         self._lock = threading.Lock()
 
+    def begin(self, sid: bytes, roster: Mapping[PartyName, bytes]) -> None:
+        """Names the session, once.
+
+        Args:
+            sid: Its name, 32 bytes.
+            roster: Public identity keys of all its parties.
+
+        Raises:
+            PlanError: The party is in another session already.
+        """
+        with self._lock:
+            if any(self._sid) and self._sid != sid:
+                raise PlanError(f"party {self._party!r} is in another session already; start it anew with sf.init")
+            if self._sid != sid and self._keep is not None:
+                self._keep(session_line(sid, roster))
+            self._sid = sid
+
     def append(self, entry: Entry) -> None:
-        """Adds an entry."""
-        with self._lock:
-            # Both under one lock: two threads that read the same head would fork the chain.
-            self._head = link(self._head, entry)
-            self._entries.append(entry)
+        """Adds an entry.
 
-    def page(self, roster: Mapping[PartyName, bytes]) -> LedgerPage:
-        """Returns all entries with the signed head."""
+        Raises:
+            EgressDenied: The ledger is closed.
+        """
         with self._lock:
-            entries, head = tuple(self._entries), self._head
+            if self._closed:
+                raise EgressDenied(f"party {self._party!r} has closed its ledger: the session ends, and nothing leaves")
+            line = line_of(self._party, len(self._lines), entry)
+            if self._keep is not None:
+                self._keep(line)
+            # All under one lock: two threads that read the same head would fork the chain.
+            self._head = link(self._head, line)
+            self._lines.append(line)
+            key = (entry.to, entry.kind)
+            self._totals[key] = self._totals.get(key, Total()).with_entry(entry)
+
+    def part(self, first: int | None, roster: Mapping[PartyName, bytes], reading: int, *, close: bool) -> LedgerPart:
+        """Returns the entries from `first` on, and the signed head if these are all that there are.
+
+        Args:
+            first: Number of the first entry wanted; None for the head alone.
+            roster: Public identity keys of all parties of the session.
+            reading: Number of the reading, above those of all readings before.
+            close: Whether nothing may follow the head.
+
+        Raises:
+            PlanError: A head of that reading, or of a later one, was signed before.
+        """
+        with self._lock:
+            self._check(reading)
+            begin = len(self._lines) if first is None else first
+            lines = self._lines[begin : begin + PART]
+            if begin + len(lines) < len(self._lines):
+                return LedgerPart(b"\n".join(lines), None)
+            return LedgerPart(b"\n".join(lines), self._sign(roster, reading, closed=close))
+
+    def close(self, roster: Mapping[PartyName, bytes]) -> None:
+        """Lets nothing be added from here on. Harmless when repeated.
+
+        Args:
+            roster: Public identity keys of all parties of the session.
+        """
+        # What cannot be written down at the end is missing there, and the ledger open.
+        with self._lock, contextlib.suppress(FedRayError):
+            if not self._closed:
+                self._sign(roster, self._reading + 1, closed=True)
+
+    def left(self, first: int | None, reading: int) -> bytes:
+        """Returns the lines that `part` would, for the entry about them; nothing is read yet.
+
+        Raises:
+            PlanError: As `part`.
+        """
+        with self._lock:
+            self._check(reading)
+            return b"" if first is None else b"\n".join(self._lines[first : first + PART])
+
+    def _sign(self, roster: Mapping[PartyName, bytes], reading: int, *, closed: bool) -> Head:
+        """Returns the signed head of all entries; the lock is held."""
+        self._reading, self._closed = reading, closed
+        count, totals = len(self._lines), dict(self._totals)
+        unsigned = Head(self._party, self._sid, reading, closed, count, self._head, totals)
         # Signed when asked for and not with every entry: a signature costs more than a short message.
-        signature = self._identity.sign(statement(self._party, roster, len(entries), head))
-        return LedgerPage(self._party, entries, head, signature)
+        head = replace(unsigned, signature=self._identity.sign(unsigned.statement(roster)))
+        if self._keep is not None:
+            self._keep(head.line())
+        return head
+
+    def _check(self, reading: int) -> None:
+        # A number is signed once: two pages of the same reading could be swapped for each other.
+        if reading <= self._reading:
+            raise PlanError(
+                f"party {self._party!r}: reading {reading} of its ledger was asked for after reading {self._reading}"
+            )
 
 
-def canonical(record: Mapping[str, Any]) -> bytes:
-    """Returns a record as bytes, the same for equal records: ASCII JSON with sorted keys and no spaces."""
-    # ASCII and sorted, so that no setting of a machine changes the bytes; NaN, which JSON does not know, is refused.
-    return json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode("ascii")
+def session_id(roster: Mapping[PartyName, bytes], marks: Mapping[PartyName, bytes]) -> bytes:
+    """Returns the name of a session, 32 bytes.
+
+    Args:
+        roster: Public identity keys of all parties.
+        marks: A number that each party has drawn for this session alone; so whoever checks its own knows that no other
+            session has the same name, whatever the driver does.
+    """
+    parties = {name: [key.hex(), marks[name].hex()] for name, key in roster.items()}
+    return hashlib.sha256(canonical({"what": "fedray session", "parties": parties})).digest()
+
+
+def session_line(sid: bytes, roster: Mapping[PartyName, bytes]) -> bytes:
+    """Returns the line that a session's name is written as where a party keeps its own ledger, without its end."""
+    return canonical({"session": sid.hex(), "roster": {name: key.hex() for name, key in roster.items()}})
 
 
 def start(party: PartyName) -> bytes:
@@ -130,54 +234,13 @@ def start(party: PartyName) -> bytes:
     return hashlib.sha256(_CHAIN + party.encode()).digest()
 
 
-def link(head: bytes, entry: Entry) -> bytes:
-    """Returns the hash after one more entry."""
-    return hashlib.sha256(head + canonical({name: getattr(entry, name) for name in _FIELDS})).digest()
+def link(head: bytes, line: bytes) -> bytes:
+    """Returns the hash after one more line."""
+    return hashlib.sha256(head + line).digest()
 
 
-def chain(party: PartyName, entries: Iterable[Entry]) -> bytes:
-    """Returns the head over all entries."""
-    head = start(party)
-    for entry in entries:
-        head = link(head, entry)
+def chain(head: bytes, lines: Iterable[bytes]) -> bytes:
+    """Returns the hash after further lines."""
+    for line in lines:
+        head = link(head, line)
     return head
-
-
-def statement(party: PartyName, roster: Mapping[PartyName, bytes], count: int, head: bytes) -> bytes:
-    """Returns the bytes that a party signs: what it says of its own ledger.
-
-    Args:
-        party: Who signs.
-        roster: Public identity keys of all parties of the session, 32 bytes each.
-        count: Number of entries; without it a page cut short at an earlier head would pass.
-        head: Hash over these entries, 32 bytes.
-    """
-    return canonical(
-        {
-            # Says what is signed: the same key signs messages of the protocol, and none may pass for another.
-            "what": "fedray ledger head",
-            "party": party,
-            "roster": {name: key.hex() for name, key in roster.items()},
-            "count": count,
-            "head": head.hex(),
-        }
-    )
-
-
-def check_page(page: LedgerPage, roster: Mapping[PartyName, bytes]) -> str | None:
-    """Returns what is wrong with a page, or None if it is as its party signed it."""
-    key = roster.get(page.party)
-    if key is None:
-        return f"{page.party}: not in the roster"
-    for number, entry in enumerate(page.entries):
-        if fault := fault_of(entry):
-            return f"{page.party}: entry {number}: {fault}"
-    try:
-        # The chain first: its complaint says more than that of a signature which does not fit.
-        if chain(page.party, page.entries) != page.head:
-            return f"{page.party}: entries were changed, dropped, added or reordered"
-        signed = statement(page.party, roster, len(page.entries), page.head)
-        Ed25519PublicKey.from_public_bytes(key).verify(page.signature, signed)
-    except (InvalidSignature, ValueError):
-        return f"{page.party}: the signature does not fit the entries, their number and the roster"
-    return None

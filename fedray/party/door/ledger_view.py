@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ledger: the pages of all parties side by side, to look at, to sum up and to keep.
 
-Pure but for `save`. Knows the pages and the parties' public keys, and no session.
+Knows the pages and the parties' public keys, and no session. Pure but for `save`.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from fedray.party.door.journal import Entry, LedgerPage, check_page
-from fedray.party.door.ledger_file import to_bytes
+from fedray.party.door.entry import Entry, Total
+from fedray.party.door.ledger_file import Book, to_bytes
+from fedray.party.door.ledger_page import LedgerPage
+from fedray.party.whole_file import replace_file
 from fedray.types import PartyName
 
 
@@ -31,39 +32,25 @@ class Row:
     entry: Entry
 
 
-@dataclass(frozen=True, slots=True)
-class Total:
-    """Sum over entries.
-
-    Attributes:
-        count: How many values left.
-        nbytes: Their size in bytes.
-        refused: How many attempts the policy refused.
-    """
-
-    count: int = 0
-    nbytes: int = 0
-    refused: int = 0
-
-    def with_entry(self, entry: Entry) -> Total:
-        """Returns the sum with one more entry."""
-        if not entry.allowed:
-            # What was refused has not left, so its bytes do not count.
-            return Total(self.count, self.nbytes, self.refused + 1)
-        return Total(self.count + 1, self.nbytes + entry.nbytes, self.refused)
-
-
 class Ledger:
     """What left every party since the session began, as each party itself wrote it down.
 
     Args:
-        pages: One page per party that answered.
-        roster: Public identity keys of all parties of the session.
+        book: One page per party that answered, all of one reading of one session.
     """
 
-    def __init__(self, pages: Mapping[PartyName, LedgerPage], roster: Mapping[PartyName, bytes]) -> None:
-        self.pages = dict(pages)
-        self.roster = dict(roster)
+    def __init__(self, book: Book) -> None:
+        self.book = book
+
+    @property
+    def pages(self) -> Mapping[PartyName, LedgerPage]:
+        """One page per party that answered."""
+        return self.book.pages
+
+    @property
+    def roster(self) -> Mapping[PartyName, bytes]:
+        """Public identity keys of all parties of the session."""
+        return self.book.roster
 
     @property
     def missing(self) -> tuple[PartyName, ...]:
@@ -72,43 +59,74 @@ class Ledger:
 
     @property
     def rows(self) -> list[Row]:
-        """All entries, party by party, in the order in which they left."""
+        """All entries, party by party, in the order in which they left.
+
+        Raises:
+            PlanError: It was read without them.
+        """
         return [
             Row(name, index, entry) for name, page in self.pages.items() for index, entry in enumerate(page.entries)
         ]
 
     def totals(self) -> dict[tuple[PartyName, PartyName, str], Total]:
-        """Returns (party, to, kind) -> sum, in the order of first appearance."""
-        sums: dict[tuple[PartyName, PartyName, str], Total] = {}
-        for row in self.rows:
-            key = (row.party, row.entry.to, row.entry.kind)
-            sums[key] = sums.get(key, Total()).with_entry(row.entry)
-        return sums
+        """Returns (party, to, kind) -> sum, as each party has signed it."""
+        return {
+            (name, to, kind): total
+            for name, page in self.pages.items()
+            for (to, kind), total in page.head.totals.items()
+        }
 
     def verify(self) -> list[str]:
-        """Returns what is wrong; nothing when every party answered and its chain and signature hold."""
-        found = (check_page(page, self.roster) for page in self.pages.values())
-        return [problem for problem in found if problem] + [f"{name}: missing" for name in self.missing]
+        """Returns what is wrong; nothing when every party answered this reading and its chain and signature hold."""
+        return self.book.problems()
+
+    def state(self) -> str:
+        """Returns which session it is, and whether anything may have left that is not in it."""
+        return state(self.book)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the ledger as JSON lines, which `fedray ledger FILE --verify` checks.
 
         Args:
-            path: The file; it is replaced.
+            path: The file. It is replaced whole, once the new one is on the disk.
+
+        Raises:
+            PlanError: It was read without its entries, or there is something of that name that is no file.
+            OSError: It cannot be written; a file that was there is as it was.
         """
-        Path(path).write_bytes(to_bytes(self.pages, self.roster))
+        replace_file(path, to_bytes(self.book))
 
     def __len__(self) -> int:
-        return sum(len(page.entries) for page in self.pages.values())
+        return sum(page.head.count for page in self.pages.values())
 
     def __repr__(self) -> str:
-        lines = [("party", "to", "kind", "values", "bytes", "refused")]
-        for names, total in self.totals().items():
-            party, to, kind = map(shown, names)
-            lines.append((party, to, kind, f"{total.count:,}", f"{total.nbytes:,}", f"{total.refused:,}"))
-        widths = [max(len(line[column]) for line in lines) for column in range(6)]
-        table = ["  ".join(_aligned(line, widths)).rstrip() for line in lines]
-        return "\n".join([*table, *(f"{shown(name)}: missing" for name in self.missing)])
+        return table(self.totals(), self.missing)
+
+
+def state(book: Book) -> str:
+    """Returns which session a ledger is of, and what nobody can know from it."""
+    what = f"session {book.sid.hex()[:16]}, reading {book.reading}"
+    pending = book.open()
+    if not pending:
+        return f"{what}; closed: nothing left these parties afterwards"
+    who = "every party" if len(pending) == len(book.pages) else ", ".join(map(shown, pending))
+    return f"{what}; open: the session had not ended at {who}, and what left later is not in it"
+
+
+def table(totals: Mapping[tuple[PartyName, PartyName, str], Total], missing: tuple[PartyName, ...] = ()) -> str:
+    """Returns totals as lines of text.
+
+    Args:
+        totals: (party, to, kind) -> sum.
+        missing: Parties of which nothing is known.
+    """
+    lines = [("party", "to", "kind", "values", "bytes", "refused")]
+    for names, total in totals.items():
+        party, to, kind = map(shown, names)
+        lines.append((party, to, kind, f"{total.count:,}", f"{total.nbytes:,}", f"{total.refused:,}"))
+    widths = [max(len(line[column]) for line in lines) for column in range(6)]
+    rows = ["  ".join(_aligned(line, widths)).rstrip() for line in lines]
+    return "\n".join([*rows, *(f"{shown(name)}: missing" for name in missing)])
 
 
 def shown(text: str) -> str:

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fedray.errors import PlanError
 from fedray.party.keys.key_folder import (
     IDENTITY,
+    LEDGERS,
     MODELS,
     POLICY,
     ROSTER,
@@ -23,6 +24,7 @@ from fedray.party.keys.key_folder import (
     read_policy,
     read_roster,
 )
+from fedray.party.keys.ledger_log import LedgerLog
 from fedray.party.keys.memory_file import PATIENCE, MemoryFile
 from fedray.party.keys.own_files import real_folder
 from fedray.protocol.crypto.keys import Guarded, Roster, fingerprint, generate_identity, public_bytes
@@ -45,12 +47,14 @@ class Credentials(Guarded):
         roster: The keys that its operator knows everybody by.
         folder: Its key folder, for errors.
         file: Its memory of models; None for one that ends with the process.
+        log: Where its ledger is written as it grows; None for memory only.
 
     Attributes:
         identity: Its Ed25519 key.
         roster: The keys that its operator knows everybody by; None where the driver's have to do.
         policy: What it accepts.
         memory: Which model it served with whom.
+        keep: Writes a line of its ledger to its own disk; None where it has no folder.
     """
 
     def __init__(
@@ -60,10 +64,12 @@ class Credentials(Guarded):
         roster: Roster | None = None,
         folder: Path | None = None,
         file: MemoryFile | None = None,
+        log: LedgerLog | None = None,
     ) -> None:
         self.identity, self.policy, self.roster = identity, policy, roster
         self.memory = ModelMemory() if file is None else file.memory
-        self._folder, self._file = folder, file
+        self.keep = None if log is None else log.write
+        self._folder, self._file, self._log = folder, file, log
 
     @classmethod
     def made_up(cls, policy: Policy | None = None) -> Credentials:
@@ -103,11 +109,18 @@ class Credentials(Guarded):
             )
         _check_own(config.name, identity, roster, folder)
         try:
-            # Last, since it locks the folder: what fails before this leaves no lock behind.
+            # Late, since it locks the folder: what fails before this leaves no lock behind.
             file = MemoryFile(folder / MODELS, config.name, patience)
         except OSError as error:
             raise PlanError(f"{folder / MODELS} cannot be used: {error.strerror}") from None
-        return cls(identity, own or stated or Policy(), roster, folder, file)
+        try:
+            log = LedgerLog(folder / LEDGERS, config.name)
+        except BaseException as error:
+            file.close()
+            if not isinstance(error, OSError):
+                raise
+            raise PlanError(f"{folder / LEDGERS} cannot be used: {error.strerror}") from None
+        return cls(identity, own or stated or Policy(), roster, folder, file, log)
 
     def check(self, keys: Mapping[PartyName, bytes]) -> None:
         """Checks the keys that the driver hands out against the roster of this party's operator, if there is one.
@@ -126,8 +139,15 @@ class Credentials(Guarded):
                 "roster again with 'fedray keys roster'; if not, somebody has put a key of their own in its place"
             )
 
+    @property
+    def unwritten(self) -> str:
+        """Why this party's ledger is no longer written to its disk; empty while it is, or where it has no folder."""
+        return "" if self._log is None else self._log.failure
+
     def close(self) -> None:
         """Lets another process use the folder."""
+        if self._log is not None:
+            self._log.close()
         if self._file is not None:
             self._file.close()
 

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from fedray.errors import PlanError
 from fedray.party.keys.own_files import OTHERS, OTHERS_WRITE, check_mode, check_system, read_own, real_folder
+from fedray.party.whole_file import write_new
 from fedray.protocol.crypto.keys import Roster, generate_identity, public_bytes
 from fedray.protocol.crypto.names import check_name
 from fedray.protocol.policy import Policy
@@ -33,6 +34,7 @@ IDENTITY = "identity.key"
 ROSTER = "roster.json"
 POLICY = "policy.toml"
 MODELS = "models.log"
+LEDGERS = "ledger"
 """The files of a folder. The public key lies in NAME.pub beside them, to be given to the others."""
 
 
@@ -60,9 +62,9 @@ def new_identity(folder: Path, party: PartyName) -> Path:
         )
     content = identity.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     # The private key first: a public file without one would be given to others for nothing.
-    _write_new(folder / IDENTITY, content, 0o600)
+    write_new(folder / IDENTITY, content, 0o600)
     public = folder / f"{party}.pub"
-    _write_new(public, written_public(party, public_bytes(identity)), 0o644)
+    write_new(public, written_public(party, public_bytes(identity)), 0o644)
     return public
 
 
@@ -154,17 +156,6 @@ def read_policy(folder: Path) -> Policy | None:
         raise PlanError(f"{path}: {error}") from None
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Writes a file that everybody may read, whole or not at all."""
-    # In the same folder, since a file can be put in another's place in one step only on one disk.
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        _write_new(beside, content, 0o644)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
 def _read(path: Path, forbidden: int) -> bytes:
     """Returns the content of a file that has to be there."""
     try:
@@ -237,15 +228,3 @@ def _public(path: Path, text: object) -> bytes:
 def _written(record: Mapping[str, Any]) -> bytes:
     # For people to read: they compare these files, and names may be in any script.
     return (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode()
-
-
-def _write_new(path: Path, content: bytes, mode: int) -> None:
-    # O_EXCL: never into a file, or through a link, that somebody else has put there. The mode is given here, so that a
-    # key is at no moment open to others.
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(descriptor, mode)  # whatever the umask says
-        file.write(content)
-        file.flush()
-        # On the disk before anybody is told of it: a key that is lost in a power cut is lost for good.
-        os.fsync(descriptor)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from fedray.errors import PlanError, ProtocolError
 from fedray.party.keys.own_files import OTHERS, open_own
+from fedray.party.whole_file import settle
 from fedray.protocol.memory import Memo, ModelMemory, Served, SetUp
 from fedray.types import PartyName
 
@@ -55,7 +56,7 @@ class MemoryFile:
             self._lock(patience)
             # After the lock and before the first line: the file's name must survive a power cut, too, or its lines are
             # lost with it.
-            _settle(path.parent)
+            settle(path.parent)
             self.memory = ModelMemory(self._read(), self._append)
         except BaseException:
             self.close()
@@ -136,15 +137,6 @@ class MemoryFile:
             f"party {self._party!r}: cannot write to {self._path} ({why}), so nothing was sent. Mend that, then start "
             "the session again"
         )
-
-
-def _settle(folder: Path) -> None:
-    """Puts the name of a new file on the disk, so that it is still there after a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class _Chain:

@@ -1,23 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Announced: the rounds that the server was told to expect, what their words mean, and which of them are repeats. Pure.
+"""Announced: the rounds that the server was told to expect, how long their vectors are, and which were repeats. Pure.
 
 A round whose values did not fit the reaches of its tensors is held again under the next number, so that numbers run
-ahead of the plan. Knows no message and no model; what an opened sum is turned into is the caller's `OnOpened`.
+ahead of the plan. Which round is a repeat the parties say: they alone can tell from the sum. Knows no message, no sum
+and no model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from dataclasses import dataclass
 
-from fedray.party.records import Answer, Expect
+from fedray.party.records import Expect
 from fedray.protocol.manifest import Manifest
-from fedray.protocol.scheme import Opened
 from fedray.types import PartyName, Round
-
-OnOpened: TypeAlias = Callable[[Opened, bool], Answer]
-"""(what was opened, whether it repeats the round before) -> what everybody is told."""
 
 
 @dataclass(slots=True)
@@ -26,67 +21,51 @@ class Announced:
 
     Attributes:
         order: What the driver has announced.
-        on_opened: What an opened sum is turned into.
-        again: How many of its rounds were repeats.
-        repeats: Whether the next round is one.
-        over: Over whom a repeat is; None where it is no repeat, or others see to it.
-        manifest: What the words of the next round mean.
-        last: Numbers of the last round that was opened, with those of its repeats.
+        again: How many of its rounds were repeats, so far.
+        void: How many repeats came to nothing elsewhere.
+        over: Whose inputs the last sum has, over whom alone they are summed again; None where nothing was opened, or
+            others see to it.
+        done: How many rounds of the plan are over.
     """
 
     order: Expect
-    on_opened: OnOpened
     again: int = 0
-    repeats: bool = False
+    void: int = 0
     over: frozenset[PartyName] | None = None
-    manifest: Manifest = field(init=False)
-    last: range = range(0)
-
-    def __post_init__(self) -> None:
-        self.manifest = self.order.manifest
+    done: int = 0
 
     def is_extra(self, number: Round) -> bool:
-        """Returns whether a round comes after those of the plan, and carries metrics alone."""
-        return number >= self.order.number + self.order.count + self.again
+        """Returns whether a round that is no repeat comes after those of the plan, and carries metrics alone."""
+        return self.planned(number) >= self.order.number + self.order.count
 
     def planned(self, number: Round) -> Round:
         """Returns the number that a round would have if none had been repeated: absences are told by it."""
-        return number - self.again
+        return number - self.again - self.void
 
-    def end(self, members: int) -> Round:
-        """Returns the number after the last that may be used; each smaller view reports the metrics anew."""
+    def end(self, members: int, *, repeats: bool) -> Round:
+        """Returns the number after the last that may be used; each smaller view reports the metrics anew.
+
+        Args:
+            members: How many parties there are.
+            repeats: Whether the round in question is a repeat.
+        """
         reports = members if self.order.report is not None else 0
-        return self.order.number + self.order.count + self.again + reports
+        return self.order.number + self.order.count + self.again + self.void + repeats + reports
 
-    def manifest_of(self, number: Round) -> Manifest:
-        """Returns what the words of a round mean."""
-        report = self.order.report
-        return report if report is not None and self.is_extra(number) else self.manifest
-
-    def done(self, reached: Round) -> int:
-        """Returns how many rounds of the plan are over where all numbers below `reached` are."""
-        return min(self.planned(reached) - self.order.number, self.order.count)
-
-    def settle(self, number: Round, opened: Opened, *, bound: bool) -> Answer:
-        """Returns what comes of a sum, and goes on to the next round or to a repeat of this one.
+    def manifest_of(self, number: Round, *, repeats: bool) -> Manifest:
+        """Returns what the words of a round mean, but for its bounds.
 
         Args:
             number: The round.
-            opened: Its sum.
-            bound: Whether it is up to the server that a repeat is over the same parties.
+            repeats: Whether it is a repeat.
         """
-        if self.is_extra(number):
-            answer = Answer("opened", opened.values, opened.metrics)
-        else:
-            answer = self.on_opened(opened, self.repeats)
-        self.last = range(self.last.start if self.repeats else number, number + 1)
-        if answer.reaches:
-            self.manifest = self.manifest.reaching(answer.reaches)
-        self.repeats = answer.verdict == "again"
-        self.again += self.repeats
-        self.over = frozenset(opened.parties) if self.repeats and bound else None
-        return answer
+        report = self.order.report
+        return report if report is not None and not repeats and self.is_extra(number) else self.order.manifest
 
-    def give_up(self) -> None:
-        """Goes on with a round of its own, whatever was to be repeated."""
-        self.repeats, self.over = False, None
+    def reached(self, number: Round) -> int:
+        """Returns how many rounds of the plan are over, where all with smaller numbers are.
+
+        One that is repeated was over when it was first opened.
+        """
+        self.done = max(self.done, min(self.planned(number) - self.order.number, self.order.count))
+        return self.done

@@ -162,7 +162,7 @@ class SumStep(_Step):
 
     def _told(self, owner: PartyName) -> RoundOutcome:
         answer = self.answer or Answer("aborted")
-        summed = answer.verdict in ("opened", "again")
+        summed = answer.verdict == "opened"
         if summed and owner not in self.members:  # a sum without it must not change its model
             return RoundOutcome(Answer("left", reason=f"it was opened over {', '.join(self.members)}"))
         return RoundOutcome(answer, self.proof)

@@ -196,8 +196,8 @@ class ComputeParty:
         for party, key in self._peers.items():
             self._context.send(call, party, key, message, kind)
 
-    def _publish(self, number: Round, message: Message) -> None:
-        body = RoundMessage(self._rounds.roles.session, number, message)
+    def _publish(self, number: Round, message: Message, repeats: bool, void: int) -> None:
+        body = RoundMessage(self._rounds.roles.session, number, message, repeats, void)
         sent = self._context.send(
             f"sum of shares of round {number}", self._server, self._round_server, body, Kind.SHARE
         )

@@ -50,7 +50,8 @@ class ComputeRounds:
         name: The compute party, for error messages.
         timeout: Seconds that a round waits for owners after its first message.
         sign: (round, signature under a set of owners) -> None; tells the other compute parties.
-        publish: (round, this party's sum) -> None; sends it to the server, whose answer comes to `answered`.
+        publish: (round, this party's sum, whether it repeats the round before, how many repeats were void) -> None;
+            sends it to the server, whose answer comes to `answered`.
         fail: (round, reason, whether the next one goes on) -> None; tells the other compute parties that nothing will
             be opened.
 
@@ -63,7 +64,7 @@ class ComputeRounds:
         name: PartyName,
         timeout: float,
         sign: Callable[[Round, bytes], None],
-        publish: Callable[[Round, Message], None],
+        publish: Callable[[Round, Message, bool, int], None],
         fail: Callable[[Round, str, bool], None],
     ) -> None:
         self._name, self.timeout = name, timeout
@@ -280,10 +281,11 @@ class ComputeRounds:
     def publish(self, number: Round) -> Closing:
         """Publishes this party's sum."""
         adder = self.roles.adder
+        repeats = bool(adder.summed_before())
         try:
             message = adder.publish()
             opened = SumStep(self, number, adder.opened(), adder.proof(number))
-            self._publish(number, message)
+            self._publish(number, message, repeats, len(self._void))
         except FedRayError as error:
             return self.given_up(f"{error}{self._absent()}")
         return Closing(None, opened)

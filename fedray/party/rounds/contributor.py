@@ -16,13 +16,18 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 from fedray.errors import FedRayError, ProtocolError
 from fedray.party.context import PartyContext, Reply
 from fedray.party.door.egress import Kind
-from fedray.party.records import Answer, KeyMessage, RoundMessage
+from fedray.party.records import Answer, KeyMessage, RoundMessage, SumsRequest
 from fedray.party.rounds.share_owner import ShareOwner
 from fedray.protocol.config import Config
-from fedray.protocol.scheme import BatchedShield, Contribution, Joining, RoundContext, Shield
+from fedray.protocol.crypto.buffers import BufferPool
+from fedray.protocol.fixed_point import decode
+from fedray.protocol.manifest import Manifest
+from fedray.protocol.opened import OpenedSum
+from fedray.protocol.scales import Room
+from fedray.protocol.scheme import BatchedShield, Contribution, Joining, Opened, RoundContext, Shield
 from fedray.protocol.schemes import SCHEMES
 from fedray.protocol.sharing import SharingShield
-from fedray.types import Key, PartyName, Ref, Round
+from fedray.types import Key, Message, PartyName, Ref, Round
 
 T = TypeVar("T")
 
@@ -78,6 +83,8 @@ class Contributor:
         self._round_server = round_server
         self.members: tuple[PartyName, ...] = ()
         self.verified = True
+        self._config: Config | None = None
+        self._memory = BufferPool()
         self._joining: Joining[Shield] | None = None
         self._shield: Shield | None = None
         self._batched: BatchedShield | None = None
@@ -104,7 +111,7 @@ class Contributor:
         scheme = SCHEMES[proposed.scheme]
         self._kind = Kind.MASKED if scheme.protected else Kind.RAW
         self.members, self._batch_length = proposed.owners or member.roster.names, proposed.batch
-        self._compute, self._share_owner, self._shield = compute, None, None
+        self._compute, self._share_owner, self._shield, self._config = compute, None, None, proposed
         self._joining = scheme.join(proposed, member)
         return Reply(Kind.HELLO, self._joining.hello())
 
@@ -123,7 +130,7 @@ class Contributor:
             self._share_owner = ShareOwner(self._context, shield, self._compute, self._round_server)
 
     def exchange(self, call: str, context: RoundContext, contribution: Contribution) -> Answer:
-        """Sends one round's protected contribution and returns the server's answer.
+        """Sends one round's protected contribution and returns the server's answer; `read` says what its sum means.
 
         Args:
             call: The round in words, for the ledger.
@@ -138,9 +145,41 @@ class Contributor:
             EncodingError: A value is not finite or exceeds its bound.
         """
         if self._share_owner is not None:
-            opened, self.members = self._share_owner.exchange(call, context, contribution)
-            return opened
+            answer, self.members = self._share_owner.exchange(call, context, contribution)
+            return answer
         return self._talk(self.conversation(call, context, contribution))
+
+    def await_sum(self, call: str, number: Round) -> Answer:
+        """Returns what came of a round that repeats one which this party has missed.
+
+        Args:
+            call: What it is for in words, for the ledger.
+            number: The round.
+
+        Raises:
+            ProtocolError: The segment was given up, or the others went on without this party.
+        """
+        answer: Answer = self.ask_server(call, SumsRequest(self.session, number), Kind.SHAPE)
+        self._check_open(number, answer)
+        return answer
+
+    def read(self, opened: OpenedSum, manifest: Manifest) -> Opened:
+        """Returns what a sum of the open session says; its values are memory that a later call may use again.
+
+        Args:
+            opened: The sum.
+            manifest: What its words mean.
+
+        Raises:
+            ProtocolError: The sum is noise, out of range, or all weights are zero.
+        """
+        config = self._agreed
+        return decode(config.encoding, config.contributors, manifest, opened, self._memory)
+
+    @property
+    def room(self) -> Room:
+        """How many bits there are for the words of the open session."""
+        return Room.of(self._agreed.encoding, self._agreed.contributors)
 
     def ask_server(self, call: str, message: Any, kind: Kind) -> Any:
         """Sends the server a message that belongs to no round, and returns the answer.
@@ -167,15 +206,47 @@ class Contributor:
         answer = yield from self._key_supply.cover(number)
         if answer is None:
             answer = yield from self._answered(shield, call, context, contribution)
-        if answer.verdict in ("aborted", "left"):
-            raise ProtocolError(f"round {number} was given up: {answer.reason}")
+        self._check_open(number, answer)
         if answer.view is not None:
             with self._lock:
                 shield.join(answer.view)
             self.members = answer.view.members
         # Without batches there is no quorum to see: the keys themselves bind the round to its members.
-        self.verified = self._batched is None or self._batched.survivors(number) is not None
+        survivors = self.members if self._batched is None else self._batched.survivors(number)
+        self.verified = survivors is not None
+        self._check_set(number, answer, survivors)
         return answer
+
+    def _check_open(self, number: Round, answer: Answer) -> None:
+        if answer.verdict in ("aborted", "left"):
+            raise ProtocolError(f"round {number} was given up: {answer.reason}")
+
+    def _check_set(self, number: Round, answer: Answer, survivors: tuple[PartyName, ...] | None) -> None:
+        """Checks whose inputs a sum has that the server hands out.
+
+        Args:
+            number: The round.
+            answer: The server's answer.
+            survivors: Whose they are as this party has verified; None where it could not.
+
+        Raises:
+            ProtocolError: The server says that it is another set, or one that may not be summed; or it shows no sum.
+        """
+        if (answer.verdict == "opened") != (answer.opened is not None):
+            shown = "no sum" if answer.opened is None else "a sum"
+            raise ProtocolError(f"server {self.server!r} said {answer.verdict!r} of round {number}, with {shown}")
+        past = [one.opened for one in answer.missed if one.opened is not None]
+        for opened, expected in [(answer.opened, survivors), *((one, None) for one in past)]:
+            if opened is None:
+                continue
+            found, least = opened.members, self._agreed.least_members
+            enough = len(found) >= least and found == tuple(name for name in self.members if name in found)
+            if not (enough if expected is None else found == expected):
+                listed, wanted = ", ".join(found) or "nobody", ", ".join(expected or self.members)
+                some = f", or at least {least} of them in this order" if expected is None else ""
+                raise ProtocolError(
+                    f"server {self.server!r} says that round {number} was summed over {listed}; expected {wanted}{some}"
+                )
 
     def _answered(
         self, shield: Shield, call: str, context: RoundContext, contribution: Contribution
@@ -185,13 +256,16 @@ class Contributor:
         while answer is not None and answer.verdict == "next":
             with self._lock:
                 reply = shield.reply(answer.broadcast)
-            answer = yield Post(call, RoundMessage(self.session, context.number, reply), Kind.SHARE)
+            answer = yield Post(call, self._message(context, reply), Kind.SHARE)
         return _there(answer)
+
+    def _message(self, context: RoundContext, body: Message) -> RoundMessage:
+        return RoundMessage(self.session, context.number, body, context.repeats is not None)
 
     def _protected(self, shield: Shield, call: str, context: RoundContext, contribution: Contribution) -> Post:
         with self._lock:
             (message,) = shield.protect(context, contribution).values()
-        return Post(call, RoundMessage(self.session, context.number, message), self._kind)
+        return Post(call, self._message(context, message), self._kind)
 
     def _talk(self, conversation: Conversation[T]) -> T:
         """Carries a conversation on until it is over; what goes wrong on the way is raised in it, where it belongs."""
@@ -229,6 +303,12 @@ class Contributor:
         if self._joining is None:
             raise ProtocolError(f"party {self._context.name!r} is not joining a session: hello comes first")
         return self._joining
+
+    @property
+    def _agreed(self) -> Config:
+        if self._config is None:
+            raise ProtocolError(f"party {self._context.name!r} has no session yet: hello comes first")
+        return self._config
 
     def _active(self) -> Shield:
         if self._shield is None:
@@ -300,6 +380,16 @@ class KeySupply:
             self._refusal = Answer("aborted", reason=str(error))
             return
         self._ready += self._length
+
+
+def sum_of(answer: Answer, number: Round) -> OpenedSum | None:
+    """Returns the sum of a round that was held without this party, or None: it was abandoned, or is not over.
+
+    Args:
+        answer: What the party was told when it came too late.
+        number: The round.
+    """
+    return next((past.opened for past in answer.missed if past.number >= number and past.opened is not None), None)
 
 
 def _there(answer: Answer | None) -> Answer:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fedray.errors import ProtocolError
+from fedray.errors import FedRayError, ProtocolError
 from fedray.party.records import Answer
 from fedray.party.rounds.barrier import Barrier, Closing, Gate, Ticket
+from fedray.protocol.scheme import Fault
 from fedray.protocol.schemes import BatchCoordinator, Coordinator
-from fedray.types import PartyName
+from fedray.types import PartyName, Round
 
 
 class KeySetUps:
@@ -29,6 +30,29 @@ class KeySetUps:
         self._coordinator, self._barrier, self._timeout = coordinator, barrier, timeout
         self._refused: dict[int, str] = {}  # for good: a party that was told so has gone on to end the session
         self._ended = ""
+
+    def hear(self, ticket: Ticket, sender: PartyName, batch: int, body: bytes, now: float, number: Round) -> None:
+        """Takes one party's message, and notes whose fault it is where that is wrong; see `take`.
+
+        Args:
+            ticket: Who is answered.
+            sender: Who sent it.
+            batch: Number of the batch.
+            body: The protocol message.
+            now: When.
+            number: The next round, for the note.
+
+        Raises:
+            ProtocolError: The message is wrong, or the session's scheme has no batches.
+        """
+        owed = self.owes(sender, batch)
+        try:
+            self.take(ticket, sender, batch, body, now)
+        except FedRayError as error:
+            if self.owes(sender, batch) or not owed:  # else it was taken, and another's is wrong
+                what = f"keys of batch {batch}: {str(error).removeprefix(f'{sender}: ')}"
+                self._barrier.attendance.accuse([Fault(number, sender, what)])
+            raise
 
     def take(self, ticket: Ticket, sender: PartyName, batch: int, body: bytes, now: float) -> None:
         """Takes one party's message; the answer is what the others sent, when all of them have.

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from fedray.errors import FedRayError
+from fedray.errors import FedRayError, ProtocolError
 from fedray.party.records import Answer
 from fedray.party.rounds.barrier import Closing, Gate
 from fedray.protocol.scheme import Collector
@@ -38,9 +38,6 @@ class RoundKeeper(Protocol):
     def close(self, current: RoundUnderWay, *, late: bool) -> Closing:
         """Ends the step under way."""
 
-    def repeat_of(self, current: RoundUnderWay) -> RoundUnderWay:
-        """Returns the round that repeats one, announced by now."""
-
     def missed(self, sender: PartyName, number: Round, resume: Round) -> Answer:
         """Returns what a party is told that missed a round.
 
@@ -60,6 +57,7 @@ class RoundUnderWay:
         collector: Its summing end.
         answers: `answers[k]` is what the deliveries of exchange k are told.
         heard: How many exchanges of it each party has taken part in.
+        repeats: Whether it repeats the round before, as the message says that it began with.
         only: Whose messages are taken, where it repeats a round over the same parties; None for everybody's.
     """
 
@@ -67,6 +65,7 @@ class RoundUnderWay:
     collector: Collector
     answers: list[Answer] = field(default_factory=list)
     heard: dict[PartyName, int] = field(default_factory=dict)
+    repeats: bool = False
     only: frozenset[PartyName] | None = None
 
     def takes(self, sender: PartyName) -> bool:
@@ -79,14 +78,19 @@ class RoundUnderWay:
         return frozenset() if self.answers else self.collector.missing()
 
     @property
-    def again(self) -> bool:
-        """Whether another round repeats this one."""
-        return bool(self.answers) and self.answers[-1].verdict == "again"
-
-    @property
     def over(self) -> bool:
         """Whether the last answer is final."""
         return bool(self.answers) and self.answers[-1].verdict != "next"
+
+    @property
+    def settled(self) -> bool:
+        """Whether it is over, and was not given up."""
+        return self.over and self.answers[-1].verdict != "aborted"
+
+    def other_kind(self, sender: PartyName) -> ProtocolError:
+        """Returns the error for a party that takes a repeat for a round of its own, or the other way round."""
+        said = "is one of its own" if self.repeats else "repeats the one before"
+        return ProtocolError(f"{sender}: round {self.number} {said}, as it says; the others say it is not so")
 
 
 @dataclass(slots=True)
@@ -175,10 +179,8 @@ class RoundEnd:
         return math.inf
 
     def close(self, *, late: bool) -> Closing:
-        """Lets everybody go on with the next round, or wait for the end of the one that repeats this one."""
+        """Lets everybody go on with the next round, or ask for the end of the one that repeats this one."""
         del late
-        if self.current.again:
-            return Closing(None, RoundEnd(self.rounds, self.rounds.repeat_of(self.current), self.missed))
         resume = self.current.number + 1
         return Closing(lambda party: self.rounds.missed(party, self.missed[party], resume))
 

@@ -1,30 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""RoundServer: the server's side of one model or of one aggregator's sums. Rounds, and the strategy's server half.
+"""RoundServer: the server's side of one model or of one aggregator's sums. It adds, and hands the sums out.
 
-Every party's delivery is answered with what came of its round: one exchange a round. It sees protected
-messages and opened sums, never one party's contribution.
+Every party's delivery is answered with what came of its round: one exchange a round. It sees protected messages and
+opened sums, never one party's contribution. It computes no model: each party does, from the sum that it was handed. The
+model with which all begin it passes on from one party to the others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
-from fedray.errors import ProtocolError
 from fedray.party.context import PartyContext, Reply
 from fedray.party.door.egress import Kind
-from fedray.party.records import Answer, Expect, KeyMessage, ModelMessage, ModelRequest, RoundMessage, unknown
-from fedray.party.rounds.announced import OnOpened
+from fedray.party.records import (
+    Answer,
+    Expect,
+    KeyMessage,
+    ModelMessage,
+    ModelRequest,
+    RoundMessage,
+    SumsRequest,
+    unknown,
+)
 from fedray.party.rounds.server_rounds import ServerRounds
 from fedray.party.rounds.waiting_room import WaitingRoom
 from fedray.protocol.config import Config
 from fedray.protocol.crypto.keys import Roster
-from fedray.protocol.scales import Room, Scales
-from fedray.protocol.scheme import Opened
-from fedray.strategies import Strategy, make_strategy
-from fedray.strategies.halves import ServerState, advance, first_reaches
 from fedray.types import PartyName
 
 WATCH_SECONDS = 0.25
@@ -36,22 +39,14 @@ class RoundServer:
 
     Args:
         context: The party this service lives in.
-        strategy: Name and parameters of the one whose server half turns a mean into the next global vector; None for
-            sums of the users' own values.
         round_timeout: Seconds that one exchange of a round may take after its first message.
     """
 
-    def __init__(
-        self, context: PartyContext, strategy: tuple[str, dict[str, float]] | None, round_timeout: float
-    ) -> None:
+    def __init__(self, context: PartyContext, round_timeout: float) -> None:
         self._context = context
-        self._strategy: Strategy | None = make_strategy(*strategy) if strategy else None
         self._rounds = ServerRounds(round_timeout)
         self._waiting = WaitingRoom(self._rounds.barrier)
-        self._model: ServerState | None = None
-        self._scales: Scales | None = None
-        self._order: Expect | None = None
-        self._room = Room(0, 0)
+        self._published: ModelMessage | None = None
 
     def begin(
         self,
@@ -72,24 +67,12 @@ class RoundServer:
         """
         roster = Roster.of({name: self._context.roster[name] for name in names})
         agreed = Config.decode(config)
-        self._room = Room.of(agreed.encoding, agreed.contributors)
+        self._published = None
         self._waiting.note(lambda now: self._rounds.begin(number, agreed, roster, hellos, confirms, now))
 
     def expect(self, order: Expect) -> None:
-        """Announces the rounds of a segment.
-
-        Raises:
-            ProtocolError: It trains a model that the server was not sent.
-        """
-        finish: OnOpened = _as_opened
-        if order.purpose == "train":
-            weights, scales = self._own_model.weights, self._scales
-            if scales is None:
-                scales = Scales(first_reaches(order.manifest, order.trainable, weights))
-            self._scales, finish = scales.abandoned(), self._applied
-            order = replace(order, manifest=order.manifest.reaching(scales.reaches))
-        self._order = order
-        self._waiting.note(lambda now: self._rounds.expect(order, finish, now))
+        """Announces the rounds of a segment."""
+        self._waiting.note(lambda now: self._rounds.expect(order, now))
 
     def stop(self) -> None:
         """Ends the segment after the round under way, for every party alike."""
@@ -117,74 +100,29 @@ class RoundServer:
 
         Args:
             sender: Who sent it, as the transport names it.
-            message: A `RoundMessage`, `KeyMessage`, `ModelMessage` or `ModelRequest`.
+            message: A `RoundMessage`, `SumsRequest`, `KeyMessage`, `ModelMessage` or `ModelRequest`.
 
         Raises:
             ProtocolError: The message is none of these, is wrong, or does not belong to the round under way.
         """
         match message:
-            case RoundMessage(int(session), int(number), bytes() | np.ndarray() as body):
+            case RoundMessage(int(), int(), bytes() | np.ndarray(), bool(), int()):
                 answer: Answer = self._waiting.deliver(
-                    lambda ticket, now: self._rounds.take(ticket, sender, session, number, body, now)
+                    lambda ticket, now: self._rounds.take(ticket, sender, message, now)
                 )
-                if answer.verdict == "missed":
-                    # The model as it is now, however many rounds were missed; gradients would be those of one only.
-                    if self._keeps_model and self._model is not None:
-                        answer = replace(answer, values=self._model.weights, known=self._model.known)
-                    answer = replace(answer, reaches=self._reaches)
+                return Reply(Kind.AGGREGATE, answer)
+            case SumsRequest(int(), int()):
+                answer = self._waiting.deliver(lambda ticket, now: self._rounds.await_sum(ticket, sender, message, now))
                 return Reply(Kind.AGGREGATE, answer)
             case KeyMessage(int(session), int(batch), bytes(body)):
                 answer = self._waiting.deliver(
                     lambda ticket, now: self._rounds.set_up(ticket, sender, session, batch, body, now)
                 )
                 return Reply(Kind.HELLO, answer)
-            case ModelMessage(np.ndarray() as values, tuple(reaches)):
-                # The strategy's state goes on: the same model is published again whenever a new session begins.
-                self._model = ServerState(values) if self._model is None else replace(self._model, weights=values)
-                # By the party whose model it is: it knows the last answer, which the server may have given to nobody.
-                self._scales = Scales(reaches) if reaches else None
+            case ModelMessage(np.ndarray()):
+                self._published = message
                 return None
             case ModelRequest():
-                model, answer = self._model, Answer("opened", reaches=self._reaches)
-                if model is not None:
-                    answer = replace(answer, values=model.weights, known=model.known)
-                return Reply(Kind.AGGREGATE, answer)
-        raise unknown(sender, message, "the server", RoundMessage, KeyMessage, ModelMessage, ModelRequest)
-
-    def forget(self) -> None:
-        """Forgets what the strategy has remembered: it belongs to weights that others replace."""
-        self._model = self._scales = None
-
-    def _applied(self, opened: Opened, repeats: bool) -> Answer:
-        strategy, model, scales, order = self._strategy, self._own_model, self._scales, self._order
-        if strategy is None or scales is None or order is None:
-            raise ProtocolError("no rounds of training were announced")
-        before = scales if repeats else scales.abandoned()
-        self._scales = scales = before.after(order.manifest, opened.extents, self._room)
-        if scales.again:
-            return Answer("again", reaches=scales.reaches)
-        new = advance(strategy, model, order.trainable, opened.values.astype(np.float64, copy=False))
-        # A gradient is no model: what it was applied to, only the parties know.
-        self._model = new if self._keeps_model else replace(new, weights=model.weights)
-        return Answer("opened", new.weights, opened.metrics, known=new.known, reaches=scales.reaches)
-
-    @property
-    def _own_model(self) -> ServerState:
-        if self._model is None:
-            raise ProtocolError("the server has no model yet: the first party has not sent its initial vector")
-        return self._model
-
-    @property
-    def _reaches(self) -> tuple[int, ...]:
-        """How far every tensor may reach in the next round; empty before the first one."""
-        return () if self._scales is None else self._scales.reaches
-
-    @property
-    def _keeps_model(self) -> bool:
-        """Whether the server has the model, and not only the gradients of its last round."""
-        return self._strategy is not None and self._strategy.local == "train"
-
-
-def _as_opened(opened: Opened, repeats: bool) -> Answer:
-    del repeats  # nothing of a user's own values is cut off: what is beyond its bound is refused
-    return Answer("opened", opened.values, opened.metrics)
+                return Reply(Kind.AGGREGATE, self._published)
+        taken = (RoundMessage, SumsRequest, KeyMessage, ModelMessage, ModelRequest)
+        raise unknown(sender, message, "the server", *taken)

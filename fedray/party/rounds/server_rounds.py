@@ -2,28 +2,28 @@
 """ServerRounds: the rounds of one aggregator at the server. Which round a message belongs to, what comes of it. Pure.
 
 A round is a chain of exchanges, as many as its scheme has, and the end of it, at which those wait that missed its
-begin. Knows protocol messages and who is in the view. Knows no model and no strategy: what an opened sum is turned into
-is the caller's `OnOpened`.
+begin. Knows protocol messages and who is in the view. Adds, and hands out sums: knows no model, and nothing of what a
+sum says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from fedray.errors import FedRayError, ProtocolError
-from fedray.party.records import Answer, Expect, Progress
-from fedray.party.rounds.announced import Announced, OnOpened
+from fedray.party.records import Answer, Expect, Progress, RoundMessage, SumsRequest
+from fedray.party.rounds.announced import Announced
 from fedray.party.rounds.attendance import Attendance
 from fedray.party.rounds.barrier import Barrier, Closing, Ticket
 from fedray.party.rounds.key_set_ups import KeySetUps
 from fedray.party.rounds.news import News
+from fedray.party.rounds.past_rounds import KEPT_BYTES, PastRounds
 from fedray.party.rounds.round_exchanges import RoundEnd, RoundUnderWay, Stage
 from fedray.protocol.config import Config
 from fedray.protocol.crypto.keys import Roster
 from fedray.protocol.scheme import Fault, FaultFinder, View
 from fedray.protocol.schemes import SCHEMES, Coordinator
-from fedray.types import Message, PartyName, Round
+from fedray.types import PartyName, Round
 
 NEW_SESSION = "a new session has begun"
 
@@ -50,7 +50,7 @@ class ServerRounds:
         self._announced: Announced | None = None
         self._round: RoundUnderWay | None = None
         self._coming: RoundUnderWay | None = None
-        self._last = range(0), Answer("opened")
+        self._past = PastRounds()
         self._next: Round = 0
         self._stop = False
         self._bound = True
@@ -85,21 +85,15 @@ class ServerRounds:
         self._view, self._owners = View(0, roster.names), frozenset(config.owners or roster.names)
         self._set_ups = KeySetUps(self._coordinator, self.barrier, self._timeout)
         self._announced = self._round = self._coming = None
-        self._last, self._error = (range(0), Answer("opened")), ""
-        # Where compute parties add, they see to it that a repeat is over the same owners.
-        self._bound = config.scheme != "sharing"
+        # Where compute parties add, they see to it that a repeat is over the same owners, and no owner comes late.
+        self._bound, self._error = config.scheme != "sharing", ""
+        self._past = PastRounds(KEPT_BYTES if self._bound and self._coordinator.recovers else 0)
 
-    def expect(self, order: Expect, on_opened: OnOpened, now: float) -> None:
-        """Announces the rounds of a segment.
-
-        Args:
-            order: Which rounds.
-            on_opened: What an opened sum is turned into.
-            now: When.
-        """
+    def expect(self, order: Expect, now: float) -> None:
+        """Announces the rounds of a segment."""
         reason = self._error or "the segment has ended"
         self._give_up(reason)
-        self._announced, self._round, self._coming = Announced(order, on_opened), None, None
+        self._announced, self._round, self._coming = Announced(order), None, None
         self._next, self._stop, self._error = order.number, False, ""
         self._attendance.begin_segment(order.absent)
         self.barrier.end("round", reason, now)  # the driver, who may wait for news, is not told of it: it knows
@@ -133,7 +127,7 @@ class ServerRounds:
             self._error,
             self._attendance.away,
             tuple(self._attendance.faults),
-            0 if self._announced is None else self._announced.again,
+            0 if self._announced is None else self._announced.again + self._announced.void,
         )
 
     def watch(self, ticket: Ticket, seen: int, seconds: float, now: float) -> None:
@@ -152,25 +146,29 @@ class ServerRounds:
 
     # The parties' messages.
 
-    def take(self, ticket: Ticket, sender: PartyName, session: int, number: Round, body: Message, now: float) -> None:
+    def take(self, ticket: Ticket, sender: PartyName, message: RoundMessage, now: float) -> None:
         """Takes one message of a round.
 
         Args:
             ticket: Who is answered.
             sender: Who sent it.
-            session: Number of the session it was sent in.
-            number: The round.
-            body: The protocol message.
+            message: The message.
             now: When.
 
         Raises:
             ProtocolError: The message is wrong or does not belong to the round under way.
         """
-        refusal = self._refusal(sender, session)
+        refusal, number = self._refusal(sender, message.session), message.number
         if refusal is not None:
             self.barrier.tell(ticket, refusal)
             return
-        current = self._admitted(number)
+        if self._announced is not None:
+            self._announced.void = max(self._announced.void, message.void)
+        current = self._admitted(number, repeats=message.repeats)
+        if current is not None and current.repeats is not message.repeats:
+            error = current.other_kind(sender)
+            self.refused(current, sender, error)
+            raise error
         if current is None or not current.takes(sender):
             self._await_end(ticket, sender, number, now)
             return
@@ -180,9 +178,31 @@ class ServerRounds:
         if closed and heard == 0:  # closed without it: its message is not read
             self._await_end(ticket, sender, number, now)
             return
-        self.barrier.arrive(("round", number, stage), sender, body, now, ticket)
+        self.barrier.arrive(("round", number, stage), sender, message.body, now, ticket)
         if closed:
             current.heard[sender] = stage + 1
+
+    def await_sum(self, ticket: Ticket, sender: PartyName, request: SumsRequest, now: float) -> None:
+        """Answers a party that has missed a round with what comes of the one that repeats it, when that is over.
+
+        Args:
+            ticket: Who is answered.
+            sender: Who asks.
+            request: For which round.
+            now: When.
+
+        Raises:
+            ProtocolError: The round cannot be a repeat of the one before.
+        """
+        refusal = self._refusal(sender, request.session)
+        if refusal is not None:
+            self.barrier.tell(ticket, refusal)
+            return
+        current = self._admitted(request.number, repeats=True)
+        if current is None or current.over:
+            self._await_end(ticket, sender, request.number, now)
+        else:
+            self.barrier.arrive(("round", request.number, "end"), sender, request.number, now, ticket)
 
     def set_up(self, ticket: Ticket, sender: PartyName, session: int, batch: int, body: bytes, now: float) -> None:
         """Takes one message of the set-up of a batch of rounds; the answer is what the others sent.
@@ -201,19 +221,14 @@ class ServerRounds:
         if session != self._session or self._set_ups is None:
             self.barrier.tell(ticket, Answer("left", reason=NEW_SESSION))
         else:
-            owed = self._set_ups.owes(sender, batch)
-            try:
-                self._set_ups.take(ticket, sender, batch, body, now)
-            except FedRayError as error:
-                if self._set_ups.owes(sender, batch) or not owed:  # else it was taken, and another's is wrong
-                    what = f"keys of batch {batch}: {str(error).removeprefix(f'{sender}: ')}"
-                    self._attendance.accuse([Fault(self._next, sender, what)])
-                raise
+            self._set_ups.hear(ticket, sender, batch, body, now, self._next)
 
     # For the exchanges below.
 
     def begun(self, current: RoundUnderWay) -> None:
         """Learns that the first message of an announced round has come and is right."""
+        if current is not self._round:
+            self._own_announced.again += current.repeats
         self._round, self._coming, self._next = current, None, current.number + 1
         self.barrier.forget("round", but=current.number)  # the answers of the round before were given, or are stale
 
@@ -250,7 +265,7 @@ class ServerRounds:
             number = self._own_announced.planned(current.number)
             self._attendance.note(number, absent & self._owners, reason, abandoned=lost or not recovers)
         try:
-            answer = self._abandoned(absent, smaller=not recovers) if lost else self._advanced(current)
+            answer = self._abandoned(current, absent, smaller=not recovers) if lost else self._advanced(current)
         except Exception as error:  # whoever waits must learn of it, even of a fault of our own
             text = str(error) if isinstance(error, FedRayError) else f"{type(error).__name__} at the server: {error}"
             self._error = self._error or text + self._attendance.listed(absent, reason)
@@ -271,15 +286,8 @@ class ServerRounds:
         refusal = self._refusal(sender, self._session)
         if refusal is not None:
             return refusal
-        last, answer = self._last
-        behind = number in last  # by one round, so that these alone bring it up to date
-        values, known = (answer.values, answer.known) if behind else (None, ())
-        again = 0 if self._announced is None else self._announced.again
-        return replace(answer, verdict="missed", values=values, known=known, number=resume, again=again)
-
-    def repeat_of(self, current: RoundUnderWay) -> RoundUnderWay:
-        """Returns the round that repeats one, announced by now."""
-        return self._announce(current.number + 1, self._own_announced)
+        last = self._round.answers[-1:] if self._round is not None else []
+        return self._past.missed(number, resume, stop=any(answer.stop for answer in last))
 
     # Inside.
 
@@ -292,8 +300,7 @@ class ServerRounds:
     def _done(self) -> int:
         if self._announced is None:
             return 0
-        unfinished = self._round is not None and not (self._round.over and self._round.answers[-1].verdict != "aborted")
-        return self._announced.done(self._next - unfinished)
+        return self._announced.reached(self._next - (self._round is not None and not self._round.settled))
 
     def _found(self, current: RoundUnderWay) -> None:
         """Takes over what a round's collector has found out about parties."""
@@ -319,27 +326,30 @@ class ServerRounds:
             return Answer("left", reason=self._attendance.why(sender, "it was not part of the view"))
         return None
 
-    def _admitted(self, number: Round) -> RoundUnderWay | None:
-        """Returns the round of this number, announced if it is the next one; None where it was over before the last."""
+    def _admitted(self, number: Round, *, repeats: bool) -> RoundUnderWay | None:
+        """Returns the round of this number, announced if it is the next; None where it was over before the last one."""
         current, announced = self._round, self._announced
         if current is not None and current.number == number:
             return current
         if number < self._next:
             return None
         under_way = current is not None and not current.over
-        if announced is None or under_way or number >= announced.end(len(self._view.members)):
+        if announced is None or under_way or number >= announced.end(len(self._view.members), repeats=repeats):
             raise ProtocolError(f"round {number} is not the one under way; its message was dropped unread")
-        if self._coming is None or self._coming.number != number:
-            self.barrier.announce(RoundEnd(self, self._announce(number, announced)))
-        return self._coming
-
-    def _announce(self, number: Round, announced: Announced) -> RoundUnderWay:
-        """Returns the next round, whose first exchange may begin."""
-        collector = self._own_coordinator.collector(self._view, number, announced.manifest_of(number))
-        self.barrier.forget("round", but=None if self._round is None else self._round.number)
-        self._coming = RoundUnderWay(number, collector, only=announced.over)
-        self.barrier.announce(Stage(self, self._coming, 0, self._timeout))
-        return self._coming
+        if repeats and (current is None or number != current.number + 1):
+            raise ProtocolError(f"round {number} cannot repeat the one before, of which there is no sum")
+        coming = self._coming
+        # Until one has begun, whoever speaks of it last says what it is: a party alone cannot keep it from the others.
+        if coming is None or (coming.number, coming.repeats) != (number, repeats):
+            manifest, over = announced.manifest_of(number, repeats=repeats), announced.over if repeats else None
+            made = self._own_coordinator.collector(self._view, number, manifest)
+            if coming is None or coming.number != number:
+                self.barrier.forget("round", but=None if current is None else current.number)
+                self._coming = coming = RoundUnderWay(number, made)
+                self.barrier.announce(Stage(self, coming, 0, self._timeout))
+                self.barrier.announce(RoundEnd(self, coming))
+            coming.collector, coming.repeats, coming.only = made, repeats, over
+        return coming
 
     @property
     def _own_coordinator(self) -> Coordinator:
@@ -356,8 +366,6 @@ class ServerRounds:
     def _await_end(self, ticket: Ticket, sender: PartyName, number: Round, now: float) -> None:
         """Answers a party that missed a round when it can take part again."""
         current = self._round
-        if current is not None and current.again:
-            current = self._admitted(current.number + 1)
         under_way = current is not None and not current.over
         if current is not None and under_way and not (current.takes(sender) and sender in current.missing):
             self.barrier.arrive(("round", current.number, "end"), sender, number, now, ticket)
@@ -371,17 +379,16 @@ class ServerRounds:
         if broadcast is not None:
             return Answer("next", broadcast=broadcast)
         opened = current.collector.open()
-        others = self._owners.intersection(self._view.members) - set(opened.parties)
+        others = self._owners.intersection(self._view.members) - set(opened.members)
         announced = self._own_announced
         self._attendance.note(announced.planned(current.number), others, "", abandoned=False)
-        answer = announced.settle(current.number, opened, bound=self._bound)
-        if not announced.repeats:  # whoever stops half-way would leave the others without its input
-            answer = replace(answer, stop=self._stop)
-        self._last = announced.last, answer
-        return answer
+        announced.over = frozenset(opened.members) if self._bound else None
+        self._past.note(current.number, opened)
+        return Answer("opened", opened, stop=self._stop)
 
-    def _abandoned(self, absent: frozenset[PartyName], *, smaller: bool) -> Answer:
-        self._own_announced.give_up()
+    def _abandoned(self, current: RoundUnderWay, absent: frozenset[PartyName], *, smaller: bool) -> Answer:
+        self._own_announced.over = None
+        self._past.note(current.number, None)
         if not smaller:
             return Answer("abandoned", stop=self._stop)
         for party in absent:  # in this scheme a smaller view never grows again

@@ -58,10 +58,14 @@ class ShareOwner:
         if answer.verdict == "abandoned":
             self._shield.give_up(number)
             return answer, self._shield.owners
-        if answer.verdict not in ("opened", "again"):
+        if answer.verdict != "opened" or answer.opened is None:
             raise ProtocolError(f"round {number} was given up: {answer.reason}")
         self._shield.drop_cache()  # nobody asks again for the messages of a round that is over
-        return answer, self._shield.verify(outcome.proof)
+        members = self._shield.verify(outcome.proof)
+        if answer.opened.members != members:
+            said, signed = (", ".join(names) or "nobody" for names in (answer.opened.members, members))
+            raise ProtocolError(f"round {number}: the server sums over {said}; the compute parties signed for {signed}")
+        return answer, members
 
     def _at_home(self, call: str, home: PartyName, number: int, message: Message, others: list[Ref]) -> RoundOutcome:
         """Hands the long share to the compute party that answers this owner: itself, if it is one."""

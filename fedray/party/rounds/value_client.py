@@ -15,7 +15,7 @@ from fedray.errors import DataError, ProtocolError
 from fedray.party.context import PartyContext, Reply
 from fedray.party.door.egress import Kind
 from fedray.party.rounds import summable
-from fedray.party.rounds.contributor import Contributor
+from fedray.party.rounds.contributor import Contributor, sum_of
 from fedray.protocol.manifest import Manifest
 from fedray.protocol.scheme import Contribution, RoundContext
 from fedray.types import Round, Value
@@ -95,15 +95,17 @@ class ValueClient:
         exact = len(order.manifest.metrics) > 0
         contribution = self._exact(arrays, order) if exact else self._compact(arrays, order)
         answer = self._contributor.exchange("sum", context, contribution)
-        if answer.values is None or answer.metrics is None:
+        found = answer.opened if answer.verdict == "opened" else sum_of(answer, order.number)
+        if found is None:
             return Reply(Kind.AGGREGATE, None)
-        totals = answer.metrics
+        opened = self._contributor.read(found, order.manifest)
+        totals = opened.metrics
         if exact and order.averaged:
             totals, weight = totals[:-1], totals[-1]
             if not weight > 0:
                 raise ProtocolError("all weights are zero: there is nothing to average")
             totals = totals / weight
-        return Reply(Kind.AGGREGATE, (answer.values, totals))
+        return Reply(Kind.AGGREGATE, (opened.values, totals))
 
     def _exact(self, arrays: list[NDArray[Any]], order: SumOrder) -> Contribution:
         """Returns integers as they are and floats as totals; of an average all are floats, with the weight behind."""

@@ -23,6 +23,8 @@ from fedray.errors import DataError, PlanError
 from fedray.party.context import PartyContext, Reply
 from fedray.party.door.egress import Kind
 from fedray.party.training.sampling import cut
+from fedray.protocol.scales import Scales
+from fedray.strategies import State
 from fedray.tree import Tree
 from fedray.types import Value, Vector
 
@@ -42,7 +44,8 @@ class LocalModel:
         backend: The model itself.
         weights: The global vector, float[n]; empty before the first `adopt`.
         known: What the strategy's server half says to everybody beside it, float[m] each.
-        reaches: How far the values of each tensor may reach in the next round of training; empty where the model alone
+        state: What the strategy's server half remembers, the same at every party; None before the first sum.
+        scales: How far the values of each tensor may reach in the next round of training; None where the model alone
             says it, as before the first sum.
         as_built: Whether the weights are still those that the builder made.
         facts: Names and shapes of tensors and metrics, since the last `bind`.
@@ -65,7 +68,8 @@ class LocalModel:
             self.backend = make_backend(backend, builder, seed, int.from_bytes(noise[:8], "big"), threads, local)
         self.weights: Vector = np.empty(0, np.float32)
         self.known: tuple[Vector, ...] = ()
-        self.reaches: tuple[int, ...] = ()
+        self.state: State | None = None
+        self.scales: Scales | None = None
         self.as_built = True
         self.data: dict[str, Data] = {}
         self.bound: Counter[str] = Counter()

@@ -21,11 +21,12 @@ from fedray.metrics import Metric, Word
 from fedray.party.context import PartyContext, Reply
 from fedray.party.door.egress import Kind
 from fedray.party.records import Answer, ModelMessage, ModelRequest
-from fedray.party.rounds.contributor import Contributor
+from fedray.party.rounds.contributor import Contributor, sum_of
 from fedray.party.training.local_model import LocalModel
 from fedray.party.training.orders import EvaluateOrder, settings
 from fedray.party.training.sampling import cut
 from fedray.protocol.manifest import ExactTotal, Manifest
+from fedray.protocol.scales import Scales
 from fedray.protocol.scheme import Contribution, RoundContext
 
 
@@ -74,21 +75,20 @@ class ModelRounds:
         model = self._model
         model.adopt(np.array(model.backend.weights()), model.known)
         kind = Kind.INITIAL if model.as_built else Kind.AGGREGATE
-        self._contributor.ask_server("publish the model", ModelMessage(model.weights, model.reaches), kind)
+        self._contributor.ask_server("publish the model", packed(model), kind)
 
     def pull(self) -> None:
-        """Takes the server's model as this party's own.
+        """Takes the model that was published as this party's own.
 
         Raises:
-            PlanError: The server has none.
+            PlanError: There is none.
         """
         model = self._model
-        answer: Answer = self._contributor.ask_server("pull the model", ModelRequest(), Kind.SHAPE)
-        if answer.values is None:
-            raise PlanError(f"server {self._contributor.server!r} has no model yet; publish it first")
-        model.as_built = model.as_built and np.array_equal(answer.values, model.backend.weights())
-        model.adopt(np.array(answer.values), tuple(map(np.array, answer.known)))
-        model.reaches = answer.reaches
+        found: ModelMessage | None = self._contributor.ask_server("pull the model", ModelRequest(), Kind.SHAPE)
+        if found is None:
+            raise PlanError(f"server {self._contributor.server!r} was given no model yet; publish it first")
+        model.as_built = model.as_built and np.array_equal(found.weights, model.backend.weights())
+        unpack(found, model)
 
     def evaluate(self, order: EvaluateOrder) -> Reply:
         """Evaluates the global model on the bound data and returns a `Report`."""
@@ -100,9 +100,9 @@ class ModelRounds:
         told = settings(order, model.class_weight["evaluate"])
         manifest = evaluate_manifest(model.facts, model.row_weights["evaluate"])
         context = RoundContext(order.number, model.hash(), told, manifest, "evaluate")
-        answer = self.exchange_metrics("evaluate", context, metrics.flatten(local))
-        done = int(answer.verdict in ("opened", "missed"))
-        return self.report(local, answer.metrics, done=done, renew=answer.reason if answer.verdict == "renew" else "")
+        answer, sums = self.exchange_metrics("evaluate", context, metrics.flatten(local))
+        renew = answer.reason if answer.verdict == "renew" else ""
+        return self.report(local, sums, done=int(sums is not None), renew=renew)
 
     def exchange(self, call: str, context: RoundContext, contribution: Contribution) -> Answer:
         """Takes part in one round; says of numbers that cannot be summed whose they are and what to do.
@@ -125,20 +125,27 @@ class ModelRounds:
                 f"party {party!r}: {found}; look for NaN and infinity in its rows, or for training that diverges"
             ) from error
 
-    def exchange_metrics(self, call: str, context: RoundContext, measured: NDArray[np.float64]) -> Answer:
+    def exchange_metrics(
+        self, call: str, context: RoundContext, measured: NDArray[np.float64]
+    ) -> tuple[Answer, NDArray[np.float64] | None]:
         """Takes part in a round of metrics alone; see `exchange`.
 
         Args:
             call: The round in words, for the ledger.
             context: What the round is about.
             measured: float64[m], as `fedray.metrics.flatten` returns it.
+
+        Returns:
+            The answer, and the sums over all parties, float64[m]; None where nothing was opened.
         """
         session = self._contributor.session
         if self._evaluated[0] != session:
             self._evaluated = session, Counter()
         self._evaluated[1][context.model] += 1
         nothing = np.empty(0, self._model.weights.dtype)
-        return self.exchange(call, context, Contribution(nothing, 0, measured))
+        answer = self.exchange(call, context, Contribution(nothing, 0, measured))
+        opened = answer.opened if answer.verdict == "opened" else sum_of(answer, context.number)
+        return answer, None if opened is None else self._contributor.read(opened, context.manifest).metrics
 
     def report(
         self,
@@ -163,6 +170,23 @@ class ModelRounds:
         evaluated = self._evaluated[1][self._model.hash()] if self._evaluated[0] == self._contributor.session else 0
         report = Report(shown, finished, done, renew, fresh, evaluated)
         return Reply(Kind.METRICS if shown else Kind.AGGREGATE, report)
+
+
+def packed(model: LocalModel) -> ModelMessage:
+    """Returns a model with all that belongs to it as a message."""
+    state = None if model.state is None else tuple(sorted(model.state.items()))
+    reaches = () if model.scales is None else model.scales.reaches
+    return ModelMessage(model.weights, reaches, model.known, state)
+
+
+def unpack(message: ModelMessage, model: LocalModel) -> None:
+    """Makes what a message holds the global model of a party."""
+    # Copied: its memory may belong to the message, or to another party of this process.
+    model.adopt(np.array(message.weights), tuple(map(np.array, message.known)))
+    model.scales = Scales(message.reaches) if message.reaches else None
+    model.state = None
+    if message.state is not None:
+        model.state = {name: np.array(one) if isinstance(one, np.ndarray) else one for name, one in message.state}
 
 
 def totals(words: Sequence[Word], row_weights: bool) -> tuple[ExactTotal, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,17 +18,19 @@ from fedray.backends.backend import Batch, ModelFacts, Snapshot
 from fedray.errors import ProtocolError
 from fedray.metrics import Metric
 from fedray.party.context import PartyContext, Reply
-from fedray.party.records import Answer
+from fedray.party.records import Answer, PastRound
 from fedray.party.rounds.contributor import Contributor
+from fedray.party.training.following import Following
 from fedray.party.training.local_model import LocalModel
 from fedray.party.training.model_rounds import ModelRounds, totals
 from fedray.party.training.orders import TrainOrder, rows_of, settings
 from fedray.protocol.manifest import Manifest, Tensor
 from fedray.protocol.messages import digest
+from fedray.protocol.opened import OpenedSum
 from fedray.protocol.rows import Rows
-from fedray.protocol.scheme import Contribution, RoundContext
+from fedray.protocol.scheme import Contribution, Opened, RoundContext
 from fedray.strategies import State, Strategy, make_strategy
-from fedray.strategies.halves import first_reaches, known, payload
+from fedray.strategies.halves import known, payload
 from fedray.types import Round, Vector
 
 
@@ -44,6 +46,7 @@ class _Segment:
         sums: The opened metric sums, once a round carried them.
         done: Rounds that are over, opened or abandoned or passed over.
         again: How many rounds repeated another one; numbers run ahead of `done` by as many.
+        repeats: Number of the round that the next one repeats; None where that is one of its own.
         renew: Why no further round can be held in this session, or empty.
         fresh: Whether nothing has been sent yet that was computed with the model as it is now.
         local: The backend's local state as the last training step left it, if its round was opened or is under way.
@@ -56,6 +59,7 @@ class _Segment:
     sums: NDArray[np.float64] | None = None
     done: int = 0
     again: int = 0
+    repeats: Round | None = None
     renew: str = ""
     fresh: bool = False
     local: Snapshot | None = None
@@ -92,6 +96,7 @@ class Trainer:
         self._strategy: Strategy = make_strategy(*strategy)
         with model.named():
             model.backend.check_strategy(self._strategy)
+        self._following = Following(contributor, model, self._strategy)
         self._state: State | None = None
         self._measured: list[Metric] = []
 
@@ -101,7 +106,7 @@ class Trainer:
     def forget(self) -> None:
         """Forgets what the strategy has remembered: it belongs to weights that others replace."""
         self._state = None
-        self._model.known, self._model.reaches = (), ()
+        self._model.known, self._model.state, self._model.scales = (), None, None
 
     def train(self, order: TrainOrder) -> Reply:
         """Runs the rounds of a segment and returns a `Report`.
@@ -139,42 +144,49 @@ class Trainer:
         rows = rows_of(order, place, self._context.name, used, self._model.bound["train"])
         with self._unless_opened(segment) as kept:
             sent, weight = self._update(segment, batches)
-            measured = self._measure() if report else np.zeros(len(segment.manifest.whole))
-            answer = self._summed(segment, rows, Contribution(sent, weight, measured))
-            if answer.verdict == "opened" and self._contributor.verified:
+            measured = self._measure() if report else None
+            answer, opened = self._summed(segment, rows, Contribution(sent, weight, measured))
+            if opened is not None and self._contributor.verified:
                 kept.append(answer)
-        segment.done += 1
-        if answer.verdict == "opened":
-            self._take(answer)
-            segment.sums = answer.metrics if report else None
-            # Not only the model before: a fit may come back to one that served long ago.
-            segment.fresh = not self._context.memory.knows(self._model.hash())
-        elif answer.verdict == "missed":
-            self._catch_up(segment, answer)
+        if answer.verdict == "missed":
+            return self._catch_up(segment, answer)
+        segment.repeats = None
+        if opened is not None:
+            self._take(segment, opened)
         elif answer.verdict == "renew":
-            segment.done, segment.renew = place, answer.reason
+            segment.renew = answer.reason
         else:
-            segment.fresh = False
+            segment.done, segment.fresh = place + 1, False
             self._check_rows(segment, used)
         return answer.stop
 
-    def _summed(self, segment: _Segment, rows: Rows, contribution: Contribution) -> Answer:
+    def _summed(self, segment: _Segment, rows: Rows, contribution: Contribution) -> tuple[Answer, Opened | None]:
         """Takes part in a round, and with the same input in those that repeat it until all values fit."""
-        model, repeats = self._model, None
+        model, stop = self._model, False
         # What is known beside the model is a setting: equal weights are the same model, whatever came with them.
         known_hash = b"".join(digest("known", vector.tobytes()) for vector in model.known)
         bound = segment.settings + segment.done.to_bytes(8, "big") + known_hash
         while True:
             number = segment.number
             # The bounds of its tensors are in the manifest: whoever was told others shares no key with the rest.
-            reaches = model.reaches or first_reaches(segment.manifest, model.facts.spec.trainable, model.weights)
-            segment.manifest = segment.manifest.reaching(reaches)
-            context = RoundContext(number, model.hash(), bound, segment.manifest, repeats=repeats, rows=rows)
+            segment.manifest = self._following.bounded(segment.manifest)
+            context = RoundContext(number, model.hash(), bound, segment.manifest, repeats=segment.repeats, rows=rows)
             answer = self._rounds.exchange(f"train round {number}", context, contribution)
-            if answer.verdict != "again":
-                return answer
-            model.reaches = answer.reaches
-            segment.again, repeats = segment.again + 1, number
+            # Whoever stopped before a repeat would leave the others without its input.
+            stop = stop or answer.stop
+            opened = None
+            if answer.opened is not None:
+                opened = self._settle(segment, answer.opened)
+            if answer.opened is None or opened is not None:
+                return replace(answer, stop=stop), opened
+
+    def _settle(self, segment: _Segment, found: OpenedSum) -> Opened | None:
+        """Returns what the sum of the next round says; None where it is to be repeated, as is noted then."""
+        opened = self._following.settle(found, segment.manifest, repeats=segment.repeats is not None)
+        if opened is None:
+            segment.repeats = segment.number
+            segment.again += 1
+        return opened
 
     def _update(self, segment: _Segment, batches: Sequence[Batch]) -> tuple[Vector, int]:
         """Returns this party's payload and its weight.
@@ -197,31 +209,46 @@ class Trainer:
         self._state, sent = strategy.client_finish(state, weights, local[:trainable])
         return payload(strategy, sent, local[trainable:]), rows
 
-    def _take(self, answer: Answer) -> None:
-        if answer.values is None:
-            raise ProtocolError("the server opened a round without its result")
-        self._model.as_built, self._model.reaches = False, answer.reaches
-        if self._strategy.local == "gradient":
-            self._model.backend.apply_gradient(answer.values)
-            self._model.take_over(self._model.backend.weights(), answer.known)
-        else:
-            self._model.take_over(answer.values, answer.known)
+    def _take(self, segment: _Segment, opened: Opened) -> None:
+        """Makes the next model of a round's sum; the round is over."""
+        self._following.advance(opened)
+        segment.done, segment.repeats = segment.done + 1, None
+        segment.sums = opened.metrics if segment.done == len(segment.order.spans) else None
+        # Not only the model before: a fit may come back to one that served long ago.
+        segment.fresh = not self._context.memory.knows(self._model.hash())
 
-    def _catch_up(self, segment: _Segment, answer: Answer) -> None:
-        """Takes the others' model after rounds that were opened without this party, and goes on where they are."""
-        if answer.values is None:
-            raise ProtocolError(
-                f"party {self._context.name!r} was too late for several rounds, and the strategy "
-                f"{self._strategy.name!r} has no model at the server to catch up with; it comes back with the next "
-                "session"
-            )
-        self._take(answer)
-        order, rounds = segment.order, len(segment.order.spans)
-        segment.again = answer.again
-        segment.done = min(max(segment.done, answer.number - order.number - answer.again), rounds)
-        if segment.done == rounds:
-            segment.sums = answer.metrics
-            segment.fresh = not self._context.memory.knows(self._model.hash())
+    def _catch_up(self, segment: _Segment, answer: Answer) -> bool:
+        """Follows the others through rounds that were held without this party; returns whether the segment ends."""
+        stop = answer.stop
+        while True:
+            for past in answer.missed:
+                self._follow(segment, past)
+            if segment.repeats is None:
+                break
+            # The others sum the same inputs once more, and this party has sent none.
+            answer = self._contributor.await_sum("sums that it missed", segment.number)
+            stop = stop or answer.stop
+        self._model.backend.set_weights(self._model.weights)
+        # Rounds in which fewer than two parties have rows have numbers, and no sum.
+        ahead = answer.number - segment.order.number - segment.again
+        segment.done = min(max(segment.done, ahead), len(segment.order.spans))
+        return stop
+
+    def _follow(self, segment: _Segment, past: PastRound) -> None:
+        """Takes over what came of one round that was held without this party."""
+        order, place = segment.order, past.number - segment.order.number - segment.again
+        if place >= len(order.spans):  # it is a round of metrics, or of another segment
+            return
+        segment.done = place
+        if past.opened is None:
+            segment.done, segment.repeats, segment.fresh = place + 1, None, False
+            return
+        segment.manifest = self._following.bounded(segment.manifest)
+        opened = self._settle(segment, past.opened)
+        if opened is not None:
+            start, stop = order.spans[place]
+            self._model.backend.begin_round(order.begun + start, stop - start)
+            self._take(segment, opened)
 
     def _check_rows(self, segment: _Segment, used: int) -> None:
         """Leaves after an abandoned round that used more than half of this party's rows.
@@ -254,11 +281,11 @@ class Trainer:
         manifest = report_manifest(self._model.facts, self._model.row_weights["train"])
         for number in range(segment.number, segment.number + len(order.sizes)):
             context = RoundContext(number, self._model.hash(), segment.settings, manifest, "evaluate")
-            answer = self._rounds.exchange_metrics("report metrics", context, measured)
+            answer, sums = self._rounds.exchange_metrics("report metrics", context, measured)
             if answer.verdict == "renew":
                 segment.renew = answer.reason
             if answer.verdict != "abandoned":
-                segment.sums = answer.metrics
+                segment.sums = sums
                 return
 
     def _holders(self, order: TrainOrder, place: int) -> int:

@@ -14,12 +14,12 @@ import numpy as np
 from fedray.errors import ProtocolError
 from fedray.protocol.config import Config
 from fedray.protocol.crypto.buffers import BufferPool
-from fedray.protocol.fixed_point import decode
 from fedray.protocol.manifest import Manifest
 from fedray.protocol.masking.frame import Masked
 from fedray.protocol.masking.rounds import view_id
 from fedray.protocol.messages import Words
-from fedray.protocol.scheme import Opened, View
+from fedray.protocol.opened import OpenedSum
+from fedray.protocol.scheme import View
 from fedray.types import Message, PartyName, Round
 
 ADD_BYTES = 1 << 20
@@ -46,7 +46,7 @@ class ViewCollector:
         """
         if len(view.members) < config.least_members:
             raise ProtocolError(f"a view of {len(view.members)} parties is too small, {config.least_members} required")
-        self._config, self._view, self._number, self._manifest = config, view, number, manifest
+        self._config, self._view, self._number = config, view, number
         self._size = manifest.words(config.contributors)
         self._headers: dict[PartyName, tuple[bytes, bytes, int, bytes]] = {}
         self._sums: dict[PartyName, tuple[int, ...]] = {}
@@ -90,8 +90,8 @@ class ViewCollector:
         """Returns None: one exchange is all."""
         return None
 
-    def open(self) -> Opened:
-        """Returns the sum, once all vectors are in; the values take its place in memory, so this is done once.
+    def open(self) -> OpenedSum:
+        """Returns the sum, once all vectors are in; it is handed out once.
 
         Raises:
             ProtocolError: A vector is missing, the vectors do not belong together, or the sum was opened before.
@@ -100,11 +100,12 @@ class ViewCollector:
         if self.missing():
             raise ProtocolError(f"round {self._number}: no vector yet from {sorted(self.missing())}")
         self._check_headers()
-        # Taken out: decoding overwrites the words, and a second opening would read numbers as words.
         total, self._total = self._total, None
         if total is None:
             raise ProtocolError(f"round {self._number}: its sum was opened before")
-        return decode(self._config.encoding, self._config.parties, self._manifest, total, self._view.members)
+        opened = OpenedSum(total, self._view.members)
+        opened.check_count()
+        return opened
 
     def _check_headers(self) -> None:
         """Names who was told something else than the others, before the check word says that someone was."""

@@ -14,6 +14,7 @@ import numpy as np
 from fedray.errors import ProtocolError
 from fedray.protocol.crypto.keys import verify
 from fedray.protocol.messages import Words, purpose_of
+from fedray.protocol.opened import OpenedSum
 from fedray.protocol.recovery.evidence import TwoInputs
 from fedray.protocol.recovery.opening import Opening
 from fedray.protocol.recovery.round_messages import (
@@ -24,7 +25,7 @@ from fedray.protocol.recovery.round_messages import (
     Unmask,
 )
 from fedray.protocol.recovery.round_public import RoundPublic
-from fedray.protocol.scheme import Fault, Opened
+from fedray.protocol.scheme import Fault
 from fedray.types import Message, PartyName
 
 _PURPOSES = ("mask", "signed-survive", "unmask")
@@ -59,7 +60,7 @@ class RecoveryCollector:
         self._survivors: Survivors | None = None
         self._signatures: dict[int, bytes] = {}
         self._opening: Opening | None = None
-        self._opened: Opened | None = None
+        self._opened: OpenedSum | None = None
 
     def add(self, sender: PartyName, message: Message) -> None:
         """Takes one message of the current stage; the same one again, or one of an earlier stage, changes nothing.
@@ -122,11 +123,11 @@ class RecoveryCollector:
             return self._close_signatures().encode()
         return None
 
-    def open(self) -> Opened:
+    def open(self) -> OpenedSum:
         """Returns the sum over the survivors.
 
         Raises:
-            ProtocolError: The round is not that far, a secret cannot be reconstructed, or the sum fails its checks.
+            ProtocolError: The round is not that far, a secret cannot be reconstructed, or the sum is noise.
         """
         if self._opened is not None:
             return self._opened

@@ -16,13 +16,12 @@ from fedray.errors import ProtocolError
 from fedray.protocol.crypto.keys import Guarded, public_bytes
 from fedray.protocol.crypto.keystream import Pad
 from fedray.protocol.crypto.shamir import recover
-from fedray.protocol.fixed_point import decode
 from fedray.protocol.messages import Words
+from fedray.protocol.opened import OpenedSum
 from fedray.protocol.pipeline import run
 from fedray.protocol.recovery.pads import PadScope, self_commitment
 from fedray.protocol.recovery.round_messages import PAIR, SELF, Survivors, Unmask
 from fedray.protocol.recovery.round_public import RoundPublic
-from fedray.protocol.scheme import Opened
 
 
 class Opening(Guarded):
@@ -77,14 +76,14 @@ class Opening(Guarded):
                     f"round {number} is aborted: {len(shares)} shares of {name}'s secret, expected at least {least}"
                 )
 
-    def open(self, total: Words) -> Opened:
-        """Takes the pads away, in place, and returns what the sum says.
+    def open(self, total: Words) -> OpenedSum:
+        """Takes the pads away, in place, and returns the sum.
 
         Args:
             total: uint32[L] or uint64[L], sum of the survivors' masked words; it is overwritten.
 
         Raises:
-            ProtocolError: A secret does not match what was committed to, or the sum fails its checks.
+            ProtocolError: A secret does not match what was committed to, or the sum is noise.
         """
         public, survivors = self._public, self._survivors
         bits = public.config.encoding.ring
@@ -102,7 +101,9 @@ class Opening(Guarded):
         # One pass for all pads: the total is read and written once, whoever dropped out.
         run(total, Pad(plus, minus).apply)
         names = tuple(public.roster.names[i] for i in survivors.members)
-        return decode(public.config.encoding, public.config.parties, public.manifest, total, names)
+        opened = OpenedSum(total, names)
+        opened.check_count()
+        return opened
 
     def _secret(self, owner: int, valid: Callable[[int, bytes], bool]) -> bytes:
         public, name = self._public, self._public.roster.names[owner]

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from fedray.protocol.config import Config
 from fedray.protocol.crypto.keys import Roster, generate_identity, public_bytes
+from fedray.protocol.fixed_point import decode
 from fedray.protocol.member import Member
 from fedray.protocol.memory import ModelMemory
 from fedray.protocol.policy import Policy
@@ -145,7 +146,7 @@ class Rehearsal:
         self.answer(collector, inputs, before_signing)
         self.answer(collector, inputs, {*before_signing, *before_unmasking})
         self.answer(collector, inputs)
-        return collector.open()
+        return decode(self.config.encoding, self.config.parties, context.manifest, collector.open())
 
     def _from(self, name: PartyName, message: bytes) -> bytes:
         self.sent[name] += len(message)

@@ -55,13 +55,13 @@ class InputRules(Guarded):
         values = np.ascontiguousarray(contribution.values)
         if values.dtype.kind not in "fiu":
             raise EncodingError(f"expected real numbers, found {values.dtype}")
-        metrics = np.ascontiguousarray(contribution.metrics, np.float64)
+        weight, metrics = contribution.rest
         stream = Cipher(algorithms.AES(self._key), modes.GCM(bytes(12))).encryptor()
-        shape = (values.nbytes, metrics.nbytes, values.dtype.str, str(contribution.weight))
+        shape = (values.nbytes, len(metrics), values.dtype.str, str(weight))
         # Sizes and types are in front: without them two inputs could run into each other's bytes.
         stream.authenticate_additional_data(enc("input", context.model, context.purpose, *shape))
         stream.authenticate_additional_data(values.view(np.uint8).data)
-        stream.authenticate_additional_data(metrics.view(np.uint8).data)
+        stream.authenticate_additional_data(metrics)
         stream.finalize()
         return stream.tag
 

@@ -14,10 +14,10 @@ import numpy as np
 from fedray.errors import ProtocolError
 from fedray.protocol.config import Config
 from fedray.protocol.crypto.keys import Roster
-from fedray.protocol.fixed_point import decode
 from fedray.protocol.manifest import Manifest
 from fedray.protocol.messages import Hello, Words, digest
-from fedray.protocol.scheme import Opened, View
+from fedray.protocol.opened import OpenedSum
+from fedray.protocol.scheme import View
 from fedray.protocol.sharing.agreement import Agreement, Partial
 from fedray.protocol.sharing.roles import Roles, names_of
 from fedray.protocol.sharing.split import add_share
@@ -42,7 +42,7 @@ class SharingCollector:
         """
         self._roles = Roles.of(config, roster)
         self._config, self._roster, self._sid = config, roster, sid
-        self._number, self._manifest = number, manifest
+        self._number = number
         self._size = manifest.words(config.contributors)
         self._digests: dict[PartyName, bytes] = {}
         self._agreed: Agreement | None = None
@@ -80,20 +80,20 @@ class SharingCollector:
         """Returns None: one exchange is all."""
         return None
 
-    def open(self) -> Opened:
-        """Returns the sum, once all compute parties have published theirs; the values take its place in memory.
+    def open(self) -> OpenedSum:
+        """Returns the sum, once all compute parties have published theirs; it is handed out once.
 
         Raises:
-            ProtocolError: A sum is missing, the total is noise or out of range, or it was opened before. Nothing of it
-                is given out.
+            ProtocolError: A sum is missing, the total is noise, or it was opened before. Nothing of it is given out.
         """
         if self._agreed is None or self.missing():
             raise ProtocolError(f"round {self._number}: no sum yet from {', '.join(sorted(self.missing()))}")
         total, self._total = self._total, None
         if total is None:
             raise ProtocolError(f"round {self._number}: its sum was opened before")
-        members = names_of(self._agreed.members, self._roster)
-        return decode(self._config.encoding, self._config.contributors, self._manifest, total, members)
+        opened = OpenedSum(total, names_of(self._agreed.members, self._roster))
+        opened.check_count()
+        return opened
 
     def _check(self, sender: PartyName, partial: Partial) -> None:
         computing, agreed, bits = self._config.receivers, partial.proof.agreement, self._config.encoding.ring

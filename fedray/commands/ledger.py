@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`fedray ledger`: shows and checks records of what left parties, a driver's and a party's own.
+
+Exit codes: 0 done, 1 the record is not as it was signed, or cannot be read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fedray.types import PartyName
+
+
+def add_arguments(commands: Any) -> None:
+    """Adds `ledger` and its options to the command line.
+
+    Args:
+        commands: What `argparse` calls the sub-parsers' action.
+    """
+    ledger = commands.add_parser(
+        "ledger",
+        help="show or check a saved record of what left each party",
+        description="Shows what left each party, from a file that sf.shutdown(ledger=FILE), sf.ledger().save(FILE) or "
+        "the demo's --ledger wrote; or what left one party, from its own key folder or a file in DIR/ledger there.",
+    )
+    ledger.add_argument("file", type=Path, metavar="FILE|DIR", help="the record, or a party's own key folder")
+    ledger.add_argument(
+        "--verify", action="store_true", help="check every entry, that none is missing, and the parties' signatures"
+    )
+    ledger.add_argument(
+        "--roster",
+        metavar="FILE|FINGERPRINT",
+        help="check, too, that the file's keys are those of the parties you know, from a roster file that 'fedray keys "
+        "roster' made, or by the fingerprint that was shown at the time; without this, a file that was made up as a "
+        "whole, keys included, is not found out",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Shows a record and returns the exit code.
+
+    Raises:
+        PlanError: The roster or the folder is not as it should be.
+        OSError: The record cannot be read.
+    """
+    from fedray.party.door.ledger_file import BrokenLedger
+    from fedray.party.door.own_ledger import is_own
+
+    try:
+        if options.file.is_dir():
+            return _folder(options)
+        content = options.file.read_bytes()
+        return _own(options, content) if is_own(content) else _driver_s(options, content)
+    except BrokenLedger as error:
+        print(f"fedray: {options.file}: {error}", file=sys.stderr)
+        return 1
+
+
+def fingerprint(roster: Mapping[PartyName, bytes]) -> str:
+    """Returns the fingerprint of a session's keys, in hexadecimal digits."""
+    from fedray.protocol.crypto.keys import Roster
+
+    return Roster.of(roster).hash.hex()
+
+
+def _driver_s(options: argparse.Namespace, content: bytes) -> int:
+    from fedray.party.door.ledger_file import from_bytes
+    from fedray.party.door.ledger_view import Ledger
+
+    ledger = Ledger(from_bytes(content))
+    print(ledger)
+    print(f"\nroster fingerprint {fingerprint(ledger.roster)}")
+    print(ledger.state())
+    # With --roster, too: the right keys say nothing of entries that nobody has checked.
+    problems = ledger.verify() if _checks(options) else []
+    return _judged(options, problems + _strangers(options, ledger.roster), len(ledger))
+
+
+def _own(options: argparse.Namespace, content: bytes) -> int:
+    from fedray.party.door.entry import add_up, entry_of
+    from fedray.party.door.ledger_view import table
+    from fedray.party.door.own_ledger import OwnLedger, read
+
+    book: OwnLedger = read(content)
+    entries = (entry_of(line, book.party, index) for index, line in enumerate(book.lines))
+    print(table({(book.party, to, kind): total for (to, kind), total in add_up(entries).items()}))
+    if book.roster:
+        print(f"\nroster fingerprint {fingerprint(book.roster)}")
+    print(_state(book))
+    problems = book.problems() if _checks(options) else []
+    return _judged(options, problems + _strangers(options, book.roster), book.signed)
+
+
+def _folder(options: argparse.Namespace) -> int:
+    from fedray.party.door.own_ledger import check_order, file_name, number_of, read
+    from fedray.party.keys.key_folder import LEDGERS
+    from fedray.party.keys.own_files import OTHERS, read_own, real_folder
+
+    # A key folder, or the folder of ledgers in it.
+    below = options.file / LEDGERS
+    folder = real_folder(below if below.is_dir() else options.file)
+    numbers = sorted(number for one in folder.iterdir() if (number := number_of(one.name)))
+    contents = {number: read_own(folder / file_name(number), OTHERS) for number in numbers}
+    # A party that ended in the moment in which it began has left a name, and no line.
+    books = {number: read(content) for number, content in contents.items() if b"\n" in content}
+    for number, book in books.items():
+        print(f"{file_name(number)}  {len(book.lines):>9,} entries  {_state(book)}")
+    if not books:
+        print(f"{folder} holds no ledger")
+    problems = []
+    if _checks(options):
+        problems = check_order(books, set(contents) - set(books))
+        problems += [f"{file_name(number)}: {one}" for number, book in books.items() for one in book.problems()]
+        if len({book.party for book in books.values()}) > 1:
+            problems.append("the files are of several parties")
+    for number, book in books.items():
+        problems += [f"{file_name(number)}: {one}" for one in _strangers(options, book.roster)]
+    return _judged(options, problems, sum(book.signed for book in books.values()))
+
+
+def _state(book: Any) -> str:
+    """Returns which session a party's own ledger is of, and what nobody can know from it."""
+    name = f"session {book.sid.hex()[:16]}" if book.roster else "no session"
+    if book.closed:
+        return f"{name}; closed: nothing left {book.party} afterwards"
+    cut = ", and its last line was cut off, for which nothing left" if book.torn else ""
+    return (
+        f"{name}; open: {book.party} takes part still, or ended without closing it; {book.signed:,} entries are "
+        f"signed, and of those behind them whole lines may be missing{cut}"
+    )
+
+
+def _checks(options: argparse.Namespace) -> bool:
+    return bool(options.verify or options.roster)
+
+
+def _strangers(options: argparse.Namespace, found: Mapping[PartyName, bytes]) -> list[str]:
+    """Returns how the keys in a ledger differ from those of the roster asked for, a file or a fingerprint."""
+    from fedray.party.keys.key_folder import read_roster
+
+    if not options.roster or not found:
+        return []
+    known = options.roster.strip()
+    # A file of that name would have to be given with its folder.
+    if re.fullmatch(r"[0-9a-fA-F]{64}", known):
+        same = known.lower() == fingerprint(found)
+        return [] if same else ["the parties' keys in the file are not those of the roster fingerprint given"]
+    return [f"{known}: {difference}" for difference in read_roster(Path(known)).differences(found)]
+
+
+def _judged(options: argparse.Namespace, problems: list[str], entries: int) -> int:
+    for problem in problems:
+        print(f"fedray: {options.file}: {problem}", file=sys.stderr)
+    if not problems and _checks(options):
+        whose = "the parties of this roster" if options.roster else "the keys in the file"
+        print(f"verified: {entries:,} entries, all signed by {whose}")
+    return 1 if problems else 0

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""OpenedSum: what comes of a round at the server, which adds and decides nothing. The words' sum, and its set.
+
+Every party reads it with a manifest of its own (`fedray/protocol/fixed_point.py`). Knows no manifest, no model and no
+party's words.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from fedray.errors import ProtocolError
+from fedray.types import PartyName
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OpenedSum:
+    """The sum of one round, as words.
+
+    Attributes:
+        words: uint32[L] or uint64[L], little-endian, the sum mod 2^l of the members' words `[values | counts | weight |
+            totals | 1]`. Never changed: every party of a process may read the same memory.
+        members: Whose words are in it, in roster order.
+    """
+
+    words: NDArray[Any]
+    members: tuple[PartyName, ...]
+
+    def check_count(self) -> None:
+        """Checks that the last word, the sum of everybody's 1, says how many words were added.
+
+        Raises:
+            ProtocolError: It does not. Where pads did not cancel every word is noise, and saying so is more use than a
+                wrong range.
+        """
+        signed = self.words.view(f"<i{self.words.itemsize}")
+        if not len(signed) or int(signed[-1]) != len(self.members):
+            raise ProtocolError(
+                f"the sum over {self.members} is noise or was altered: the check word is not {len(self.members)}. The "
+                "parties differ in view, model, settings or history, or a vector was changed on its way; nothing is "
+                "published"
+            )
