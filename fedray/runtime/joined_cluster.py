@@ -12,7 +12,7 @@ from fedray.runtime.environment import Environment
 from fedray.runtime.joining import Entrance, check_member, check_secure
 from fedray.runtime.local_cluster import RayProcess
 from fedray.runtime.own_nodes import Node, own_nodes
-from fedray.runtime.ray_errors import reason
+from fedray.runtime.ray_errors import reason, versions
 from fedray.runtime.ray_interior import node_records, reread_authentication
 from fedray.types import PartyName
 
@@ -77,6 +77,8 @@ class JoinedCluster:
                 self._ray.shutdown()
                 if left and "Initialization failure" in str(error):
                     continue
+                if other := versions(str(error)):
+                    raise PlanError(f"address={self._address!r}: {other}") from error
                 raise PlanError(
                     f"no Ray cluster can be reached at address={self._address!r} ({reason(error)}); start one with "
                     "'fedray head start', or use address='local'"

@@ -182,12 +182,29 @@ def test_a_port_that_is_taken(machine, capsys) -> None:
     assert "--ports-from" in said
 
 
+MISMATCH = """cat <<'END'
+RuntimeError: Version mismatch: The cluster was started with:
+    Ray: 2.60.0
+    Python: 3.11.9
+This process on 10.0.0.2 was started with:
+    Ray: 2.59.0
+    Python: 3.12.1
+
+END
+exit 1"""
+"""What Ray writes, as it writes it (`check_version_info`)."""
+
+
 @pytest.mark.parametrize(
     ("first", "said"),
     [
         ("echo boom: InvalidAuthToken; exit 1", "the head does not take this token"),
         ("echo '2026-01-01 00:00:00,1 ERR scripts.py:1 -- RuntimeError: no room'; exit 1", "RuntimeError: no room"),
         ("exit 1", "Ray said nothing"),
+        (
+            MISMATCH,
+            "the cluster has Ray 2.60.0 and Python 3.11.9, this machine has Ray 2.59.0 and Python 3.12.1; install",
+        ),
     ],
 )
 def test_a_node_that_does_not_come_up(machine, tmp_path, capsys, monkeypatch, first, said) -> None:

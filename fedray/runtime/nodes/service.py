@@ -25,6 +25,7 @@ from fedray.party.keys.own_files import real_folder
 from fedray.runtime import environment
 from fedray.runtime.nodes.launch import Launch
 from fedray.runtime.nodes.record import Record, began, folder_of
+from fedray.runtime.ray_errors import versions
 
 _TRIES = 3  # Ray gives a node 30 s to come up, which a busy machine may need twice
 _TRY_SECONDS = 90.0
@@ -174,6 +175,8 @@ def _complaint(log: Path) -> str:
     text = log.read_text(errors="replace") if log.exists() else ""
     if "InvalidAuthToken" in text or "Unauthenticated" in text:
         return "the head does not take this token; copy the head's token file anew"
+    if other := versions(text):
+        return other
     lines = [re.sub(r"^\S+ \S+\s+[A-Z]+ \S+ -- ", "", line).strip() for line in text.splitlines()]
     telling = [line for line in lines if re.search(r"(?i)error|fail|unable|cannot|could not|mismatch|timed out", line)]
     chosen = telling[-1] if telling else next((line for line in reversed(lines) if line), "Ray said nothing")
@@ -181,7 +184,7 @@ def _complaint(log: Path) -> str:
 
 
 def _hopeless(said: str) -> bool:
-    return any(word in said for word in ("token", "mismatch", "Version"))
+    return any(words in said for words in ("does not take this token", "install the same versions"))
 
 
 @contextmanager
