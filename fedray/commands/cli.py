@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+from fedray.commands import doctor as doctor_commands
 from fedray.commands import keys as key_commands
 from fedray.commands import ledger as ledger_commands
 from fedray.commands import nodes as node_commands
@@ -98,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     key_commands.add_arguments(commands)
     tls_commands.add_arguments(commands)
     node_commands.add_arguments(commands)
+    doctor_commands.add_arguments(commands)
     return parser
 
 
@@ -140,5 +142,6 @@ _COMMANDS = {
     "ledger": ledger_commands.run,
     "keys": key_commands.run,
     "tls": tls_commands.run,
+    "doctor": doctor_commands.run,
     **dict.fromkeys(("head", "party", "status", "stop"), node_commands.run),
 }

@@ -23,6 +23,7 @@ from fedray.party.house.turns import home
 from fedray.party.keys.credentials import Credentials
 from fedray.party.keys.key_folder import ROSTER, new_identity
 from fedray.protocol.crypto.names import check_name
+from fedray.runtime.joining import Entrance
 from fedray.runtime.nodes import certificates, ports, service, token
 from fedray.runtime.nodes.launch import Launch, Security, on_loopback
 from fedray.runtime.nodes.ports import Ports
@@ -228,7 +229,11 @@ def _security(options: argparse.Namespace, ip: str, head: str | None) -> Securit
         return Security(file, None)
     folder = options.tls.expanduser().absolute()
     certificates.check(folder, ip)
-    return Security(file, folder)
+    security = Security(file, folder)
+    if head is not None:
+        # Ray itself would try for minutes, and say nothing of certificates.
+        Entrance(head).knock(security.variables())
+    return security
 
 
 def _status() -> int:

@@ -25,6 +25,7 @@ class Node:
         address: Of its machine.
         labels: As it was started with.
         resources: What it has in all.
+        ports: Where Ray's two services there are called by other nodes.
     """
 
     id: str
@@ -32,6 +33,7 @@ class Node:
     address: str
     labels: Mapping[str, str]
     resources: Mapping[str, float]
+    ports: tuple[int, ...] = ()
 
     @classmethod
     def alive(cls, records: Iterable[Mapping[str, Any]]) -> list[Node]:
@@ -43,6 +45,7 @@ class Node:
                 record["NodeManagerAddress"],
                 record.get("Labels") or {},
                 record["Resources"],
+                tuple(record[port] for port in ("NodeManagerPort", "ObjectManagerPort") if record.get(port)),
             )
             for record in records
             if record["Alive"]
@@ -89,6 +92,11 @@ def own_nodes(parties: Sequence[PartyName], nodes: Sequence[Node], address: str)
             )
         found[party] = own
     return found
+
+
+def parties_of(nodes: Sequence[Node]) -> list[PartyName]:
+    """Returns the labels by which nodes say whose they are, each once."""
+    return sorted({node.labels[PARTY_LABEL] for node in nodes if PARTY_LABEL in node.labels})
 
 
 def listed(nodes: Sequence[Node]) -> str:

@@ -8,7 +8,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -298,6 +298,38 @@ class RayTransport(RayCalls):
                     ray.kill(actor, no_restart=True)
         if cluster is not None:
             cluster.stop()
+
+
+def on_every_node(address: str, insecure: bool, work: Callable[..., Any], *args: Any) -> dict[str, Any]:
+    """Runs a function on each node of a cluster; returns its results by the nodes' names, an error for one that failed.
+
+    Args:
+        address: As in `fedray.init`.
+        insecure: As in `fedray.init`.
+        work: A function that every node can import.
+        *args: Its arguments.
+
+    Raises:
+        PlanError: The cluster cannot be reached.
+    """
+    cluster = JoinedCluster(_process, address, insecure)
+    cluster.start([], show_output=False)
+    try:
+        task: Any = ray.remote(num_cpus=0, max_retries=0)(work)
+        refs = {}
+        for node in Node.alive(_untyped.nodes()):
+            strategy = NodeAffinitySchedulingStrategy(node.id, soft=False)
+            refs[f"{node.name} ({node.address})"] = task.options(scheduling_strategy=strategy).remote(*args)
+        results: dict[str, Any] = {}
+        deadline = time.monotonic() + _START_SECONDS
+        for name, ref in refs.items():
+            try:
+                results[name] = ray.get(ref, timeout=max(0.0, deadline - time.monotonic()))
+            except Exception as error:  # of whatever kind: it is what is to be shown of this node
+                results[name] = PlanError(reason(error))
+        return results
+    finally:
+        cluster.stop()
 
 
 def local_cluster() -> LocalCluster:

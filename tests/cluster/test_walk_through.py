@@ -150,13 +150,14 @@ def test_what_a_driver_is_told(machines: dict[str, hosts.Host]) -> None:
     step(bob, "fedray tls init --ca ~/own; fedray tls issue bob --host 10.0.0.3 --ca ~/own --out ~/own-tls")
     is_told(bob, 1, there, "does not pass: unable to get local issuer", 10, **token, **certified(bob.home / "own-tls"))
 
-    # A node with another token, and one that is called bob's a second time, on alice's machine's neighbour.
+    # A node with another token, and one with a certificate of another authority.
     line = "fedray party start bob --head 10.0.0.1:6379 --tls ~/tls"
     code, _, err = bob.run(f"{line} --token ~/wrong", PYTHONPATH=str(ROOT))
     assert code == 1
     assert "did not start: the head does not take this token" in err
-    code, _, err = bob.run("fedray party start bob --head 10.0.0.1:6379 --tls ~/own-tls", PYTHONPATH=str(ROOT))
-    assert code == 1, err
+    code, _, err = bob.run("fedray party start bob --head 10.0.0.1:6379 --tls ~/own-tls", 60, PYTHONPATH=str(ROOT))
+    assert code == 1
+    assert "the certificate of 10.0.0.1:6379 does not pass" in err
 
     # All are there, and by ray:// as well; a second driver is told who holds the party since when.
     step(bob, line)
@@ -167,6 +168,22 @@ def test_what_a_driver_is_told(machines: dict[str, hosts.Host]) -> None:
     is_told(alice, 3, "auto", held, 60)
     first.kill()
     is_told(bob, 3, "ray://10.0.0.1:10001", "joined", 60)
+
+    # Every node looks at itself and at the way to the others, in both directions, and the clocks are compared.
+    said = step(alice, "fedray doctor --everywhere || true")
+    assert "WRONG" not in said, said
+    for found in (
+        "node alice (10.0.0.2)",
+        "node bob (10.0.0.3)",
+        "node head (10.0.0.1)",
+        "bob: data 'images'",
+        "clock",
+    ):
+        assert found in said, said
+    step(bob, "mv data/labels.npy data/elsewhere.npy")
+    wrong = step(server, "fedray doctor --everywhere || echo ill")
+    assert re.search(r"WRONG +bob: data 'labels' +cannot be read", wrong), wrong
+    assert wrong.endswith("ill\n")
 
     # Killed as by a power cut, and started again at once: Ray has two records of it for a minute.
     bob.kill()
