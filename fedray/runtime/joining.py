@@ -207,11 +207,12 @@ def _shake_hands(entrance: Entrance, environment: Mapping[str, str]) -> None:
             socket.create_connection((entrance.host, entrance.port), _KNOCK_SECONDS) as plain,
             context.wrap_socket(plain, server_hostname=entrance.host) as line,
         ):
-            # With TLS 1.3 the other side looks at our certificate only now, and hangs up or says nothing.
-            line.settimeout(0.3)
+            # With TLS 1.3 the other side looks at our certificate only now. Then it hangs up, or begins to speak.
             line.recv(1)
     except TimeoutError:
-        return
+        raise TimeoutError(
+            f"{entrance.address}: no answer within {_KNOCK_SECONDS:.0f} s while certificates were exchanged"
+        ) from None
     except ssl.SSLCertVerificationError as error:
         raise PlanError(
             f"the certificate of {entrance.address} does not pass: {error.verify_message}. Its clock, this machine's, "

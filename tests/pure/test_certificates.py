@@ -15,6 +15,7 @@ from cryptography import x509
 
 from fedray.commands.cli import main
 from fedray.errors import PlanError
+from fedray.runtime import joining
 from fedray.runtime.joining import Entrance
 from fedray.runtime.nodes import certificates
 
@@ -119,6 +120,7 @@ class Server:
                     line.sendall(b"HTTP/1.1 400 what is that?\r\n\r\n")
                 else:
                     line = self._context.wrap_socket(line, server_side=True)
+                    line.sendall(b"hello")
                     line.recv(1)
             except OSError:
                 pass
@@ -202,3 +204,11 @@ def test_nobody_there() -> None:
         port = taken.getsockname()[1]
     with pytest.raises(OSError, match="refused"):
         Entrance(f"127.0.0.1:{port}").knock({})
+
+
+def test_who_takes_a_call_and_says_nothing(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joining, "_KNOCK_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        entrance = Entrance(f"127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(TimeoutError, match="while certificates were exchanged"):
+            entrance.knock(variables(made / "alice"))

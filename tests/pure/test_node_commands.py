@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from fedray.commands.cli import main
 from fedray.party.house import in_force
 from fedray.party.house.turns import HOME
 from fedray.runtime import environment
-from fedray.runtime.nodes import service
+from fedray.runtime.nodes import service, token
 from fedray.runtime.nodes.record import records
 
 RAY = """#!/bin/sh
@@ -161,6 +162,29 @@ def test_another_party_s_file_or_keys(machine, capsys) -> None:
 def test_a_head_that_is_not_there(machine, capsys, more, said) -> None:
     assert main(["party", "start", "alice", *more]) == 1
     assert said in capsys.readouterr().err
+
+
+def test_a_head_that_was_started_without_tls(machine, capsys) -> None:
+    for each in (["init", "--ca"], ["issue", "alice", "--out", f"{machine}/tls", "--ca"]):
+        assert main(["tls", *each, f"{machine}/ca"]) == 0
+    keys = machine / "parties" / "alice" / "keys"
+    assert main(["party", "init", "alice"]) == 0
+    assert main(["keys", "roster", f"{keys}/alice.pub", "--dir", str(keys)]) == 0
+    token.made(machine / "token")
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        threading.Thread(target=answer_in_plain_text, args=(head,), daemon=True).start()
+        line = ["party", "start", "alice", "--ip", "127.0.0.1", "--tls", f"{machine}/tls"]
+        assert main([*line, "--head", f"127.0.0.1:{head.getsockname()[1]}"]) == 1
+    assert "was started without TLS" in capsys.readouterr().err
+
+
+def answer_in_plain_text(head: socket.socket) -> None:
+    for _ in range(3):  # the first two calls only knock
+        line, _ = head.accept()
+        line.settimeout(5)
+        if line.recv(100):
+            line.sendall(b"HTTP/1.1 400 what is that?\r\n\r\n")
+        line.close()
 
 
 def test_a_network_asks_for_certificates_and_an_address_has_to_be_one_s_own(machine, capsys) -> None:
