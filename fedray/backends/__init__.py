@@ -14,6 +14,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from fedray.backends.backend import Backend, FileKind
+from fedray.errors import PlanError
 from fedray.tree import Tree
 
 
@@ -23,26 +24,55 @@ class Framework:
 
     Attributes:
         module: The module that holds `make` and `build_at_driver`.
-        suffixes: How the names of its files end, by what is in them.
+        suffixes: How the names of its files may end, by what is in them.
         method: A method that its models have, by which a model is told from the function that builds one.
+        extra: The extra that installs it; empty where fedray itself does.
     """
 
     module: str
-    suffixes: Mapping[FileKind, str]
+    suffixes: Mapping[FileKind, tuple[str, ...]]
     method: str
+    extra: str = ""
 
 
 BACKENDS: Mapping[str, Framework] = {
     "tensorflow": Framework(
-        "fedray.backends.keras.entry", {"model": ".keras", "weights": ".weights.h5"}, method="get_weights"
+        "fedray.backends.keras.entry", {"model": (".keras",), "weights": (".weights.h5",)}, method="get_weights"
     ),
-    "numpy": Framework("fedray.backends.numpy.model", {"model": ".npz", "weights": ".npz"}, method="predictions"),
+    "numpy": Framework("fedray.backends.numpy.model", {"model": (".npz",), "weights": (".npz",)}, method="predictions"),
+    "torch": Framework(
+        "fedray.backends.torch.entry",
+        {"model": (".pt", ".safetensors"), "weights": (".pt", ".safetensors")},
+        method="state_dict",
+        extra="torch",
+    ),
 }
 """Name in `FLModel(backend=...)` -> the framework."""
 
 
+def framework(name: str) -> Framework:
+    """Returns what is known of a framework.
+
+    Args:
+        name: A key of `BACKENDS`.
+
+    Raises:
+        PlanError: There is none of this name.
+    """
+    if name not in BACKENDS:
+        extras = [f"{known}: pip install 'fedray[{one.extra}]'" for known, one in BACKENDS.items() if one.extra]
+        raise PlanError(f"backend: expected one of {', '.join(BACKENDS)} ({'; '.join(extras)}), found {name!r}")
+    return BACKENDS[name]
+
+
 def make_backend(
-    name: str, builder: Callable[[], Any], seed: int, noise_seed: int, threads: int, local: Sequence[str] = ()
+    name: str,
+    builder: Callable[[], Any],
+    seed: int,
+    noise_seed: int,
+    threads: int,
+    local: Sequence[str] = (),
+    gpus: float = 0.0,
 ) -> Backend:
     """Returns a party's model.
 
@@ -53,11 +83,12 @@ def make_backend(
         noise_seed: This party's own seed, for what a model draws while it trains.
         threads: Compute threads.
         local: Patterns for the names of tensors that stay in the party.
+        gpus: How many GPUs, or which part of one, the party asks for.
 
     Raises:
         PlanError: The builder's model cannot be trained here, or a pattern matches nothing.
     """
-    backend: Backend = import_module(BACKENDS[name].module).make(builder, seed, noise_seed, threads, tuple(local))
+    backend: Backend = import_module(BACKENDS[name].module).make(builder, seed, noise_seed, threads, tuple(local), gpus)
     return backend
 
 

@@ -130,12 +130,13 @@ class Steps(Protocol):
                 the model's optimizer promises of weights.
         """
 
-    def begin_round(self, first: int, planned: int) -> None:
+    def begin_round(self, first: int, planned: int, epochs: int) -> None:
         """Says where in the run a round is, so that a learning-rate schedule is at the same step at every party.
 
         Args:
             first: Batches planned for the rounds before it, the same number at every party.
             planned: Batches planned for it, 1 or more, however many this party takes.
+            epochs: Epochs of all fits that were over when it began.
         """
 
     def train(
@@ -212,6 +213,9 @@ class LocalState(Protocol):
     def restore(self, snapshot: Snapshot) -> None:
         """Puts back what `snapshot` returned."""
 
+    def forget(self) -> None:
+        """Lets the optimizer begin anew; learning rate, metrics, local tensors and random generators stay."""
+
 
 class ModelFile(Protocol):
     """A model as its framework's users know it: files, and arrays in the framework's own order.
@@ -219,13 +223,14 @@ class ModelFile(Protocol):
     What the files are called is in the table of `fedray.backends`, where the driver reads it without the framework.
     """
 
-    def export_model(self, kind: FileKind = "model", own: bool = False) -> bytes:
+    def export_model(self, kind: FileKind = "model", own: bool = False, ending: str = "") -> bytes:
         """Returns the content of a file.
 
         Args:
             kind: What is in it.
             own: Whether local tensors have this party's values, in a file that stays with it; else those they were
                 built with. Nothing else depends on this party's rows but through the shared weights.
+            ending: How the file's name ends, where the framework has several for one kind; empty for its first.
         """
 
     def import_model(self, content: bytes, own: bool = False) -> None:

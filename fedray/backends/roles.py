@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any
 
 from fedray.errors import PlanError
+
+_SEPARATORS = re.compile(r"[/.]")
+"""What stands between the parts of a name: Keras's `dense/kernel`, PyTorch's `dense.weight`."""
 
 NEAR = 3
 """How many names an error about a pattern shows: enough to see a slip, few enough to read."""
@@ -77,9 +81,10 @@ def check_something_is_shared(names: Sequence[str], local: Sequence[str]) -> Non
 
 def _near(pattern: str, names: Sequence[str]) -> list[str]:
     """Returns a few names that look like a pattern, or of which a layer does."""
-    bare = "".join(letter for letter in pattern if letter not in "*?[]!").strip("/")
-    pieces = sorted({piece for name in names for piece in (name, *name.split("/"))})
+    bare = "".join(letter for letter in pattern if letter not in "*?[]!").strip("/.")
+    parts = {name: (name, *_SEPARATORS.split(name)) for name in names}
+    pieces = sorted({piece for found in parts.values() for piece in found})
     near: list[str] = []
     for piece in get_close_matches(bare, pieces, n=NEAR):  # the closest first
-        near += [name for name in names if piece in (name, *name.split("/")) and name not in near]
+        near += [name for name in names if piece in parts[name] and name not in near]
     return near[:NEAR]

@@ -15,6 +15,7 @@ from typing import Any, cast
 from fedray.errors import PlanError
 from fedray.party.house.process import settle
 from fedray.party.party import LANES, Lane, Party, lane_widths
+from fedray.party.printing import Output
 from fedray.runtime import environment, placement
 from fedray.runtime.environment import Environment
 from fedray.runtime.gather import gather, opened
@@ -143,15 +144,19 @@ class RayParty:
     def __init__(self, config: PartyConfig) -> None:
         # First of all: NumPy and TensorFlow read these when they are loaded, and the user's code may load them in any
         # call.
-        threads, refusal = settle(config)
-        os.environ.update(environment.computing(threads) | environment.debugging())
+        settled = settle(config)
+        os.environ.update(environment.computing(settled.config.threads) | environment.debugging())
         logging.getLogger("fedray").setLevel(config.log_level)
         self._calls = RayCalls()
         self._lines = Lines.opened(config.name, self._delivered)
         # Nobody calls these lines before `ready` has told their address, so the party that answers there may come
         # second.
         calls = LinedCalls(self._calls, self._lines) if self._lines else self._calls
-        self._party = Party(config, calls, refusal=refusal)
+        self._party = Party(settled.config, calls, refusal=settled.refusal)
+        self._output: Output | None = None
+        if not settled.printing_stays:
+            self._output = Output(self._party.printed, silent=settled.config.egress == "strict")
+            self._output.take()
 
     def _delivered(self, *message: Any) -> Any:
         return self._party.handle("deliver", *message)
@@ -175,7 +180,10 @@ class RayParty:
     @ray.method(concurrency_group="command")
     def command(self, method: str, args: tuple[Any, ...]) -> Any:
         """Answers a command."""
-        return self._party.handle(method, *args)
+        answer = self._party.handle(method, *args)
+        if self._output is not None:
+            self._output.settle()  # before the answer, so that what was printed is on the ledger that is read next
+        return answer
 
     @ray.method(concurrency_group="message")
     def message(self, method: str, args: tuple[Any, ...]) -> Any:

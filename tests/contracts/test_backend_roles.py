@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 import pytest
-from contracts.test_backends import CASES, RATE, SLOW, Case
+from contracts.test_backends import CASES, MARKS, RATE, Case
 from inline.keras_models import X, batches, bind
 
 from fedray.backends import BACKENDS, make_backend
@@ -26,11 +26,13 @@ class Kept:
         case: The backend and its models.
         pattern: What is kept.
         place: Which of `arrays()` it is.
+        slip: A pattern that almost fits one of the two.
     """
 
     case: Case
     pattern: str
     place: int
+    slip: str = "kernal"
 
     def ready(self, builder=None, seed=1):
         backend = make_backend(self.case.name, builder or self.case.stateful, seed, 0, 1, [self.pattern])
@@ -58,10 +60,15 @@ KEPT = {
     "keras graph": Kept(CASES["keras graph"], "*/bias", 1),
     "numpy bias": Kept(CASES["numpy softmax"], "bias", 1),
     "numpy kernel": Kept(CASES["numpy linear"], "kernel", 0),
+    "torch": Kept(CASES["torch"], "*.bias", 1, slip="wieght"),
+    "torch weight": Kept(CASES["torch"], "0.weight", 0, slip="0.wieght"),
 }
 
 
-@pytest.fixture(params=[pytest.param(name, marks=SLOW.get(name, ())) for name in KEPT])
+KEPT_MARKS = MARKS | {"torch weight": MARKS["torch"]}
+
+
+@pytest.fixture(params=[pytest.param(name, marks=KEPT_MARKS.get(name, ())) for name in KEPT])
 def kept(request):
     return KEPT[request.param]
 
@@ -203,8 +210,8 @@ def test_files_and_arrays_set_what_is_shared_and_a_partys_own_file_what_is_kept(
 
 def test_patterns_that_cannot_work_are_refused(kept):
     with pytest.raises(
-        PlanError, match=r"local: pattern 'kernal' matches none of the model's 2 tensors\. Did you mean"
+        PlanError, match=rf"local: pattern '{kept.slip}' matches none of the model's 2 tensors\. Did you mean"
     ):
-        make_backend(kept.case.name, kept.case.plain, 1, 0, 1, ["kernal"])
+        make_backend(kept.case.name, kept.case.plain, 1, 0, 1, [kept.slip])
     with pytest.raises(PlanError, match="local: the patterns keep all 2 tensors that training changes in their party"):
         make_backend(kept.case.name, kept.case.plain, 1, 0, 1, ["*"])

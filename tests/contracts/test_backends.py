@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from inline.keras_models import CLASS, X, batches, bind
+from inline.torch_models import NEEDS_TORCH, torch_outputs, torch_softmax
 
 from fedray.backends import BACKENDS, build_at_driver, make_backend
 from fedray.errors import DataError, PlanError
@@ -46,6 +47,7 @@ class Case:
         stateful: Builds one whose optimizer keeps a state.
         other: Builds another model of the same shapes.
         y: Labels of `X`.
+        stock: Predicts rows with the model that the driver builds.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Case:
     stateful: Callable[[], Any]
     other: Callable[[], Any]
     y: Any
+    stock: Callable[[Any, Any], Any] = lambda model, x: model.predict(x)
 
     def ready(self, builder=None, seed=1, noise_seed=0):
         backend = make_backend(self.name, builder or self.stateful, seed, noise_seed, 1)
@@ -81,14 +84,15 @@ CASES = {
         lambda: LinearRegression(4, 2, RATE / 2, momentum=0.5, dtype="float64"),
         X[:, :2] - 2 * X[:, 2:],
     ),
+    "torch": Case("torch", torch_softmax(0.0), torch_softmax(0.5), torch_softmax(0.75), CLASS, torch_outputs),
 }
 
 
-SLOW = {"keras graph": [pytest.mark.slow]}
+MARKS = {"keras graph": [pytest.mark.slow], "torch": NEEDS_TORCH}
 """A graph costs ten of the few steps of a test; `tests/inline/test_keras_backend.py` trains with graphs."""
 
 
-@pytest.fixture(params=[pytest.param(name, marks=SLOW.get(name, ())) for name in CASES])
+@pytest.fixture(params=[pytest.param(name, marks=MARKS.get(name, ())) for name in CASES])
 def case(request):
     return CASES[request.param]
 
@@ -211,6 +215,19 @@ def test_the_optimizers_state_is_part_of_a_snapshot(case):
     moving, *_ = backend.train(start, data, batches(60))
     backend.restore(fresh)
     assert backend.train(start, data, batches(60))[0].tolist() == first.tolist() != moving.tolist()
+
+
+def test_an_optimizer_that_begins_anew_takes_its_first_steps_again(case):
+    backend, data = case.ready()
+    start = backend.weights().copy()
+    first, *_ = backend.train(start, data, batches(20, 40))
+    backend.set_learning_rate(2 * backend.learning_rate())
+    backend.set_learning_rate(backend.learning_rate() / 2)
+    backend.take_metrics()
+    moving, *_ = backend.train(start, data, batches(20, 40))
+    backend.forget()
+    assert backend.take_metrics()[0].count == 60, "what was measured stays"
+    assert backend.train(start, data, batches(20, 40))[0].tolist() == first.tolist() != moving.tolist()
 
 
 def test_metrics_of_two_halves_merge_to_those_of_the_whole(case):
@@ -354,7 +371,7 @@ def test_arrays_are_the_frameworks_own_and_fit_the_model_that_the_driver_builds(
     arrays = backend.arrays()
     stock = build_at_driver(case.name, case.stateful, arrays)
     expected = backend.predict(data, batches(60)).nest
-    np.testing.assert_allclose(np.asarray(stock.predict(X)), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(np.asarray(case.stock(stock, X)), expected, rtol=1e-5, atol=1e-6)
     other, _ = case.ready(seed=2)
     other.set_arrays(arrays)
     assert other.weights().tolist() == backend.weights().tolist()

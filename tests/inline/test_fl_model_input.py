@@ -61,7 +61,7 @@ def raises():
         (
             {"model": "instance"},
             PlanError,
-            "that returns a compiled model, found Sequential; every party calls it",
+            "that returns a compiled model, found Sequential; pass a function: every party calls it",
         ),
         (
             {"model": returns_nothing},
@@ -90,7 +90,7 @@ def raises():
             PlanError,
             "fed_prox: expected mu to be a finite number of 0 or more, found -1",
         ),
-        ({"backend": "tensorflo"}, PlanError, "backend: expected one of .*; found 'tensorflo'"),
+        ({"backend": "tensorflo"}, PlanError, "backend: expected one of .*, found 'tensorflo'"),
         ({"random_seed": 1.5}, PlanError, "random_seed: expected a whole number of 0 or more, found 1.5"),
         ({"aggregator": "secure"}, PlanError, "aggregator: expected a SecureAggregator or another aggregator"),
         (

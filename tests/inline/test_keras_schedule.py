@@ -45,7 +45,7 @@ def test_a_schedule_goes_by_planned_batches_and_bias_correction_by_those_taken(k
     start = backend.weights().copy()
     places, flat = batches(*[10] * 6), start
     for first, planned, taken in ((0, 1, places[:3]), (1, 2, places[3:5]), (3, 1, places[5:])):
-        backend.begin_round(first, planned)
+        backend.begin_round(first, planned, 0)
         assert backend.learning_rate() == pytest.approx(0.5 * 0.1**first)
         flat, *_ = backend.train(flat, data, taken)
     expected = by_keras(backend, kind, start, [0.5, 0.5, 0.5, 0.05, 0.005, 0.0005])
@@ -55,10 +55,10 @@ def test_a_schedule_goes_by_planned_batches_and_bias_correction_by_those_taken(k
 def test_a_party_without_rows_is_no_step_behind_and_a_round_put_back_is_none_ahead():
     backend, data = ready(scheduled("SGD", run_eagerly=True))
     kept = backend.snapshot()
-    backend.begin_round(0, 4)
+    backend.begin_round(0, 4, 0)
     backend.train(backend.weights(), data, batches(10, 10))
     backend.restore(kept)
-    backend.begin_round(2, 1)
+    backend.begin_round(2, 1, 0)
     assert backend.learning_rate() == pytest.approx(0.005)
     start = backend.weights().copy()
     flat, *_ = backend.train(start, data, batches(10))

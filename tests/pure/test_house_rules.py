@@ -241,7 +241,8 @@ LIMITED = """
 import os, sys
 from fedray.party.house.process import settle
 from fedray.types import PartyConfig
-print(settle(PartyConfig("alice", ("alice",), 0, threads=8)), flush=True)
+settled = settle(PartyConfig("alice", ("alice",), 0, threads=8))
+print(settled.config.threads, settled.refusal, settled.printing_stays)
 import numpy as np
 try:
     np.ones(1 << 30, np.uint8)
@@ -256,12 +257,12 @@ def test_memory_and_printing_are_limited_in_the_party_s_own_process(machine: Pat
     )
     done = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True, env=dict(os.environ))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert (machine / "home" / "printed" / "alice.log").read_text() == "(2, None)\nno memory"
+    assert (machine / "home" / "printed" / "alice.log").read_text() == "2 None True\nno memory"
 
 
 def test_output_that_cannot_stay_here_is_a_refusal_and_not_shown(machine: Path) -> None:
     (machine / "alice" / "party.toml").write_text('name = "alice"\nprinting = false\n')
     (machine / "home").write_text("no folder")
-    threads, refusal = settle(PartyConfig("alice", ("alice",), 0))
-    assert threads == 1
-    assert isinstance(refusal, OSError)
+    settled = settle(PartyConfig("alice", ("alice",), 0))
+    assert not settled.printing_stays
+    assert isinstance(settled.refusal, OSError)

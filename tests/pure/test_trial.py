@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from fedray.backends.keras.trial import made_up, verdict
+from fedray.backends.trial import made_up, verdict
 from fedray.tree import Tree
 
 RNG = np.random.default_rng(5)

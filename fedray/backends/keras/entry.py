@@ -14,7 +14,14 @@ from fedray.backends.keras.start import quietly
 from fedray.tree import Tree
 
 
-def make(builder: Callable[[], Any], seed: int, noise_seed: int, threads: int, local: Sequence[str]) -> KerasBackend:
+def make(
+    builder: Callable[[], Any],
+    seed: int,
+    noise_seed: int,
+    threads: int,
+    local: Sequence[str],
+    gpus: float,  # noqa: ARG001 (TensorFlow takes those that Ray lets the process see)
+) -> KerasBackend:
     """Returns the backend of one party; see `fedray.backends.make_backend`."""
     return KerasBackend(builder, seed=seed, noise_seed=noise_seed, threads=threads, local=local)
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedray.backends.keras.trial import Verdict
+from fedray.backends.trial import Verdict
 from fedray.errors import DataError, PlanError
 from fedray.metrics import Mean, Metric, Tally
 

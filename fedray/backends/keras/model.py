@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fedray.backends.backend import Batch, Data, FileKind, ModelFacts, Snapshot
 from fedray.backends.keras import checks, files, layers, rates, shapes
+from fedray.backends.keras.beginning import Beginning
 from fedray.backends.keras.constraints import check_shared
 from fedray.backends.keras.data import KerasData, bound_data, to_tensors, two_rows
 from fedray.backends.keras.fitted import Fitted, fit
@@ -121,7 +122,7 @@ class KerasBackend:
         self._traces.get("put", flat.put, self._vector_spec)(self._vector(values))
         follow(self._copying, flat.trainable + flat.own)
 
-    def begin_round(self, first: int, planned: int) -> None:
+    def begin_round(self, first: int, planned: int, epochs: int) -> None:  # noqa: ARG002 (schedules count batches)
         """Says where in the run a round is; see `Steps.begin_round`."""
         self._variables()
         self._schedule.place(first, planned)
@@ -230,6 +231,11 @@ class KerasBackend:
         self._log_sums, self._log_rows = snapshot["logs"]
         self._own_gradients = None
 
+    def forget(self) -> None:
+        """Lets the optimizer begin anew; see `LocalState.forget`."""
+        self._variables()
+        self._beginning.put_back()
+
     def fingerprint(self) -> bytes:
         """Returns SHA-256 over architecture, roles, optimizer, loss, metrics and frozen values."""
         if not self._fingerprint:
@@ -263,8 +269,8 @@ class KerasBackend:
         """Lets metrics stay with their party; see `Weights.keep_apart`."""
         self._ready().metrics.keep_apart(reasons)
 
-    def export_model(self, kind: FileKind = "model", own: bool = False) -> bytes:
-        """Returns the compiled model as the content of a `.keras` file, or its weights as that of a `.weights.h5`."""
+    def export_model(self, kind: FileKind = "model", own: bool = False, ending: str = "") -> bytes:  # noqa: ARG002
+        """Returns the compiled model as a `.keras` file, or its weights as a `.weights.h5`; see `ModelFile`."""
         self._variables()
         return files.export_model(self._model, kind == "weights", () if own else self._as_built)
 
@@ -319,6 +325,7 @@ class KerasBackend:
         self._schedule = PlannedSchedule(self._tf, self._keras, self._model.optimizer)
         checks.check_optimizer(self._model)  # once more: one that picks optimizers by variable knows them all only now
         self._copying = copying(self._keras, self._model.optimizer)
+        self._beginning = Beginning(self._keras, self._model.optimizer)
         check_shared(self._keras, self._model, flat, self._strategy)
         self._local = KerasState(self._tf, [v.value for v in flat.variables + flat.frozen], self._noise_seed)
         self._local.adopt(v.value for v in (*self._model.variables, *variables(self._keras, self._model.optimizer)))

@@ -148,8 +148,8 @@ class NumpyBackend:
     def check_strategy(self, strategy: Strategy) -> None:
         """Refuses none: gradients are at hand."""
 
-    def begin_round(self, first: int, planned: int) -> None:
-        """Needs nothing: there are no schedules here."""
+    def begin_round(self, first: int, planned: int, epochs: int) -> None:
+        """Needs nothing: there are no schedules here; see `Steps.begin_round`."""
 
     def train(
         self, start: Vector, data: Data, batches: Sequence[Batch], hook: Hook | None = None, state: State | None = None
@@ -231,10 +231,14 @@ class NumpyBackend:
         self._all = np.concatenate([self._words.shared(self._all), snapshot["own"]])
         self._own_gradient = None
 
+    def forget(self) -> None:
+        """Begins anew without velocity."""
+        self._velocity, self._own_gradient = np.zeros_like(self._velocity), None
+
     # ModelFile
 
-    def export_model(self, kind: FileKind = "model", own: bool = False) -> bytes:  # noqa: ARG002 (both are the same)
-        """Returns the content of an `.npz` file with `kernel`, `bias` and `learning_rate`."""
+    def export_model(self, kind: FileKind = "model", own: bool = False, ending: str = ".npz") -> bytes:  # noqa: ARG002 (all are one)
+        """Returns an `.npz` file with `kernel`, `bias` and `learning_rate`; see `ModelFile`."""
         file = io.BytesIO()
         tensors = self._words.tensors(self._all) if own else self._as_built()
         np.savez(file, kernel=tensors["kernel"], bias=tensors["bias"], learning_rate=self._rate)
@@ -338,6 +342,7 @@ def make(
     noise_seed: int,  # noqa: ARG001 (no noise)
     threads: int,  # noqa: ARG001 (as many as NumPy's library takes)
     local: Sequence[str],
+    gpus: float,  # noqa: ARG001 (NumPy uses none)
 ) -> NumpyBackend:
     """Returns the backend of one party; see `fedray.backends.make_backend`."""
     return NumpyBackend(builder(), seed, local)

@@ -13,7 +13,7 @@ from fedray.metrics import Metric
 from fedray.ml.nn.absences import Absences, Stretch
 from fedray.ml.nn.callbacks import CallbackList
 from fedray.ml.nn.federation import Federation
-from fedray.ml.nn.history import FaultRecord, History, MetricValue
+from fedray.ml.nn.history import FaultRecord, History, MetricValue, Reset
 from fedray.ml.nn.optimizer import Optimizer
 from fedray.ml.nn.plan import FitPlan, Segment
 from fedray.ml.nn.progress import EpochBar
@@ -101,6 +101,7 @@ class FitRun:
                 self.callbacks.call("on_train_batch_end", segment.rounds[-1].stop - 1, logs=overall(reports))
             if self.callbacks.model.stop_training:
                 break
+        self.federation.epochs += 1
         return overall(reports), local(reports)
 
     def _train(self, segment: Segment, begun: int, *, begins_epoch: bool, bar: EpochBar) -> dict[PartyName, Report]:
@@ -115,6 +116,7 @@ class FitRun:
                 self.federation.strategy,
                 self.optimizer.chosen,
                 begun,
+                self.federation.epochs,
             )
 
         def draw(over: int) -> None:
@@ -128,6 +130,8 @@ class FitRun:
         for rounds in stretches:
             for news in self.absences.take(epoch, rounds):
                 bar.note(news)
+            if rounds.anew is not None:
+                self.history.resets.append(Reset(epoch, rounds.first, rounds.anew))
         self.history.faults += [
             FaultRecord(epoch, one.number, one.party, one.what, one.evidence) for one in self.federation.take_faults()
         ]

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fedray.backends import BACKENDS
+from fedray.backends import framework
 from fedray.backends.roles import checked_patterns
 from fedray.data.columns import Names
 from fedray.device import PYU, PYUObject
@@ -45,10 +45,11 @@ class FLModel:
         model: A function without arguments that returns a compiled model; it is called inside each party.
         aggregator: How updates are summed; None is `SecureAggregator(server, device_list)`.
         strategy: `"fed_avg_w"` averages weights, `"fed_avg_g"` gradients, `"fed_avg_u"` updates; `"fed_prox"` averages
-            weights that are pulled towards the global ones by `mu`; `"fed_adam"` averages updates, along which the
-            server takes a step of Adam.
+            weights that are pulled towards the global ones by `mu`; `"fed_adam"` averages updates, along which all
+            take the same step of a server's Adam.
         strategy_parameters: Its settings, e.g. `{"mu": 0.1}`.
-        backend: `"tensorflow"`, for Keras models, or `"numpy"`, for those of `fedray.ml.nn.numpy`.
+        backend: `"tensorflow"`, for Keras models, `"torch"`, for PyTorch's, or `"numpy"`, for those of
+            `fedray.ml.nn.numpy`.
         random_seed: Seed of all that is random; None takes the session's, or that of a first `fit(random_seed=...)`.
         local_metrics: Whether each party's own metrics and losses come to the driver, as egress kind `metrics`.
         local: Patterns for tensors that stay in their party and are trained on its rows alone, e.g. `["head/*",
@@ -93,13 +94,13 @@ class FLModel:
     ) -> None:
         session = current()
         self._devices = _checked_devices(device_list)
-        if backend not in BACKENDS:
-            raise PlanError(f"backend: expected one of {', '.join(BACKENDS)}; found {backend!r}")
-        if not callable(model) or hasattr(model, BACKENDS[backend].method):
+        method = framework(backend).method
+        # A class whose models are made without arguments is as good as a function.
+        if not callable(model) or (hasattr(model, method) and not isinstance(model, type)):
             found = type(model).__name__
             raise PlanError(
-                f"model: expected a function that returns a compiled model, found {found}; every party calls it and "
-                "builds a model of its own"
+                f"model: expected a function that returns a compiled model, found {found}; pass a function: every "
+                "party calls it and builds a model of its own"
             )
         patterns = checked_patterns(local)
         made = make_strategy(strategy, strategy_parameters)

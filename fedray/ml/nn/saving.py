@@ -48,15 +48,16 @@ class SavedModels:
         Raises:
             PlanError: The path or the party cannot be.
         """
-        suffix, file = BACKENDS[self._backend].suffixes[kind], Path(path)
-        if not file.name.endswith(suffix):
-            raise PlanError(f"path: expected a name that ends in {suffix}, found {str(file)!r}")
+        endings, file = BACKENDS[self._backend].suffixes[kind], Path(path)
+        ending = next((ending for ending in endings if file.name.endswith(ending)), None)
+        if ending is None:
+            raise PlanError(f"path: expected a name that ends in {' or '.join(endings)}, found {str(file)!r}")
         if party is not None:
             return federation.save_own(self._checked(party).name, str(file))
         if not file.parent.is_dir():
             raise PlanError(f"path: folder {str(file.parent)!r} does not exist; make it first")
         self._say_what_is_missing(federation, "save")
-        file.write_bytes(federation.export_model(kind))
+        file.write_bytes(federation.export_model(kind, ending))
         return None
 
     def load(self, federation: Federation, path: str | Path, party: PYU | None = None) -> None:

@@ -9,21 +9,34 @@ from __future__ import annotations
 import os
 import resource
 import sys
+from dataclasses import dataclass
 
 from fedray.party.house.in_force import InForce
 from fedray.party.house.turns import home
 from fedray.types import PartyConfig, PartyName
 
 
-def settle(config: PartyConfig) -> tuple[int, Exception | None]:
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """How a party's process was settled.
+
+    Attributes:
+        config: What the driver tells the party, narrowed.
+        refusal: Why the party must refuse every call, if it must. Raised, that would end the process, and nobody would
+            learn why.
+        printing_stays: Whether output goes to a file of this machine, which nobody shows to the driver.
+    """
+
+    config: PartyConfig
+    refusal: Exception | None = None
+    printing_stays: bool = False
+
+
+def settle(config: PartyConfig) -> Settled:
     """Puts the operator's limit of memory, and where output goes, in force in this process.
 
     Args:
         config: What the driver tells the party.
-
-    Returns:
-        How many compute threads it may have, and why it must refuse every call, if it must. Raised, that would end the
-        process, and nobody would learn why.
     """
     try:
         found = InForce.of(config)
@@ -34,18 +47,20 @@ def settle(config: PartyConfig) -> tuple[int, Exception | None]:
             resource.setrlimit(resource.RLIMIT_DATA, (rules.memory, rules.memory))
         if rules is not None and not rules.printing:
             _print_here(rules.name)
+            return Settled(found.config, printing_stays=True)
     except Exception as error:  # whatever it is, the party must not go on without the operator's rules
-        return config.threads, error
-    return found.config.threads, None
+        return Settled(config, error)
+    return Settled(found.config)
 
 
 def _print_here(party: PartyName) -> None:
     folder = home() / "printed"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = os.open(folder / f"{party}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # The descriptors, since libraries in C write to them: Ray shows the driver what it finds in the files behind them.
-    os.dup2(file, 1)
-    os.dup2(file, 2)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        getattr(sys, name).flush()
+        # The descriptors, since libraries in C write to them: Ray shows the driver what is in the files behind them.
+        os.dup2(file, number)
+        # And Python's own stream: Ray has put one of its own there, with a way of its own.
+        setattr(sys, name, open(number, "w", closefd=False, buffering=1, errors="backslashreplace"))  # noqa: SIM115
     os.close(file)

@@ -65,7 +65,8 @@ class LocalModel:
         noise = hashlib.sha256(f"{seed} {context.name}".encode()).digest()
         with self.named():
             threads = context.config.threads
-            self.backend = make_backend(backend, builder, seed, int.from_bytes(noise[:8], "big"), threads, local)
+            gpus = float((context.config.resources or {}).get("GPU", 0))
+            self.backend = make_backend(backend, builder, seed, int.from_bytes(noise[:8], "big"), threads, local, gpus)
         self.weights: Vector = np.empty(0, np.float32)
         self.known: tuple[Vector, ...] = ()
         self.state: State | None = None
@@ -113,10 +114,15 @@ class LocalModel:
     def ready(self) -> None:
         """Acknowledges that the model is there."""
 
-    def export_model(self, kind: FileKind) -> Reply:
-        """Returns the global model, or its weights alone, as the bytes of a stock file; local tensors as built."""
+    def export_model(self, kind: FileKind, ending: str) -> Reply:
+        """Returns the global model, or its weights alone, as the bytes of a stock file; local tensors as built.
+
+        Args:
+            kind: Whole model or weights alone.
+            ending: How the file's name ends.
+        """
         with self.named():
-            return Reply(Kind.AGGREGATE, self.backend.export_model(kind))
+            return Reply(Kind.AGGREGATE, self.backend.export_model(kind, ending=ending))
 
     def import_model(self, content: bytes) -> Reply:
         """Replaces shared and frozen weights by those in a saved model; returns whether there are frozen ones.
@@ -137,7 +143,7 @@ class LocalModel:
         """
         file = Path(path).expanduser()
         with self.named():
-            content = self.backend.export_model(own=True)
+            content = self.backend.export_model(own=True, ending=file.suffix)
             try:
                 file.write_bytes(content)
             except OSError as error:

@@ -31,6 +31,7 @@ class TrainOrder:
         strategy: Name and parameters of the strategy.
         learning_rate: What the optimizers are set to, or None where the compiled value holds.
         begun: Steps of all epochs and fits before this epoch: where schedules of the optimizers go on.
+        epochs: Epochs of all fits before this one.
     """
 
     number: Round
@@ -42,6 +43,7 @@ class TrainOrder:
     strategy: tuple[str, Mapping[str, float]]
     learning_rate: float | None = None
     begun: int = 0
+    epochs: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ def settings(order: TrainOrder | EvaluateOrder, class_weight: Mapping[int, float
     return json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
-def rows_of(order: TrainOrder, place: int, party: PartyName, used: int, arrays: int) -> Rows:
+def rows_of(order: TrainOrder, place: int, party: PartyName, used: int, arrays: int, run: bytes = b"") -> Rows:
     """Returns which of a party's rows one round of a segment uses, as the memory of models knows them.
 
     Args:
@@ -81,6 +83,7 @@ def rows_of(order: TrainOrder, place: int, party: PartyName, used: int, arrays: 
         used: How many of them the round uses.
         arrays: How often arrays were bound: a pass over others is another pass. Over other members, row 7 is taken for
             the same row all the same.
+        run: The party's own name for the run.
     """
     sampling, total, (start, stop) = order.sampling, order.sizes[party], order.spans[place]
     told = json.dumps(asdict(sampling), sort_keys=True)
@@ -89,4 +92,5 @@ def rows_of(order: TrainOrder, place: int, party: PartyName, used: int, arrays: 
     drawn = (str(sampling.seed), order.epoch) if sampling.shuffle else ()
     deal = digest("deal", total, sampling.steps, *drawn)
     # Rows that are drawn anew in every step may come in any two of them.
-    return Rows(name, name if sampling.method == "poisson" else deal, start, stop, used, total)
+    pass_name = digest("pass", told, total, arrays, order.epoch)
+    return Rows(name, name if sampling.method == "poisson" else deal, start, stop, used, total, run, pass_name)
