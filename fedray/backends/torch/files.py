@@ -66,6 +66,8 @@ def read(torch: Any, content: bytes, tensors: Mapping[str, Any]) -> tuple[dict[s
     """
     try:
         state, rate = _zipped(torch, content) if content[:2] == b"PK" else _safe(content)
+        if not isinstance(state, Mapping):
+            raise ValueError("no names")
         found = {name: state[name] for name in tensors}
         if any(_form(found[name]) != _form(tensor) for name, tensor in tensors.items()):
             raise ValueError("shapes or kinds of numbers differ")
