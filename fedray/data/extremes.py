@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A party's own smallest or largest values, which leave it as kind `aggregate`.
+"""A party's own smallest or largest values, which leave it as kind `raw`: they are values of its rows.
 
 Runs inside the party. Knows no other party.
 """
@@ -51,4 +51,4 @@ class Extremes:
                 "extreme of one row is that row"
             )
         reduce = np.min if name == "min" else np.max
-        return Reply(Kind.AGGREGATE, np.asarray(reduce(array, axis=checked)))
+        return Reply(Kind.RAW, np.asarray(reduce(array, axis=checked)))

@@ -188,6 +188,7 @@ def _read_csv(path: Path, where: str, options: ReadOptions) -> Table:
     # "utf-8-sig" drops the mark that spreadsheets put in front, which would otherwise be part of the first name.
     with path.open(encoding="utf-8-sig", newline="") as file:
         names, skip = _header(file, where, options)
+        _check_table(file, names, where, options)
         chosen = _positions(options.columns, names, where)
         # The reader of the header has read ahead; NumPy counts its lines from the beginning.
         file.seek(0)
@@ -243,6 +244,29 @@ def _header(file: Any, where: str, options: ReadOptions) -> tuple[list[str], int
     if options.header == "auto" and numbers:
         return [], 0
     return [field.strip().removeprefix("# ") for field in first], lines.line_num
+
+
+def _check_table(file: Any, names: list[str], where: str, options: ReadOptions) -> None:
+    """Checks that names are those of a table, before any of them is compared with what was asked for.
+
+    Else whoever may name files and columns could test a guess of the first line of any text at the party.
+
+    Args:
+        file: Read up to the end of its header.
+        names: What is in its first line; empty where it has no header.
+        where: What to call it in errors.
+        options: How it is read.
+    """
+    columns = [options.columns] if isinstance(options.columns, str | int) else options.columns or []
+    if not names or not any(isinstance(column, str) for column in columns):
+        return
+    rows = (fields for fields in csv.reader(file, delimiter=options.delimiter) if any(map(str.strip, fields)))
+    row = next(rows, [])
+    if len(row) != len(names) or not any(map(_is_number, row)):
+        raise DataError(
+            f"{where}: columns= by name takes a table: a line of names, and under it rows of as many fields, with "
+            "numbers among them; found something else"
+        )
 
 
 def _is_number(field: str) -> bool:

@@ -206,6 +206,24 @@ def square_sums(party: str, mine: Array, axes: tuple[int, ...] | None) -> list[i
     return sums
 
 
+def counts_up_to(party: str, mine: Array, axes: tuple[int, ...] | None, thresholds: NDArray[Any]) -> NDArray[np.int64]:
+    """Returns how many elements are at most as large as a threshold, and behind these how many are no numbers.
+
+    Args:
+        party: The party's name, which is not needed.
+        mine: The party's array.
+        axes: The axes to count over, the rows among them; `None` for all.
+        thresholds: One for each number of the result, in its shape.
+
+    Returns:
+        int64[2n].
+    """
+    del party
+    across = thresholds if axes is None else np.expand_dims(thresholds, axes)
+    found = np.sum(mine <= across, axis=axes, dtype=np.int64)
+    return np.append(found, np.sum(np.isnan(mine), axis=axes, dtype=np.int64))
+
+
 def integer_sum(party: str, mine: Array, axes: tuple[int, ...] | None) -> NDArray[np.int64]:
     """Returns the sum over `axes` of booleans or integers.
 

@@ -8,7 +8,7 @@ value, but for the statistics that say so.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -244,23 +244,63 @@ class FedNdarray(Operators):
         """
         return self._spread(axis).std(aggregator, ddof)[()]
 
-    def min(self, axis: Axis = None) -> Any:
-        """Returns the minimum over rows. Each party's own minimum leaves it for the driver, as kind `aggregate`.
+    def quantile(self, q: float, axis: Axis = None, *, aggregator: IntegerSums | None = None) -> Any:
+        """Returns the smallest element that at least the part `q` of all is not above, from sums of counts.
+
+        It is `np.quantile(..., method="inverted_cdf")` of all rows. At most 40 sums tell how many elements of all
+        parties are up to a number, halving what is left: those of up to 32 bits are found exactly, longer ones to 2^-28
+        of themselves. It is some party's element, and nobody learns whose; with many `q` one learns all elements.
+
+        Args:
+            q: From 0 to 1; 0.5 is the median.
+            axis: As in `mean`.
+            aggregator: As in `mean`.
 
         Raises:
-            DataError: A party holds a single row, which would be its minimum; or there are no rows.
-            PlanError: The rows are not among the axes.
+            DataError: As `mean`; or another party was missing from one of the counts than from the first.
+            PlanError: As `mean`; or `q` is not from 0 to 1.
         """
-        return self._spread(axis).extreme("min")[()]
+        return self._spread(axis).quantile("quantile", q, aggregator)[()]
 
-    def max(self, axis: Axis = None) -> Any:
-        """Returns the maximum over rows. Each party's own maximum leaves it for the driver, as kind `aggregate`.
+    def min(self, axis: Axis = None, *, approx: bool = False, aggregator: IntegerSums | None = None) -> Any:
+        """Returns the minimum over rows.
+
+        Each party's own minimum, a value of one of its rows, leaves it for the driver as kind `raw`.
+
+        Args:
+            axis: As in `mean`.
+            approx: Whether to find it as `quantile(0)`, where no party's own value leaves it.
+            aggregator: As in `mean`, for `approx`.
+
+        Raises:
+            DataError: A party holds a single row, or there are none; as `quantile`, for `approx`.
+            PlanError: The rows are not among the axes.
+            EgressDenied: A party lets no value of its own leave, as under `egress="strict"`, without `approx`.
+        """
+        return self._extreme("min", axis, aggregator, approx=approx)
+
+    def max(self, axis: Axis = None, *, approx: bool = False, aggregator: IntegerSums | None = None) -> Any:
+        """Returns the maximum over rows, as `min` does the minimum; `approx` finds it as `quantile(1)`.
+
+        Args:
+            axis: As in `mean`.
+            approx: As in `min`.
+            aggregator: As in `min`.
 
         Raises:
             DataError: As `min`.
             PlanError: As `min`.
+            EgressDenied: As `min`.
         """
-        return self._spread(axis).extreme("max")[()]
+        return self._extreme("max", axis, aggregator, approx=approx)
+
+    def _extreme(self, name: Literal["min", "max"], axis: Axis, aggregator: IntegerSums | None, *, approx: bool) -> Any:
+        spread = self._spread(axis)
+        if approx:
+            return spread.quantile(name, 0.0 if name == "min" else 1.0, aggregator)[()]
+        if aggregator is not None:
+            raise PlanError(f"{name}: an aggregator opens sums; say approx=True to find it by them")
+        return spread.extreme(name)[()]
 
     def _spread(self, axis: Axis) -> Spread:
         return Spread(self.partitions, self.parts(), axis)

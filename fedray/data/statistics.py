@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Statistics over the rows of all parties, by sums in which no party's own part can be seen.
 
-`mean`, `std` and `sum` open nothing but an average or a sum over parties, through an aggregator. `min` and `max` are
-not sums: there each party's own smallest or largest value leaves it, as egress kind `aggregate`.
+`mean`, `std` and `sum` open nothing but an average or a sum over parties, through an aggregator. So does `quantile`: of
+counts, in as many sums as it takes. `extreme` is no sum: there each party's own smallest or largest value leaves it, as
+egress kind `raw`.
 
 A party may be missing from a sum: its process has ended, or it is late. Every sum says itself who is in it, so that a
 statistic is that of the rows that are there, and a warning says whose are not.
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -23,9 +24,10 @@ from fedray.data import inside
 from fedray.data.extremes import Extremes
 from fedray.data.moments import deviation, elements
 from fedray.data.parts import ArrayPart, joint_shape
+from fedray.data.quantiles import Bisection, rank_of
 from fedray.data.rows import row_axes
 from fedray.device import PYU, PYUObject
-from fedray.errors import DataError, PlanError
+from fedray.errors import DataError, EgressDenied, PlanError
 from fedray.protocol.limbs import gather, limb_count, rounded
 from fedray.runtime.session import current
 from fedray.types import PartyName
@@ -122,13 +124,14 @@ class Spread:
 
         Raises:
             DataError: There is no element.
+            EgressDenied: A party lets no value of its own leave.
         """
         session = current()
         # A party without rows has no smallest value to give.
         holders = [party for party, rows in self.rows.items() if rows]
         if not holders or not self.count:
             raise DataError(f"{name}: expected at least one element, found an array of shape {self.shape}")
-        # A service and not `party(np.min)`: its answer leaves as kind `aggregate`, which strict egress lets pass.
+        # A service and not `party(np.min)`: it checks that there are rows to hide one.
         services = {party: session.serve(party.name, Extremes) for party in holders}
         calls = [
             session.ask(party.name, key, "find", self.arrays[party].slot(), name, self.axes)
@@ -136,12 +139,53 @@ class Spread:
         ]
         try:
             found = session.get(calls)
+        except EgressDenied as error:
+            raise EgressDenied(f"{error}. Without any party's own value: x.{name}(approx=True)") from None
         finally:
             for party, key in services.items():
                 session.release(party.name, key)
         reduce = np.minimum.reduce if name == "min" else np.maximum.reduce
         extreme: NDArray[Any] = np.asarray(reduce(found, axis=0))
         return extreme
+
+    def quantile(self, name: str, q: float, aggregator: IntegerSums | None) -> NDArray[Any]:
+        """Returns the smallest element that at least the part `q` of all elements is not above.
+
+        It is found from counts over all parties, of which at most `MOST_ROUNDS` are opened, each by a sum of its own.
+
+        Args:
+            name: What it is called, for errors.
+            q: From 0 to 1.
+            aggregator: What opens the counts.
+
+        Raises:
+            DataError: There is no element, there are rows at one party only, or another party was missing from a count
+                than from the one before.
+            PlanError: `q` is not from 0 to 1.
+        """
+        if isinstance(q, bool) or not isinstance(q, int | float) or not 0 <= q <= 1:
+            raise PlanError(f"{name}: expected q from 0 to 1, found {q!r}")
+        chosen = self._chosen(name, aggregator)
+        if not self.count:
+            raise DataError(f"{name}: expected at least one element, found an array of shape {self.shape}")
+        search: Bisection | None = None
+        there: list[PYU] = []
+        no_numbers = np.zeros(self._reduced, np.int64)
+        while search is None or not search.done:
+            # The first count tells who is there, and so how many elements there are and which one is wanted.
+            asked = Bisection(self.dtypes, self._reduced, 1) if search is None else search
+            thresholds = asked.thresholds()
+            words, found = self._summed(chosen, partial(inside.counts_up_to, thresholds=thresholds))
+            if search is None:
+                there = found
+                search = Bisection(self.dtypes, self._reduced, rank_of(q, self._told(name, there)))
+                no_numbers = words[words.size // 2 :].reshape(self._reduced)
+            elif found != there:
+                raise DataError(f"{name}: other parties answered than before; ask again when all answer")
+            search.narrow(words[: words.size // 2].reshape(self._reduced))
+        result = search.found()
+        # As NumPy: what is no number has no place in any order.
+        return np.where(no_numbers > 0, np.nan, result) if no_numbers.any() else result
 
     @property
     def _reduced(self) -> tuple[int, ...]:
@@ -170,6 +214,13 @@ class Spread:
             PlanError: The aggregator's sum is none.
             DataError: Rows of one party only are in it.
         """
+        words, there = self._summed(aggregator, fn)
+        return words, self._told(name, there)
+
+    def _summed(
+        self, aggregator: IntegerSums, fn: Callable[..., NDArray[Any] | list[int]]
+    ) -> tuple[NDArray[np.int64], list[PYU]]:
+        """Opens a sum as `_opened`, and returns with it whose terms are in it."""
         parties = list(self.arrays)
         terms = [
             party(inside.marked)(party.name, place, len(parties), fn, self.arrays[party], self.axes)
@@ -184,25 +235,24 @@ class Spread:
             raise PlanError(
                 "aggregator: expected the sum of one array of each party, found one that counts some otherwise"
             )
-        there = [party for party, mark in zip(parties, marks, strict=True) if mark]
-        self._tell(name, there)
-        rows = sum(self.rows[party] for party in there)
-        return words, elements((rows, *self.shape[1:]), self.axes)
+        return words, [party for party, mark in zip(parties, marks, strict=True) if mark]
 
-    def _tell(self, name: str, there: Sequence[PYU]) -> None:
-        """Says whose rows are not in a statistic.
+    def _told(self, name: str, there: Sequence[PYU]) -> int:
+        """Says whose rows are not in a statistic, and returns how many elements enter one number of it.
 
         Raises:
             DataError: Rows of one party only are.
         """
         missing = [party for party in self.arrays if party not in there]
-        if not missing:
-            return
         rows, all_rows = sum(self.rows[party] for party in there), self.shape[0]
+        entering = elements((rows, *self.shape[1:]), self.axes)
+        if not missing:
+            return entering
         told = f"{', '.join(party.name for party in missing)} missing, {rows} of {all_rows} rows are there"
         if sum(self.rows[party] > 0 for party in there) < 2:
             raise DataError(f"{name}: expected rows of two parties or more, found {told}; ask again when all answer")
         _log.warning("%s: %s, and the result is theirs", name, told)
+        return entering
 
     def _chosen(self, name: str, aggregator: IntegerSums | None) -> IntegerSums:
         """Returns the aggregator to use, after checking that a sum hides anything at all."""

@@ -215,3 +215,35 @@ def test_a_plain_sum_is_raw_and_a_masked_one_is_not(start):
     assert SecureAggregator(server, devices).sum(values) == pytest.approx(3.0, abs=1e-9)
     with pytest.raises(EgressDenied, match="does not let raw values leave"):
         PlainAggregator(server, devices).sum(values)
+
+
+def read_by_bounds(aggregator, data, queries):
+    """Returns alice's number as far as the answers to sums with a chosen bound tell it, and how many were answered."""
+    low, high, answered = 0.0, 1024.0, 0
+    for _ in range(queries):
+        middle = (low + high) / 2
+        try:
+            aggregator.sum(data, bound=middle)
+            high = middle
+        except EncodingError:
+            low = middle
+        except DataError:  # the party has had enough
+            break
+        answered += 1
+    return (low + high) / 2, answered
+
+
+@pytest.mark.parametrize("egress", ["strict", "default"])
+def test_bounds_read_no_number_out_under_strict_egress(start, egress, monkeypatch):
+    start("inline", ("alice", "bob", "server"), seed=1, egress=egress)
+    devices = [sf.PYU("alice"), sf.PYU("bob")]
+    aggregator, secret = SecureAggregator(sf.PYU("server"), devices), 777.125
+    data = held(devices, [secret, 0.0])
+    found, answered = read_by_bounds(aggregator, data, 30)
+    refusals = [row.entry for row in sf.ledger().rows if row.party == "alice" and row.entry.kind == "error"]
+    if egress == "strict":
+        assert answered < 10
+        assert abs(found - secret) > 1
+        assert len(refusals) >= 3, "each is on the ledger"
+        return
+    assert (answered, abs(found - secret) < 1e-3) == (30, True), "the broken variant: a party that counts no refusals"

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+import fedray as sf
 from fedray.data import files
 from fedray.data.ndarray import load
 from fedray.device import PYU
 from fedray.errors import DataError, DeviceMismatch, PartyError, PlanError
-from fedray.runtime.session import current, init, shutdown
+from fedray.runtime.session import init, shutdown
 
 
 @pytest.fixture(autouse=True, params=["default", "strict"])
@@ -90,8 +91,8 @@ def test_the_advice_for_mixed_types_loses_nothing(alice: PYU, bob: PYU) -> None:
         load(parts)
     x = load(parts, dtype="float64")
     assert x.dtype == np.float64
-    assert x.max() == 2.5
-    assert x.min() == 0.37
+    assert x.sum() == 1 + 2 + 0.37 + 2.5
+    assert np.isclose(x.std(axis=0), np.std([1, 2, 0.37, 2.5]), rtol=1e-13)
 
 
 def test_a_type_that_would_change_numbers_is_refused(tmp_path: Path, alice: PYU, bob: PYU) -> None:
@@ -101,7 +102,7 @@ def test_a_type_that_would_change_numbers_is_refused(tmp_path: Path, alice: PYU,
             load({alice: np.ones((2, 2)), bob: source}, dtype="int64")
         assert "0.37" not in str(caught.value)
         loaded = load({alice: np.ones((2, 2)), bob: source}, dtype="int64", casting="unsafe")
-        assert loaded.min(axis=0).tolist() == [1, 0]
+        assert loaded.sum(axis=0).tolist() == [5, 5]
 
 
 @pytest.mark.parametrize(
@@ -150,6 +151,6 @@ def test_no_cell_leaves_with_an_error(tmp_path: Path, alice: PYU) -> None:
 def test_loading_moves_shapes_only(tmp_path: Path, alice: PYU, bob: PYU) -> None:
     np.save(tmp_path / "a.npy", np.ones((2, 3)))
     load({alice: tmp_path / "a.npy", bob: lambda: np.ones((3, 3))})
-    pages = current().get([current().call(party, "ledger") for party in ("alice", "bob")])
-    for page in pages:
+    pages = sf.ledger().pages
+    for page in (pages["alice"], pages["bob"]):
         assert [entry.kind for entry in page.entries] == ["hello", "hello", "shape", "ledger"]

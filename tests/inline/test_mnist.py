@@ -12,7 +12,7 @@ import fedray as sf
 from fedray.data.ndarray import FedNdarray
 from fedray.device import PYU
 from fedray.errors import DataError, PlanError
-from fedray.runtime.session import current, init, shutdown
+from fedray.runtime.session import init, shutdown
 from fedray.utils.simulation.datasets import dataset, load_mnist
 
 
@@ -99,8 +99,7 @@ def test_no_row_travels_and_a_party_keeps_only_its_own() -> None:
     for array, width in ((x_train, 4), (raw, 1)):
         held = alice(lambda a: (a if a.base is None else a.base).nbytes)(array.partitions[alice])
         assert sf.reveal(held) == 600 * 28 * 28 * width
-    (page,) = current().get([current().call("bob", "ledger")])
-    assert {entry.kind for entry in page.entries} <= {"hello", "ledger"}
+    assert {entry.kind for entry in sf.ledger().pages["bob"].entries} <= {"hello", "ledger"}
 
 
 @pytest.mark.parametrize(

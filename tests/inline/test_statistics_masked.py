@@ -11,10 +11,11 @@ import pytest
 from inline.dropouts import PATCHED, at, happening, sleeping
 from inline.turned_clock import turn_clock
 
+import fedray as sf
 from fedray.data.ndarray import FedNdarray, load
 from fedray.device import PYU
 from fedray.errors import PlanError
-from fedray.runtime.session import current, init, shutdown
+from fedray.runtime.session import init, shutdown
 from fedray.security.aggregation import PlainAggregator, SecureAggregator
 
 RNG = np.random.default_rng(8)
@@ -60,15 +61,14 @@ def test_masked_and_plain_agree_to_the_last_bit(x: FedNdarray, secure: SecureAgg
 def test_nothing_raw_leaves(x: FedNdarray, secure: SecureAggregator) -> None:
     x.std(axis=0, aggregator=secure)
     for party in ROWS:
-        (page,) = current().get([current().call(party, "ledger")])
+        page = sf.ledger().pages[party]
         assert {entry.kind for entry in page.entries} == {"hello", "shape", "masked", "aggregate", "ledger"}
         assert {entry.to for entry in page.entries if entry.kind == "masked"} == {"dora"}
 
 
 def test_the_default_is_masked(x: FedNdarray) -> None:
     assert np.allclose(x.mean(axis=0), WHOLE.mean(axis=0), rtol=1e-14)
-    (page,) = current().get([current().call("dora", "ledger")])
-    assert {entry.kind for entry in page.entries} >= {"aggregate"}
+    assert {entry.kind for entry in sf.ledger().pages["dora"].entries} >= {"aggregate"}
 
 
 def test_participants_must_hold_the_array(x: FedNdarray) -> None:

@@ -87,7 +87,6 @@ def test_nothing_but_pins_is_in_it() -> None:
     assert not any(pin.url or pin.extras for pin in pins())
     assert "://" not in TEXT
     assert not re.search(r"(^|\s)[/~]|--(index|extra-index|find-links|trusted)", TEXT, flags=re.MULTILINE)
-    assert "torch" not in {pin.name for pin in pins()}
 
 
 def test_the_command_that_made_it_is_the_one_that_contributors_are_given() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fedray.data import files
 from fedray.data.files import ReadOptions, as_table, read_table
 from fedray.errors import DataError, PlanError
 
@@ -167,6 +168,41 @@ def test_csv_delimiter_and_dtype(tmp_path: Path) -> None:
     found = read(write(tmp_path, "a;b\n1;2.5\n"), delimiter=";", dtype="float32")
     assert found.dtype == np.float32
     assert found.tolist() == [[1, 2.5]]
+
+
+TEXTS = [
+    "SECRET token\nanother line\n",
+    "SECRET\n",
+    "SECRET\n\n",
+    "SECRET,b\nx,y\n1,2\n",
+    "SECRET,b\n1\n",
+    "SECRET\n1,2\n",
+]
+
+
+def told(path: str, guess: str, **options: object) -> str:
+    with pytest.raises(DataError) as caught:
+        read(path, columns=[guess], **options)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("header", ["auto", True])
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_guess_of_the_first_line_of_what_is_no_table_is_told_nothing(
+    tmp_path: Path, text: str, header: bool | str
+) -> None:
+    path = write(tmp_path, text)
+    answers = {told(path, guess, header=header) for guess in ("SECRET", "SECRET token", "b", "wrong")}
+    assert len(answers) == 1
+    assert "SECRET" not in answers.pop()
+
+
+def test_a_reader_that_compares_names_first_answers_guesses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The broken variant."""
+    monkeypatch.setattr(files, "_check_table", lambda *_: None)
+    path = write(tmp_path, TEXTS[0])
+    assert "expected exactly one of that name" in told(path, "wrong")
+    assert "expected exactly one of that name" not in told(path, "SECRET token")
 
 
 def test_csv_with_one_column_and_large_integers(tmp_path: Path) -> None:

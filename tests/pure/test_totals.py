@@ -133,4 +133,4 @@ def test_a_round_without_totals_draws_nothing_and_opens_zeros(scheme, monkeypatc
     shield.protect(context_of(1, MIXED), plain_values(np.empty(0), 1, np.zeros(5)))
     assert len(drawn) == 1
     total = sum(encode(WIDE, 3, MIXED, plain_values(np.empty(0), 1, None)) for _ in range(3))
-    assert decode(WIDE, 3, MIXED, total, tuple("abc")).metrics.tolist() == [0.0] * 5
+    assert decode(WIDE, 3, MIXED, OpenedSum(total, tuple("abc"))).metrics.tolist() == [0.0] * 5

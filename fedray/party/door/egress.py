@@ -30,13 +30,13 @@ class Kind(StrEnum):
     HELLO = "hello"  # public keys and signed set-up messages
     MASKED = "masked"  # a contribution under masks, or the answer-independent messages around it
     SHARE = "share"  # one additive or Shamir share
-    AGGREGATE = "aggregate"  # a sum over parties, or a party's own partial where the caller says so
+    AGGREGATE = "aggregate"  # a sum over parties, and what follows from it
     INITIAL = "initial"  # initial weights, made before any data was seen
     METRICS = "metrics"  # a party's own losses and scores
     SHAPE = "shape"  # shapes, dtypes, sizes and names of columns
     ERROR = "error"  # an exception
     LEDGER = "ledger"  # the ledger itself
-    RAW = "raw"  # any other value: an explicit reveal or move
+    RAW = "raw"  # any other value: an explicit reveal or move, or a party's own extreme
 
 
 @dataclass(frozen=True, slots=True)

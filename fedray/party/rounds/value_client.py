@@ -11,14 +11,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedray.errors import DataError, ProtocolError
+from fedray.errors import DataError, EncodingError, ProtocolError
 from fedray.party.context import PartyContext, Reply
 from fedray.party.door.egress import Kind
+from fedray.party.records import Answer
 from fedray.party.rounds import summable
 from fedray.party.rounds.contributor import Contributor, sum_of
 from fedray.protocol.manifest import Manifest
 from fedray.protocol.scheme import Contribution, RoundContext
 from fedray.types import Round, Value
+
+MOST_REFUSED = 3
+"""Sums that a party under strict egress refuses for values out of range before it takes part in none. To read a number
+of 30 bits takes thirty sums where any answer may be a refusal, and some three thousand with three of them."""
+
+_REFUSED = "sums refused for values out of range"  # in the party's state, which all services of a session share
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +101,7 @@ class ValueClient:
         context = RoundContext(order.number, operation, told, order.manifest, "sum")
         exact = len(order.manifest.metrics) > 0
         contribution = self._exact(arrays, order) if exact else self._compact(arrays, order)
-        answer = self._contributor.exchange("sum", context, contribution)
+        answer = self._exchange(context, contribution)
         found = answer.opened if answer.verdict == "opened" else sum_of(answer, order.number)
         if found is None:
             return Reply(Kind.AGGREGATE, None)
@@ -106,6 +113,24 @@ class ValueClient:
                 raise ProtocolError("all weights are zero: there is nothing to average")
             totals = totals / weight
         return Reply(Kind.AGGREGATE, (opened.values, totals))
+
+    def _exchange(self, context: RoundContext, contribution: Contribution) -> Answer:
+        """Takes part in the round; under strict egress, a few values may be out of range and no more.
+
+        Whoever chooses `bound` and sees whether it was kept learns a number of this party's, bit by bit.
+        """
+        state = self._context.state
+        if self._context.config.egress == "strict" and state.get(_REFUSED, 0) >= MOST_REFUSED:
+            raise DataError(
+                f"party {self._context.name!r} has refused {MOST_REFUSED} sums for values out of their range and "
+                "takes part in no further sum under egress='strict': each refusal says something about a value. "
+                "Start the session again with a wider bound="
+            )
+        try:
+            return self._contributor.exchange("sum", context, contribution)
+        except EncodingError:
+            state[_REFUSED] = state.get(_REFUSED, 0) + 1
+            raise
 
     def _exact(self, arrays: list[NDArray[Any]], order: SumOrder) -> Contribution:
         """Returns integers as they are and floats as totals; of an average all are floats, with the weight behind."""
