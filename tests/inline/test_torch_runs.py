@@ -190,3 +190,28 @@ def test_without_pytorch_the_error_has_the_line_that_installs_it(monkeypatch, st
         one.Compile  # noqa: B018
     with pytest.raises(PlanError, match=r"backend: expected one of .*torch \(torch: pip install 'fedray\[torch\]'\)"):
         fed.model(noisy, backend="pytorch")
+
+
+@pytest.mark.torch
+@pytest.mark.skipif(not TORCH, reason=WITHOUT)
+def test_a_party_computes_on_its_threads_and_where_its_resources_say(start):
+    import torch
+
+    def build():
+        class Counting(torch.nn.Linear):
+            def forward(self, x):
+                return super().forward(x) * 0 + torch.get_num_threads()
+
+        net = Counting(4, 3)
+        return net, torch.nn.CrossEntropyLoss(), torch.optim.SGD(net.parameters(), 0.1)
+
+    before = torch.get_num_threads()
+    fed = torch_world(start, threads=3)
+    said = [sf.reveal(part) for part in fed.model(build).predict(fed.x).values()]
+    assert [np.unique(part).tolist() for part in said] == [[3.0], [3.0]]
+    assert torch.get_num_threads() == before
+    sf.shutdown()
+    if not torch.cuda.is_available():
+        fed = torch_world(start, resources={"alice": {"GPU": 0.5}})
+        with pytest.raises(PlanError, match=r"party 'alice': resources: the party asks for 0\.5 GPU, and PyTorch"):
+            fed.model(noisy)
