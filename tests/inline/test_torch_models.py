@@ -163,6 +163,27 @@ def test_a_gradient_of_all_rows_applied_is_a_step_on_all_rows(kind):
         np.testing.assert_allclose(part, expected[param.name], rtol=2e-5, atol=1e-6, err_msg=param.name)
 
 
+@pytest.mark.slow
+def test_a_compiled_module_takes_the_same_steps():
+    from torch import nn, optim
+
+    from fedray.ml.nn.torch import Compiled
+
+    def build(compiled):
+        def made():
+            net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))
+            return Compiled(net, nn.CrossEntropyLoss(), optim.SGD(net.parameters(), 0.1), compile=compiled)
+
+        return made
+
+    ends = []
+    for compiled in (False, True):
+        backend, data = ready(build(compiled))
+        assert backend.spec.names[0] == "0.weight"
+        ends.append(backend.train(backend.weights(), data, batches(13, 20, 27))[0])
+    np.testing.assert_allclose(ends[0], ends[1], rtol=1e-5, atol=1e-6)
+
+
 def test_a_tied_tensor_is_there_once():
     backend, _ = ready(tied)
     assert [n for n in backend.spec.names if "weight" in n] == ["0.weight", "3.weight"]

@@ -39,6 +39,7 @@ def settings(torch: Any, compiled: Compiled, names: Mapping[int, str]) -> Any:
         "metrics": _plain(torch, dict(metrics) if isinstance(metrics, Mapping) else list(metrics)),
         "scheduler": _plain(torch, compiled.scheduler),
         "max_grad_norm": compiled.max_grad_norm,
+        "compile": compiled.compile,
     }
 
 
