@@ -68,7 +68,7 @@ class TorchBackend:
         self._compiled = self._seeded(lambda: checks.as_compiled(torch, builder()))
         self._asked = asked_for(self._compiled.metrics, start.metric_class)
         self._module = self._compiled.module.to(self._device)
-        self._task = task_of(torch, self._compiled)
+        self._task = task_of(torch, self._compiled, self._device)
         self._probe = ModuleProbe(torch, self._module, self._task, self._seeded)
         self._flat: FlatTensors | None = None
         self._fitted: FittedSteps | None = None
@@ -316,7 +316,7 @@ class TorchBackend:
         self._fitted = self._fitted or fitted
 
     def _seeded(self, work: Callable[[], Any]) -> Any:
-        return Noise(self._torch, self._torch.device("cpu"), word(self._seed, "build"), self._threads).run(work)
+        return Noise(self._torch, self._device, word(self._seed, "build"), self._threads).run(work)
 
     def _tensors(self) -> FlatTensors:
         if self._flat is None:
