@@ -44,7 +44,7 @@ def written(torch: Any, module: Any, values: Mapping[int, Any], ending: str, rat
         check_installed("safetensors")
         from safetensors.torch import save
 
-        return bytes(save(state, {"format": "pt"} | ({} if rate is None else {_RATE: repr(rate)})))
+        return _ordered(bytes(save(state, {"format": "pt"} | ({} if rate is None else {_RATE: repr(rate)}))))
     state._metadata = found._metadata  # type: ignore[attr-defined]  # the versions of its layers, as PyTorch writes them
     if rate is not None:
         state._metadata[""] = {**state._metadata.get("", {}), _RATE: rate}  # type: ignore[attr-defined]
@@ -90,6 +90,14 @@ def _safe(content: bytes) -> tuple[Mapping[str, Any], float | None]:
     state = load(content)  # which has checked the header
     header = json.loads(content[_HEADER : _HEADER + int.from_bytes(content[:_HEADER], "little")])
     return state, _rate(header.get("__metadata__", {}))
+
+
+def _ordered(content: bytes) -> bytes:
+    """Returns a `.safetensors` file with its header in order: the library writes what it is told beside it in any."""
+    stop = _HEADER + int.from_bytes(content[:_HEADER], "little")
+    header = json.dumps(json.loads(content[_HEADER:stop]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % _HEADER)  # tensors begin at a multiple of eight
+    return len(header).to_bytes(_HEADER, "little") + header + content[stop:]
 
 
 def _form(tensor: Any) -> tuple[Any, ...]:
