@@ -10,8 +10,9 @@
     ├── DataError          a party's data is missing, empty, or does not fit the other parties'
     ├── EgressDenied       the party's policy does not let this value leave
     ├── ProtocolError      a message of the masked-sum protocol is wrong, late, or refused
-    │   └── EncodingError  a number or a byte string cannot be encoded or decoded
-    │       └── NotFinite  a number is NaN or infinite
+    │   ├── EncodingError  a number or a byte string cannot be encoded or decoded
+    │   │   └── NotFinite  a number is NaN or infinite
+    │   └── ServerFault    the server broke the protocol: nobody goes on with it
     ├── PartyError         code that ran inside a party raised; carries the remote traceback
     ├── PartyLost          a party's process has ended or cannot be reached
     └── PartyTimeout       a party did not answer in time; it may still be working
@@ -64,6 +65,10 @@ class EncodingError(ProtocolError, ValueError):
 
 class NotFinite(EncodingError):
     """A number that is to be summed is NaN or infinite."""
+
+
+class ServerFault(ProtocolError):
+    """The server broke the protocol. The run ends: what it tells the other parties is no better."""
 
 
 class PartyError(FedRayError):

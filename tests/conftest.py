@@ -5,10 +5,13 @@ Sessions of cluster tests join the one cluster (`address="auto"`), because start
 run, also when tests fail or are interrupted; two runs at once have a cluster each and share nothing.
 """
 
+import gc
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -34,7 +37,8 @@ settings.load_profile("short")
 
 
 ON_RAY = {
-    *(f"tests/cluster/test_{name}.py" for name in ("dropouts", "memory", "placement", "torch_on_ray", "training")),
+    *(f"tests/cluster/test_{name}.py" for name in ("demo", "dropouts", "memory", "placement", "torch_on_ray")),
+    "tests/cluster/test_training.py",
     *(f"tests/contracts/test_{name}.py" for name in ("code_modules", "code_source", "devices", "keys_and_policies")),
     *(f"tests/contracts/test_{name}.py" for name in ("sessions", "soak", "strict_egress", "transports")),
     *(f"tests/contracts/test_spu_{name}.py" for name in ("device", "programs", "sums")),
@@ -43,12 +47,24 @@ ON_RAY = {
 """Files that use the cluster: one process runs them all, so there is one cluster. Others may; they cost another."""
 
 
+gc.disable()  # until what is collected below has been imported and will not go away: walking over it takes seconds
+
+
+def pytest_collection_finish() -> None:
+    """Has the garbage collector run again, over what tests make."""
+    gc.enable()
+    gc.freeze()
+
+
 class Grouped(LoadFileScheduling):
-    """Deals whole files to the processes, and those of `ON_RAY` together."""
+    """Deals whole files to the processes, and what uses the cluster in those of `ON_RAY` together.
+
+    That takes longest and waits most; the same tests on the other transport may run anywhere.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         file = super()._split_scope(nodeid)
-        return "on Ray" if file in ON_RAY else file
+        return "on Ray" if file in ON_RAY and not re.search(r"[\[-]inline[]-]", nodeid) else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling | None:
@@ -62,20 +78,27 @@ def interruptible() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(scope="session")
+def eager_context() -> Any:
+    """Imports TensorFlow; returns its module of that name. What the import made is kept from the garbage collector."""
+    from fedray.backends.keras.start import frameworks
+
+    frameworks(threads=1)
+    gc.freeze()
+    from tensorflow.python.eager import context
+
+    return context
+
+
 @pytest.fixture(scope="module")
-def kernels_kept() -> Iterator[None]:
+def kernels_kept(eager_context: Any) -> Iterator[None]:
     """Lets TensorFlow keep its prepared operations when a model is seeded: most of a test's time goes into them.
 
     They are dropped so that a random operation without a seed of its own begins anew. For tests whose models have none:
     Keras's initializers and layers do, as theirs come from a seed at every call.
     """
-    from fedray.backends.keras.start import frameworks
-
-    frameworks(threads=1)
-    from tensorflow.python.eager import context
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(context.pywrap_tfe, "TFE_ContextClearCaches", lambda _context: None)
+        patch.setattr(eager_context.pywrap_tfe, "TFE_ContextClearCaches", lambda _context: None)
         yield
 
 

@@ -33,6 +33,7 @@ from fedray.protocol.crypto.keys import Roster, generate_identity, public_bytes
 from fedray.protocol.masking.frame import Masked
 from fedray.protocol.messages import Confirm, Hello, dec, dec_list, enc, enc_list, purpose_of
 from fedray.protocol.opened import OpenedSum
+from fedray.protocol.packing import pack, unpack
 from fedray.protocol.recovery import propose
 from fedray.protocol.recovery.evidence import TwoInputs
 from fedray.protocol.recovery.key_messages import Ack, Dealt, Keys, Sharing
@@ -121,7 +122,7 @@ def targets() -> dict[str, Target]:
     proof = Proof(agreement, (SIGNATURE, SIGNATURE))
     header = ShareHeader(HASH, 3, 1, 0, HASH, 5, 64, "seed")
     words = ShareHeader(HASH, 3, 1, 0, HASH, 5, 64, "words")
-    shares = (seal(HASH, header, HASH).tobytes(), seal(HASH, words, np.arange(5, dtype="<u8")).tobytes())
+    shares = (seal(HASH, header, HASH).tobytes(), seal(HASH, words, np.arange(6, dtype="<u8")).tobytes())
     forms = (Form((2, 3), "float32", 18, 0.5, 1 << 40), Form((), "bool", combine="xor", storage="x"))
     schema = (int, str, bytes, 32)
     memos: tuple[list[str | int], ...] = (
@@ -144,7 +145,7 @@ def targets() -> dict[str, Target]:
         "config": of(Config, *configs),
         "roster": of(Roster, roster, refusals=(EncodingError, PlanError)),
         "hello": of(Hello, Hello(HASH, 2, HASH, HASH, SIGNATURE)),
-        "confirm": of(Confirm, Confirm(HASH, 2, HASH, SIGNATURE)),
+        "confirm": of(Confirm, Confirm(HASH, 2, HASH, b"sealed", SIGNATURE)),
         "masked": Target((masked(),), Masked.decode, None),
         "masked input": Target((masked_input(),), MaskedInput.decode, None),
         "purpose": Target((masked(), survivors.encode()), purpose_of, None),
@@ -162,7 +163,12 @@ def targets() -> dict[str, Target]:
         "sealed share": Target(shares, lambda b: unseal(HASH, b), None, (ProtocolError,)),
         "node survive": of(AgreementSignature, AgreementSignature(agreement, 1, SIGNATURE)),
         "proof": of(Proof, proof),
-        "partial": of(Partial, Partial(proof, 1, np.arange(5, dtype="<u8"))),
+        "partial": of(Partial, Partial(proof, 1, np.arange(5, dtype="<u8"), 7)),
+        "packed words": Target(
+            (pack(np.array([-3, 70_000, 0], "<i8").view("<u8")).tobytes(),),
+            lambda b: unpack(b, 3, 64),
+            lambda words: pack(words).tobytes(),
+        ),
         "form": of(Form, *forms),
         "line": Target(
             tuple(bytes(write(v)[0]) for v in sent), lambda b: read([b, HASH, HASH, b""]), lambda v: bytes(write(v)[0])

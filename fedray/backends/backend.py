@@ -213,6 +213,9 @@ class LocalState(Protocol):
     def restore(self, snapshot: Snapshot) -> None:
         """Puts back what `snapshot` returned."""
 
+    def forget(self) -> None:
+        """Lets the optimizer begin anew; learning rate, metrics, local tensors and random generators stay."""
+
 
 class ModelFile(Protocol):
     """A model as its framework's users know it: files, and arrays in the framework's own order.

@@ -17,6 +17,9 @@ _KINDS = {
     "aggregate": "sums over all parties, and the new global weights",
     "metrics": "a party's own losses and scores",
     "shape": "shapes and dtypes",
+    "share": "one share of a secret, sealed for one party",
+    "error": "an exception",
+    "log": "what a party's process prints and logs",
     "ledger": "this record",
     "raw": "values a program asked for by name, or unprotected updates",
 }

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from fedray.party.door.commitment import Commitments
 from fedray.party.door.egress import Egress, Kind
 from fedray.party.table import ObjectTable
 from fedray.protocol.crypto.keys import Roster
@@ -68,6 +70,7 @@ class PartyContext:
         identity: The party's Ed25519 key, from its key folder, or made at its start.
         policy: What it accepts of sums.
         memory: Which model it served with whom, the same object for all its services.
+        commitments: To what it contributes, for the ledger.
         roster: Public identity keys of all parties, in roster order; filled in before the first service is built.
         state: Shared by all services of this party process.
     """
@@ -76,6 +79,7 @@ class PartyContext:
     identity: Ed25519PrivateKey
     policy: Policy
     memory: ModelMemory
+    commitments: Commitments
     # Private, so that a service reaches the table and the door only by the methods below.
     _table: ObjectTable = field(repr=False)
     _egress: Egress = field(repr=False)
@@ -104,7 +108,7 @@ class PartyContext:
         """
         return Member(self.name, self.identity, self.roster_of(names), self.policy, self.memory)
 
-    def send(self, call: str, to: PartyName, key: Key, message: Any, kind: Kind) -> Ref:
+    def send(self, call: str, to: PartyName, key: Key, message: Any, kind: Kind, commitment: str | None = None) -> Ref:
         """Sends a message to the service `key` of another party and returns at once; the reference yields the answer.
 
         Args:
@@ -113,13 +117,30 @@ class PartyContext:
             key: The service there.
             message: Plain data, as in `Service.deliver`.
             kind: What the message is.
+            commitment: Where it carries a contribution, what `commitments` makes of it.
 
         Raises:
             EgressDenied: The policy refuses.
         """
         # The door first: what it refuses must not be on its way already.
-        self._egress.send(message, to=to, kind=kind, call=call)
+        self._egress.send(message, to=to, kind=kind, call=call, commitment=commitment)
         return self._calls.call(to, "deliver", call, key, self.name, message)
+
+    def passing(
+        self, call: str, to: Sequence[PartyName], kind: Kind, sent: Callable[[], Mapping[PartyName, int] | None]
+    ) -> AbstractContextManager[None]:
+        """Lets a library send messages of its own, which are counted; see `fedray.party.door.egress.Egress.passing`.
+
+        Args:
+            call: What asked for them.
+            to: Whom they go to.
+            kind: What they are.
+            sent: Tells afterwards how many bytes went to whom.
+
+        Raises:
+            EgressDenied: The policy refuses.
+        """
+        return self._egress.passing(to, kind=kind, call=call, sent=sent)
 
     def get(self, ref: Ref, timeout: float | None) -> Any:
         """Waits for the answer to a message, at most `timeout` seconds.

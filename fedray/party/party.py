@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from fedray.errors import PlanError
+from fedray.party.answers import LedgerReading, Making, Outgoing
 from fedray.party.context import Calls, PartyContext, Reply
 from fedray.party.door.egress import DRIVER, POLICIES, Egress, EgressPolicy, Kind
-from fedray.party.door.journal import Journal, LedgerPart, session_id
+from fedray.party.door.journal import Journal, session_id
 from fedray.party.failures import Failed, to_failure
 from fedray.party.keys.credentials import Credentials
 from fedray.party.parcel import Parcel, dtype_of, pack
@@ -61,36 +61,6 @@ def lane_widths(parties: int) -> dict[Lane, int]:
     return {"command": 1, "message": 2 * parties + 2, "watch": 2}
 
 
-@dataclass(frozen=True, slots=True)
-class Making:
-    """Something to make and to keep under keys of the object table."""
-
-    outs: Sequence[Key]
-    make: Callable[[], Value]
-
-
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """A value on its way to the door."""
-
-    value: Value
-    to: PartyName
-    kind: Kind
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerReading:
-    """A part of the ledger on its way to the door: what would leave as of now, and how to read it for good.
-
-    Attributes:
-        lines: The entries that are there, which the entry about this reading measures.
-        read: Makes what leaves, so that it holds that entry.
-    """
-
-    lines: bytes
-    read: Callable[[], LedgerPart]
-
-
 class Party:
     """One party of a session.
 
@@ -119,7 +89,22 @@ class Party:
         self._mark = os.urandom(16)  # of this process alone, so that no two sessions have the same name
         self._egress = Egress(self.name, policy or POLICIES[config.egress](), self._journal)
         self._table = ObjectTable(self.name)
-        self._context = PartyContext(config, own.identity, own.policy, own.memory, self._table, self._egress, calls)
+        self._context = PartyContext(
+            *(config, own.identity, own.policy, own.memory, own.commitments, self._table, self._egress, calls)
+        )
+
+    def printed(self, stream: str, nbytes: int) -> bool:
+        """Returns whether output of the party's process may leave it, and writes it down.
+
+        Args:
+            stream: What was printed to.
+            nbytes: How much.
+        """
+        try:
+            self._egress.note(DRIVER, Kind.LOG, stream, "text", nbytes)
+        except Exception:  # refused; or the ledger is closed, or cannot be written
+            return False
+        return True
 
     def close(self) -> None:
         """Closes the ledger and lets go of the party's files; nothing leaves from here on."""
@@ -322,7 +307,9 @@ class Party:
         if marks.keys() != roster.keys() or marks[self.name] != self._mark:
             raise PlanError(f"party {self.name!r}: the marks do not hold this party's own, or are not of the roster")
         self._own.check(roster)
-        self._journal.begin(session_id(roster, marks), roster)
+        sid = session_id(roster, marks)
+        self._journal.begin(sid, roster)
+        self._own.commitments.begin(sid)
         # Filled and not replaced: services hold this very dict.
         self._context.roster.clear()
         self._context.roster.update(roster)

@@ -90,6 +90,23 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class SumSet:
+    """Rounds that followed each other and summed one set, as a party has seen it.
+
+    Attributes:
+        first: Number of the first of them; those that only repeated one are not counted.
+        count: How many.
+        members: Whose inputs are in each sum. Where nothing was opened, who goes on.
+        opened: Whether there is a sum; else the work of these rounds was lost.
+    """
+
+    first: Round
+    count: int
+    members: tuple[PartyName, ...]
+    opened: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Missing:
     """A party that was missing from a round.
 
@@ -112,7 +129,8 @@ class Progress:
 
     Attributes:
         done: Rounds of the segment that are over.
-        missing: Every party that was missing from one of them.
+        missing: Every party that was missing from one of them, as the server says: for the reasons. Who was missing
+            the parties report.
         error: Why the segment has ended early, or empty.
         away: Parties that nobody waits for at present: gone, or too late in the last round.
         faults: What parties did wrong since the service was made; it only grows.
@@ -200,12 +218,16 @@ class ModelMessage:
         reaches: The reach of every tensor in the next round; empty where nothing is known of it yet.
         known: float[n] for each downlink of the strategy, in order; empty where it has none, or before the first sum.
         state: What the strategy's server half remembers, by name; None before the first sum.
+        initial: Whether it is what the builder made, so that every party can compare it with what its own has made.
+        signature: Of the party that sends it, under all of this and the session.
     """
 
     weights: NDArray[Any]
     reaches: tuple[int, ...] = ()
     known: tuple[NDArray[Any], ...] = ()
     state: NamedState | None = None
+    initial: bool = False
+    signature: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

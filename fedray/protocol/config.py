@@ -27,7 +27,7 @@ Record = TypeVar("Record")
 SUITE = "x25519-ed25519-hkdf-sha256-aes256ctr-chacha20poly1305"
 EXACT_IN_FLOAT = 1 << 53
 SPARE_BITS = 5
-"""Bits of a word that no sum of honest parties reaches: the sign, and room for whoever checks sums later."""
+"""Bits of a word that no party's real number reaches: the sign, and room for the check of sums."""
 ROUNDING = "nearest"
 """To the nearest integer, halves to the even one: the only rule there is. It is in the bytes, as any setting is."""
 
@@ -56,7 +56,7 @@ class Encoding:
     def top(self, parties: int) -> int:
         """Returns t, where 2^t is the largest absolute word that one of so many parties sends for a real number.
 
-        The sum stays below 2^(l-4): three bits more than a sign needs are left to whoever checks sums later.
+        The sum stays below 2^(l-4): three bits more than a sign needs are left to the check of sums.
         """
         return self.ring - SPARE_BITS - (parties - 1).bit_length()
 
@@ -67,9 +67,14 @@ class Encoding:
         """
         return self.ring * 3 // 8 - 1 + (parties - 1).bit_length()
 
+    @property
+    def sum_limit(self) -> int:
+        """What every word of a sum is below, in absolute value: 2^60 in a ring of 64 bits, as its check needs."""
+        return 1 << (self.ring + 1 - SPARE_BITS)
+
     def integer_bound(self, parties: int) -> int:
-        """Returns the largest absolute integer that so many parties can each add without wrapping."""
-        return ((1 << (self.ring - 1)) - 1) // parties
+        """Returns the largest absolute integer that so many parties can each add within the limit of a sum."""
+        return (self.sum_limit - 1) // parties
 
     def check_headroom(self, parties: int) -> None:
         """Checks that a sum over so many parties cannot wrap.
@@ -77,7 +82,7 @@ class Encoding:
         Raises:
             PlanError: It could; the message says by how much.
         """
-        if parties * self.weight_bound >= 1 << (self.ring + 1 - SPARE_BITS):
+        if parties * self.weight_bound >= self.sum_limit:
             raise PlanError(
                 f"{parties} parties with weights up to {self.weight_bound} overflow a ring of {self.ring} bits"
             )

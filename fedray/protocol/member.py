@@ -48,18 +48,27 @@ class Member(Guarded):
         """Shows the name, nothing secret."""
         return f"<Member {self.name}>"
 
-    def check_model(self, sid: bytes, context: RoundContext, members: tuple[PartyName, ...], more: int = 0) -> None:
-        """Checks that one more round on a model is allowed.
+    def check_model(
+        self,
+        sid: bytes,
+        context: RoundContext,
+        members: tuple[PartyName, ...],
+        more: int = 0,
+        *,
+        open_later: bool = False,
+    ) -> None:
+        """Checks that one more round on a model, and with these rows, is allowed.
 
         Args:
             sid: Session id.
             context: The round: its model and what it is for.
             members: Whose inputs it sums, in roster order.
             more: Rounds allowed on top of the policy's.
+            open_later: Whether it is decided later whose inputs are opened; see `check_opening`.
 
         Raises:
             ProtocolError: The policy's limit is reached, or the model was used with other members in another session,
-                or with other members and the same rows.
+                or with other members and the same rows; or the rows were summed over others in this pass.
         """
         try:
             self.memory.check(
@@ -71,8 +80,42 @@ class Member(Guarded):
                 context.rows,
                 allow_other_members=self.policy.allow_other_members,
             )
+            self._check_rows(context, None if open_later else members, leaving=True)
         except ProtocolError as error:
             raise self.fault(str(error)) from None
+
+    def check_opening(self, context: RoundContext, members: tuple[PartyName, ...]) -> None:
+        """Checks that rows which have left may be opened over a set.
+
+        Args:
+            context: Their round.
+            members: The set, in roster order.
+
+        Raises:
+            ProtocolError: They were summed over others in this pass, or the set has changed often enough.
+        """
+        self._check_rows(context, members, leaving=False)
+
+    def record(
+        self, sid: bytes, context: RoundContext, members: tuple[PartyName, ...], *, open_later: bool = False
+    ) -> None:
+        """Remembers a round that is about to leave; see `check_model`.
+
+        Raises:
+            FedRayError: The store did not take it; then nothing of the round may leave.
+        """
+        self.memory.record(sid, context.model, context.purpose, members, context.rows)
+        if context.rows is not None:
+            self.memory.turnover(context.rows).record(context.rows, None if open_later else members)
+
+    def _check_rows(self, context: RoundContext, members: tuple[PartyName, ...] | None, *, leaving: bool) -> None:
+        if context.rows is None:
+            return
+        turnover = self.memory.turnover(context.rows)
+        if not self.policy.allow_other_members:
+            turnover.check_rows(context.rows, members, leaving=leaving)
+        if members is not None:
+            turnover.check_change(members, self.policy.member_changes)
 
     def fault(self, message: str) -> ProtocolError:
         """Returns an error in this party's name."""

@@ -7,7 +7,8 @@ its size would be a way to make it forget.
 
 What must outlast the process goes to a store before it counts: the members of every model, and the set-ups begun and
 finished. How often a model served is counted per session, and no session outlasts the process. With which rows is kept
-as long as the process: after a restart a model is summed only over members it was summed over before.
+as long as the process, as is over whom each run has summed: after a restart a model is summed only over members it was
+summed over before.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Literal, TypeAlias
 
 from fedray.errors import ProtocolError
 from fedray.protocol.rows import Rows, RowUses
+from fedray.protocol.turnover import Turnover
 from fedray.types import PartyName
 
 
@@ -76,6 +78,7 @@ class ModelMemory:
 
     def __init__(self, kept: Iterable[Memo] = (), store: Callable[[Memo], None] | None = None) -> None:
         self._uses: dict[bytes, _Uses] = {}
+        self._runs: dict[bytes, Turnover] = {}
         self._attempts: dict[bytes, int] = {}
         self._store = store
         for memo in kept:
@@ -174,6 +177,10 @@ class ModelMemory:
         here.rounds.setdefault(purpose, Counter())[b"" if rows is None else rows.name] += 1
         if rows is not None:
             uses.rows.setdefault(purpose, RowUses()).record(members, rows)
+
+    def turnover(self, rows: Rows | None) -> Turnover:
+        """Returns what the run of these rows has summed so far; nothing where they are of none."""
+        return Turnover() if rows is None or not rows.run else self._runs.setdefault(rows.run, Turnover())
 
     def begin(self, roster: bytes, limit: int) -> None:
         """Counts one more set-up of a roster.

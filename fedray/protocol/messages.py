@@ -17,11 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.errors import EncodingError
+from fedray.protocol.crypto.field import PRIME
 from fedray.types import Message
 
 LABEL = "fedray/secagg/1/"
 HASH_BYTES = 32
 SIGNATURE_BYTES = 64
+CHECK_BYTES = 8
+CHECK_FIELD = CHECK_BYTES.to_bytes(4, "big") + bytes(CHECK_BYTES)
+"""The last field of a vector's message, with its length in front, before the check is written there."""
+NO_CHECK = bytes(4)
+"""The same where nothing is protected: an empty field."""
 _LABEL_WITHIN = 256  # a label ends well before: a longer field is none, and is not read
 
 Words: TypeAlias = NDArray[np.uint32] | NDArray[np.uint64]
@@ -208,22 +214,24 @@ class Confirm:
         sid: Session id over the Config and all Hellos.
         index: The sender's place in the roster.
         reveal: The committed 32 bytes.
+        dealt: Of the first owner the secret for the checks of sums, sealed for each other owner; else empty.
         signature: Ed25519 over `statement`.
     """
 
     sid: bytes
     index: int
     reveal: bytes
+    dealt: bytes
     signature: bytes
 
     @property
     def statement(self) -> bytes:
         """What is signed."""
-        return enc("confirm", self.sid, self.index, self.reveal)
+        return enc("confirm", self.sid, self.index, self.reveal, self.dealt)
 
     def encode(self) -> bytes:
         """Returns the wire bytes."""
-        return enc("signed-confirm", self.sid, self.index, self.reveal, self.signature)
+        return enc("signed-confirm", self.sid, self.index, self.reveal, self.dealt, self.signature)
 
     @classmethod
     def decode(cls, data: bytes) -> Confirm:
@@ -232,7 +240,35 @@ class Confirm:
         Raises:
             EncodingError: They are not a Confirm.
         """
-        return cls(*dec("signed-confirm", data, (HASH_BYTES, int, HASH_BYTES, SIGNATURE_BYTES)))
+        return cls(*dec("signed-confirm", data, (HASH_BYTES, int, HASH_BYTES, bytes, SIGNATURE_BYTES)))
+
+
+def check_of(purpose: str, tail: bytes) -> int | None:
+    """Returns the check in the last field of a vector's message; None where that field is empty.
+
+    Args:
+        purpose: What the message is, for the error.
+        tail: The field, with its length in front.
+
+    Raises:
+        EncodingError: It is neither empty nor a number below 2^61 - 1.
+    """
+    if tail == NO_CHECK:
+        return None
+    value = int.from_bytes(tail[4:], "big")
+    if len(tail) != len(CHECK_FIELD) or tail[:4] != CHECK_FIELD[:4] or value >= PRIME:
+        raise EncodingError(f"{purpose}: expected a check below 2^61 - 1 behind the words, or none")
+    return value
+
+
+def check_bytes(check: int) -> bytes:
+    """Returns a check as it stands in a message."""
+    return check.to_bytes(CHECK_BYTES, "big")
+
+
+def put_check(frame: NDArray[np.uint8], check: int) -> None:
+    """Writes a check into the last field of a vector's message, uint8[n], which has room for it."""
+    frame[-CHECK_BYTES:] = np.frombuffer(check_bytes(check), np.uint8)
 
 
 def as_bytes(message: Message) -> NDArray[np.uint8]:

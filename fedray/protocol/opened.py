@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""OpenedSum: what comes of a round at the server, which adds and decides nothing. The words' sum, and its set.
+"""OpenedSum: what comes of a round at the server, which adds and decides nothing. The words' sum, its set, its check.
 
-Every party reads it with a manifest of its own (`fedray/protocol/fixed_point.py`). Knows no manifest, no model and no
-party's words.
+Every party verifies it with the session's secret (`fedray/protocol/checks/judge.py`) and reads it with a manifest of
+its own (`fedray/protocol/fixed_point.py`). Knows no manifest, no model and no party's words.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ class OpenedSum:
         words: uint32[L] or uint64[L], little-endian, the sum mod 2^l of the members' words `[values | counts | weight |
             totals | 1]`. Never changed: every party of a process may read the same memory.
         members: Whose words are in it, in roster order.
+        check: The sum of the members' checks mod 2^61 - 1; None where nothing is protected.
     """
 
     words: NDArray[Any]
     members: tuple[PartyName, ...]
+    check: int | None = None
 
     def check_count(self) -> None:
         """Checks that the last word, the sum of everybody's 1, says how many words were added.

@@ -6,8 +6,8 @@ Done for one stretch after another, the words are still in the core's cache when
 first pass reads memory and only the last one leaves something there. So a stage is handed one stretch, works on it in
 place, and is called again for the next one.
 
-The order of stages is the meaning: a stage between the encoder and the pad sees the integers that are summed, as a
-linear check of the sum would have to; one after the pad sees what leaves the party.
+The order of stages is the meaning: a stage between the encoder and the pad sees the integers that are summed, as the
+check of a sum has to; one after the pad sees what leaves the party.
 
 Knows how long a stretch is. Does not know what any stage does.
 """

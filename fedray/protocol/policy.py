@@ -49,6 +49,8 @@ class Policy:
         rounds: Most rounds per model hash (or operation id) and purpose, per session; each smaller view allows one
             more. Of training, most with the same rows. A purpose that is not listed is refused.
         views: Most views a session may shrink to; None for as many as the thresholds allow.
+        member_changes: Most times that the set may change over which this party's rows are summed, in one run over all
+            its sessions; None for any number. Each change may show one party's part of a sum.
         attempts: Most set-ups of one roster that were started and not finished.
         unprotected: Whether sums without protection are accepted, in which the server reads every contribution.
         allow_other_members: Whether a model hash may be used again with other parties in a later session, or with the
@@ -68,6 +70,7 @@ class Policy:
     batch: int = 1024
     rounds: Mapping[str, int] = field(default_factory=lambda: {"train": 1, "evaluate": 8, "sum": 1})
     views: int | None = None
+    member_changes: int | None = 64
     attempts: int = 16
     unprotected: bool = True
     allow_other_members: bool = False
@@ -224,6 +227,7 @@ _ACCEPTED: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "batch": ("an integer from 1 on", lambda value: _is_int(value, 1)),
     "rounds": (f"numbers of rounds by purpose ({', '.join(PURPOSES)})", _are_rounds),
     "views": ("an integer from 0 on, or None", lambda value: value is None or _is_int(value, 0)),
+    "member_changes": ("an integer from 0 on, or None", lambda value: value is None or _is_int(value, 0)),
     "attempts": ("an integer from 1 on", lambda value: _is_int(value, 1)),
     "unprotected": ("true or false", lambda value: isinstance(value, bool)),
     "allow_other_members": ("true or false", lambda value: isinstance(value, bool)),

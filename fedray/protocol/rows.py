@@ -24,6 +24,8 @@ class Rows:
         stop: Step after its last.
         used: Rows in it.
         total: Rows that the party has.
+        run: The party's own name for the run; empty where it has none.
+        pass_name: The pass over the rows that the stretch is of, in this run.
     """
 
     name: bytes
@@ -32,6 +34,8 @@ class Rows:
     stop: int
     used: int
     total: int
+    run: bytes = b""
+    pass_name: bytes = b""
 
 
 class RowUses:

@@ -41,6 +41,7 @@ class RoundContext:
             bounds; None for a round of its own.
         rows: Which of its rows this party uses, derived from the settings; None where the rounds of a purpose are all
             alike. It is no part of `ctx`: it differs from party to party.
+        history: Head of what this party was told before, where its local state is made of that; else empty.
     """
 
     number: Round
@@ -50,6 +51,7 @@ class RoundContext:
     purpose: Purpose = "train"
     repeats: Round | None = None
     rows: Rows | None = None
+    history: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +158,13 @@ class Fault:
 
 
 class Joining(Protocol[End_co]):
-    """One party's way into a session: `hello`, `confirm`, `start`, in this order and once."""
+    """One party's way into a session: `hello`, `confirm`, `start`, in this order and once.
+
+    Attributes:
+        sid: Session id, once everybody's Hello was checked.
+    """
+
+    sid: bytes
 
     def hello(self) -> bytes:
         """Returns this party's Hello."""
@@ -176,6 +184,29 @@ class Shield(Protocol):
 
     def protect(self, context: RoundContext, contribution: Contribution) -> Mapping[PartyName, Message]:
         """Returns addressee -> message. A repeated request with the same context returns the identical bytes."""
+
+    def verify(self, number: Round, opened: OpenedSum, source: PartyName, *, late: bool = False) -> None:
+        """Accepts what was handed out as the sum of the last round that this party sent words for.
+
+        Args:
+            number: The round.
+            opened: Its sum.
+            source: Who handed it out.
+            late: Whether this party was told that its own words came too late.
+
+        Raises:
+            ServerFault: It is not that sum. The session is over: no round follows, and no second answer is looked at.
+        """
+
+    def follow(self, context: RoundContext) -> None:
+        """Awaits the sum of a round that was held without this party's words, to be verified next.
+
+        Args:
+            context: What the round was about.
+
+        Raises:
+            ProtocolError: The sum of this round, or of a later one, was verified, or a sum was refused before.
+        """
 
     def reply(self, broadcast: bytes) -> bytes:
         """Answers a further exchange of the current round, where the scheme has one."""

@@ -76,6 +76,23 @@ class SumSession:
         self.parties = tuple(self._contributors)
         return made
 
+    def compare_histories(self, parties: Sequence[PartyName]) -> None:
+        """Lets parties begin anew that were told different things in training: as they are, no sum would open.
+
+        Args:
+            parties: Who will contribute to the next session.
+
+        Raises:
+            PartyLost: A party's process has ended.
+            PartyTimeout: A party does not answer.
+        """
+        if not self._sessions:
+            return  # nobody was told anything yet
+        contributors = {party: self._contributors[party] for party in parties}
+        heads = dict(zip(contributors, self._ask(contributors, "head", seconds=self._timeout), strict=True))
+        if len(set(heads.values())) > 1:
+            self._ask(contributors, "meet", heads, seconds=self._timeout)
+
     def open(self, config: Config, parties: Sequence[PartyName] | None = None) -> None:
         """Opens a protocol session.
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from fedray.errors import EncodingError, FedRayError, PartyLost, PartyTimeout, ProtocolError
+from fedray.errors import EncodingError, FedRayError, PartyLost, PartyTimeout, ProtocolError, ServerFault
 from fedray.party.records import Missing, Progress
 from fedray.protocol.scheme import Fault
 from fedray.runtime.session import Session
@@ -36,7 +36,7 @@ class SegmentOutcome:
 
     Attributes:
         reports: What each party that went through it reports.
-        missing: Every party that was missing from a round of it.
+        missing: Every party that was missing from a round of it, as the server says.
         dead: Parties whose process has ended.
         busy: Parties that are still at it though the others have finished, and their calls.
         again: How many rounds of it were repeats.
@@ -200,7 +200,8 @@ class Supervision:
             else:
                 self._lost[party] = error
                 self._tell("lost", party, "its process has ended")
-        except EncodingError as error:  # its numbers are broken: to go on without it would hide that
+        # Its numbers are broken, or what it is told is: to go on without it would hide that.
+        except (EncodingError, ServerFault) as error:
             self._fail(error)
         except ProtocolError as error:
             self._late[party] = error
@@ -238,7 +239,7 @@ class Supervision:
 
     def _cause(self, error: FedRayError) -> FedRayError:
         """Returns the error of the party because of which the others report theirs."""
-        if not isinstance(error, ProtocolError) or isinstance(error, EncodingError):
+        if not isinstance(error, ProtocolError) or isinstance(error, EncodingError | ServerFault):
             return error
         told = self._progress.error
         own = [late for late in self._late.values() if not told or told not in str(late)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from fedray.device import PYU, PYUObject
 from fedray.device.interfaces import live
 from fedray.errors import DataError, PartyLost, PlanError, ProtocolError
-from fedray.party.records import Missing
+from fedray.party.records import Missing, SumSet
 from fedray.party.rounds import summable
-from fedray.party.rounds.value_client import SumOrder, ValueClient
+from fedray.party.rounds.value_client import SumOrder, SumReport, ValueClient
 from fedray.party.table import Slot
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.manifest import LEAST_BOUND, ExactTotal, Manifest, Tensor
 from fedray.protocol.scheme import Fault
+from fedray.rounds.absent import absent
 from fedray.rounds.notices import log_unsaid
 from fedray.rounds.sum_session import SumSession
 from fedray.rounds.supervision import REMEDY
@@ -127,27 +128,34 @@ class ValueSums:
             raise PartyLost(f"{str(error).rstrip('.')}{GONE}", party=error.party) from error
         number = sums.announce(manifest, 1)
         # Unlike every other sum's text. Parties remember it, as they do a model: one input goes into one sum only.
-        order = SumOrder(number, f"{session.id} {session.statement('sum')}", manifest, weights is not None, unit)
+        operation, teller = f"{session.id} {session.statement('sum')}", sums.parties[0]
+        order = SumOrder(number, operation, manifest, weights is not None, unit, teller)
         return summable.rebuild(nest, tensors, *self._run(sums, order), averaged=weights is not None)
 
     def _run(self, sums: SumSession, order: SumOrder) -> tuple[NDArray[Any], NDArray[np.float64]]:
         """Returns what was opened, values and totals, and keeps and says who was missing from it.
 
+        All parties say what they have read, one in full and the others by a digest.
+
         Raises:
             PartyLost: A party's process ended and nothing was opened.
             ProtocolError: A party was too late and nothing was opened. The round is not held again with fewer parties:
-                the two sums might differ by the value of the one that was missing.
+                the two sums might differ by the value of the one that was missing. Or the parties have read different
+                sums.
         """
         try:
             outcome = sums.run(self._clients, "contribute", order)
         finally:
             self.faults = sums.take_faults()
+        reports: dict[PartyName, SumReport] = {p: told for p, told in outcome.reports.items() if told is not None}
         self.dropouts = outcome.missing
+        if reports:
+            members = _alike(reports)
+            everybody = [party.name for party in self._aggregator.participants]
+            sets = (SumSet(order.number, 1, members, True),)
+            self.dropouts = absent(sets, everybody, outcome.missing)
         missing = ", ".join(f"{one.party} ({one.reason})" for one in self.dropouts)
-        opened: tuple[NDArray[Any], NDArray[np.float64]] | None = next(
-            filter(_is_there, outcome.reports.values()), None
-        )
-        if opened is None:
+        if not reports:
             sums.config = None
             for party in sorted(outcome.dead):
                 raise PartyLost(f"nothing was opened: the process of party {party!r} has ended{GONE}", party=party)
@@ -156,9 +164,15 @@ class ValueSums:
                 "or make the aggregator with on_dropout='recover': it opens the sum over those that remain"
             )
         if missing:
-            absent = {one.party for one in self.dropouts}
-            there = [party.name for party in self._aggregator.participants if party.name not in absent]
+            gone = {one.party for one in self.dropouts}
+            there = [party.name for party in self._aggregator.participants if party.name not in gone]
             _log.warning("the sum is over %s only; missing: %s", ", ".join(there), missing)
+        for report in reports.values():
+            if report.opened is not None:
+                return report.opened
+        party = next(iter(reports))
+        told = sums.session.get([sums.session.ask(party, self._clients[party], "tell")])
+        opened: tuple[NDArray[Any], NDArray[np.float64]] = told[0]
         return opened
 
     def _by_party(self, argument: str, data: Sequence[Any]) -> dict[PartyName, PYUObject]:
@@ -258,8 +272,20 @@ def _checked(bound: float) -> float:
     return float(bound)
 
 
-def _is_there(values: object) -> bool:
-    return values is not None
+def _alike(reports: Mapping[PartyName, SumReport]) -> tuple[PartyName, ...]:
+    """Returns whose values are in a sum, which all parties have read alike.
+
+    Raises:
+        ProtocolError: They have not.
+    """
+    (first, report), *others = reports.items()
+    for party, other in others:
+        if (other.members, other.digest) != (report.members, report.digest):
+            raise ProtocolError(
+                f"party {party!r} was handed another sum than party {first!r}: the server has told them different "
+                "things, and what they were told is no result"
+            )
+    return report.members
 
 
 def _shown(tensors: Sequence[Tensor]) -> str:

@@ -19,6 +19,7 @@ from typing import Any, cast
 
 from fedray.errors import PlanError
 from fedray.party.party import LANES, Lane, Party, lane_widths
+from fedray.party.printing import Output
 from fedray.runtime import environment, placement
 from fedray.runtime.environment import Environment
 from fedray.runtime.gather import gather, opened
@@ -147,6 +148,8 @@ class RayParty:
         # Nobody calls these lines before `ready` has told their address, so the party that answers there may come
         # second.
         self._party = Party(config, LinedCalls(self._calls, self._lines) if self._lines else self._calls)
+        self._output = Output(self._party.printed, silent=config.egress == "strict")
+        self._output.take()
 
     def _delivered(self, *message: Any) -> Any:
         return self._party.handle("deliver", *message)
@@ -170,7 +173,9 @@ class RayParty:
     @ray.method(concurrency_group="command")
     def command(self, method: str, args: tuple[Any, ...]) -> Any:
         """Answers a command."""
-        return self._party.handle(method, *args)
+        answer = self._party.handle(method, *args)
+        self._output.settle()  # before the answer, so that what was printed is on the ledger that is read next
+        return answer
 
     @ray.method(concurrency_group="message")
     def message(self, method: str, args: tuple[Any, ...]) -> Any:

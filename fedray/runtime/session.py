@@ -290,9 +290,10 @@ def init(
         address: `"local"` starts a cluster on this machine for this session; `"inline"` runs every party in this
             process; `None`, `"auto"`, `"host:port"` or `"ray://host:port"` join a Ray cluster that is there already.
         seed: The run's seed; None draws one, which `fedray.runtime.session.current().seed` tells.
-        egress: `"strict"` refuses to let raw values leave a party.
+        egress: `"strict"` lets no raw value leave a party, and nothing that it prints.
         resources: What a party's process asks of the cluster, e.g. `{"alice": {"CPU": 1, "GPU": 1}}`.
-        log_level: Level of fedray's logger in the parties; at INFO and below their output is shown at the driver.
+        log_level: Level of fedray's logger in the parties; at INFO and below their output (kind `log`) is shown at the
+            driver.
         threads: Compute threads per party; 1 by default, so that results do not depend on the machine's cores.
         policies: What parties accept of sums, e.g. `{"alice": sf.Policy(n_min=4)}`; the default policy for the others.
             A party whose key folder states a policy takes none from here.

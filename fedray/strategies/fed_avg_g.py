@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Federated averaging of gradients: synchronous SGD over the parties.
 
-FedSGD of McMahan et al., AISTATS 2017 (section 2). A round computes one gradient in each party; the server answers with
-the mean, weighted by rows, and every party applies it with its own, identically initialised optimizer, so that the
+FedSGD of McMahan et al., AISTATS 2017 (section 2). A round computes one gradient in each party; the sum says what
+their mean is, weighted by rows, and every party applies it with its own, identically initialised optimizer, so that the
 parties' weights stay equal. With plain SGD this is training on the joint data.
 """
 

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A strategy: what a party and the server do around one private mean, as pure functions on flat vectors.
+"""A strategy: what comes before and after one private mean, as pure functions on flat vectors.
 
-A strategy knows no framework, no protocol and no party. It has two halves, each with a state of its own that is passed
-in and returned; whoever holds a state can store it, restore it, or throw it away. A state belongs to the model: it goes
-on when a new protocol session begins, and ends when other weights are loaded.
+A strategy knows no framework, no protocol and no party. It has two halves: a party's and, as papers call it, the
+server's. Every party runs both, the second one on the mean that all of them know: all come to the same, and nobody has
+to believe a server. Each half has a state of its own that is passed in and returned; whoever holds it can store it,
+restore it, or throw it away. A state belongs to the model: it goes on when a new protocol session begins, and ends when
+other weights are loaded.
 
 All vectors here are float[n], the trainable shared words of a model in its own order and unit. Shared words that no
 optimizer changes (moving statistics) are averaged beside them and never stepped: see `fedray.strategies.halves`.
@@ -87,10 +89,9 @@ class Finish(Protocol):
 
 
 class Update(Protocol):
-    """The server's step after a sum was opened.
+    """The server's step after a sum was opened, which every party takes.
 
-    It uses element-wise + - * / and square roots of IEEE numbers only, which are the same bits on every machine: so
-    anybody who is given the opened means can repeat it.
+    It uses element-wise + - * / and square roots of IEEE numbers only, which are the same bits on every machine.
     """
 
     def __call__(self, state: State, weights: Vector, means: NamedVectors, /) -> tuple[State, Vector, NamedVectors]:
@@ -123,14 +124,14 @@ class Strategy:
         parameters: The settings it was made with, e.g. `{"mu": 0.1}`; they are part of what a round is bound to.
         uplink: What a party sends, at least one vector.
         client_finish: Party: from what it computed to what it sends.
-        server_update: Server: from the opened means to the new global vector. With `local="gradient"` it returns the
-            gradient that every party applies with its own optimizer.
+        server_update: Server's half: from the opened means to the new global vector. With `local="gradient"` it returns
+            the gradient that every party applies with its own optimizer.
         local: Whether a round trains locally or computes one gradient.
         downlink: Names of what everybody knows after a round besides the model.
         client_init: Party: its first state.
         client_begin: Party: its state for a round, when a global vector has arrived.
         client_hook: Party: changes each gradient before the optimizer sees it, or None.
-        server_init: Server: its first state.
+        server_init: Server's half: its first state.
         is_mean: Whether the new global vector is a mean of the parties' own, so that what holds for them and for every
             mean of them, such as having no number below 0, holds for it.
     """

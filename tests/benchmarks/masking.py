@@ -8,6 +8,9 @@ cache, and goes on to the next chunk: no frame, no header, no check for NaN, no 
 server's side adds n vectors to memory that is reused and takes n keystreams away, as recovery does. What is measured
 against it does all that the protocol asks for, memory included. Opening a sum of masking, which takes nothing away and
 makes float64 of it, is measured against adding and converting. Numbers are millions of parameters a CPU-second.
+
+The checks of a round, a party's own and that of the sum (SECAGG section 16), are measured against the masks with n - 1
+others, and nothing else: their floor is what they may cost together.
 """
 
 from __future__ import annotations
@@ -23,9 +26,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fedray.protocol.checks.secret import RoundChecks
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto import keystream
+from fedray.protocol.crypto.buffers import BufferPool
 from fedray.protocol.crypto.keys import Roster, generate_identity, public_bytes
+from fedray.protocol.fixed_point import decode
 from fedray.protocol.handshake import introduce
 from fedray.protocol.manifest import USUAL_BOUND, Manifest, Tensor
 from fedray.protocol.masking.collector import ViewCollector
@@ -94,6 +100,19 @@ def server_floor(vectors: list[NDArray], total: NDArray, keys: list[bytes]) -> N
             np.subtract(part, stream, out=part)
 
 
+def mask_only(words: NDArray, keys: list[bytes]) -> None:
+    """Lays the masks with so many others over words that are there."""
+    run(words, keystream.Pad(keys[::2], keys[1::2]).apply)
+
+
+def both_checks(words: NDArray, key: bytes) -> None:
+    """Takes both inner products of a round, with a party's own words and with those of a sum."""
+    checks = RoundChecks(key, 8)
+    for _ in range(2):
+        run(words, (product := checks.product()).take)
+        checks.check(product, range(8))
+
+
 class Session:
     """A started session of n parties, in process."""
 
@@ -128,6 +147,10 @@ def measure(parties: int, ring: int, parameters: int, repeats: int) -> dict[str,
         )
     }
 
+    words = np.frombuffer(os.urandom(parameters * ring // 8), f"<u{ring // 8}").copy()
+    found["party: both checks"] = compare(
+        lambda: mask_only(words, keys[1:]), lambda: both_checks(words, keys[0]), repeats
+    )
     session = Session(parties, encoding)
     context = session.contexts(manifest)
     messages = {
@@ -148,7 +171,12 @@ def measure(parties: int, ring: int, parameters: int, repeats: int) -> dict[str,
         lambda: run(collect()._total, keystream.Pad([], keys).apply),
         repeats,
     )
-    found["server: add and open"] = compare(lambda: open_floor(vectors, total, out), lambda: collect().open(), repeats)
+    memory = BufferPool()  # as a party has, for the values of its sums
+    found["server: add and open"] = compare(  # and what a party reads of it
+        lambda: open_floor(vectors, total, out),
+        lambda: decode(encoding, parties, manifest, collect().open(), memory),
+        repeats,
+    )
     return found
 
 

@@ -26,8 +26,10 @@ from masking import Session
 
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto.keys import Roster
+from fedray.protocol.fixed_point import decode
 from fedray.protocol.manifest import Manifest, Tensor
 from fedray.protocol.masking.collector import ViewCollector
+from fedray.protocol.opened import OpenedSum
 from fedray.protocol.recovery import thresholds
 from fedray.protocol.recovery.rehearsal import Rehearsal
 from fedray.protocol.scheme import Contribution, Opened, RoundContext, View
@@ -68,7 +70,7 @@ class Comparison:
         collector = ViewCollector(self._masking.config, shields[0].rounds.view, context.number, self._manifest)
         for name, message in zip(names, messages, strict=True):
             collector.add(name, message)
-        return collector.open()
+        return self._read(collector.open())
 
     def _recovering(self, context: RoundContext) -> Opened:
         shields, names = self._recovery.shields, self._recovery.names
@@ -84,7 +86,10 @@ class Comparison:
                 replies = {name: shield.reply(broadcast) for name, shield in shields.items()}
             for name, reply in replies.items():
                 collector.add(name, reply)
-        return collector.open()
+        return self._read(collector.open())
+
+    def _read(self, opened: OpenedSum) -> Opened:
+        return decode(self._masking.config.encoding, self._parties, self._manifest, opened)
 
     @contextmanager
     def _timed(self, name: str, rounds: int = 1) -> Iterator[None]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Programs in processes of their own, and what they leave behind."""
+"""Programs in processes of their own, and what they leave behind; and commands in this one."""
 
 import os
 import shutil
@@ -13,6 +13,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from cluster.commands import Fedray, run_here
+
+import fedray as sf
 
 _TAG = "FEDRAY_TEST"
 
@@ -98,3 +101,10 @@ def program(tmp_path: Path) -> Iterator[Callable[..., Program]]:
     yield begin
     for each in started:
         each.end()
+
+
+@pytest.fixture
+def fedray(monkeypatch: pytest.MonkeyPatch) -> Fedray:
+    """Returns a function that runs a command here, where no party can be started."""
+    monkeypatch.setattr(sf, "init", lambda *_, **__: pytest.fail("no party is needed for this"))
+    return run_here

@@ -217,6 +217,19 @@ def test_the_optimizers_state_is_part_of_a_snapshot(case):
     assert backend.train(start, data, batches(60))[0].tolist() == first.tolist() != moving.tolist()
 
 
+def test_an_optimizer_that_begins_anew_takes_its_first_steps_again(case):
+    backend, data = case.ready()
+    start = backend.weights().copy()
+    first, *_ = backend.train(start, data, batches(20, 40))
+    backend.set_learning_rate(2 * backend.learning_rate())
+    backend.set_learning_rate(backend.learning_rate() / 2)
+    backend.take_metrics()
+    moving, *_ = backend.train(start, data, batches(20, 40))
+    backend.forget()
+    assert backend.take_metrics()[0].count == 60, "what was measured stays"
+    assert backend.train(start, data, batches(20, 40))[0].tolist() == first.tolist() != moving.tolist()
+
+
 def test_metrics_of_two_halves_merge_to_those_of_the_whole(case):
     backend, data = case.ready()
     halves = [bind(backend, X[part], case.y[part]) for part in (slice(0, 13), slice(13, 60))]

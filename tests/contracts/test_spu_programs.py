@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import fedray as sf
+from fedray.backends.spu.links import countable
 from fedray.errors import DataError, DeviceMismatch, PlanError, ProtocolError
 from fedray.utils.testing import cluster_def
 
@@ -248,3 +249,30 @@ def certificate(folder, party, authority):
         "private_key": write(f"{party}.key", private(key)),
         "authority": str(folder / f"{authority}.crt"),
     }
+
+
+@pytest.mark.skipif(not countable(), reason="this system does not count what a connection has sent")
+@pytest.mark.parametrize("name", ["semi2k-64", "aby3"])
+def test_what_programs_send_each_other_is_on_the_ledger(spus, name):
+    """Of a product of two shared matrices no program can send less than it must show of them under masks."""
+    spu, n = spus[name], 40
+    x, y = of("alice", np.ones((n, n))).to(spu), of("charlie", np.ones((n, n))).to(spu)
+    sf.wait(spu(lambda a, b: a @ b)(x, y))
+
+    def left():
+        entries = [(row.party, row.entry) for row in sf.ledger().rows if row.entry.call == "program multiply"]
+        return {party: sum(e.nbytes for p, e in entries if p == party) for party in spu.parties}, entries
+
+    def multiply(a, b):
+        return a @ b
+
+    sf.wait(spu(multiply)(x, y))
+    (sizes, entries), words = left(), n * n * 8
+    # Both operands under masks to each other compute party (SEMI2K), or a share of the product to the next (ABY3).
+    least = 2 * words if name == "semi2k-64" else words
+    # The protocols' other messages, such as for the point of a product, come on top.
+    assert all(least <= size <= 16 * least for size in sizes.values()), sizes
+    assert {e.kind for _, e in entries} == {"share"}
+    assert {e.dtype for _, e in entries} == {"link that opens", "link"}
+    reached = {(party, e.to) for party, e in entries if " or " not in e.to}
+    assert reached == {(p, q) for p in spu.parties for q in spu.parties if p != q}

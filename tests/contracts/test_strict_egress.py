@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`egress="strict"` on every transport: no raw value leaves, and errors say where but not what."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -95,3 +97,39 @@ def test_our_own_errors_keep_their_text(alice):
 
     with pytest.raises(DataError, match=r"no-such-file\.npy"):
         load({alice: "/no-such-file.npy", sf.PYU("bob"): "/no-such-file.npy"}).parts()
+
+
+def printed(name):
+    print(SECRET)
+    return name
+
+
+def test_what_a_party_prints_is_refused_and_in_no_log(alice, address):
+    sf.wait(alice(printed)("alice"))
+    if address == "inline":
+        return  # its parties print as the driver does, in whose process they are
+    import ray
+
+    logged = [entry for entry in sf.ledger().pages["alice"].entries if entry.kind == "log"]
+    assert logged
+    assert not any(entry.allowed for entry in logged)
+    logs = Path(ray._private.worker.global_worker.node.get_logs_dir_path())
+    worker = [path for path in logs.iterdir() if path.is_file()]
+    assert worker
+    assert [path.name for path in worker if SECRET.encode() in path.read_bytes()] == []
+
+
+def test_by_default_it_is_on_the_ledger_and_in_the_log(session, address):
+    """The broken variant, as it were: what the test above looks for is found where it may leave."""
+    if address == "inline":
+        pytest.skip("inline parties print as the driver does")
+    import ray
+
+    sf.shutdown()
+    sf.init(["alice"], address)
+    sf.wait(sf.PYU("alice")(printed)("alice"))
+    logged = [entry for entry in sf.ledger().pages["alice"].entries if entry.kind == "log"]
+    assert sum(entry.nbytes for entry in logged if entry.call == "stdout") >= len(SECRET)
+    assert all(entry.allowed for entry in logged)
+    logs = Path(ray._private.worker.global_worker.node.get_logs_dir_path())
+    assert [path.name for path in logs.iterdir() if path.is_file() and SECRET.encode() in path.read_bytes()]

@@ -88,10 +88,10 @@ def test_weights_held_by_the_parties(scheme):
 @pytest.mark.parametrize("kind", KINDS)
 def test_integers_are_summed_exactly(parties, kind):
     devices, server = parties
-    values = [np.array([2**60, -5, 0]), np.array([2**60, -6, 1]), np.array([1, -7, 2])]
+    values = [np.array([2**58, -5, 0]), np.array([2**58, -6, 1]), np.array([1, -7, 2])]
     found = kind(server, devices).sum(held(devices, values))
     assert found.dtype == np.int64
-    assert found.tolist() == [2**61 + 1, -18, 3]
+    assert found.tolist() == [2**59 + 1, -18, 3]
 
 
 def test_masks_change_no_bit(parties):

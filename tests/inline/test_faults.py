@@ -6,13 +6,14 @@ from contextlib import suppress
 
 import pytest
 from inline.dropouts import amounts, total
-from inline.federated import softmax, world
+from inline.federated import world
 
 import fedray as sf
 from fedray.errors import EncodingError, ProtocolError
 from fedray.ml.nn import FaultRecord
 from fedray.party.records import RoundMessage, ShareMessage
-from fedray.party.rounds.contributor import Contributor, Post
+from fedray.party.rounds.contributor import Contributor
+from fedray.party.rounds.conversation import Post
 from fedray.party.rounds.share_owner import ShareOwner
 from fedray.protocol.crypto.keys import sign
 from fedray.protocol.messages import HASH_BYTES, dec, enc, purpose_of
@@ -58,11 +59,11 @@ def warnings(caplog):
 
 
 def test_what_a_party_signed_against_the_protocol_is_in_the_history_with_its_proof(start, monkeypatch, caplog):
-    fed = world(start, rows=(20, 20, 20, 20))
+    fed = world(start, rows=(20, 20, 20, 20), backend="numpy")
     lying(monkeypatch, another_set)
     aggregator = SecureAggregator(fed.server, fed.devices, on_dropout="recover")
     with caplog.at_level(logging.WARNING, "fedray"):
-        history = fed.model(softmax(), aggregator=aggregator).fit(fed.x, fed.y, epochs=2, batch_size=10, verbose=0)
+        history = fed.model(aggregator=aggregator).fit(fed.x, fed.y, epochs=2, batch_size=10, verbose=0)
     assert history.epoch == [0, 1], "the round opened with its right signature"
     assert history.dropouts == []
     (fault,) = history.faults
@@ -98,8 +99,8 @@ def test_a_message_that_is_none_is_a_fault_without_proof(start, monkeypatch, cap
 
 
 def test_faults_of_an_evaluation_are_in_the_log_and_not_in_the_next_history(start, monkeypatch, caplog):
-    fed = world(start, rows=(20, 20, 20))
-    model = fed.model(softmax(), aggregator=SecureAggregator(fed.server, fed.devices, on_dropout="abandon"))
+    fed = world(start, rows=(20, 20, 20), backend="numpy")
+    model = fed.model(aggregator=SecureAggregator(fed.server, fed.devices, on_dropout="abandon"))
     lying(monkeypatch, garbage)
     with caplog.at_level(logging.WARNING, "fedray"):
         model.evaluate(fed.x, fed.y, verbose=0)
@@ -113,11 +114,13 @@ def test_a_wrong_share_is_told_by_the_compute_party(start, monkeypatch):
     fed = world(start, rows=(20, 20, 20))
     send = ShareOwner._send
 
-    def sent(self, call, to, message):
+    def sent(self, call, commitment, to, message):
         if self._context.name == LIAR:
             with suppress(ProtocolError):
-                self._context.get(send(self, call, to, ShareMessage(message.number, b"x" * 100, False)), None)
-        return send(self, call, to, message)
+                self._context.get(
+                    send(self, call, commitment, to, ShareMessage(message.number, b"x" * 100, False)), None
+                )
+        return send(self, call, commitment, to, message)
 
     monkeypatch.setattr(ShareOwner, "_send", sent)
     aggregator = SPUAggregator(sf.SPU(cluster_def(["alice", "carol"])))

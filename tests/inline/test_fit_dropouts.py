@@ -16,6 +16,7 @@ import fedray as sf
 from fedray.errors import PartyLost
 from fedray.ml.nn.history import Dropout
 from fedray.party.rounds.server_rounds import ServerRounds
+from fedray.protocol.checks.judge import Judge
 
 LAST = "its process has ended"
 
@@ -125,7 +126,13 @@ def test_a_late_party_comes_back(start, opened, tmp_path, monkeypatch, mode):
     """It misses rounds while it sleeps; in the next epoch it takes part again, with the others' weights."""
     import keras
 
-    gate = tmp_path / "open"
+    gate, verify, late = tmp_path / "open", Judge.verify, []
+
+    def watched(self, number, *given, **told):
+        late.extend([(self._member.name, number)] * told["late"])
+        return verify(self, number, *given, **told)
+
+    monkeypatch.setattr(Judge, "verify", watched)
     turn_clock(monkeypatch, "bob", gate)
     fed, model = federated(start, mode)
     first = weights_of(model)
@@ -144,6 +151,7 @@ def test_a_late_party_comes_back(start, opened, tmp_path, monkeypatch, mode):
     matches(fed, model, first, members)
     assert opened == [who for who in members if who]
     assert [(one.party, one.round, one.reason) for one in history.dropouts] == [("bob", 1, "no message within 60 s")]
+    assert late == ([("bob", 1), ("bob", 2)] if mode == "recover" else []), "what it made up for it has verified"
     assert history.dropouts[0].abandoned == (mode == "abandon")
     assert history.dropouts[0].rounds == 2
     assert len(history.local_history["bob"]["loss"]) == 1

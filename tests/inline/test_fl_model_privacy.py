@@ -171,10 +171,10 @@ def initial_vectors(monkeypatch):
     """Returns the list in which every vector is kept that leaves a party as `initial`."""
     kept, send = [], Egress.send
 
-    def watched(door, value, *, to, kind, call):
+    def watched(door, value, *, to, kind, call, commitment=None):
         if kind is Kind.INITIAL:
             kept.append(np.array(value.weights))
-        return send(door, value, to=to, kind=kind, call=call)
+        return send(door, value, to=to, kind=kind, call=call, commitment=commitment)
 
     monkeypatch.setattr(Egress, "send", watched)
     return kept

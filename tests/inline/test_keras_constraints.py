@@ -39,6 +39,7 @@ def test_one_norm_over_shared_and_local_gradients_is_refused_where_it_would_part
     ready(clipped())[0].check_strategy(make_strategy("fed_avg_g"))
 
 
+@pytest.mark.filterwarnings("ignore:Layer InputLayer does not have a `quantize` method:UserWarning")  # nor needs one
 def test_layers_in_float8_have_gradients_that_are_none():
     def builder():
         import keras

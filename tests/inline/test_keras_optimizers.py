@@ -116,6 +116,12 @@ def check_against_keras(builder):
         flat = backend.train(flat, data, of_round)[0].copy()
     np.testing.assert_allclose(flat, keras_steps(backend, builder, start, ALICE), **close)
 
+    backend.forget()
+    again = start
+    for of_round in rounds:
+        again = backend.train(again, data, of_round)[0].copy()
+    np.testing.assert_array_equal(again, flat, "an optimizer that begins anew")
+
     backend.restore(first)
     backend.set_weights(start)
     pulled = [without_pull(backend, data, of_round) for of_round in rounds][-1]

@@ -84,6 +84,11 @@ def with_unused(keras):
     return Unused()
 
 
+UNTOUCHED = pytest.mark.filterwarnings("ignore:Gradients do not exist for variables:UserWarning")
+"""Keras says so of a variable that the loss does not touch, as it should."""
+
+
+@UNTOUCHED
 def test_a_variable_that_the_loss_does_not_touch_is_left_alone():
     """Keras gives it no gradient; with one of zeros, weight decay would shrink it."""
     builder = sequential(
@@ -102,6 +107,7 @@ def test_a_variable_that_the_loss_does_not_touch_is_left_alone():
     np.testing.assert_allclose(pulled, expected, atol=2e-6)
 
 
+@UNTOUCHED
 @pytest.mark.parametrize("eager", [True, False])
 def test_a_party_that_has_had_no_rows_takes_the_same_step(eager):
     def builder():

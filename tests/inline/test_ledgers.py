@@ -9,8 +9,10 @@ import pytest
 import fedray as sf
 from fedray.errors import EgressDenied, NotInitialized
 from fedray.party.door import journal
+from fedray.party.door.commitment import Commitments
 from fedray.party.door.ledger_file import Book, check, from_bytes, to_bytes
 from fedray.runtime.session import current
+from fedray.security.aggregation import PlainAggregator, SecureAggregator, SPUAggregator
 
 PARTIES = ["alice", "bob", "charlie"]
 
@@ -104,4 +106,32 @@ def test_totals_are_read_without_entries():
     assert "raw" in repr(totals)
     assert "open: the session had not ended" in totals.state()
     assert totals.pages["alice"].lines is None
+    sf.shutdown()
+
+
+@pytest.mark.parametrize("kind", [SecureAggregator, PlainAggregator, "shares"])
+def test_every_contribution_has_a_commitment_that_its_party_opens(kind, monkeypatch):
+    begin()
+    seen = []
+    of = Commitments.of
+
+    def noting(self, context, contribution):
+        seen.append((self, self._sid, context, contribution, of(self, context, contribution)))
+        return seen[-1][-1]
+
+    monkeypatch.setattr(Commitments, "of", noting)
+    devices = [sf.PYU("alice"), sf.PYU("bob")]
+    if kind == "shares":
+        aggregator = SPUAggregator(sf.SPU(sf.utils.testing.cluster_def(["alice", "charlie"])))
+    else:
+        aggregator = kind(sf.PYU("charlie"), devices)
+    assert aggregator.sum([device(np.array)([1.5, 2.5]) for device in devices]).tolist() == [3, 5]
+    entries = [row.entry for row in sf.ledger().rows if row.entry.commitment]
+    assert {entry.commitment for entry in entries} == {hidden for *_, hidden in seen}
+    assert {entry.kind for entry in entries} <= {"masked", "share", "raw"}
+    assert len(seen) == 2
+    for own, sid, context, contribution, hidden in seen:
+        assert sid == current().sid
+        assert own.opens(hidden, sid, context, contribution)
+        assert not any(other.opens(hidden, sid, context, contribution) for other, *_ in seen if other is not own)
     sf.shutdown()

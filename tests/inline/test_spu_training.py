@@ -110,6 +110,7 @@ def test_arguments_that_cannot_work(start):
         shares("alice", "nobody")
 
 
+@pytest.mark.filterwarnings("ignore:overflow encountered in multiply:RuntimeWarning")  # how they come to be none
 def test_a_party_whose_weights_are_no_numbers(start):
     fed = world(start, (24, 20), backend="numpy")
     model = fed.model(regression(rate=1e30), aggregator=shares("alice", "bob"))

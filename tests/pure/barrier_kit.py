@@ -15,8 +15,10 @@ import pytest
 from pure.masking_kit import context_of, identities, manifest_of, plain_values, roster_of
 
 from fedray.errors import FedRayError, ProtocolError
+from fedray.party.door.commitment import Commitments
 from fedray.party.records import Answer, Expect, KeyMessage, Progress, RoundMessage, SumsRequest
-from fedray.party.rounds.contributor import Contributor, Conversation, Post
+from fedray.party.rounds.contributor import Contributor
+from fedray.party.rounds.conversation import Conversation, Post
 from fedray.party.rounds.server_rounds import ServerRounds
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto.keys import Roster
@@ -221,6 +223,7 @@ class World:
                 name, self.keys[name], self.roster.subset(names), Policy(), self.memories[name]
             ),
             state={},
+            commitments=Commitments(),
         )
         made = Contributor(context, "server", "round_server")
         made._beside = lambda conversation: Task(self, name, conversation)

@@ -11,6 +11,9 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from pure.checks_reference import P as CHECK_PRIME
+from pure.checks_reference import check_of, pad_of, signed
 from pure.encoding_reference import (
     decoded,
     enc,
@@ -66,14 +69,17 @@ def signature_of(identity, statement):
     return Ed25519PrivateKey.from_private_bytes(identity).sign(statement)
 
 
+def stream_of(key, count):
+    """The first bytes of a key's stream."""
+    block = Cipher(algorithms.AES(key), modes.ECB()).encryptor().update
+    blocks = range(2, 2 + -(-count // 16))
+    return b"".join(block(bytes(12) + u32(counter)) for counter in blocks)[:count]
+
+
 def prg(key, count, bits):
     """The first words of a key's stream."""
-    block = Cipher(algorithms.AES(key), modes.ECB()).encryptor().update
-    stream, counter = b"", 2
-    while len(stream) < count * bits // 8:
-        stream += block(bytes(12) + u32(counter))
-        counter += 1
     width = bits // 8
+    stream = stream_of(key, count * width)
     return [int.from_bytes(stream[i * width : (i + 1) * width], "little") for i in range(count)]
 
 
@@ -100,11 +106,20 @@ def set_up(names, config):
         statements.append(enc("hello", *fields))
         hellos.append(enc("signed-hello", *fields, signature_of(identity[name], statements[-1])))
     sid = sha(enc("sid", body, *statements))
-    confirms = [
-        enc("signed-confirm", sid, i, reveal[i], signature_of(identity[name], enc("confirm", sid, i, reveal[i])))
-        for i, name in enumerate(names)
-    ]
     shared = [[x25519(private[i], public_of(private[j])) if i != j else b"" for j in range(n)] for i in range(n)]
+    # The first party deals the secret of the checks.
+    group, nonce = seed("group", *names), b"gsum" + bytes(8)
+    dealt = b"".join(
+        ChaCha20Poly1305(hkdf(shared[0][j], sid, enc("chan", 0, j))).encrypt(
+            nonce, group, enc("check-secret", sid, 0, j)
+        )
+        for j in range(1, n)
+    )
+    confirms = []
+    for i, name in enumerate(names):
+        brings = dealt if i == 0 else b""
+        signature = signature_of(identity[name], enc("confirm", sid, i, reveal[i], brings))
+        confirms.append(enc("signed-confirm", sid, i, reveal[i], brings, signature))
     roots = {(i, j): hkdf(shared[i][j], sid, enc("pairroot", i, j)) for i in range(n) for j in range(i + 1, n)}
     out |= {
         "x25519": [k.hex() for k in private],
@@ -117,19 +132,23 @@ def set_up(names, config):
             f"{i}>{j}": hkdf(shared[i][j], sid, enc("chan", i, j)).hex() for i in range(n) for j in range(n) if i != j
         },
         "pair_roots": {f"{i},{j}": root.hex() for (i, j), root in roots.items()},
+        "group": group.hex(),
     }
-    return out, sid, roots
+    return out, sid, roots, group
 
 
-def masked_round(sid, roots, encoding, manifest, n, r, previous):
+def masked_round(sid, roots, group, encoding, manifest, n, r, previous):
     """One round: every intermediate value, and the opened sum."""
     number, members, bits = r["number"], r["members"], encoding["ring"]
     size = word_count(manifest, n)
     vid = sha(enc("view", sid, r["counter"], enc("view-indices", *members)))
     received = (r["purpose"], bytes.fromhex(r["model"]), sha(bytes.fromhex(r["settings"])), manifest_hash(manifest))
     repeats = 0 if r["repeats"] is None else 1 + r["repeats"]
-    ctx = sha(enc("ctx", sid, number, previous, repeats, *received, encoding_bytes(encoding), b""))
+    agreed = hkdf(group, sid, enc("check-confirm"))
+    ctx = sha(enc("ctx", sid, agreed, number, previous, repeats, *received, encoding_bytes(encoding), b""))
+    check_key = hkdf(group, sid, enc("checks", "masking", vid, number, ctx, size, bits))
     out = {"vid": vid.hex(), "ctx": ctx.hex(), "pair_keys": {}, "words": [], "messages": []}
+    out |= {"check_key": check_key.hex(), "checks": []}
     keys = {}
     for i, j in roots:
         if i in members and j in members:
@@ -138,27 +157,33 @@ def masked_round(sid, roots, encoding, manifest, n, r, previous):
                 root = hkdf(root, sid, enc("ratchet", step))
             keys[i, j] = hkdf(root, sid, enc("viewpair", vid, number, i, j, ctx, size, bits))
             out["pair_keys"][f"{i},{j}"] = keys[i, j].hex()
-    total = [0] * size
+    total, check_sum = [0] * size, 0
     for i, given in zip(members, r["inputs"], strict=True):
         words = words_of(encoding, manifest, n, given)
         out["words"].append(words)
-        masked = list(words)
+        masked, check = list(words), check_of(stream_of, check_key, n, words, [i])
+        out["checks"].append(check)
         for (a, b), key in keys.items():
             if i in (a, b):
                 sign = 1 if i == a else -1
                 masked = [m + sign * p for m, p in zip(masked, prg(key, size, bits), strict=True)]
+                check += sign * pad_of(stream_of, key, size, bits)
         masked = [m % 2**bits for m in masked]
         total = [(t + m) % 2**bits for t, m in zip(total, masked, strict=True)]
         payload = b"".join(m.to_bytes(bits // 8, "little") for m in masked)
-        out["messages"].append(enc("masked-a", sid, vid, number, i, ctx, size, bits, payload).hex())
-    out["total"] = total
+        check %= CHECK_PRIME
+        check_sum = (check_sum + check) % CHECK_PRIME
+        out["messages"].append(enc("masked-a", sid, vid, number, i, ctx, size, bits, payload, check).hex())
+    out["total"], out["check_sum"] = total, check_sum
+    if check_sum != check_of(stream_of, check_key, n, signed(total, bits), members):
+        raise ValueError("the checks do not add up to that of the sum")
     out["opened"] = decoded(encoding, manifest, n, total, 2**bits)
     return out, ctx
 
 
 def masking_vector(case):
     """Every intermediate value of a session and its rounds."""
-    out, sid, roots = set_up(case["names"], case["config"])
+    out, sid, roots, group = set_up(case["names"], case["config"])
     out["manifest_hash"] = manifest_hash(case["manifest"]).hex()
     out["rounds"], previous, n = [], b"", len(case["names"])
     for r in case["rounds"]:
@@ -166,7 +191,7 @@ def masking_vector(case):
         if r["reaches"] is not None:
             pairs = zip(manifest["tensors"], r["reaches"], strict=True)
             manifest = manifest | {"tensors": [t | {"reach": reach} for t, reach in pairs]}
-        made, previous = masked_round(sid, roots, case["config"]["encoding"], manifest, n, r, previous)
+        made, previous = masked_round(sid, roots, group, case["config"]["encoding"], manifest, n, r, previous)
         out["rounds"].append(made)
     return {"given": case, "expected": out}
 
@@ -304,7 +329,7 @@ CASES = {
                 **given_round(0, 0, [0, 1, 2], 5, "c", weights=[1] * 3, integers=True, purpose="sum"),
                 "inputs": [
                     {
-                        "values": [str(2**60), str(-(2**61)), "0", "255", str(i)],
+                        "values": [str(2**58), str(-(2**58)), "0", "255", str(i)],
                         "weight": 1,
                         "metrics": [],
                         "carries": [],

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from fedray.errors import ProtocolError
 from fedray.protocol.config import Config, Encoding
+from fedray.protocol.crypto.field import PRIME
 from fedray.protocol.crypto.keys import Roster, sign
 from fedray.protocol.crypto.shamir import SHARE_BYTES, reconstruct
 from fedray.protocol.manifest import Manifest, Tensor
@@ -65,6 +66,9 @@ def symbolic(monkeypatch: pytest.MonkeyPatch) -> Symbols:
                 words[table.of(key)] += np.uint64(1)
             for key in self.minus:
                 words[table.of(key) : table.of(key) + 1] -= np.uint64(1)
+
+        def cover(self, check: int) -> int:
+            return check
 
     class SymbolicEncoder:
         def __init__(self, owner: str) -> None:
@@ -213,35 +217,50 @@ class World:
         unknown = [p for p in unknown if all(p != seen.inputs[i] for seen in rounds for i in colluding)]
         rows = [seen.vectors[i] for seen in rounds for i in self.everybody if i not in colluding]
         table = [[int(row[p]) for p in [*unknown, *honest]] for row in rows]
-        return [
-            {who: c for who, c in zip(honest.values(), row[len(unknown) :], strict=True) if c}
-            for row in reduced(table, len(unknown))
-        ]
+        words, checks = (
+            [
+                {who: c for who, c in zip(honest.values(), row[len(unknown) :], strict=True) if c}
+                for row in reduced(table, len(unknown), ring)
+            ]
+            for ring in (RING, PRIME)
+        )
+        # Checks have the same pads, in the field of checks: where one input stands alone in one, it does in the other.
+        assert {frozenset(found) for found in words} == {frozenset(found) for found in checks}
+        return words
 
 
-def reduced(table: list[list[int]], columns: int) -> list[list[int]]:
-    """Rows of the module spanned by a table mod 2^64 whose first columns vanish, then in echelon form themselves."""
-    rows, width = [row[:] for row in table], len(table[0])
+def reduced(table: list[list[int]], columns: int, ring: int = RING) -> list[list[int]]:
+    """Rows of the module spanned by a table mod 2^64 whose first columns vanish, then in echelon form themselves.
+
+    Mod the prime of checks instead, if that is given: there every number but 0 is a unit.
+    """
+    rows, width = [[signed(c) % ring for c in row] for row in table], len(table[0])
+    powers = ring == RING
     kept: list[list[int]] = []
     for column in range(width):
         while True:
             holding = [row for row in rows if row[column]]
             if not holding:
                 break
-            pivot = min(holding, key=lambda row: row[column] & -row[column])
+            pivot = min(holding, key=lambda row: row[column] & -row[column]) if powers else holding[0]
             rows.remove(pivot)
-            two = pivot[column] & -pivot[column]
-            inverse = pow(pivot[column] // two, -1, RING)
+            two = pivot[column] & -pivot[column] if powers else 1
+            inverse = pow(pivot[column] // two, -1, ring)
             for row in rows:
                 factor = row[column] // two * inverse
-                row[:] = [(a - factor * b) % RING for a, b in zip(row, pivot, strict=True)]
+                row[:] = [(a - factor * b) % ring for a, b in zip(row, pivot, strict=True)]
             # A pivot that is no unit vanishes when multiplied by 2^64 / two; the rest of its row may not.
-            rows.append([RING // two * c % RING for c in pivot])
+            if powers:
+                rows.append([RING // two * c % RING for c in pivot])
             if column >= columns:
                 kept.append(pivot)
             break
         rows = [row for row in rows if any(row)]
     return kept
+
+
+def signed(word: int) -> int:
+    return word - RING if word > RING // 2 else word
 
 
 def the_sum(seen: Seen, members: Iterable[int], coalition: Iterable[int]) -> dict[tuple[int, int], int]:

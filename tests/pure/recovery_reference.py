@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scheme recovery once more, slowly, from the specification alone: shares no code with fedray and imports none of it.
 
-    python tests/pure/recovery_reference.py > tests/pure/vectors/recovery.json
+    PYTHONPATH=tests python tests/pure/recovery_reference.py > tests/pure/vectors/recovery.json
 
 Prints every intermediate value of one round of three parties, of which the last one is called dropped after its masked
 input left. X25519 after RFC 7748, AES after FIPS 197, HKDF after RFC 5869.
@@ -9,11 +9,15 @@ input left. X25519 after RFC 7748, AES after FIPS 197, HKDF after RFC 5869.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import json
 import struct
 from typing import Any
+
+from pure.checks_reference import P as CHECK_PRIME
+from pure.checks_reference import check_of, pad_of, signed
 
 PRIME = 2**256 + 297
 FIELD = 2**255 - 19
@@ -105,11 +109,18 @@ def aes256(key: bytes, block: bytes) -> bytes:
     return bytes(state)
 
 
-def stream(key: bytes, count: int, bits: int) -> list[int]:
-    size, data, counter = bits // 8, b"", 2
-    while len(data) < count * size:
+@functools.cache
+def stream_bytes(key: bytes, count: int) -> bytes:
+    data, counter = b"", 2
+    while len(data) < count:
         data += aes256(key, bytes(12) + struct.pack(">I", counter))
         counter += 1
+    return data[:count]
+
+
+def stream(key: bytes, count: int, bits: int) -> list[int]:
+    size = bits // 8
+    data = stream_bytes(key, count * size)
     return [int.from_bytes(data[i * size : (i + 1) * size], "little") for i in range(count)]
 
 
@@ -154,20 +165,32 @@ def vectors(bits: int) -> dict[str, Any]:
         for j in range(i + 1, n)
     }
     own = [kdf(b, digest, enc("self", sid, number, i, *tail)) for i, b in enumerate(seed)]
-    masked = []
+    group = fixed("g")
+    check_key = kdf(group, sid, enc("checks", b"recovery", digest, number, *tail))
+    masked, checks, covered = [], [], []
     for i in range(n):
         words = [(x + p) % modulus for x, p in zip(inputs[i], stream(own[i], size, bits), strict=True)]
+        checks.append(check_of(stream_bytes, check_key, n, signed(inputs[i], bits), [i]))
+        check = checks[i] + pad_of(stream_bytes, own[i], size, bits)
         for j in range(n):
             if j != i:
                 pad = stream(pair[f"{min(i, j)}-{max(i, j)}"], size, bits)
                 words = [(w + (p if j > i else -p)) % modulus for w, p in zip(words, pad, strict=True)]
+                key = pair[f"{min(i, j)}-{max(i, j)}"]
+                check += (1 if j > i else -1) * pad_of(stream_bytes, key, size, bits)
         masked.append(words)
-    hashes = [sha(b"".join(w.to_bytes(bits // 8, "little") for w in words)) for words in masked]
+        covered.append(check % CHECK_PRIME)
+    hashes = [
+        sha(b"".join(w.to_bytes(bits // 8, "little") for w in words) + struct.pack(">Q", check))
+        for words, check in zip(masked, covered, strict=True)
+    ]
     survivors = b"".join(struct.pack(">I", i) for i in (0, 1))
     listed = sha(enc("hashes", hashes[0] + hashes[1]))
     total = [(a + b) % modulus for a, b in zip(masked[0], masked[1], strict=True)]
+    opened = covered[0] + covered[1]
     for i in (0, 1):  # their own pads, and the pads with the dropped party, whose index is higher
         for key in (own[i], pair[f"{i}-2"]):
+            opened -= pad_of(stream_bytes, key, size, bits)
             total = [(t - p) % modulus for t, p in zip(total, stream(key, size, bits), strict=True)]
     coefficients = [int.from_bytes(fixed(f"c{k}"), "big") for k in range(2)]
     return {
@@ -182,6 +205,10 @@ def vectors(bits: int) -> dict[str, Any]:
         "commitment": [x.hex() for x in committed],
         "pair_keys": {pair_of: key.hex() for pair_of, key in pair.items()},
         "self_keys": [x.hex() for x in own],
+        "group": group.hex(),
+        "check_key": check_key.hex(),
+        "checks": checks,
+        "covered": covered,
         "masked": masked,
         "masked_statements": [enc("masked", sid, number, i, ctx, size, bits, h).hex() for i, h in enumerate(hashes)],
         "survive_statement": enc("survive", sid, number, ctx, survivors, listed).hex(),
@@ -190,6 +217,7 @@ def vectors(bits: int) -> dict[str, Any]:
         "shares_of_s0": [x.hex() for x in shares_of(private[0], coefficients, [1, 2, 3])],
         "ring_of_ten": shuffled(kdf(gseed, sid, enc("perm", number)), 10),
         "sum": total,
+        "check_sum": opened % CHECK_PRIME,
     }
 
 

@@ -13,7 +13,9 @@ import json
 import struct
 from typing import Any
 
-from pure.recovery_reference import enc, sha, stream
+from pure.checks_reference import P as CHECK_PRIME
+from pure.checks_reference import check_of, pad_of
+from pure.recovery_reference import enc, kdf, sha, stream, stream_bytes
 
 CASES = {"two of three compute": (64, (0, 2)), "all three compute": (32, (2, 0, 1))}
 """Name -> (bits of a word, the compute parties P_0, P_1, ... by their places in a roster of three)."""
@@ -75,24 +77,31 @@ def vector(bits: int, nodes: tuple[int, ...]) -> dict[str, Any]:
     inputs = [[(i + 1) * 10**k * (-1) ** k for k in range(size)] for i in range(3)]
     channels = {f"{i}-{m}": fixed("channel", i, m) for i in range(3) for m in range(len(nodes))}
     seeds, messages, totals = dict[str, str](), dict[str, str](), [[0] * size for _ in nodes]
+    group, roster = fixed("g"), fixed("roster")
+    check_key = kdf(group, sid, enc("checks", b"sharing", roster, number, ctx, size, bits))
+    checks = [check_of(stream_bytes, check_key, 3, inputs[i], [i]) for i in range(3)]
+    check_totals = [0] * len(nodes)
     for i in range(3):
         home = nodes.index(i) if i in nodes else i % len(nodes)
-        rest = list(inputs[i])
+        rest, check = list(inputs[i]), checks[i]
         for m in range(len(nodes)):
             form = 0 if m == home else 1
             if form:
                 seed = fixed("seed", i, m)
                 seeds[f"{i}-{m}"] = seed.hex()
                 rest = [a - b for a, b in zip(rest, stream(seed, size, bits), strict=True)]
+                check -= pad_of(stream_bytes, seed, size, bits)
+        check %= CHECK_PRIME
         for m in range(len(nodes)):
             form = 0 if m == home else 1
-            share = bytes.fromhex(seeds[f"{i}-{m}"]) if form else words_in(rest, bits)
+            share = bytes.fromhex(seeds[f"{i}-{m}"]) if form else words_in(rest, bits) + struct.pack(">Q", check)
             head = enc("share", sid, number, i, m, ctx, size, bits, form, 0)
             body = sealed(channels[f"{i}-{m}"], b"rnds" + struct.pack(">Q", number), share, head)
             messages[f"{i}-{m}"] = (head + body).hex()
             added = stream(share, size, bits) if form else rest
             if i < 2:
                 totals[m] = [(a + b) % 2**bits for a, b in zip(totals[m], added, strict=True)]
+                check_totals[m] += pad_of(stream_bytes, share, size, bits) if form else check
     return {
         "bits": bits,
         "nodes": list(nodes),
@@ -103,6 +112,14 @@ def vector(bits: int, nodes: tuple[int, ...]) -> dict[str, Any]:
         "channels": {of: key.hex() for of, key in channels.items()},
         "seeds": seeds,
         "messages": messages,
+        "group": group.hex(),
+        "roster": roster.hex(),
+        "check_key": check_key.hex(),
+        "checks": checks,
+        "check_totals": [total % CHECK_PRIME for total in check_totals],
+        "check_sum": check_of(
+            stream_bytes, check_key, 3, [a + b for a, b in zip(inputs[0], inputs[1], strict=True)], [0, 1]
+        ),
         "members": [0, 1],
         "statement": enc("survive", sid, number, ctx, enc("members", 0, 1)).hex(),
         "totals": totals,

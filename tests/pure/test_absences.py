@@ -5,7 +5,9 @@ import pytest
 
 from fedray.ml.nn.absences import Absences, Stretch, stretch
 from fedray.ml.nn.history import Dropout
-from fedray.party.records import Missing
+from fedray.party.records import Missing, SumSet
+from fedray.party.rounds.set_log import SetLog
+from fedray.rounds.absent import UNSAID, absent
 
 DEAD, LATE = "its process has ended", "no message within 3 s"
 
@@ -81,9 +83,51 @@ def test_who_is_back_in_another_session_and_goes_again_has_two_records(told):
     assert [(one.round, one.rounds) for one in records] == [(6, 2), (2, 1)]
 
 
+FOUR = ("alice", "bob", "dave", "erin")
+"""Everybody of a session."""
+
+
+def test_who_is_not_in_the_sum_is_away_whatever_the_server_says():
+    """Broken before: the server's word was all there was, and one that lied kept a dropout out of the history."""
+    rest = ("alice", "dave", "erin")
+    sets = (SumSet(4, 1, FOUR, True), SumSet(5, 2, rest, True))
+    assert absent(sets, FOUR, missed("bob", 5, 6)) == tuple(missed("bob", 5, 6))
+    assert absent(sets, FOUR, []) == tuple(missed("bob", 5, 6, reason=UNSAID))
+    assert absent(sets[:1], FOUR, missed("bob", 4)) == (), "its input is in the sum"
+
+
+def test_whom_others_go_on_without_is_away_for_the_reason_once_told():
+    rest = ("alice", "dave", "erin")
+    sets = (SumSet(4, 1, rest, False), SumSet(5, 1, rest, True))
+    found = absent(sets, FOUR, missed("bob", 4, abandoned=True))
+    assert found == (Missing(4, "bob", DEAD, True), Missing(5, "bob", DEAD, False))
+
+
+def test_of_a_round_without_a_sum_the_server_says_who_was_missing():
+    """A repeat that is void, where all go on: no set tells whose input has failed to come."""
+    void = (SumSet(3, 1, FOUR, False),)
+    assert absent(void, FOUR, missed("bob", 3, abandoned=True)) == (Missing(3, "bob", DEAD, True),)
+    assert absent(void, FOUR, []) == ()
+
+
+def test_a_log_of_sets_grows_with_what_changes():
+    log = SetLog()
+    for number in range(1000):
+        log.note(number, FOUR, opened=True)
+    log.note(1000, FOUR[:3], opened=False)
+    log.note(1001, FOUR[:3], opened=True)
+    log.note(1003, FOUR[:3], opened=True)
+    assert log.sets == (
+        SumSet(0, 1000, FOUR, True),
+        SumSet(1000, 1, FOUR[:3], False),
+        SumSet(1001, 1, FOUR[:3], True),
+        SumSet(1003, 1, FOUR[:3], True),
+    )
+
+
 def test_rounds_of_whom_nobody_expects_are_counted():
-    """The server notes the round that was abandoned, and nobody who was not in the session at all."""
-    noted = missed("bob", 5, abandoned=True)
+    """Of whom was not in the session at all no set tells."""
+    noted = [*missed("bob", 5, abandoned=True), *missed("bob", 6, 7, 8)]
     found = stretch(range(4, 8), noted, {"carol": LATE}, ["alice"])
     assert [(one.number, one.party, one.reason, one.abandoned) for one in found.missing] == [
         (4, "carol", LATE, False),

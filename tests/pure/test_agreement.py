@@ -9,7 +9,9 @@ from fedray.backends.backend import ModelFacts
 from fedray.backends.spec import Param, ParamSpec
 from fedray.errors import PlanError
 from fedray.metrics import Word
-from fedray.ml.nn.agreement import agreed, apart, differ, say_apart
+from fedray.ml.nn.agreement import agreed, apart, differ, say_apart, split
+from fedray.party.records import SumSet
+from fedray.party.training.model_rounds import Report
 
 SPEC = ParamSpec((Param("kernel", (2,), "float32", True, "shared"), Param("scale", (1,), "float32", False, "frozen")))
 LOSS = Word("loss/0", whole=False)
@@ -45,3 +47,29 @@ def test_it_is_said_once_of_each_metric(caplog):
     say_apart({"own": "why", "other": "why too"}, said)
     assert [record.args[0] for record in caplog.records] == ["own", "other"]
     assert "has no value over all parties" in caplog.messages[0]
+
+
+REPORT = Report((), (), sets=(SumSet(0, 3, ("alice", "bob", "carol"), True),), model=b"m", sums=b"s")
+
+
+@pytest.mark.parametrize(
+    ("other", "what"),
+    [
+        ({"sets": (SumSet(0, 3, ("bob", "carol"), True),)}, "whose inputs were summed"),
+        ({"model": b"x"}, "the model that follows"),
+        ({"sums": b""}, "the joint metrics"),
+    ],
+)
+def test_who_came_to_another_result_is_named(other, what):
+    alike = {"alice": REPORT, "bob": REPORT, "carol": REPORT}
+    assert split(alike) == ("", ())
+    assert split({"alice": replace(REPORT, done=7)}) == ("", ())
+    text, agree = split(alike | {"bob": replace(REPORT, **other)})
+    assert text.startswith(f"the parties differ on {what}: 'bob' came to another result than 'alice', 'carol'. Either")
+    assert agree == ("alice", "carol")
+
+
+def test_of_two_nobody_can_tell_who_is_right():
+    text, agree = split({"alice": REPORT, "bob": replace(REPORT, model=b"x")})
+    assert "'bob' came to another result than 'alice' (which of them is right, nobody can tell)" in text
+    assert agree == ("alice",)

@@ -121,7 +121,7 @@ def test_a_round_that_everybody_comes_to_opens_without_a_deadline():
     w.settle()
     for owner in w.owners:
         assert w.values(owner) == [15.0] * 3
-        assert w.kit.shields[owner].verify(w.outcome(owner).proof) == tuple(w.owners)
+        assert w.kit.shields[owner].certify(w.outcome(owner).proof) == tuple(w.owners)
     assert w.now == 0
 
 

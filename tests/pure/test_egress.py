@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from pure.ledger_kit import entries_at, page_of
 
+from fedray.commands.demo_report import _KINDS
 from fedray.errors import EgressDenied, PlanError
 from fedray.party.context import Reply
 from fedray.party.door import egress
@@ -221,6 +222,9 @@ def test_policies(kind):
     if kind is Kind.RAW:
         with pytest.raises(EgressDenied, match=r"'alice'.*float64 \(2,\).*'1:x'.*'bob'"):
             StrictPolicy().check(leaving)
+    elif kind is Kind.LOG:
+        with pytest.raises(EgressDenied, match="'alice' lets nothing leave that it prints"):
+            StrictPolicy().check(leaving)
     else:
         StrictPolicy().check(leaving)
 
@@ -272,6 +276,10 @@ def test_no_row_of_what_cannot_be_pickled_is_in_the_error():
     out, _ = strict_party("ask", "service", "give", pack(()))
     assert "a value of type Rows cannot be pickled: (withheld)" in out.message
     assert SECRET not in repr(out)
+
+
+def test_the_demo_says_what_every_kind_is():
+    assert set(_KINDS) == set(Kind)
 
 
 def test_an_unknown_kind_cannot_leave():

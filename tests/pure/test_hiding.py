@@ -3,7 +3,8 @@
 
 The rows are the vectors that honest parties sent, the columns are the pads between honest parties. A combination of
 rows without pads is an opened sum; the rows' combinations are searched over the rationals and mod 2, which decides the
-ring's case because each column has one +1 and one -1 or a single entry.
+ring's case because each column has one +1 and one -1 or a single entry. The checks of the vectors are rows with the
+same columns, in the field of checks: they are searched mod its prime. The coalition knows their coefficients.
 """
 
 from dataclasses import replace
@@ -16,12 +17,15 @@ import pytest
 from pure.masking_kit import context_of, identities, manifest_of, plain_values, session
 
 from fedray.errors import ProtocolError
+from fedray.protocol.crypto.field import PRIME
 from fedray.protocol.crypto.keys import kdf
 from fedray.protocol.masking import pair_keys
+from fedray.protocol.masking.frame import Masked
 from fedray.protocol.masking.pair_keys import PairKeys
 from fedray.protocol.masking.rounds import Rounds
 from fedray.protocol.memory import ModelMemory
 from fedray.protocol.messages import enc
+from fedray.protocol.pipeline import run
 from fedray.protocol.policy import Policy
 from fedray.protocol.scheme import View
 
@@ -43,6 +47,10 @@ class Symbols:
     def apply(self, words, start):
         pass
 
+    def cover(self, check):
+        self.check = check
+        return check
+
 
 def rows_of(kit, told, context=None):
     """Returns per party the symbols under which its vector left, for the view and model it was told."""
@@ -51,8 +59,11 @@ def rows_of(kit, told, context=None):
         if kit.shields[name].rounds.view != view:
             kit.shields[name].join(view)
         Symbols.made = ()
-        kit.send(name, context or context_of(0, manifest_of(1), MODELS[model]), plain_values(np.zeros(1)))
+        values = plain_values(np.array([float(kit.names.index(name))]))
+        sent = kit.send(name, context or context_of(0, manifest_of(1), MODELS[model]), values)
+        kit.words[name] = Masked.decode(sent).words
         rows[name] = Symbols.made[0].row
+        kit.checks[name] = Symbols.made[0].check
     return rows
 
 
@@ -90,10 +101,12 @@ def opened(rows, coalition, kit):
     columns = sorted([rows[name].get(key, 0) for name in honest] for key in symbols)
     matrix = tuple(zip(*columns, strict=True)) if columns else ((),) * len(honest)
     found = []
-    for prime in (None, 2):
+    for prime in (None, 2, PRIME):
         basis = kernel(matrix, prime)
         found.append({frozenset(n for n, x in zip(honest, vector, strict=True) if x) for vector in basis})
-    assert found[0] == found[1]
+        # Each party's check counts as often as every other one's: what opens is a multiple of their sum.
+        assert prime is None or all(len({x for x in vector if x}) == 1 for vector in basis)
+    assert found[0] == found[1] == found[2]
     return found[0]
 
 
@@ -124,7 +137,7 @@ def start(parties, colluders, least=2):
     )
     members = [c for size in range(kit.config.least_members, parties + 1) for c in combinations(kit.names, size)]
     kit.views = [View(0 if len(m) == parties else 1, m) for m in members]
-    kit.contexts = []
+    kit.contexts, kit.words, kit.checks = [], {}, {}
     for shield in kit.shields.values():
         shield.start_roots = dict(shield._pair_keys._keys)
     for model in MODELS.values():
@@ -146,6 +159,11 @@ def test_agreement_opens_the_honest_sum_and_nothing_else(symbolic, parties, coll
         for coalition in combinations(kit.names, size):
             honest = [n for n in kit.names if n not in coalition]
             assert opened(rows, coalition, kit) == {frozenset(honest)}
+            # And the sum of their checks says nothing that does not follow from the sum of their words.
+            checks = kit.shields[honest[0]]._judge._awaited.checks
+            run(sum(kit.words[name] for name in honest), (product := checks.product()).take)
+            expected = checks.check(product, [kit.names.index(name) for name in honest])
+            assert sum(kit.checks[name] for name in honest) % PRIME == expected
             for silent in (s for k in range(1, len(honest)) for s in combinations(honest, k)):
                 sent = {n: r for n, r in rows.items() if n not in silent}
                 assert opened(sent, coalition, kit) == set()
@@ -183,7 +201,7 @@ def test_whatever_is_told_one_sum_opens_at_most(symbolic, parties, colluders):
 def reset(kit, name):
     """Puts a shield back to the start of its session: one table of rows instead of a session for every offer."""
     shield = kit.shields[name]
-    shield.rounds = Rounds(kit.config, shield._member, shield._sid)
+    shield.rounds = Rounds(kit.config, shield._member, shield._sid, agreed=shield._judge.confirm)
     shield._pair_keys = PairKeys(shield._sid, shield._member.index, shield.start_roots)
     shield._member = replace(shield._member, memory=ModelMemory())
 

@@ -148,13 +148,9 @@ class TestSetUp:
         parties = joinings()
         hellos = [p.hello() for p in parties]
         hellos[1] = resigned(hellos[1], public=bytes(32))
-        seen = Hello.decode(hellos[1])
-        confirms = [parties[i].confirm(hellos) for i in (0, 2, 3)]
-        forged = Confirm(Confirm.decode(confirms[0]).sid, 1, parties[1]._reveal, bytes(64))
-        forged = dataclasses.replace(forged, signature=sign(KEYS["p01"], forged.statement))
-        assert seen.public == bytes(32)
+        assert Hello.decode(hellos[1]).public == bytes(32)
         with pytest.raises(ProtocolError, match="would be zero"):
-            parties[0].start([confirms[0], forged.encode(), *confirms[1:]])
+            parties[0].confirm(hellos)
 
     def test_another_roster(self):
         keys = {**KEYS, "p02": generate_identity()}
@@ -271,7 +267,7 @@ class TestRounds:
     def test_an_altered_vector(self):
         kit = start()
         context = context_of(0, self.manifest)
-        for place, fault in ((-1, "check word"), (-9, "weight"), (-33, "beyond")):
+        for place, fault in ((-13, "check word"), (-21, "weight"), (-45, "beyond")):
             collector = kit.collector(0, self.manifest)
             for name in kit.names:
                 message = kit.send(name, context, ZEROS).copy()

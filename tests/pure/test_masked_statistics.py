@@ -109,6 +109,9 @@ class Weak:
         noise = np.random.default_rng(self.seed).integers(0, 2**32, min(len(words), self.period), dtype=np.uint64)
         words += np.resize(noise, len(words))
 
+    def cover(self, check):
+        return check
+
 
 class Repeating(Weak):
     period = 512

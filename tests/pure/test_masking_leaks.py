@@ -69,7 +69,7 @@ class Between:
 
     def confirms(self, own):
         sid = Confirm.decode(own).sid
-        forged = [Confirm(sid, i, reveal, bytes(64)).encode() for i, reveal in self.reveals.items()]
+        forged = [Confirm(sid, i, reveal, b"", bytes(64)).encode() for i, reveal in self.reveals.items()]
         return [*forged[: self.place], own, *forged[self.place :]]
 
     def roots(self, hello, sid):
@@ -242,6 +242,12 @@ def test_one_hello_in_two_sessions_would_open_a_commitment_early():
     class Twice(handshake.Handshake):
         def _enter(self, stage, otherwise):
             self._stage = "failed"
+
+        def _exchange(self, publics):
+            """Forgets no key, so that there is something to confirm a second time."""
+            kept = self._private
+            super()._exchange(publics)
+            self._private = kept
 
     kit, other = unstarted(3), unstarted(3)
     hellos = [kit.joinings[name].hello() for name in kit.names]

@@ -10,7 +10,7 @@ from fedray.errors import EncodingError, PlanError
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto.keys import Roster
 from fedray.protocol.masking.frame import Masked
-from fedray.protocol.messages import LABEL, Confirm, Hello, dec, dec_list, enc, enc_list
+from fedray.protocol.messages import LABEL, Confirm, Hello, dec, dec_list, enc, enc_list, put_check
 
 FIELDS = st.lists(
     st.one_of(st.integers(0, 2**64 - 1), st.binary(max_size=40), st.text(st.characters(codec="utf-8"), max_size=12)),
@@ -36,7 +36,7 @@ def samples():
     words[:] = range(5)
     return {
         "hello": (Hello(b"h" * 32, 3, b"p" * 32, b"c" * 32, b"s" * 64).encode(), Hello.decode),
-        "confirm": (Confirm(b"h" * 32, 3, b"r" * 32, b"s" * 64).encode(), Confirm.decode),
+        "confirm": (Confirm(b"h" * 32, 3, b"r" * 32, b"d" * 48, b"s" * 64).encode(), Confirm.decode),
         "masked": (frame.tobytes(), Masked.decode),
         "encoding": (encoding.encode(), Encoding.decode),
         "roster": (roster.encode(), Roster.decode),
@@ -166,11 +166,20 @@ def test_decoders_survive_any_bytes(name, data):
 def test_a_masked_frame_is_enc_of_its_fields(bits):
     frame, words = Masked.frame(b"s" * 32, b"v" * 32, 9, 2, b"c" * 32, 11, bits)
     words[:] = np.arange(11)
+    put_check(frame, 77)
     payload = np.arange(11).astype(f"<u{bits // 8}").tobytes()
-    assert frame.tobytes() == enc("masked-a", b"s" * 32, b"v" * 32, 9, 2, b"c" * 32, 11, bits, payload)
+    assert frame.tobytes() == enc("masked-a", b"s" * 32, b"v" * 32, 9, 2, b"c" * 32, 11, bits, payload, 77)
+    assert Masked.decode(frame).check == 77
+    plain, _ = Masked.frame(b"s" * 32, b"v" * 32, 9, 2, b"c" * 32, 11, bits, checked=False)
+    assert plain[-4:].tolist() == [0] * 4
+    assert Masked.decode(plain).check is None
+    too_large = frame.copy()
+    put_check(too_large, (1 << 61) - 1)
+    with pytest.raises(EncodingError, match="expected a check below"):
+        Masked.decode(too_large)
     assert np.shares_memory(frame, words)
     assert np.shares_memory(frame, Masked.decode(frame).words)
-    assert len(frame) - words.nbytes == 192
+    assert len(frame) - words.nbytes == 192 + 12
     assert len(LABEL + "masked-a") == 24
 
 

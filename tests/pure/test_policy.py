@@ -48,6 +48,7 @@ WRONG = {
     "batch": [0, 2.5],
     "rounds": [{"train": -1}, {"spy": 1}, {"train": True}, 3, ["train"]],
     "views": [-1, "1"],
+    "member_changes": [-1, 1.5, True, "many"],
     "attempts": [0, None],
     "unprotected": [0],
     "allow_other_members": ["no"],

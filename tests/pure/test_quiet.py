@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Start-up chatter is dropped, everything else written to the descriptor arrives."""
+"""Start-up chatter is dropped, everything else written to the descriptor arrives; and the garbage collector rests."""
 
+import gc
 import os
 
 import pytest
 
 from fedray.backends.keras.quiet import quiet
+from fedray.backends.keras.start import uncollected
 
 CHATTER = b"""\
 2025-11-22 21:58:24.133489: I tensorflow/core/util/port.cc:153] oneDNN custom operations are on.
@@ -35,3 +37,21 @@ def test_an_error_in_the_block_leaves_the_descriptor_as_it_was(capfd):
         fail()
     os.write(2, b"after\n")
     assert capfd.readouterr().err == "the reason\nafter\n"
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_an_import_leaves_the_garbage_collector_as_it_was(running):
+    if not running:
+        gc.disable()
+    during = []
+
+    def importing():
+        with uncollected():
+            during.append(gc.isenabled())
+            raise ImportError
+
+    with pytest.raises(ImportError):
+        importing()
+    after = gc.isenabled()
+    gc.enable()
+    assert (during, after) == ([False], running)

@@ -157,7 +157,7 @@ def resigned(stage: Stage, name: str, words: np.ndarray, ctx: bytes) -> np.ndarr
     frame, place = masked_frame(len(words), words.itemsize * 8)
     place[:] = words
     sid, index = stage.rehearsal.server.sid, ALL.index(name)
-    digest = hashlib.sha256(place.data).digest()
+    digest = hashlib.sha256(place.tobytes() + bytes(8)).digest()
     statement = masked_statement(sid, stage.number, index, ctx, place, digest)
     signature = sign(stage.rehearsal.identities[name], statement)
     fill_header(frame, (sid, stage.number, index, ctx, len(words), words.itemsize * 8, digest, signature))

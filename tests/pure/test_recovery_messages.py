@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from fedray.errors import EncodingError
 from fedray.protocol.crypto.shamir import PRIME
-from fedray.protocol.messages import enc, purpose_of
+from fedray.protocol.messages import enc, purpose_of, put_check
 from fedray.protocol.recovery.key_messages import Ack, Dealt, Keys, Sharing
 from fedray.protocol.recovery.round_messages import (
     MaskedInput,
@@ -34,6 +35,7 @@ def masked(bits: int) -> bytes:
     frame, words = masked_frame(3, bits)
     words[:] = range(3)
     fill_header(frame, (SID, 7, 1, CTX, 3, bits, HASH, SIGNATURE))
+    put_check(frame, 5)
     return frame.tobytes()
 
 
@@ -63,10 +65,11 @@ def test_a_record_survives_the_wire(purpose: str) -> None:
 @pytest.mark.parametrize("bits", [32, 64])
 def test_a_masked_input_is_an_ordinary_statement(bits: int) -> None:
     words = np.arange(3, dtype=f"<u{bits // 8}").tobytes()
-    assert masked(bits) == enc("mask", SID, 7, 1, CTX, 3, bits, HASH, SIGNATURE, words)
+    assert masked(bits) == enc("mask", SID, 7, 1, CTX, 3, bits, HASH, SIGNATURE, words, 5)
     record = MaskedInput.decode(np.frombuffer(masked(bits), np.uint8))
     assert (record.sid, record.number, record.index, record.ctx) == (SID, 7, 1, CTX)
-    assert record.words.tolist() == [0, 1, 2]
+    assert (record.words.tolist(), record.check) == ([0, 1, 2], 5)
+    assert record.hash() == hashlib.sha256(words + (5).to_bytes(8, "big")).digest()
     assert record.statement == enc("masked", SID, 7, 1, CTX, 3, bits, HASH)
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,16 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from pure.recovery_reference import aes256, vectors, x25519
 
+from fedray.protocol.checks.judge import OwnCheck
+from fedray.protocol.checks.secret import GroupSecret
 from fedray.protocol.crypto import shamir
 from fedray.protocol.crypto.graph import Graph
 from fedray.protocol.crypto.keystream import Pad
+from fedray.protocol.pipeline import run
 from fedray.protocol.recovery.key_directory import Directory
 from fedray.protocol.recovery.key_messages import Keys
 from fedray.protocol.recovery.pads import PadScope, RoundSecrets, self_commitment
-from fedray.protocol.recovery.round_messages import Survivors, masked_statement
+from fedray.protocol.recovery.round_messages import MaskedInput, Survivors, masked_statement
 from fedray.protocol.recovery.thresholds import ring_of
 
 SAVED = json.loads((Path(__file__).parent / "vectors" / "recovery.json").read_text())
@@ -69,12 +71,18 @@ def test_every_value_of_a_round(v: dict[str, Any], monkeypatch: pytest.MonkeyPat
         assert scope.pair_keys(secrets[high].private, {low: secrets[low].public}, high)[low].hex() == key
     assert [scope.self_key(own.seed, i).hex() for i, own in enumerate(secrets)] == v["self_keys"]
 
+    group = GroupSecret(bytes.fromhex(v["group"]), sid, 3)
+    checks = group.checks("recovery", directory.digest, number, ctx, 4, bits)
+    assert checks._key.hex() == v["check_key"]
     hashes = []
     for i in range(3):
         words = np.array(v["inputs"][i], f"<u{bits // 8}")
-        pad_of(scope, secrets, i).apply(words, 0)
+        own, pad = OwnCheck(checks, i), pad_of(scope, secrets, i)
+        run(words, own.product.take, pad.apply)
+        assert own.result() == v["checks"][i]
+        assert pad.cover(own.result()) == v["covered"][i]
         assert words.tolist() == v["masked"][i]
-        hashes.append(hashlib.sha256(words.data).digest())
+        hashes.append(MaskedInput(sid, number, i, ctx, b"", b"", words, v["covered"][i]).hash())
         assert masked_statement(sid, number, i, ctx, words, hashes[i]).hex() == v["masked_statements"][i]
     survivors = Survivors(sid, number, ctx, (0, 1), (hashes[0], hashes[1]))
     assert survivors.statement.hex() == v["survive_statement"]
@@ -91,3 +99,8 @@ def test_the_sum_of_the_survivors(v: dict[str, Any]) -> None:
     expected = [(a + b) % 2 ** v["bits"] for a, b in zip(v["inputs"][0], v["inputs"][1], strict=True)]
     assert v["sum"] == expected
     assert v["sum"][-1] == 2
+    group = GroupSecret(bytes.fromhex(v["group"]), bytes.fromhex(v["sid"]), 3)
+    place = (bytes.fromhex(v["digest"]), v["number"], bytes.fromhex(v["ctx"]), 4, v["bits"])
+    checks = group.checks("recovery", *place)
+    run(np.array(v["sum"], f"<u{v['bits'] // 8}"), (product := checks.product()).take)
+    assert checks.check(product, (0, 1)) == v["check_sum"]

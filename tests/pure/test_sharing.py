@@ -12,6 +12,7 @@ from pure.sharing_kit import session
 
 from fedray.errors import EncodingError, PlanError, ProtocolError
 from fedray.protocol.config import Config, Encoding
+from fedray.protocol.crypto.field import PRIME
 from fedray.protocol.crypto.keystream import CHUNK_BYTES
 from fedray.protocol.manifest import Manifest, Tensor
 from fedray.protocol.member import Member
@@ -19,7 +20,7 @@ from fedray.protocol.memory import ModelMemory
 from fedray.protocol.policy import TWO_PARTY_NOTICE, Policy, notice
 from fedray.protocol.scheme import Contribution
 from fedray.protocol.sharing import SharingShield
-from fedray.protocol.sharing.split import Splitter, add_share, remove_seed
+from fedray.protocol.sharing.split import Splitter, add_share, remove_seed, words_of
 
 
 def exact_sum(config, manifest, contributions):
@@ -69,10 +70,10 @@ def test_the_opened_words_are_the_integer_sum(owners, computing, apart, ring, co
 def test_integers_are_exact_and_vectors_longer_than_a_stretch_keep_their_order():
     kit = session(3, 3, 1)
     size = CHUNK_BYTES // 8 * 2 + 7
-    manifest = Manifest((Tensor("n", (size,), "int64", 1 << 60),), weighted=False)
+    manifest = Manifest((Tensor("n", (size,), "int64", 1 << 58),), weighted=False)
     kit.expect(manifest)
     rng = np.random.default_rng(0)
-    values = {name: rng.integers(-(1 << 60), 1 << 60, size) for name in kit.owners}
+    values = {name: rng.integers(-(1 << 58), 1 << 58, size) for name in kit.owners}
     opened = kit.round(context_of(0, manifest), {n: plain_values(v) for n, v in values.items()})
     assert opened.values.dtype == np.int64
     assert np.array_equal(opened.values, sum(values.values()))
@@ -198,9 +199,9 @@ def test_an_owner_learns_whose_inputs_were_opened():
     context = context_of(0, manifest)
     kit.round(context, {n: plain_values(np.ones(3)) for n in kit.owners[:3]})
     proof = kit.adders[kit.owners[0]].proof(0)
-    assert kit.shields[kit.owners[0]].verify(proof) == kit.owners[:3]
+    assert kit.shields[kit.owners[0]].certify(proof) == kit.owners[:3]
     with pytest.raises(ProtocolError, match="another round or context"):
-        kit.shields[kit.owners[3]].verify(proof)
+        kit.shields[kit.owners[3]].certify(proof)
 
 
 @pytest.mark.parametrize(
@@ -269,11 +270,14 @@ def test_shares_add_up_and_seeds_can_be_taken_out(compress):
     splitter = Splitter(3, left, compress, os.urandom)
     splitter.take(left[:60], 0)
     splitter.take(left[60:], 60)
-    total = left.copy()
+    total, check = left.copy(), splitter.cover(12345)
+    rest = check
     for share in splitter.shares:
-        add_share(total, share)
+        check += add_share(total, share if compress else words_of(share.data.tobytes(), 64))
     assert np.array_equal(total, words)
+    assert check % PRIME == 12345
     if compress:
         for seed in splitter.shares:
-            remove_seed(total, seed)
+            check += remove_seed(total, seed)
         assert np.array_equal(total, left)
+        assert check % PRIME == rest

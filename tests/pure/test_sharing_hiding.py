@@ -16,6 +16,7 @@ from pure.masking_kit import context_of, plain_values
 from pure.sharing_kit import session
 
 from fedray.errors import ProtocolError
+from fedray.protocol.crypto.field import PRIME
 from fedray.protocol.manifest import Manifest, Tensor
 from fedray.protocol.sharing import SharingShield, split
 from fedray.protocol.sharing.sealing import header_of, unseal
@@ -42,8 +43,8 @@ class Symbols:
         return unit(self.of_seed[seed])
 
     def entropy(self, count):
-        """Fresh randomness: a seed, or a whole vector of words that is a symbol."""
-        return os.urandom(32) if count == 32 else unit(self.draw(), count // 8).astype("<u8").tobytes()
+        """Fresh randomness: a seed, a share of a check, or a whole vector of words that is a symbol."""
+        return os.urandom(count) if count in (16, 32) else unit(self.draw(), count // 8).astype("<u8").tobytes()
 
     def pad(self, plus, minus):
         def apply(words, start):
@@ -52,7 +53,7 @@ class Symbols:
                 for seed in seeds:
                     words[:SYMBOLS] += np.array([sign * v % RING for v in self.words(seed)], "<u8")
 
-        return type("SymbolPad", (), {"apply": staticmethod(apply)})
+        return type("SymbolPad", (), {"apply": staticmethod(apply), "cover": staticmethod(lambda check: check)})
 
 
 def unit(place, size=SYMBOLS):
@@ -61,38 +62,43 @@ def unit(place, size=SYMBOLS):
     return vector
 
 
-def span_without(rows, hidden):
-    """Combinations of rows over Z_2^64 in which no hidden symbol is left, by elimination with odd pivots."""
-    rows = [[int(v) % RING for v in row] for row in rows]
+def span_without(rows, hidden, ring):
+    """Combinations of rows over Z_ring in which no hidden symbol is left, by elimination with odd pivots."""
+    rows = [[(v - RING if v > RING // 2 else v) % ring for v in map(int, row)] for row in rows]
     for column in hidden:
-        pivot = next((row for row in rows if row[column] % 2), None)
+        pivot = next((row for row in rows if unit_of(row[column], ring)), None)
         if pivot is None:
             assert not any(row[column] for row in rows), "no odd pivot: elimination would not be exact"
             continue
         rows.remove(pivot)
-        inverse = pow(pivot[column], -1, RING)
+        inverse = pow(pivot[column], -1, ring)
         rows = [
-            [(a - row[column] * inverse * b) % RING for a, b in zip(row, pivot, strict=True)] if row[column] else row
+            [(a - row[column] * inverse * b) % ring for a, b in zip(row, pivot, strict=True)] if row[column] else row
             for row in rows
         ]
     return [row for row in rows if any(row)]
 
 
-def reduced(rows, columns):
+def unit_of(value, ring):
+    """Whether a value has an inverse."""
+    return value % 2 if ring == RING else value
+
+
+def reduced(rows, columns, ring):
     """An echelon basis of rows restricted to columns, as a set of tuples with signs made small."""
     rows = [[row[c] for c in columns] for row in rows]
     basis = []
     for column in range(len(columns)):
-        pivot = next((row for row in rows if row[column] % 2), None)
+        pivot = next((row for row in rows if unit_of(row[column], ring)), None)
         if pivot is None:
             continue
-        inverse = pow(pivot[column], -1, RING)
-        pivot = [v * inverse % RING for v in pivot]
-        rows = [[(a - row[column] * b) % RING for a, b in zip(row, pivot, strict=True)] for row in rows]
-        basis = [[(a - row[column] * b) % RING for a, b in zip(row, pivot, strict=True)] for row in basis]
+        inverse = pow(pivot[column], -1, ring)
+        pivot = [v * inverse % ring for v in pivot]
+        rows = [[(a - row[column] * b) % ring for a, b in zip(row, pivot, strict=True)] for row in rows]
+        basis = [[(a - row[column] * b) % ring for a, b in zip(row, pivot, strict=True)] for row in basis]
         basis.append(pivot)
     assert not any(any(row) for row in rows)
-    return {tuple(v - RING if v > RING // 2 else v for v in row) for row in basis}
+    return {tuple(v - ring if v > ring // 2 else v for v in row) for row in basis}
 
 
 class World:
@@ -148,7 +154,11 @@ class World:
         own = {self.input(owner, r) for owner in bad_owners for r in range(self.symbols.inputs // len(self.kit.owners))}
         rows += [unit(place) for place in own]
         hidden = [*range(self.symbols.inputs, SYMBOLS), *own]
-        return reduced(span_without(rows, hidden), [place for place in inputs if place not in own])
+        # Checks are shared as words are, in the field of checks: of them the same is learned.
+        left = [place for place in inputs if place not in own]
+        words, checks = (reduced(span_without(rows, hidden, ring), left, ring) for ring in (RING, PRIME))
+        assert words == checks
+        return words
 
 
 @pytest.mark.parametrize(

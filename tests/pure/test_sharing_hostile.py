@@ -95,7 +95,7 @@ def test_inputs_on_different_contexts_are_never_added(odd):
         kit.agree(kit.owners[1:])
         assert kit.open(0, MANIFEST).parties == kit.owners[1:]
         with pytest.raises(ProtocolError, match="another round or context"):
-            kit.shields[kit.owners[0]].verify(adder.proof(0))
+            kit.shields[kit.owners[0]].certify(adder.proof(0))
         return
     with pytest.raises(ProtocolError, match="at least 3"):
         adder.sign(kit.owners[2:])
@@ -206,10 +206,10 @@ def test_a_long_share_where_a_seed_is_agreed_is_refused():
     kit.expect(MANIFEST)
     owner, name = kit.owners[0], kit.config.receivers[1]
     header = header_of(message_of(kit, owner, name))
-    words = seal(kit.shields[owner]._channels[1], replace(header, form="words"), np.zeros(6, "<u8"))
+    words = seal(kit.shields[owner]._channels[1], replace(header, form="words"), np.zeros(7, "<u8"))
     with pytest.raises(ProtocolError, match="does not foresee"):
         kit.adders[name].add(owner, words)
-    with pytest.raises(EncodingError, match="expected 48 bytes"):
+    with pytest.raises(EncodingError, match="expected 56 bytes"):
         seal(bytes(32), replace(header, form="words"), np.zeros(5, "<u8"))
 
 

@@ -70,8 +70,8 @@ def test_a_sum_without_everybodys_signature_is_refused(change):
     with pytest.raises(ProtocolError):
         kit.collector(0, MANIFEST).add(name, replace(partial, proof=forged).encode())
     with pytest.raises(ProtocolError):
-        kit.shields[kit.owners[0]].verify(forged.encode())
-    assert kit.shields[kit.owners[0]].verify(proof.encode()) == kit.owners
+        kit.shields[kit.owners[0]].certify(forged.encode())
+    assert kit.shields[kit.owners[0]].certify(proof.encode()) == kit.owners
 
 
 def test_an_owner_that_was_left_out_puts_its_round_back():
@@ -84,7 +84,7 @@ def test_an_owner_that_was_left_out_puts_its_round_back():
     kit.open(0, MANIFEST)
     proof = next(iter(kit.adders.values())).proof(0)
     with pytest.raises(ProtocolError, match="without its input"):
-        kit.shields[kit.owners[3]].verify(proof)
+        kit.shields[kit.owners[3]].certify(proof)
     with pytest.raises(ProtocolError, match="not the last one"):
         next(iter(kit.adders.values())).proof(1)
 

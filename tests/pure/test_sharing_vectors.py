@@ -13,16 +13,20 @@ from pure import sharing_reference
 from pure.masking_kit import identities, roster_of
 
 from fedray.errors import ProtocolError
+from fedray.protocol.checks.judge import OwnCheck
+from fedray.protocol.checks.secret import GroupSecret
 from fedray.protocol.config import Config, Encoding
+from fedray.protocol.crypto.field import PRIME
 from fedray.protocol.member import Member
 from fedray.protocol.memory import ModelMemory
+from fedray.protocol.messages import put_check
 from fedray.protocol.pipeline import run
 from fedray.protocol.policy import Policy
 from fedray.protocol.sharing import ShareAdder
 from fedray.protocol.sharing.agreement import Agreement, Partial
 from fedray.protocol.sharing.roles import Roles
 from fedray.protocol.sharing.sealing import ShareHeader, seal, unseal
-from fedray.protocol.sharing.split import Splitter
+from fedray.protocol.sharing.split import Blank, Splitter
 
 SAVED: dict[str, Any] = json.loads((Path(__file__).parent / "vectors" / "sharing.json").read_text())
 
@@ -31,7 +35,7 @@ def test_the_reference_shares_no_code() -> None:
     tree = ast.parse(Path(sharing_reference.__file__).read_text())
     found = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     found |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert found == {"__future__", "json", "struct", "typing", "pure.recovery_reference"}
+    assert found == {"__future__", "json", "struct", "typing", "pure.recovery_reference", "pure.checks_reference"}
 
 
 def test_the_reference_meets_published_values() -> None:
@@ -71,14 +75,23 @@ def config_of(v: dict[str, Any]) -> tuple[Config, Any, dict[str, Any]]:
 def test_every_share_of_a_round(v: dict[str, Any]) -> None:
     config, roster, _ = config_of(v)
     roles = Roles.of(config, roster)
+    group = GroupSecret(bytes.fromhex(v["group"]), bytes.fromhex(v["sid"]), 3)
+    place = (bytes.fromhex(v["roster"]), v["number"], bytes.fromhex(v["ctx"]), len(v["sum"]), v["bits"])
+    checks = group.checks("sharing", *place)
+    assert checks._key.hex() == v["check_key"]
     for i, values in enumerate(v["inputs"]):
-        words = np.array([value % 2 ** v["bits"] for value in values], f"<u{v['bits'] // 8}")
+        rest = Blank(len(values), v["bits"])
+        words = rest.words
+        words[:] = np.array([value % 2 ** v["bits"] for value in values], words.dtype)
         home = roles.home(i)
         others = [m for m in range(len(v["nodes"])) if m != home]
         seeds: Iterator[bytes] = iter(bytes.fromhex(v["seeds"][f"{i}-{m}"]) for m in others)
         splitter = Splitter(len(others), words, compress=True, entropy=lambda _, seeds=seeds: next(seeds))
-        run(words, splitter.take)
-        for m, share in zip([*others, home], [*splitter.shares, words], strict=True):
+        own = OwnCheck(checks, i)
+        run(words, own.product.take, splitter.take)
+        assert own.result() == v["checks"][i]
+        put_check(rest.data, splitter.cover(own.result()))
+        for m, share in zip([*others, home], [*splitter.shares, rest.data], strict=True):
             place = (bytes.fromhex(v["sid"]), v["number"], i, m, bytes.fromhex(v["ctx"]))
             header = ShareHeader(*place, len(words), v["bits"], "words" if m == home else "seed")
             key = bytes.fromhex(v["channels"][f"{i}-{m}"])
@@ -110,6 +123,8 @@ def test_every_sum_that_is_published(v: dict[str, Any]) -> None:
     assert [[int(word) for word in partial.words] for partial in partials] == v["totals"]
     total = [sum(column) % 2 ** v["bits"] for column in zip(*v["totals"], strict=True)]
     assert total == v["sum"]
+    assert [partial.check for partial in partials] == v["check_totals"]
+    assert sum(v["check_totals"]) % PRIME == v["check_sum"]
 
 
 def test_a_vector_fails_where_the_form_differs(v: dict[str, Any]) -> None:
@@ -119,7 +134,7 @@ def test_a_vector_fails_where_the_form_differs(v: dict[str, Any]) -> None:
     key, message = bytes.fromhex(v["channels"][of]), bytearray.fromhex(v["messages"][of])
     assert unseal(key, bytes(message)).hex() == v["seeds"][of]
     header = ShareHeader(
-        bytes.fromhex(v["sid"]), v["number"], i, m, bytes.fromhex(v["ctx"]), 32 * 8 // v["bits"], v["bits"], "words"
+        bytes.fromhex(v["sid"]), v["number"], i, m, bytes.fromhex(v["ctx"]), 24 * 8 // v["bits"], v["bits"], "words"
     )
     with pytest.raises(ProtocolError, match="not from its owner, or was altered"):
         unseal(key, header.encode() + bytes(message[len(header.encode()) :]))

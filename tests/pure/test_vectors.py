@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from pure import encoding_reference
+from pure import checks_reference, encoding_reference
 from pure import masking_reference as reference
 from pure.masking_kit import encode
 
@@ -28,6 +28,7 @@ from fedray.protocol.masking.rounds import context_hash
 from fedray.protocol.masking.shield import MaskingShield
 from fedray.protocol.member import Member
 from fedray.protocol.memory import ModelMemory
+from fedray.protocol.pipeline import run
 from fedray.protocol.policy import Policy
 from fedray.protocol.scheme import Contribution, RoundContext, View
 
@@ -46,11 +47,11 @@ def load(name):
 
 def test_the_reference_shares_no_code():
     imported = set()
-    for file in (reference.__file__, encoding_reference.__file__):
+    for file in (reference.__file__, encoding_reference.__file__, checks_reference.__file__):
         tree = ast.parse(Path(file).read_text())
         imported |= {alias.name for n in ast.walk(tree) if isinstance(n, ast.Import) for alias in n.names}
         imported |= {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
-    imported.remove("pure.encoding_reference")  # looked at here, too
+    imported -= {"pure.encoding_reference", "pure.checks_reference"}  # looked at here, too
     assert not any(name.startswith(("fedray", "numpy", "pure")) for name in imported)
 
 
@@ -96,14 +97,14 @@ class Secrets:
 
     def __init__(self, expected):
         self.privates = iter([bytes.fromhex(k) for k in expected["x25519"]])
-        self.reveals = iter([bytes.fromhex(r) for r in expected["reveals"]])
+        self.tokens = iter([bytes.fromhex(r) for r in (*expected["reveals"], expected["group"])])
 
     def generate(self):
         return X25519PrivateKey.from_private_bytes(next(self.privates))
 
     def token_bytes(self, size):
         assert size == 32
-        return next(self.reveals)
+        return next(self.tokens)
 
 
 class Session:
@@ -170,6 +171,7 @@ def test_set_up(vector, monkeypatch):
         joining.start(confirms)
     for place, (scheme, *of) in enumerate(given):
         keys, channels = SessionKeys(scheme, *of), SessionKeys("sharing", *of)
+        assert keys.group._secret.hex() == expected["group"]
         assert (scheme, keys.sending, keys.receiving, channels.roots) == ("masking", {}, {}, {})
         assert len(keys.roots) == len(session.names) - 1
         assert (keys.sid.hex(), keys.gseed.hex(), keys.index) == (expected["sid"], expected["gseed"], place)
@@ -203,16 +205,23 @@ def test_rounds(vector, monkeypatch):
             words = encode(session.config.encoding, session.config.parties, manifest, contribution)
             assert words.view(f"<i{words.itemsize}").tolist() == expected["words"][k]
             (message,) = shield.protect(context, contribution).values()
+            checks = shield._judge._awaited.checks
+            assert checks._key.hex() == expected["check_key"]
+            product = checks.product()
+            run(words, product.take)
+            assert checks.check(product, [place]) == expected["checks"][k]
             assert bytes(message).hex() == expected["messages"][k]
             assert Masked.decode(message).ctx.hex() == expected["ctx"]
             collector.add(session.names[place], message)
         sid = bytes.fromhex(vector["expected"]["sid"])
-        assert context_hash(session.config, sid, previous, context).hex() == expected["ctx"]
+        agreed = shields[0]._judge.confirm
+        assert context_hash(session.config, sid, agreed, previous, context).hex() == expected["ctx"]
         previous = bytes.fromhex(expected["ctx"])
         assert set(expected["pair_keys"].values()) <= derived
         assert collector._total.tolist() == expected["total"]
-        wanted, config = expected["opened"], session.config
-        opened = decode(config.encoding, config.contributors, manifest, collector.open())
+        wanted, config, total = expected["opened"], session.config, collector.open()
+        assert total.check == expected["check_sum"]
+        opened = decode(config.encoding, config.contributors, manifest, total)
         kind = int if session.manifest.integers else float.fromhex
         assert opened.values.tolist() == [kind(v) for v in wanted["values"]]
         assert opened.metrics.tolist() == [float.fromhex(v) for v in wanted["metrics"]]

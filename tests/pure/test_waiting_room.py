@@ -103,7 +103,7 @@ class Threads:
 
     def _contributor(self, name: str) -> Contributor:
         context = vars(self.world.contributors[name]._context) | {
-            "send": lambda call, to, key, message, kind: message,  # noqa: ARG005 (as a context is called)
+            "send": lambda call, to, key, message, kind, commitment: message,  # noqa: ARG005 (as a context is called)
             "get": lambda message, timeout: self.deliver(name, message),  # noqa: ARG005
         }
         return Contributor(SimpleNamespace(**context), "server", "round_server")

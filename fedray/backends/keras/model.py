@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fedray.backends.backend import Batch, Data, FileKind, ModelFacts, Snapshot
 from fedray.backends.keras import checks, files, layers, rates, shapes
+from fedray.backends.keras.beginning import Beginning
 from fedray.backends.keras.constraints import check_shared
 from fedray.backends.keras.data import KerasData, bound_data, to_tensors, two_rows
 from fedray.backends.keras.fitted import Fitted, fit
@@ -230,6 +231,11 @@ class KerasBackend:
         self._log_sums, self._log_rows = snapshot["logs"]
         self._own_gradients = None
 
+    def forget(self) -> None:
+        """Lets the optimizer begin anew; see `LocalState.forget`."""
+        self._variables()
+        self._beginning.put_back()
+
     def fingerprint(self) -> bytes:
         """Returns SHA-256 over architecture, roles, optimizer, loss, metrics and frozen values."""
         if not self._fingerprint:
@@ -319,6 +325,7 @@ class KerasBackend:
         self._schedule = PlannedSchedule(self._tf, self._keras, self._model.optimizer)
         checks.check_optimizer(self._model)  # once more: one that picks optimizers by variable knows them all only now
         self._copying = copying(self._keras, self._model.optimizer)
+        self._beginning = Beginning(self._keras, self._model.optimizer)
         check_shared(self._keras, self._model, flat, self._strategy)
         self._local = KerasState(self._tf, [v.value for v in flat.variables + flat.frozen], self._noise_seed)
         self._local.adopt(v.value for v in (*self._model.variables, *variables(self._keras, self._model.optimizer)))

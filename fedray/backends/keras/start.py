@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from fedray.backends.keras.quiet import quiet
@@ -22,7 +24,7 @@ def frameworks(threads: int) -> tuple[Any, Any]:
     Raises:
         PlanError: Keras runs on another framework.
     """
-    with BUILDING, generators_kept():
+    with BUILDING, generators_kept(), uncollected():
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         with quietly():
             import keras
@@ -42,3 +44,15 @@ def frameworks(threads: int) -> tuple[Any, Any]:
 def quietly() -> contextlib.AbstractContextManager[None]:
     """Returns a block that keeps TensorFlow's start-up chatter off the screen, where it has not started yet."""
     return contextlib.nullcontext() if "tensorflow" in sys.modules else quiet()
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Lets Python's garbage collector rest: what an import makes stays, and walking over it takes long."""
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            gc.enable()

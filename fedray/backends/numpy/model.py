@@ -231,6 +231,10 @@ class NumpyBackend:
         self._all = np.concatenate([self._words.shared(self._all), snapshot["own"]])
         self._own_gradient = None
 
+    def forget(self) -> None:
+        """Begins anew without velocity."""
+        self._velocity, self._own_gradient = np.zeros_like(self._velocity), None
+
     # ModelFile
 
     def export_model(self, kind: FileKind = "model", own: bool = False, ending: str = ".npz") -> bytes:  # noqa: ARG002 (all are one)

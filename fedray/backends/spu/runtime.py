@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedray.backends.spu.links import countable, sent, since
 from fedray.backends.spu.program import (
     LINK_DEFAULTS,
     Program,
@@ -38,12 +39,18 @@ class SpuRuntime:
         layout: How shares lie.
         place: Which compute party this is.
         settings: What all of them agree on.
+
+    Attributes:
+        sent: Whom the last program sent how many bytes over its links, also where it failed; None where this system
+            does not count them.
     """
 
     def __init__(self, layout: Layout, place: int, settings: RuntimeSettings) -> None:
         self._layout, self._place, self._settings = layout, place, settings
         self._link: Any = None
         self._machine: Any = None
+        self._left: dict[str, int] = {}  # what links had sent that are closed
+        self.sent: Mapping[str, int] | None = {}
 
     @staticmethod
     def check_installed(party: str) -> None:
@@ -87,6 +94,13 @@ class SpuRuntime:
             DataError: The program cannot be compiled, or does not return what it says.
             ProtocolError: The compute parties would run different programs, or lost each other.
         """
+        before = self._sent() if self._machine is not None else {}
+        try:
+            return self._run(program, args, kwargs)
+        finally:
+            self.sent = since(before, self._left or self._sent()) if countable() else None
+
+    def _run(self, program: Program, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Secret]:
         machine = self._connected()
         compiled, shapes, inputs = self._compiled(program, args, kwargs)
         self._check_same(program, compiled)
@@ -96,6 +110,8 @@ class SpuRuntime:
                 machine.set_var(name, self._share(value))
             machine.run(compiled)
             found = [machine.get_var(name) for name in compiled.output_names]
+            # Whoever is here has had all that it waited for: none of this program's bytes are counted with the next.
+            self._link.barrier()
         except RuntimeError as error:
             self.close()  # the compute parties may be at different steps of the program now
             raise ProtocolError(f"{program.name} failed among the compute parties: {first_line(error)}") from None
@@ -103,14 +119,29 @@ class SpuRuntime:
             machine.del_var(name)
         return [self._secret(share, shape) for share, shape in zip(found, shapes, strict=True)]
 
+    @property
+    def peers(self) -> list[str]:
+        """Whom programs send messages to: the other compute parties, and whoever else deals triples."""
+        return [name for place, (name, _) in enumerate(self._ends()) if place != self._place]
+
     def close(self) -> None:
         """Drops the links; the next program makes new ones. Does not wait for the other ends, which may be gone."""
+        self._left = self._sent()
         self._link = self._machine = None
+
+    def _sent(self) -> dict[str, int]:
+        return sent(self._ends(), self._place) if countable() else {}
+
+    def _ends(self) -> list[tuple[str, str]]:
+        dealer = self._settings.options.get("ttp_beaver_config", {}).get("server_host")
+        # No party of the session: the ledger names it by its address.
+        return [*self._settings.addresses, *([(f"dealer {dealer}", dealer)] if dealer else [])]
 
     # Links.
 
     def _connected(self) -> Any:
         if self._machine is None:
+            self._left = {}
             libspu, settings = _library(), self._settings
             description = libspu.link.Desc()
             for name, value in {**LINK_DEFAULTS, **settings.link}.items():

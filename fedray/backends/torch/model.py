@@ -233,6 +233,11 @@ class TorchBackend:
         self._noise.state = snapshot["noise"]
         self._own_gradients = None
 
+    def forget(self) -> None:
+        """Lets the optimizer begin anew; see `LocalState.forget`."""
+        self._tensors()
+        state.set_optimizer_state(self._compiled.optimizer, self._beginning)
+
     def fingerprint(self) -> bytes:
         """Returns SHA-256 over module, roles, optimizer, loss, metrics and frozen values."""
         if not self._fingerprint:
@@ -301,6 +306,7 @@ class TorchBackend:
         self._as_built = dict(zip(map(id, self._private), state.values(self._private), strict=True))
         names = {id(tensor): name for name, tensor in flat.named.items()}
         self._made_with = fingerprint.settings(torch, compiled, names)
+        self._beginning = state.optimizer_state(compiled.optimizer)  # mostly empty: only Adagrad's is there by now
         self._schedule = PlannedScheduler(torch, compiled.optimizer, compiled.scheduler)
         self._rates = Rates(compiled.optimizer, bool(self._schedule))
         self._stepper = Stepper(

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who is away in one `fit`, from when to when, and what is told of it. Pure: knows rounds, numbers and names.
 
-The server notes whom it missed from a round. It does not note whom it no longer expects: a party that is not in a
-smaller view, or that a new session began without. Those are away as well, and `stretch` counts their rounds.
+Whose inputs a round summed the parties report, and whoever is not among them is away. The server says why. A party that
+a new session began without is away as well, and `stretch` counts its rounds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fedray.ml.nn.history import Dropout
@@ -23,33 +23,39 @@ class Stretch:
         first: Number of the first.
         missing: Every absence, one for each round and party, in order of the rounds.
         there: Who went through them to the end.
+        anew: Because of whom the parties' optimizers began anew; None where they did not.
     """
 
     first: Round
     missing: tuple[Missing, ...]
     there: frozenset[PartyName]
+    anew: tuple[PartyName, ...] | None = None
 
 
 def stretch(
-    rounds: range, noted: Sequence[Missing], left_out: Mapping[PartyName, str], there: Collection[PartyName]
+    rounds: range,
+    noted: Sequence[Missing],
+    left_out: Mapping[PartyName, str],
+    there: Collection[PartyName],
+    anew: Iterable[tuple[PartyName, ...] | None] = (),
 ) -> Stretch:
-    """Returns a stretch with all absences, those that the server noted and those that it had no reason to note.
+    """Returns a stretch with all absences, those in its session and those of whom that began without.
 
     Args:
         rounds: Numbers of the rounds that are over.
-        noted: Absences that the server noted.
+        noted: Absences in the session, as `absent` returns them.
         left_out: Parties that were not to take part in it, and why.
         there: Who went through it to the end.
+        anew: What these say of beginning anew.
     """
-    found = {(one.number, one.party): one for one in noted}
+    # A round of metrics alone, behind the others, is told only where somebody was lost in it.
+    found = {(one.number, one.party): one for one in noted if one.number < rounds.stop or one.abandoned}
     for party, reason in left_out.items():
         for number in rounds:
             found.setdefault((number, party), Missing(number, party, reason, abandoned=False))
-    for one in noted:
-        # After an abandoned round the view is smaller, until the session ends.
-        for number in range(one.number + 1, rounds.stop) if one.abandoned else ():
-            found.setdefault((number, one.party), replace(one, number=number, abandoned=False))
-    return Stretch(rounds.start, tuple(found[key] for key in sorted(found)), frozenset(there))
+    said = [parties for parties in anew if parties is not None]
+    because = tuple(dict.fromkeys(party for parties in said for party in parties)) if said else None
+    return Stretch(rounds.start, tuple(found[key] for key in sorted(found)), frozenset(there), because)
 
 
 class Absences:

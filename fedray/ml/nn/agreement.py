@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the parties say of their models, put side by side before any training: they have to be one model.
+"""What the parties say of their models and their sums, put side by side, before training and after: it is one model.
 
-Knows names and facts; asks nobody.
+Knows names, facts and reports; asks nobody.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from fedray.backends.backend import ModelFacts
 from fedray.errors import PlanError
+from fedray.party.training.model_rounds import Report
 from fedray.types import PartyName
 
 _log = logging.getLogger("fedray")
@@ -41,6 +43,34 @@ def agreed(facts: Mapping[PartyName, ModelFacts]) -> ModelFacts:
     for other_name, other in others:
         _check_same(name, first, other_name, other)
     return first
+
+
+RESULTS = {"sets": "whose inputs were summed", "model": "the model that follows", "sums": "the joint metrics"}
+"""Fields of a report that all parties have alike -> what they tell."""
+
+
+def split(reports: Mapping[PartyName, Report]) -> tuple[str, tuple[PartyName, ...]]:
+    """Returns what the parties have not come to alike through a segment, in words, and who agree on it; else nothing.
+
+    Args:
+        reports: What each of them reports.
+    """
+    for field, what in RESULTS.items():
+        found = {party: getattr(report, field) for party, report in reports.items()}
+        counted = Counter(found.values()).most_common()
+        if len(counted) < 2:
+            continue
+        agree = tuple(party for party in found if found[party] == counted[0][0])
+        others = ", ".join(repr(party) for party in found if party not in agree)
+        clear = counted[0][1] > counted[1][1]
+        who = f"{others} came to another result than {', '.join(map(repr, agree))}"
+        more = "" if clear else " (which of them is right, nobody can tell)"
+        return (
+            f"the parties differ on {what}: {who}{more}. Either the server has told them different things, or their "
+            "machines compute differently",
+            agree,
+        )
+    return "", ()
 
 
 def say_apart(reasons: Mapping[str, str], said: set[str]) -> None:

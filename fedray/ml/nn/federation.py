@@ -19,7 +19,8 @@ from fedray.device import PYU, PYUObject
 from fedray.device.pyu import issue, parcel
 from fedray.errors import PartyLost, ProtocolError
 from fedray.ml.nn.absences import Stretch, stretch
-from fedray.ml.nn.agreement import agreed, apart, differ, say_apart
+from fedray.ml.nn.agreement import agreed, apart, differ, say_apart, split
+from fedray.ml.nn.handing import hand_round
 from fedray.ml.nn.membership import Membership, with_remedy
 from fedray.ml.nn.source import Source
 from fedray.party.table import Slot
@@ -29,6 +30,7 @@ from fedray.party.training.orders import EvaluateOrder, TrainOrder
 from fedray.party.training.trainer import Trainer, report_manifest, train_manifest
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.scheme import Fault
+from fedray.rounds.absent import absent
 from fedray.rounds.notices import notices_of, unsaid
 from fedray.rounds.sum_session import SumSession
 from fedray.rounds.supervision import SegmentOutcome
@@ -111,6 +113,7 @@ class Federation:
         self._evaluations = max(allowed - SPARE_EVALUATIONS, 1)
         self.row: Tree | None = None
         self._said, self.begun, self.epochs = set[str](), 0, 0
+        self._other_starts: tuple[str, ...] = ()
         self._row_weights: dict[DataPurpose, bool] = {}
         self._sums.ask_all(self._trainers, "ready")
 
@@ -168,7 +171,7 @@ class Federation:
     @property
     def notices(self) -> tuple[str, ...]:
         """What users are to be told about the protection of the rounds."""
-        return notices_of(self._sums.config)
+        return notices_of(self._sums.config) + self._other_starts
 
     def unsaid(self) -> tuple[str, ...]:
         """Returns those of them that were not told in this session; whoever asks tells them."""
@@ -331,8 +334,12 @@ class Federation:
         on_round: Callable[[int], None] | None = None,
     ) -> SegmentOutcome:
         outcome = self._sums.run(services, method, order, on_round)
-        self._members.lead(outcome.reports)
+        difference, agree = split(outcome.reports)
+        self._members.lead(agree or outcome.reports)
         self._members.lose(outcome.dead)
+        if difference:
+            self._behind = True  # whoever goes on has the model of those who agree
+            raise ProtocolError(difference)
         return outcome
 
     def _stretch(self, rounds: range, expected: Collection[PartyName], outcome: SegmentOutcome) -> Stretch:
@@ -342,7 +349,10 @@ class Federation:
             for party in self._models
             if party not in expected
         }
-        return stretch(rounds, outcome.missing, left_out, outcome.reports)
+        sets = next(iter(outcome.reports.values())).sets  # as everybody's
+        noted = absent(sets, self._sums.members, outcome.missing)
+        anew = [report.anew for report in outcome.reports.values()]
+        return stretch(rounds, noted, left_out, outcome.reports, anew)
 
     def _open(self) -> None:
         """Opens a session where one is needed, or where others may take part than do: a party is lost, or is back."""
@@ -351,12 +361,12 @@ class Federation:
         others = self._fresh and not set(there) == set(self._sums.members) == set(self._sums.parties)
         if not agreed or others or self._behind:
             members = there if self._fresh else self._members.as_before(there)
+            self._sums.compare_histories(members)
             self._sums.open(self._config(members), members)
             self._behind = self._in_step = False
             self._evaluated = 0
         if not self._in_step:
-            self._first(self._rounds, "publish")
-            self._sums.ask_all(self._rounds, "pull")
+            self._other_starts += hand_round(self._members, self._sums, self._rounds)
             self._in_step = True
 
     def _agrees(self, config: Config) -> bool:

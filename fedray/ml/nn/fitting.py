@@ -13,7 +13,7 @@ from fedray.metrics import Metric
 from fedray.ml.nn.absences import Absences, Stretch
 from fedray.ml.nn.callbacks import CallbackList
 from fedray.ml.nn.federation import Federation
-from fedray.ml.nn.history import FaultRecord, History, MetricValue
+from fedray.ml.nn.history import FaultRecord, History, MetricValue, Reset
 from fedray.ml.nn.optimizer import Optimizer
 from fedray.ml.nn.plan import FitPlan, Segment
 from fedray.ml.nn.progress import EpochBar
@@ -130,6 +130,8 @@ class FitRun:
         for rounds in stretches:
             for news in self.absences.take(epoch, rounds):
                 bar.note(news)
+            if rounds.anew is not None:
+                self.history.resets.append(Reset(epoch, rounds.first, rounds.anew))
         self.history.faults += [
             FaultRecord(epoch, one.number, one.party, one.what, one.evidence) for one in self.federation.take_faults()
         ]

@@ -45,8 +45,8 @@ class FLModel:
         model: A function without arguments that returns a compiled model; it is called inside each party.
         aggregator: How updates are summed; None is `SecureAggregator(server, device_list)`.
         strategy: `"fed_avg_w"` averages weights, `"fed_avg_g"` gradients, `"fed_avg_u"` updates; `"fed_prox"` averages
-            weights that are pulled towards the global ones by `mu`; `"fed_adam"` averages updates, along which the
-            server takes a step of Adam.
+            weights that are pulled towards the global ones by `mu`; `"fed_adam"` averages updates, along which all
+            take the same step of a server's Adam.
         strategy_parameters: Its settings, e.g. `{"mu": 0.1}`.
         backend: `"tensorflow"`, for Keras models, `"torch"`, for PyTorch's, or `"numpy"`, for those of
             `fedray.ml.nn.numpy`.

@@ -49,6 +49,27 @@ class Dropout:
 
 
 @dataclass(frozen=True, slots=True)
+class Reset:
+    """The optimizers of all parties began anew, since not all parties had been told the same in the rounds before.
+
+    Attributes:
+        epoch: Epoch, counted from 0.
+        round: Number of the first round of the stretch in which it happened, or before which, within its session.
+        parties: Because of whom: who had missed a round, or was told something else than the others; those that say so
+            know it for certain. Empty where nobody does.
+
+    Example:
+        >>> from fedray.ml.nn import Reset
+        >>> Reset(epoch=1, round=0, parties=("bob",)).parties
+        ('bob',)
+    """
+
+    epoch: int
+    round: Round
+    parties: tuple[PartyName, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class FaultRecord:
     """What a party did wrong, as the server or a compute party says.
 
@@ -102,6 +123,7 @@ class History:
             with a value per class has float64[k] in place of each float.
         local_history: Party -> metric name -> one float per epoch; empty where `local_metrics=False`.
         dropouts: Who dropped out of which round, one record each time.
+        resets: When the parties' optimizers began anew, and because of whom.
         faults: What parties did wrong, and whether what they signed proves it.
         notices: What is to be known about the protection of these rounds, e.g. what two parties learn of each other.
 
@@ -120,6 +142,7 @@ class History:
     global_history: Lists = field(default_factory=dict)
     local_history: dict[PartyName, Lists] = field(default_factory=dict)
     dropouts: list[Dropout] = field(default_factory=list)
+    resets: list[Reset] = field(default_factory=list)
     faults: list[FaultRecord] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     _known: dict[str, dict[int, MetricValue]] = field(default_factory=dict, repr=False, compare=False)

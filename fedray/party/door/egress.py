@@ -7,7 +7,8 @@ values travel, nor what they mean.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, TypeVar
@@ -29,12 +30,13 @@ class Kind(StrEnum):
 
     HELLO = "hello"  # public keys and signed set-up messages
     MASKED = "masked"  # a contribution under masks, or the answer-independent messages around it
-    SHARE = "share"  # one additive or Shamir share
+    SHARE = "share"  # one additive or Shamir share, and what programs on shares send each other
     AGGREGATE = "aggregate"  # a sum over parties, and what follows from it
     INITIAL = "initial"  # initial weights, made before any data was seen
     METRICS = "metrics"  # a party's own losses and scores
     SHAPE = "shape"  # shapes, dtypes, sizes and names of columns
     ERROR = "error"  # an exception
+    LOG = "log"  # what a party's process prints and logs
     LEDGER = "ledger"  # the ledger itself
     RAW = "raw"  # any other value: an explicit reveal or move, or a party's own extreme
 
@@ -81,14 +83,16 @@ class DefaultPolicy:
 
 
 class StrictPolicy:
-    """Lets everything pass but raw values."""
+    """Lets everything pass but raw values and what is printed."""
 
     def check(self, leaving: Leaving) -> None:
-        """Returns unless the value is raw.
+        """Returns unless the value is raw or printed.
 
         Raises:
-            EgressDenied: The value is raw.
+            EgressDenied: It is.
         """
+        if leaving.kind is Kind.LOG:
+            raise EgressDenied(f"party {leaving.sender!r} lets nothing leave that it prints (egress='strict')")
         if leaving.kind is Kind.RAW:
             raise EgressDenied(
                 f"party {leaving.sender!r} does not let raw values leave (egress='strict'): {leaving.dtype} "
@@ -114,7 +118,7 @@ class Egress:
         self._policy = policy
         self._journal = journal
 
-    def send(self, value: T, *, to: PartyName, kind: Kind, call: str) -> T:
+    def send(self, value: T, *, to: PartyName, kind: Kind, call: str, commitment: str | None = None) -> T:
         """Returns the value if it may leave, and writes it down; a refused attempt is written down too.
 
         Args:
@@ -122,6 +126,7 @@ class Egress:
             to: Another party's name, or `"driver"`.
             kind: What it is.
             call: The driver's statement that asked for it.
+            commitment: Of a contribution, what `fedray.party.door.commitment` makes of it.
 
         Raises:
             EgressDenied: The policy refuses.
@@ -131,17 +136,65 @@ class Egress:
         # is large, and fail with a text that quotes it. Policies see everything but the value, so none can leak it.
         seen = glance(value)
         leaving = Leaving(self._party, to, Kind(kind), seen.shape, seen.dtype, seen.nbytes, call)
+        self._check(leaving, commitment)
+        # Written before the value is on its way: nothing leaves without an entry.
+        nbytes = measure(value).nbytes if seen.nbytes is None else seen.nbytes
+        self._write(leaving, nbytes, commitment, allowed=True)
+        return value
+
+    def note(self, to: PartyName, kind: Kind, call: str, dtype: str, nbytes: int) -> None:
+        """Writes down what leaves by another way, if it may.
+
+        Args:
+            to: Another party's name, or `"driver"`.
+            kind: What it is.
+            call: What asked for it.
+            dtype: What to call it in the ledger.
+            nbytes: Its size.
+
+        Raises:
+            EgressDenied: The policy refuses.
+        """
+        leaving = Leaving(self._party, to, kind, None, dtype, nbytes, call)
+        self._check(leaving)
+        self._write(leaving, nbytes, allowed=True)
+
+    @contextmanager
+    def passing(
+        self, to: Sequence[PartyName], *, kind: Kind, call: str, sent: Callable[[], Mapping[PartyName, int] | None]
+    ) -> Iterator[None]:
+        """Lets messages leave by another way, such as a library's own links, for as long as the context is open.
+
+        Args:
+            to: Whom they go to.
+            kind: What they are.
+            call: What asked for them.
+            sent: Tells afterwards how many bytes went to whom; None where nobody has counted them.
+
+        Raises:
+            EgressDenied: The policy refuses.
+        """
+        # An entry each before anything is sent: a party that dies in the midst has the record, if not the bytes.
+        for party in to:
+            self.note(party, kind, call, "link that opens", 0)
+        try:
+            yield
+        finally:
+            counts = sent()
+            found: Mapping[PartyName, int] = dict.fromkeys(to, 0) if counts is None else counts
+            dtype = "link of unknown size" if counts is None else "link"
+            for party, nbytes in found.items():
+                self._write(Leaving(self._party, party, kind, None, dtype, nbytes, call), nbytes, allowed=True)
+
+    def _check(self, leaving: Leaving, commitment: str | None = None) -> None:
         try:
             self._policy.check(leaving)
         except Exception:
             # Refused attempts are entries, too: they tell a party's operator what was tried.
-            self._write(leaving, seen.nbytes or 0, allowed=False)
+            self._write(leaving, leaving.nbytes or 0, commitment, allowed=False)
             raise
-        # Written before the value is on its way: nothing leaves without an entry.
-        self._write(leaving, measure(value).nbytes if seen.nbytes is None else seen.nbytes, allowed=True)
-        return value
 
-    def _write(self, leaving: Leaving, nbytes: int, *, allowed: bool) -> None:
+    def _write(self, leaving: Leaving, nbytes: int, commitment: str | None = None, *, allowed: bool) -> None:
         self._journal.append(
             Entry(
                 to=leaving.to,
@@ -151,5 +204,6 @@ class Egress:
                 nbytes=nbytes,
                 call=leaving.call,
                 allowed=allowed,
+                commitment=commitment,
             )
         )

@@ -14,6 +14,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fedray.errors import PlanError
+from fedray.party.door.commitment import Commitments
 from fedray.party.keys.key_folder import (
     IDENTITY,
     LEDGERS,
@@ -23,6 +24,7 @@ from fedray.party.keys.key_folder import (
     read_identity,
     read_policy,
     read_roster,
+    replay_key,
 )
 from fedray.party.keys.ledger_log import LedgerLog
 from fedray.party.keys.memory_file import PATIENCE, MemoryFile
@@ -48,12 +50,14 @@ class Credentials(Guarded):
         folder: Its key folder, for errors.
         file: Its memory of models; None for one that ends with the process.
         log: Where its ledger is written as it grows; None for memory only.
+        replay: Its key for commitments to contributions; None for one that ends with the process.
 
     Attributes:
         identity: Its Ed25519 key.
         roster: The keys that its operator knows everybody by; None where the driver's have to do.
         policy: What it accepts.
         memory: Which model it served with whom.
+        commitments: To what it contributes to sums.
         keep: Writes a line of its ledger to its own disk; None where it has no folder.
     """
 
@@ -65,9 +69,11 @@ class Credentials(Guarded):
         folder: Path | None = None,
         file: MemoryFile | None = None,
         log: LedgerLog | None = None,
+        replay: bytes | None = None,
     ) -> None:
         self.identity, self.policy, self.roster = identity, policy, roster
         self.memory = ModelMemory() if file is None else file.memory
+        self.commitments = Commitments(replay)
         self.keep = None if log is None else log.write
         self._folder, self._file, self._log = folder, file, log
 
@@ -114,13 +120,13 @@ class Credentials(Guarded):
         except OSError as error:
             raise PlanError(f"{folder / MODELS} cannot be used: {error.strerror}") from None
         try:
-            log = LedgerLog(folder / LEDGERS, config.name)
+            replay, log = replay_key(folder), LedgerLog(folder / LEDGERS, config.name)
         except BaseException as error:
             file.close()
             if not isinstance(error, OSError):
                 raise
-            raise PlanError(f"{folder / LEDGERS} cannot be used: {error.strerror}") from None
-        return cls(identity, own or stated or Policy(), roster, folder, file, log)
+            raise PlanError(f"{error.filename or folder} cannot be used: {error.strerror}") from None
+        return cls(identity, own or stated or Policy(), roster, folder, file, log, replay)
 
     def check(self, keys: Mapping[PartyName, bytes]) -> None:
         """Checks the keys that the driver hands out against the roster of this party's operator, if there is one.

@@ -23,8 +23,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from fedray.errors import PlanError
+from fedray.party.door.commitment import KEY_BYTES
 from fedray.party.keys.own_files import OTHERS, OTHERS_WRITE, check_mode, check_system, read_own, real_folder
-from fedray.party.whole_file import write_new
+from fedray.party.whole_file import settle, write_new
 from fedray.protocol.crypto.keys import Roster, generate_identity, public_bytes
 from fedray.protocol.crypto.names import check_name
 from fedray.protocol.policy import Policy
@@ -35,6 +36,7 @@ ROSTER = "roster.json"
 POLICY = "policy.toml"
 MODELS = "models.log"
 LEDGERS = "ledger"
+REPLAY = "replay.key"
 """The files of a folder. The public key lies in NAME.pub beside them, to be given to the others."""
 
 
@@ -130,6 +132,31 @@ def read_public(path: Path, *, own: bool = False) -> tuple[PartyName, bytes]:
     except PlanError as error:
         raise PlanError(f"{path}: {error}; take the file that 'fedray keys new' wrote") from None
     return record["party"], _public(path, record.get("key"))
+
+
+def replay_key(folder: Path) -> bytes:
+    """Returns the key that commitments to contributions are made with, 32 bytes; it is made where there is none.
+
+    Args:
+        folder: One of `real_folder`, for this process alone.
+
+    Raises:
+        PlanError: Others may read it, it is a link, or it is none.
+        OSError: It cannot be written.
+    """
+    path = folder / REPLAY
+    try:
+        key = read_own(path, OTHERS)
+    except FileNotFoundError:
+        key = os.urandom(KEY_BYTES)
+        write_new(path, key, 0o600)
+        settle(folder)
+    if len(key) != KEY_BYTES:
+        raise PlanError(
+            f"{path} is no key: expected {KEY_BYTES} bytes, found {len(key)}. Restore it; with another one no "
+            "commitment to a past contribution can be opened"
+        )
+    return key
 
 
 def written_public(party: PartyName, key: bytes) -> bytes:

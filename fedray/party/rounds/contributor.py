@@ -1,22 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """Contributor: one party's end of an aggregator's private sums, set-up and rounds. Knows no model.
 
-A round is a conversation with the server: a generator that yields what is to be sent and is resumed with the answer. So
-it can be read from top to bottom, and goes on without threads where a test passes the messages.
+A round is a conversation with the server (`fedray/party/rounds/conversation.py`). What comes of it is a sum, and whose
+inputs it has: whether that is what this party has seen is checked here. What the sum leads to its caller works out.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
-from fedray.errors import FedRayError, ProtocolError
+from fedray.errors import FedRayError, ProtocolError, ServerFault
 from fedray.party.context import PartyContext, Reply
 from fedray.party.door.egress import Kind
-from fedray.party.records import Answer, KeyMessage, RoundMessage, SumsRequest
+from fedray.party.records import Answer, RoundMessage, SumsRequest
+from fedray.party.rounds.conversation import Conversation, Errand, Post, answer_of
+from fedray.party.rounds.key_supply import KeySupply
+from fedray.party.rounds.past import Past
 from fedray.party.rounds.share_owner import ShareOwner
 from fedray.protocol.config import Config
 from fedray.protocol.crypto.buffers import BufferPool
@@ -32,35 +35,6 @@ from fedray.types import Key, Message, PartyName, Ref, Round
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Post:
-    """A message to the server that is to be answered.
-
-    Attributes:
-        call: What it is for, in words, for the ledger.
-        message: The message.
-        kind: What it is.
-    """
-
-    call: str
-    message: Any
-    kind: Kind
-
-
-class Errand(Protocol):
-    """A conversation that goes on beside the round; a `threading.Thread` is one."""
-
-    def is_alive(self) -> bool:
-        """Returns whether it still goes on."""
-
-    def join(self) -> None:
-        """Waits until it is over."""
-
-
-Conversation: TypeAlias = Generator[Post | Errand, Answer | None, T]
-"""Yields a message, and is resumed with its answer; or an errand, and is resumed when that is over."""
-
-
 class Contributor:
     """Joins sessions and takes part in their rounds.
 
@@ -72,7 +46,9 @@ class Contributor:
     Attributes:
         server: The party that sums.
         session: Number of the session.
+        sid: Its id.
         members: Whose inputs the next round sums.
+        past: What this party was told in rounds of training.
         verified: Whether this party knows for certain over whose inputs the last round was opened. Where it does not,
             what the round changed here is put back: parties that were told different things would keep it apart.
     """
@@ -92,9 +68,18 @@ class Contributor:
         self._batch_length = 0
         self._lock = threading.Lock()  # keys of later rounds are prepared beside the round under way
         self._key_supply = KeySupply(None, 0, self._lock, 0, self._beside)
-        self.session = 0
+        self.session, self.sid = 0, b""
         self._compute: Mapping[PartyName, Key] = {}
         self._share_owner: ShareOwner | None = None
+        self.past = Past(context.name)
+
+    def head(self) -> Reply:
+        """Returns the head of what this party was told in rounds of training so far."""
+        return Reply(Kind.HELLO, self.past.head)
+
+    def meet(self, heads: Mapping[PartyName, bytes]) -> None:
+        """Begins anew, with everybody else of a session, since their heads differ; see `Past.meet`."""
+        self.past.meet(heads)
 
     def hello(self, config: bytes, names: Sequence[PartyName], compute: Mapping[PartyName, Key]) -> Reply:
         """Checks a proposed Config against this party's own policy and roster, and returns the signed Hello.
@@ -121,10 +106,12 @@ class Contributor:
 
     def start(self, confirms: Sequence[bytes], number: int) -> None:
         """Checks everybody's Confirm; the rounds of session `number` may begin."""
-        self._shield = shield = self._invited().start(confirms)
-        self._joining = None
+        joining = self._invited()
+        self._shield = shield = joining.start(confirms)
+        self._joining, self.sid = None, joining.sid
         self._batched = shield if isinstance(shield, BatchedShield) else None
         self.session = number
+        self.past.begin(self.members, returns=self._batched is not None or isinstance(shield, SharingShield))
         self._key_supply = KeySupply(self._batched, self._batch_length, self._lock, number, self._beside)
         if isinstance(shield, SharingShield):
             self._share_owner = ShareOwner(self._context, shield, self._compute, self._round_server)
@@ -144,8 +131,11 @@ class Contributor:
             ProtocolError: The segment was given up, or the others went on without this party.
             EncodingError: A value is not finite or exceeds its bound.
         """
+        context = self.past.before(context)
         if self._share_owner is not None:
             answer, self.members = self._share_owner.exchange(call, context, contribution)
+            self.past.over = self.members if answer.verdict == "opened" else ()
+            self._verify(self._active(), context.number, answer.opened)
             return answer
         return self._talk(self.conversation(call, context, contribution))
 
@@ -161,6 +151,7 @@ class Contributor:
         """
         answer: Answer = self.ask_server(call, SumsRequest(self.session, number), Kind.SHAPE)
         self._check_open(number, answer)
+        self._check_set(number, answer, None)
         return answer
 
     def read(self, opened: OpenedSum, manifest: Manifest) -> Opened:
@@ -213,11 +204,50 @@ class Contributor:
             self.members = answer.view.members
         # Without batches there is no quorum to see: the keys themselves bind the round to its members.
         survivors = self.members if self._batched is None else self._batched.survivors(number)
-        self.verified = survivors is not None
+        self.verified, self.past.over = survivors is not None, survivors or ()
         self._check_set(number, answer, survivors)
+        self._verify(shield, number, answer.opened)
         return answer
 
+    def missed_sum(self, context: RoundContext, answer: Answer) -> OpenedSum | None:
+        """Returns the sum of a round that was held without this party, verified; None: abandoned, or not over.
+
+        Args:
+            context: What the round was about, or an earlier try of it.
+            answer: What the party was told when it came too late.
+        """
+        for past in answer.missed:
+            if past.number >= context.number and past.opened is not None:
+                self._verify_missed(replace(context, number=past.number, history=self.past.head), past.opened)
+                return past.opened
+        return None
+
+    def verify_missed(self, context: RoundContext, opened: OpenedSum) -> None:
+        """Accepts the sum of a round of training that was held without this party, the next one after those before.
+
+        Args:
+            context: What the round was about.
+            opened: Its sum, as the server hands it out.
+
+        Raises:
+            ServerFault: It is not that sum.
+        """
+        self._verify_missed(self.past.behind(context), opened)
+
+    def _verify_missed(self, context: RoundContext, opened: OpenedSum) -> None:
+        shield = self._active()
+        with self._lock:
+            shield.follow(context)
+            shield.verify(context.number, opened, self.server, late=True)
+
+    def _verify(self, shield: Shield, number: Round, opened: OpenedSum | None) -> None:
+        """Accepts the sum of a round that this party took part in, if there is one."""
+        if opened is not None:
+            with self._lock:
+                shield.verify(number, opened, self.server)
+
     def _check_open(self, number: Round, answer: Answer) -> None:
+        self._check_view(answer)
         if answer.verdict in ("aborted", "left"):
             raise ProtocolError(f"round {number} was given up: {answer.reason}")
 
@@ -230,11 +260,11 @@ class Contributor:
             survivors: Whose they are as this party has verified; None where it could not.
 
         Raises:
-            ProtocolError: The server says that it is another set, or one that may not be summed; or it shows no sum.
+            ServerFault: The server says that it is another set, or one that may not be summed; or it shows no sum.
         """
         if (answer.verdict == "opened") != (answer.opened is not None):
             shown = "no sum" if answer.opened is None else "a sum"
-            raise ProtocolError(f"server {self.server!r} said {answer.verdict!r} of round {number}, with {shown}")
+            raise ServerFault(f"server {self.server!r} said {answer.verdict!r} of round {number}, with {shown}")
         past = [one.opened for one in answer.missed if one.opened is not None]
         for opened, expected in [(answer.opened, survivors), *((one, None) for one in past)]:
             if opened is None:
@@ -244,7 +274,7 @@ class Contributor:
             if not (enough if expected is None else found == expected):
                 listed, wanted = ", ".join(found) or "nobody", ", ".join(expected or self.members)
                 some = f", or at least {least} of them in this order" if expected is None else ""
-                raise ProtocolError(
+                raise ServerFault(
                     f"server {self.server!r} says that round {number} was summed over {listed}; expected {wanted}{some}"
                 )
 
@@ -254,10 +284,26 @@ class Contributor:
         """Goes through as many exchanges as the scheme has."""
         answer = yield self._protected(shield, call, context, contribution)
         while answer is not None and answer.verdict == "next":
+            self._check_view(answer)
             with self._lock:
                 reply = shield.reply(answer.broadcast)
             answer = yield Post(call, self._message(context, reply), Kind.SHARE)
-        return _there(answer)
+        return answer_of(answer)
+
+    def _check_view(self, answer: Answer) -> None:
+        """Refuses a smaller view that comes with anything but an abandoned round.
+
+        After that one a party looks at how many of its rows were sent; a view that came another way would go past it.
+
+        Raises:
+            ServerFault: There is one.
+        """
+        if answer.view is not None and answer.verdict != "abandoned":
+            raise ServerFault(
+                f"party {self._context.name!r}: server {self.server!r} put a smaller view into an answer "
+                f"{answer.verdict!r}; it belongs to an abandoned round only. Nothing further is sent: the server lies, "
+                "or is of another version"
+            )
 
     def _message(self, context: RoundContext, body: Message) -> RoundMessage:
         return RoundMessage(self.session, context.number, body, context.repeats is not None)
@@ -265,7 +311,8 @@ class Contributor:
     def _protected(self, shield: Shield, call: str, context: RoundContext, contribution: Contribution) -> Post:
         with self._lock:
             (message,) = shield.protect(context, contribution).values()
-        return Post(call, self._message(context, message), self._kind)
+        made = self._context.commitments.of(context, contribution)
+        return Post(call, self._message(context, message), self._kind, made)
 
     def _talk(self, conversation: Conversation[T]) -> T:
         """Carries a conversation on until it is over; what goes wrong on the way is raised in it, where it belongs."""
@@ -291,7 +338,7 @@ class Contributor:
         return answer
 
     def _dispatch(self, post: Post) -> Ref:
-        return self._context.send(post.call, self.server, self._round_server, post.message, post.kind)
+        return self._context.send(post.call, self.server, self._round_server, post.message, post.kind, post.commitment)
 
     def _beside(self, conversation: Conversation[None]) -> Errand:
         """Begins a conversation that goes on beside the round."""
@@ -314,86 +361,3 @@ class Contributor:
         if self._shield is None:
             raise ProtocolError(f"party {self._context.name!r} has no session yet: hello comes first")
         return self._shield
-
-
-class KeySupply:
-    """Prepares batches through the server, the first one in front of its round and the others behind earlier rounds.
-
-    Args:
-        shield: Whose rounds need keys; None where the scheme has no batches.
-        length: Rounds in a batch.
-        lock: Held while the shield is used.
-        session: Number of the session.
-        beside: Begins a conversation that goes on beside the round.
-    """
-
-    def __init__(
-        self,
-        shield: BatchedShield | None,
-        length: int,
-        lock: threading.Lock,
-        session: int,
-        beside: Callable[[Conversation[None]], Errand],
-    ) -> None:
-        self._shield, self._length, self._lock = shield, length, lock
-        self._session, self._beside = session, beside
-        self._batch = 0
-        self._ready: Round = 0
-        self._ahead: Errand | None = None
-        self._refusal: Answer | None = None
-
-    def cover(self, number: Round) -> Conversation[Answer | None]:
-        """Waits until round `number` has keys.
-
-        Returns:
-            None when it has; else the server's word that there will be none.
-        """
-        if self._shield is None:
-            return None
-        if self._ahead is not None and (number >= self._ready or not self._ahead.is_alive()):
-            yield self._ahead
-            self._ahead = None
-        while self._refusal is None and number >= self._ready:  # round numbers may skip a whole batch
-            yield from self._prepare(self._shield)
-        if number >= self._ready:
-            return self._refusal
-        # Half a batch ahead: late enough not to prepare what is never used, early enough to hide behind training.
-        half_used = number >= self._ready - self._length // 2
-        if half_used and self._ahead is None and self._refusal is None:
-            self._ahead = self._beside(self._prepare(self._shield))
-        return None
-
-    def _prepare(self, shield: BatchedShield) -> Conversation[None]:
-        batch, self._batch = self._batch, self._batch + 1
-        try:
-            with self._lock:
-                message: bytes | None = shield.prepare(batch, self._ready)
-            while message is not None:
-                step = KeyMessage(self._session, batch, message)
-                answer = _there((yield Post(f"keys of batch {batch}", step, Kind.SHARE)))
-                if answer.verdict != "next":
-                    self._refusal = answer
-                    return
-                with self._lock:
-                    message = shield.absorb(answer.broadcast)
-        except FedRayError as error:  # it may happen beside a round that has its keys: the next one without is told
-            self._refusal = Answer("aborted", reason=str(error))
-            return
-        self._ready += self._length
-
-
-def sum_of(answer: Answer, number: Round) -> OpenedSum | None:
-    """Returns the sum of a round that was held without this party, or None: it was abandoned, or is not over.
-
-    Args:
-        answer: What the party was told when it came too late.
-        number: The round.
-    """
-    return next((past.opened for past in answer.missed if past.number >= number and past.opened is not None), None)
-
-
-def _there(answer: Answer | None) -> Answer:
-    """Returns the answer to a message; only what waits for an errand is resumed with None."""
-    if answer is None:
-        raise ProtocolError("the server answered a message with nothing")
-    return answer

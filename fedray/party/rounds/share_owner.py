@@ -6,7 +6,8 @@ Knows an owner's shield and where the compute parties are. Knows no model, and o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from fedray.errors import ProtocolError
 from fedray.party.context import PartyContext
@@ -52,8 +53,10 @@ class ShareOwner:
         number = context.number
         messages = dict(self._shield.protect(context, contribution))
         home, last = messages.popitem()  # the one long message; the others may be seeds of 32 bytes
-        acknowledged = [self._send(call, to, ShareMessage(number, message, False)) for to, message in messages.items()]
-        outcome = self._at_home(call, home, number, last, acknowledged)
+        # Every message of it: any of them may be the one that arrives.
+        send = partial(self._send, call, self._context.commitments.of(context, contribution))
+        acknowledged = [send(to, ShareMessage(number, message, False)) for to, message in messages.items()]
+        outcome = self._at_home(send, home, number, last, acknowledged)
         answer = outcome.answer
         if answer.verdict == "abandoned":
             self._shield.give_up(number)
@@ -61,20 +64,27 @@ class ShareOwner:
         if answer.verdict != "opened" or answer.opened is None:
             raise ProtocolError(f"round {number} was given up: {answer.reason}")
         self._shield.drop_cache()  # nobody asks again for the messages of a round that is over
-        members = self._shield.verify(outcome.proof)
+        members = self._shield.certify(outcome.proof)
         if answer.opened.members != members:
             said, signed = (", ".join(names) or "nobody" for names in (answer.opened.members, members))
             raise ProtocolError(f"round {number}: the server sums over {said}; the compute parties signed for {signed}")
         return answer, members
 
-    def _at_home(self, call: str, home: PartyName, number: int, message: Message, others: list[Ref]) -> RoundOutcome:
+    def _at_home(
+        self,
+        send: Callable[[PartyName, ShareMessage], Ref],
+        home: PartyName,
+        number: int,
+        message: Message,
+        others: list[Ref],
+    ) -> RoundOutcome:
         """Hands the long share to the compute party that answers this owner: itself, if it is one."""
         if home == self._context.name:
             end: ComputeParty = self._context.value(self._compute[home])
             end.take(home, number, message)
             self._confirm(others)  # before waiting: if a compute party refused its share, nothing may come
             return end.wait(home, number)
-        ref = self._send(call, home, ShareMessage(number, message, True))
+        ref = send(home, ShareMessage(number, message, True))
         self._confirm(others)
         outcome: RoundOutcome = self._context.get(ref, None)
         return outcome
@@ -83,5 +93,5 @@ class ShareOwner:
         for ref in refs:
             self._context.get(ref, None)
 
-    def _send(self, call: str, to: PartyName, message: ShareMessage) -> Ref:
-        return self._context.send(call, to, self._compute[to], message, Kind.SHARE)
+    def _send(self, call: str, commitment: str, to: PartyName, message: ShareMessage) -> Ref:
+        return self._context.send(call, to, self._compute[to], message, Kind.SHARE, commitment)

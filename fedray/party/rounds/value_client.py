@@ -16,10 +16,10 @@ from fedray.party.context import PartyContext, Reply
 from fedray.party.door.egress import Kind
 from fedray.party.records import Answer
 from fedray.party.rounds import summable
-from fedray.party.rounds.contributor import Contributor, sum_of
+from fedray.party.rounds.contributor import Contributor
 from fedray.protocol.manifest import Manifest
 from fedray.protocol.scheme import Contribution, RoundContext
-from fedray.types import Round, Value
+from fedray.types import PartyName, Round, Value
 
 MOST_REFUSED = 3
 """Sums that a party under strict egress refuses for values out of range before it takes part in none. To read a number
@@ -38,6 +38,7 @@ class SumOrder:
         manifest: What its words mean.
         averaged: Whether values are multiplied by their weights first, and the sum divided by that of the weights.
         unit: The weight that counts as 1 in the protocol's integers, where values are averaged in fixed point.
+        teller: The party that tells the driver what was opened; of the others a digest is enough.
     """
 
     number: Round
@@ -45,6 +46,22 @@ class SumOrder:
     manifest: Manifest
     averaged: bool = False
     unit: float = 1.0
+    teller: PartyName = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SumReport:
+    """What a party tells the driver of a sum.
+
+    Attributes:
+        members: Whose values are in it.
+        digest: SHA-256 of what was opened, the same at every party.
+        opened: Values and totals; None where another party tells them.
+    """
+
+    members: tuple[PartyName, ...]
+    digest: bytes
+    opened: tuple[NDArray[Any], NDArray[np.float64]] | None
 
 
 class ValueClient:
@@ -62,6 +79,7 @@ class ValueClient:
         self._context, self._contributor = context, contributor
         self._arrays: list[NDArray[Any]] | None = None
         self._weight = 1.0
+        self._opened: tuple[NDArray[Any], NDArray[np.float64]] | None = None
 
     def offer(self, value: Value, weight: Any, most: float | None) -> Reply:
         """Takes the value and its weight, and returns the nest and its tensors: names, shapes and dtypes.
@@ -87,7 +105,7 @@ class ValueClient:
         return Reply(Kind.SHAPE, (nest, tensors))
 
     def contribute(self, order: SumOrder) -> Reply:
-        """Takes part in the sum's round and returns what was opened, values and totals; None where it was abandoned.
+        """Takes part in the sum's round and returns a `SumReport`; None where it was abandoned.
 
         Raises:
             DataError: No value was offered.
@@ -95,14 +113,14 @@ class ValueClient:
         """
         if self._arrays is None:
             raise DataError(f"party {self._context.name!r} was offered no value to sum")
-        arrays, self._arrays = self._arrays, None
+        arrays, self._arrays, self._opened = self._arrays, None, None
         operation = hashlib.sha256(order.operation.encode()).digest()
         told = f"averaged {order.averaged}, unit {order.unit!r}".encode()
         context = RoundContext(order.number, operation, told, order.manifest, "sum")
         exact = len(order.manifest.metrics) > 0
         contribution = self._exact(arrays, order) if exact else self._compact(arrays, order)
         answer = self._exchange(context, contribution)
-        found = answer.opened if answer.verdict == "opened" else sum_of(answer, order.number)
+        found = answer.opened if answer.verdict == "opened" else self._contributor.missed_sum(context, answer)
         if found is None:
             return Reply(Kind.AGGREGATE, None)
         opened = self._contributor.read(found, order.manifest)
@@ -112,7 +130,23 @@ class ValueClient:
             if not weight > 0:
                 raise ProtocolError("all weights are zero: there is nothing to average")
             totals = totals / weight
-        return Reply(Kind.AGGREGATE, (opened.values, totals))
+        self._opened = opened.values, totals
+        digest = hashlib.sha256()
+        for array in self._opened:
+            digest.update(f"{array.dtype.str} {array.shape} ".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        shown = self._opened if order.teller == self._context.name else None
+        return Reply(Kind.AGGREGATE, SumReport(opened.parties, digest.digest(), shown))
+
+    def tell(self) -> Reply:
+        """Returns the values and totals of the last sum, where the party that should tell them has not.
+
+        Raises:
+            DataError: Nothing was opened.
+        """
+        if self._opened is None:
+            raise DataError(f"party {self._context.name!r} has no opened sum to tell")
+        return Reply(Kind.AGGREGATE, self._opened)
 
     def _exchange(self, context: RoundContext, contribution: Contribution) -> Answer:
         """Takes part in the round; under strict egress, a few values may be out of range and no more.

@@ -165,11 +165,15 @@ class Vault:
             PlanError: This SPU runs no programs. It takes the result's place, where whoever asks for it finds it.
         """
         with self._making(outs, program.name):
-            if self._runtime is None:
-                raise PlanError(f"party {self._context.name!r} is not ready to run programs")
+            runtime, own = self._runtime, self._context.name
+            if runtime is None:
+                raise PlanError(f"party {own!r} is not ready to run programs")
             linear = self._computes()
             filled = replace(args, Shared, lambda one: linear.prepared(self._secret(one)))
-            for out, result in zip(outs, self._runtime.run(program, *filled), strict=True):
+            # The library's links lead past this party's transport, and not past its door.
+            with self._context.passing(f"program {program.name}", runtime.peers, Kind.SHARE, lambda: runtime.sent):
+                results = runtime.run(program, *filled)
+            for out, result in zip(outs, results, strict=True):
                 self._context.put(out, result)
 
     def describe(self, one: Shared) -> Reply:

@@ -7,27 +7,31 @@ about its own rows is decided by `local_metrics`.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedray import metrics
 from fedray.backends.backend import ModelFacts
-from fedray.errors import EncodingError, PlanError
+from fedray.errors import EncodingError, PlanError, ServerFault
 from fedray.metrics import Metric, Word
 from fedray.party.context import PartyContext, Reply
 from fedray.party.door.egress import Kind
-from fedray.party.records import Answer, ModelMessage, ModelRequest
-from fedray.party.rounds.contributor import Contributor, sum_of
+from fedray.party.records import Answer, ModelMessage, ModelRequest, SumSet
+from fedray.party.rounds.contributor import Contributor
+from fedray.party.rounds.set_log import SetLog
+from fedray.party.training.handing import pack, statement, unpack
 from fedray.party.training.local_model import LocalModel
 from fedray.party.training.orders import EvaluateOrder, settings
 from fedray.party.training.sampling import cut
+from fedray.protocol.crypto.keys import sign, verify
 from fedray.protocol.manifest import ExactTotal, Manifest
-from fedray.protocol.scales import Scales
 from fedray.protocol.scheme import Contribution, RoundContext
+from fedray.types import PartyName, Round
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,11 @@ class Report:
         fresh: Whether nothing has been sent yet that was computed with the model as it is now. Only then may another
             session go on with other parties: two sums on one model over different parties differ by one party's part.
         evaluated: How many rounds of metrics this session has held on the model as it is now; parties allow so many.
+        sets: Whose inputs the rounds summed.
+        model: Hash of the global model that this party has now.
+        sums: SHA-256 of the opened sums of metrics; empty where there are none.
+        anew: Because of whom this party's optimizer has begun anew, or will before it trains again; None where it has
+            not.
     """
 
     local: tuple[Metric, ...]
@@ -50,6 +59,10 @@ class Report:
     renew: str = ""
     fresh: bool = False
     evaluated: int = 0
+    sets: tuple[SumSet, ...] = ()
+    model: bytes = b""
+    sums: bytes = b""
+    anew: tuple[PartyName, ...] | None = None
 
 
 class ModelRounds:
@@ -68,27 +81,47 @@ class ModelRounds:
         self._evaluated: tuple[int, Counter[bytes]] = (0, Counter())  # a session's number, its rounds by model
 
     def publish(self) -> None:
-        """Sends the model to the server, before rounds begin, as everybody's starting point.
+        """Sends the model, with this party's signature, to the server, before rounds begin, as everybody's start.
 
         It leaves as `initial` only while it is what the builder made; after that it is the global model.
         """
         model = self._model
         model.adopt(np.array(model.backend.weights()), model.known)
+        message = pack(model)
+        signature = sign(self._context.identity, self._statement(message))
         kind = Kind.INITIAL if model.as_built else Kind.AGGREGATE
-        self._contributor.ask_server("publish the model", packed(model), kind)
+        self._contributor.ask_server("publish the model", replace(message, signature=signature), kind)
 
-    def pull(self) -> None:
-        """Takes the model that was published as this party's own.
+    def pull(self, sender: PartyName) -> Reply:
+        """Takes the model that a party has published as this party's own, by way of the server.
+
+        Args:
+            sender: Who has signed it.
+
+        Returns:
+            Whether this party's builder had made other weights than the sender's.
 
         Raises:
-            PlanError: There is none.
+            PlanError: None was published.
+            ServerFault: It is not what the sender has signed for this session.
         """
-        model = self._model
+        model, server = self._model, self._contributor.server
         found: ModelMessage | None = self._contributor.ask_server("pull the model", ModelRequest(), Kind.SHAPE)
         if found is None:
-            raise PlanError(f"server {self._contributor.server!r} was given no model yet; publish it first")
-        model.as_built = model.as_built and np.array_equal(found.weights, model.backend.weights())
+            raise PlanError(f"server {server!r} was given no model yet; publish it first")
+        if not verify(self._context.roster[sender], self._statement(found), found.signature):
+            raise ServerFault(
+                f"party {model.party!r}: the model that server {server!r} handed out is not what party {sender!r} has "
+                "signed for this session: it was altered, or is another one; nothing of it was taken"
+            )
+        equal = np.array_equal(found.weights, model.backend.weights())
+        differs = model.as_built and found.initial and not equal
+        model.as_built = model.as_built and equal
         unpack(found, model)
+        return Reply(Kind.SHAPE, differs)
+
+    def _statement(self, message: ModelMessage) -> bytes:
+        return statement(self._contributor.sid, self._contributor.session, message)
 
     def evaluate(self, order: EvaluateOrder) -> Reply:
         """Evaluates the global model on the bound data and returns a `Report`."""
@@ -100,9 +133,10 @@ class ModelRounds:
         told = settings(order, model.class_weight["evaluate"])
         manifest = evaluate_manifest(model.facts, model.row_weights["evaluate"])
         context = RoundContext(order.number, model.hash(), told, manifest, "evaluate")
-        answer, sums = self.exchange_metrics("evaluate", context, metrics.flatten(local))
+        seen = SetLog()
+        answer, sums = self.exchange_metrics("evaluate", context, metrics.flatten(local), order.number, seen)
         renew = answer.reason if answer.verdict == "renew" else ""
-        return self.report(local, sums, done=int(sums is not None), renew=renew)
+        return self.report(local, sums, seen, done=int(sums is not None), renew=renew)
 
     def exchange(self, call: str, context: RoundContext, contribution: Contribution) -> Answer:
         """Takes part in one round; says of numbers that cannot be summed whose they are and what to do.
@@ -126,7 +160,7 @@ class ModelRounds:
             ) from error
 
     def exchange_metrics(
-        self, call: str, context: RoundContext, measured: NDArray[np.float64]
+        self, call: str, context: RoundContext, measured: NDArray[np.float64], planned: Round, seen: SetLog
     ) -> tuple[Answer, NDArray[np.float64] | None]:
         """Takes part in a round of metrics alone; see `exchange`.
 
@@ -134,6 +168,8 @@ class ModelRounds:
             call: The round in words, for the ledger.
             context: What the round is about.
             measured: float64[m], as `fedray.metrics.flatten` returns it.
+            planned: Number of the round in the plan.
+            seen: Where its set is noted.
 
         Returns:
             The answer, and the sums over all parties, float64[m]; None where nothing was opened.
@@ -144,13 +180,19 @@ class ModelRounds:
         self._evaluated[1][context.model] += 1
         nothing = np.empty(0, self._model.weights.dtype)
         answer = self.exchange(call, context, Contribution(nothing, 0, measured))
-        opened = answer.opened if answer.verdict == "opened" else sum_of(answer, context.number)
-        return answer, None if opened is None else self._contributor.read(opened, context.manifest).metrics
+        opened = answer.opened if answer.verdict == "opened" else self._contributor.missed_sum(context, answer)
+        if opened is not None:
+            seen.note(planned, opened.members, opened=True)
+            return answer, self._contributor.read(opened, context.manifest).metrics
+        if answer.verdict == "abandoned":
+            seen.note(planned, self._contributor.members, opened=False)
+        return answer, None
 
     def report(
         self,
         local: Sequence[Metric],
         sums: NDArray[np.float64] | None,
+        seen: SetLog,
         *,
         done: int,
         renew: str = "",
@@ -161,6 +203,7 @@ class ModelRounds:
         Args:
             local: This party's own metrics.
             sums: float64[m], the opened sums over all parties; None where there are none.
+            seen: Whose inputs the rounds summed.
             done: As in `Report`.
             renew: As in `Report`.
             fresh: As in `Report`.
@@ -168,25 +211,10 @@ class ModelRounds:
         finished = () if sums is None else tuple(self._model.backend.finish(metrics.rebuild(local, sums)))
         shown = tuple(local) if self._local_metrics else ()
         evaluated = self._evaluated[1][self._model.hash()] if self._evaluated[0] == self._contributor.session else 0
-        report = Report(shown, finished, done, renew, fresh, evaluated)
+        told = b"" if sums is None else hashlib.sha256(np.ascontiguousarray(sums).data).digest()
+        news, model = self._contributor.past.take_news(), self._model.hash()
+        report = Report(shown, finished, done, renew, fresh, evaluated, seen.sets, model, told, news)
         return Reply(Kind.METRICS if shown else Kind.AGGREGATE, report)
-
-
-def packed(model: LocalModel) -> ModelMessage:
-    """Returns a model with all that belongs to it as a message."""
-    state = None if model.state is None else tuple(sorted(model.state.items()))
-    reaches = () if model.scales is None else model.scales.reaches
-    return ModelMessage(model.weights, reaches, model.known, state)
-
-
-def unpack(message: ModelMessage, model: LocalModel) -> None:
-    """Makes what a message holds the global model of a party."""
-    # Copied: its memory may belong to the message, or to another party of this process.
-    model.adopt(np.array(message.weights), tuple(map(np.array, message.known)))
-    model.scales = Scales(message.reaches) if message.reaches else None
-    model.state = None
-    if message.state is not None:
-        model.state = {name: np.array(one) if isinstance(one, np.ndarray) else one for name, one in message.state}
 
 
 def totals(words: Sequence[Word], row_weights: bool) -> tuple[ExactTotal, ...]:

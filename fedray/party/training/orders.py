@@ -73,7 +73,7 @@ def settings(order: TrainOrder | EvaluateOrder, class_weight: Mapping[int, float
     return json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
-def rows_of(order: TrainOrder, place: int, party: PartyName, used: int, arrays: int) -> Rows:
+def rows_of(order: TrainOrder, place: int, party: PartyName, used: int, arrays: int, run: bytes = b"") -> Rows:
     """Returns which of a party's rows one round of a segment uses, as the memory of models knows them.
 
     Args:
@@ -83,6 +83,7 @@ def rows_of(order: TrainOrder, place: int, party: PartyName, used: int, arrays: 
         used: How many of them the round uses.
         arrays: How often arrays were bound: a pass over others is another pass. Over other members, row 7 is taken for
             the same row all the same.
+        run: The party's own name for the run.
     """
     sampling, total, (start, stop) = order.sampling, order.sizes[party], order.spans[place]
     told = json.dumps(asdict(sampling), sort_keys=True)
@@ -91,4 +92,5 @@ def rows_of(order: TrainOrder, place: int, party: PartyName, used: int, arrays: 
     drawn = (str(sampling.seed), order.epoch) if sampling.shuffle else ()
     deal = digest("deal", total, sampling.steps, *drawn)
     # Rows that are drawn anew in every step may come in any two of them.
-    return Rows(name, name if sampling.method == "poisson" else deal, start, stop, used, total)
+    pass_name = digest("pass", told, total, arrays, order.epoch)
+    return Rows(name, name if sampling.method == "poisson" else deal, start, stop, used, total, run, pass_name)

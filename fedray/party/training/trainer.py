@@ -6,9 +6,10 @@ Knows no other party's data and no clock.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from fedray.metrics import Metric
 from fedray.party.context import PartyContext, Reply
 from fedray.party.records import Answer, PastRound
 from fedray.party.rounds.contributor import Contributor
+from fedray.party.rounds.set_log import SetLog
 from fedray.party.training.following import Following
 from fedray.party.training.local_model import LocalModel
 from fedray.party.training.model_rounds import ModelRounds, totals
@@ -50,6 +52,7 @@ class _Segment:
         renew: Why no further round can be held in this session, or empty.
         fresh: Whether nothing has been sent yet that was computed with the model as it is now.
         local: The backend's local state as the last training step left it, if its round was opened or is under way.
+        seen: Whose inputs the rounds so far summed.
     """
 
     order: TrainOrder
@@ -63,11 +66,17 @@ class _Segment:
     renew: str = ""
     fresh: bool = False
     local: Snapshot | None = None
+    seen: SetLog = field(default_factory=SetLog)
+
+    @property
+    def planned(self) -> Round:
+        """Number that the next round has in the plan."""
+        return self.order.number + self.done
 
     @property
     def number(self) -> Round:
         """Protocol number of the next round."""
-        return self.order.number + self.done + self.again
+        return self.planned + self.again
 
 
 class Trainer:
@@ -99,6 +108,7 @@ class Trainer:
         self._following = Following(contributor, model, self._strategy)
         self._state: State | None = None
         self._measured: list[Metric] = []
+        self._run = secrets.token_bytes(16)
 
     def ready(self) -> None:
         """Acknowledges that the model is there and can be trained."""
@@ -132,16 +142,18 @@ class Trainer:
         if segment.sums is None and segment.done == len(order.spans):
             self._report_alone(segment)
         done, renew, fresh = segment.done, segment.renew, segment.fresh
-        return self._rounds.report(self._measured, segment.sums, done=done, renew=renew, fresh=fresh)
+        return self._rounds.report(self._measured, segment.sums, segment.seen, done=done, renew=renew, fresh=fresh)
 
     def _round(self, segment: _Segment, report: bool) -> bool:
         """Runs one round; returns whether the driver wants the segment to end."""
         order, place = segment.order, segment.done
+        if self._contributor.past.anew:
+            self._begin_anew(segment)
         start, stop = order.spans[place]
         batches = [batch for step in segment.steps[start:stop] for batch in step]
         self._model.backend.begin_round(order.begun + start, stop - start, order.epochs)
         used = sum(len(batch.rows) for batch in batches)
-        rows = rows_of(order, place, self._context.name, used, self._model.bound["train"])
+        rows = rows_of(order, place, self._context.name, used, self._model.bound["train"], self._run)
         with self._unless_opened(segment) as kept:
             sent, weight = self._update(segment, batches)
             measured = self._measure() if report else None
@@ -156,22 +168,25 @@ class Trainer:
         elif answer.verdict == "renew":
             segment.renew = answer.reason
         else:
+            segment.seen.note(segment.planned, self._contributor.members, opened=False)
             segment.done, segment.fresh = place + 1, False
+        self._contributor.past.add(answer.verdict, self._contributor.verified, self._model.hash())
+        if answer.verdict == "abandoned":
             self._check_rows(segment, used)
         return answer.stop
 
+    def _begin_anew(self, segment: _Segment) -> None:
+        """Forgets how training has moved, beside the model: not all parties were told the same in it."""
+        self._contributor.past.anew = False
+        segment.local = self._state = None
+        self._model.backend.forget()
+
     def _summed(self, segment: _Segment, rows: Rows, contribution: Contribution) -> tuple[Answer, Opened | None]:
         """Takes part in a round, and with the same input in those that repeat it until all values fit."""
-        model, stop = self._model, False
-        # What is known beside the model is a setting: equal weights are the same model, whatever came with them.
-        known_hash = b"".join(digest("known", vector.tobytes()) for vector in model.known)
-        bound = segment.settings + segment.done.to_bytes(8, "big") + known_hash
+        stop = False
         while True:
-            number = segment.number
-            # The bounds of its tensors are in the manifest: whoever was told others shares no key with the rest.
-            segment.manifest = self._following.bounded(segment.manifest)
-            context = RoundContext(number, model.hash(), bound, segment.manifest, repeats=segment.repeats, rows=rows)
-            answer = self._rounds.exchange(f"train round {number}", context, contribution)
+            context = replace(self._context_of(segment), rows=rows)
+            answer = self._rounds.exchange(f"train round {context.number}", context, contribution)
             # Whoever stopped before a repeat would leave the others without its input.
             stop = stop or answer.stop
             opened = None
@@ -179,6 +194,16 @@ class Trainer:
                 opened = self._settle(segment, answer.opened)
             if answer.opened is None or opened is not None:
                 return replace(answer, stop=stop), opened
+
+    def _context_of(self, segment: _Segment) -> RoundContext:
+        """Returns what the next round is about; its rows are left to whoever sends any."""
+        model = self._model
+        # What is known beside the model is a setting: equal weights are the same model, whatever came with them.
+        known_hash = b"".join(digest("known", vector.tobytes()) for vector in model.known)
+        bound = segment.settings + segment.done.to_bytes(8, "big") + known_hash
+        # The bounds of its tensors are in the manifest: whoever was told others shares no key with the rest.
+        segment.manifest = self._following.bounded(segment.manifest)
+        return RoundContext(segment.number, model.hash(), bound, segment.manifest, repeats=segment.repeats)
 
     def _settle(self, segment: _Segment, found: OpenedSum) -> Opened | None:
         """Returns what the sum of the next round says; None where it is to be repeated, as is noted then."""
@@ -212,6 +237,7 @@ class Trainer:
     def _take(self, segment: _Segment, opened: Opened) -> None:
         """Makes the next model of a round's sum; the round is over."""
         self._following.advance(opened)
+        segment.seen.note(segment.planned, opened.parties, opened=True)
         segment.done, segment.repeats = segment.done + 1, None
         segment.sums = opened.metrics if segment.done == len(segment.order.spans) else None
         # Not only the model before: a fit may come back to one that served long ago.
@@ -228,6 +254,7 @@ class Trainer:
             # The others sum the same inputs once more, and this party has sent none.
             answer = self._contributor.await_sum("sums that it missed", segment.number)
             stop = stop or answer.stop
+        self._contributor.past.add(answer.verdict, self._contributor.verified, self._model.hash())
         self._model.backend.set_weights(self._model.weights)
         # Rounds in which fewer than two parties have rows have numbers, and no sum.
         ahead = answer.number - segment.order.number - segment.again
@@ -241,14 +268,20 @@ class Trainer:
             return
         segment.done = place
         if past.opened is None:
+            segment.seen.note(segment.planned, self._contributor.members, opened=False)
             segment.done, segment.repeats, segment.fresh = place + 1, None, False
+            self._contributor.past.passed((), b"")
+            self._begin_anew(segment)
             return
-        segment.manifest = self._following.bounded(segment.manifest)
+        self._contributor.verify_missed(self._context_of(segment), past.opened)
         opened = self._settle(segment, past.opened)
         if opened is not None:
             start, stop = order.spans[place]
             self._model.backend.begin_round(order.begun + start, stop - start, order.epochs)
             self._take(segment, opened)
+            self._contributor.past.passed(opened.parties, self._model.hash())
+            # As the others do after each round that this party has missed, and before they take the next one's sum.
+            self._begin_anew(segment)
 
     def _check_rows(self, segment: _Segment, used: int) -> None:
         """Leaves after an abandoned round that used more than half of this party's rows.
@@ -281,7 +314,8 @@ class Trainer:
         manifest = report_manifest(self._model.facts, self._model.row_weights["train"])
         for number in range(segment.number, segment.number + len(order.sizes)):
             context = RoundContext(number, self._model.hash(), segment.settings, manifest, "evaluate")
-            answer, sums = self._rounds.exchange_metrics("report metrics", context, measured)
+            planned = number - segment.again
+            answer, sums = self._rounds.exchange_metrics("report metrics", context, measured, planned, segment.seen)
             if answer.verdict == "renew":
                 segment.renew = answer.reason
             if answer.verdict != "abandoned":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keystreams added to, and taken from, a vector of ring words, in place.
+"""Keystreams added to, and taken from, a vector of ring words, in place, and the check that goes with it.
 
 Knows AES-256 in counter mode and how to keep the work in cache. Does not know rounds or parties; whoever calls makes
 sure that a key is used for one stream only.
@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 
 from fedray.errors import EncodingError
+from fedray.protocol.crypto.field import ELEMENT_BYTES, PRIME, element
 from fedray.protocol.crypto.keys import Guarded
 from fedray.protocol.messages import Words
 
@@ -83,6 +84,11 @@ class Keystream(Guarded):
         zeros = _ZEROS if count == CHUNK_BYTES else memoryview(_ZEROS)[:count]
         self._stream.update_into(zeros, target)
 
+    def read(self, count: int) -> bytes:
+        """Returns the next `count` bytes."""
+        found: bytes = self._stream.update(bytes(count))
+        return found
+
 
 def scratch() -> NDArray[np.uint8]:
     """Returns a buffer for `Keystream.fill`."""
@@ -97,6 +103,7 @@ class Pad(Guarded):
         self._minus = [Keystream(key) for key in minus]
         self._scratch = scratch()
         self._bits = 0
+        self._over = False
 
     def apply(self, words: Words, start: int) -> None:
         """Adds the next stretch of the pad to the words, in place; a pad is used for one vector only.
@@ -109,10 +116,10 @@ class Pad(Guarded):
             EncodingError: The stretch is too long or not the next one, or the stream would be longer than one key may
                 make. The words are as they were.
         """
-        if words.nbytes > CHUNK_BYTES or start * words.itemsize * 8 != self._bits:
+        if self._over or words.nbytes > CHUNK_BYTES or start * words.itemsize * 8 != self._bits:
             # After a stretch left out or taken twice, the rest would no longer meet what the others' pads meet.
             raise EncodingError(f"a pad goes over one stretch of a vector after another, found one at word {start}")
-        if self._bits + words.nbytes * 8 > MOST_BITS:
+        if self._bits + (words.nbytes + ELEMENT_BYTES) * 8 > MOST_BITS:
             raise EncodingError(f"a vector of more than 2^{MOST_BITS.bit_length() - 1} bits needs another key")
         self._bits += words.nbytes * 8
         stream: Any = self._scratch[: words.nbytes].view(words.dtype)
@@ -122,3 +129,19 @@ class Pad(Guarded):
         for key in self._minus:
             key.fill(self._scratch, words.nbytes)
             np.subtract(words, stream, out=words)
+
+    def cover(self, check: int) -> int:
+        """Returns a check with the next 16 bytes of every keystream added or taken away, mod p: the end of the pad.
+
+        Args:
+            check: Of the vector that the pad was laid over, 0 to p - 1.
+
+        Raises:
+            EncodingError: The pad has covered a check before.
+        """
+        if self._over:
+            raise EncodingError("a pad covers one check, behind the last word of its vector")
+        self._over = True
+        for sign, keys in ((1, self._plus), (-1, self._minus)):
+            check += sign * sum(element(key.read(ELEMENT_BYTES)) for key in keys)
+        return check % PRIME

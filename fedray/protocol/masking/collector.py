@@ -14,6 +14,7 @@ import numpy as np
 from fedray.errors import ProtocolError
 from fedray.protocol.config import Config
 from fedray.protocol.crypto.buffers import BufferPool
+from fedray.protocol.crypto.field import PRIME
 from fedray.protocol.manifest import Manifest
 from fedray.protocol.masking.frame import Masked
 from fedray.protocol.masking.rounds import view_id
@@ -49,9 +50,10 @@ class ViewCollector:
         self._config, self._view, self._number = config, view, number
         self._size = manifest.words(config.contributors)
         self._headers: dict[PartyName, tuple[bytes, bytes, int, bytes]] = {}
-        self._sums: dict[PartyName, tuple[int, ...]] = {}
+        self._sums: dict[PartyName, tuple[int | None, ...]] = {}
         self._memory = memory or BufferPool()
         self._total: Words | None = None
+        self._check = 0
 
     def add(self, sender: PartyName, message: Message) -> None:
         """Adds one member's vector; the same one again is ignored.
@@ -63,20 +65,23 @@ class ViewCollector:
         if sender not in self._view.members:
             raise ProtocolError(f"{sender} is not in view {self._view.counter} of {self._view.members}")
         masked = Masked.decode(message)
-        words, bits = masked.words, self._config.encoding.ring
+        config, words, bits = self._config, masked.words, self._config.encoding.ring
         if masked.number != self._number or len(words) != self._size or words.itemsize * 8 != bits:
             raise ProtocolError(
                 f"{sender}: expected round {self._number} with {self._size} words of {bits} bits, found "
                 f"round {masked.number} with {len(words)} of {words.itemsize * 8}"
             )
+        if (masked.check is None) != (config.scheme == "plain"):
+            raise ProtocolError(f"{sender}: expected words with{'out' if config.scheme == 'plain' else ''} a check")
         # Checked before it is added: a sum cannot be taken back, and half a vector would spoil it.
         known = self._sums.get(sender)
         if known is not None:
-            if known != self._take(words, add=False):
+            if known != (masked.check, *self._take(words, add=False)):
                 raise ProtocolError(f"{sender}: a second, different vector for round {self._number}")
             return
         self._headers[sender] = (masked.sid, masked.vid, masked.index, masked.ctx)
-        self._sums[sender] = self._take(words, add=True)
+        self._sums[sender] = (masked.check, *self._take(words, add=True))
+        self._check = (self._check + (masked.check or 0)) % PRIME
 
     def missing(self) -> frozenset[PartyName]:
         """Returns whose vector is still awaited."""
@@ -103,7 +108,7 @@ class ViewCollector:
         total, self._total = self._total, None
         if total is None:
             raise ProtocolError(f"round {self._number}: its sum was opened before")
-        opened = OpenedSum(total, self._view.members)
+        opened = OpenedSum(total, self._view.members, None if self._config.scheme == "plain" else self._check)
         opened.check_count()
         return opened
 

@@ -16,9 +16,10 @@ from fedray.protocol.masking.frame import Masked
 from fedray.protocol.masking.rounds import Rounds
 from fedray.protocol.member import Member
 from fedray.protocol.messages import HASH_BYTES, dec, digest, enc
+from fedray.protocol.opened import OpenedSum
 from fedray.protocol.pipeline import run
 from fedray.protocol.scheme import Contribution, RoundContext, View
-from fedray.types import Message, PartyName
+from fedray.types import Message, PartyName, Round
 
 
 class PlainJoining:
@@ -39,7 +40,7 @@ class PlainJoining:
         if config.scheme != "plain" or config.roster != member.roster.hash:
             raise member.fault("expected a Config for scheme 'plain' and this party's roster")
         self._config, self._member = config, member
-        self._session = digest("plain-sid", config.encode())
+        self.sid = digest("plain-sid", config.encode())
         self._confirmed = False
 
     def hello(self) -> bytes:
@@ -54,7 +55,7 @@ class PlainJoining:
         """
         self._check_everybody("Hello", hellos, "plain-hello", self._config.hash)
         self._confirmed = True
-        return enc("plain-confirm", self._session, self._member.index)
+        return enc("plain-confirm", self.sid, self._member.index)
 
     def start(self, confirms: Sequence[bytes]) -> PlainShield:
         """Checks everybody's Confirm; the session begins with all parties.
@@ -64,8 +65,8 @@ class PlainJoining:
         """
         if not self._confirmed:
             raise self._member.fault("Confirms were not expected now; start a new set-up")
-        self._check_everybody("Confirm", confirms, "plain-confirm", self._session)
-        return PlainShield(self._config, self._member, self._session)
+        self._check_everybody("Confirm", confirms, "plain-confirm", self.sid)
+        return PlainShield(self._config, self._member, self.sid)
 
     def _check_everybody(self, what: str, messages: Sequence[bytes], purpose: str, expected: bytes) -> None:
         decoded = [dec(purpose, message, (HASH_BYTES, int)) for message in messages]
@@ -129,7 +130,7 @@ class PlainShield(Guarded):
             size = manifest.words(self._config.contributors)
             encoder = Encoder.of(self._config, self._member, manifest, contribution)
             header = (self._sid, self.rounds.vid, context.number, self._member.index, ctx, size, bits)
-            message, words = Masked.frame(*header, self._frames)
+            message, words = Masked.frame(*header, self._frames, checked=False)
             # As with masks: half-encoded words are given up with their round, so that both schemes count alike.
             try:
                 run(words, encoder.encode)
@@ -137,6 +138,23 @@ class PlainShield(Guarded):
                 self.rounds.skip(context.number)
             self.rounds.commit(context, ctx, message)
         return {self._config.receivers[0]: message}
+
+    def verify(self, number: Round, opened: OpenedSum, source: PartyName, *, late: bool = False) -> None:
+        """Accepts every sum: whoever reads all contributions is believed as well.
+
+        Args:
+            number: The round.
+            opened: Its sum.
+            source: Who handed it out.
+            late: Not needed.
+        """
+
+    def follow(self, context: RoundContext) -> None:
+        """Awaits nothing: there is no check.
+
+        Args:
+            context: Not needed.
+        """
 
     def reply(self, broadcast: bytes) -> bytes:
         """Refuses: one exchange is all.

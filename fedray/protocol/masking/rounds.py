@@ -38,12 +38,13 @@ def view_id(sid: bytes, counter: int, indices: tuple[int, ...]) -> bytes:
     return digest("view", sid, counter, enc_list("view-indices", indices))
 
 
-def context_hash(config: Config, sid: bytes, previous: bytes, context: RoundContext) -> bytes:
+def context_hash(config: Config, sid: bytes, agreed: bytes, previous: bytes, context: RoundContext) -> bytes:
     """Returns ctx of R0: all that a round's input depends on.
 
     Args:
         config: Agreed settings.
         sid: Session id.
+        agreed: What shows that all hold one secret for the checks of sums; empty where there is none.
         previous: The party's previous ctx of this session (scheme masking), else empty.
         context: What the party received.
 
@@ -54,7 +55,9 @@ def context_hash(config: Config, sid: bytes, previous: bytes, context: RoundCont
         raise ProtocolError("a round's model is named by a SHA-256 hash or an operation id of 32 bytes")
     received = (context.purpose, context.model, hashlib.sha256(context.settings).digest(), context.manifest.hash)
     repeats = 0 if context.repeats is None else 1 + context.repeats
-    return digest("ctx", sid, context.number, previous, repeats, *received, config.encoding.canonical, NO_PRIVACY)
+    # Both are hashes, or empty: which of two is there alone, no other pair of equal bytes can pretend.
+    place = (sid, agreed, context.number, context.history + previous, repeats)
+    return digest("ctx", *place, *received, config.encoding.canonical, NO_PRIVACY)
 
 
 class Rounds(Guarded):
@@ -67,7 +70,9 @@ class Rounds(Guarded):
         next: Smallest number of the next round.
     """
 
-    def __init__(self, config: Config, member: Member, sid: bytes, most_views: int | None = None) -> None:
+    def __init__(
+        self, config: Config, member: Member, sid: bytes, most_views: int | None = None, *, agreed: bytes = b""
+    ) -> None:
         """Begins in view 0, the whole roster.
 
         Args:
@@ -75,8 +80,9 @@ class Rounds(Guarded):
             member: The party.
             sid: Session id.
             most_views: How many smaller views it may move to; None for as many as the thresholds allow.
+            agreed: What shows that all hold one secret for the checks of sums; empty where there is none.
         """
-        self._config, self._member, self._sid = config, member, sid
+        self._config, self._member, self._sid, self._agreed = config, member, sid, agreed
         self._places = {name: place for place, name in enumerate(member.roster.names)}
         self._enter(View(0, member.roster.names))
         self.next: Round = 0
@@ -133,7 +139,7 @@ class Rounds(Guarded):
         if context.number >= self.next:
             return None
         if self._sent is not None and context.number == self._sent[2]:
-            ctx = context_hash(self._config, self._sid, self._before, context)
+            ctx = context_hash(self._config, self._sid, self._agreed, self._before, context)
             if self._sent[:2] == (self.vid, ctx):
                 # It cannot be made again: its keys are gone, and that is what makes the pad unique.
                 if self._message is None:
@@ -151,7 +157,7 @@ class Rounds(Guarded):
         """
         if context.number - self.next >= MOST_STEPS:
             raise self._member.fault(f"round {context.number} is more than {MOST_STEPS} ahead of round {self.next}")
-        return context_hash(self._config, self._sid, self._previous, context)
+        return context_hash(self._config, self._sid, self._agreed, self._previous, context)
 
     def commit(self, context: RoundContext, ctx: bytes, message: NDArray[np.uint8]) -> None:
         """Closes a round whose message is about to leave.

@@ -13,6 +13,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from fedray.protocol.checks.judge import Judge
 from fedray.protocol.config import Config
 from fedray.protocol.crypto.buffers import BufferPool
 from fedray.protocol.crypto.keys import Guarded
@@ -22,10 +23,12 @@ from fedray.protocol.masking.frame import Masked
 from fedray.protocol.masking.pair_keys import PairKeys
 from fedray.protocol.masking.rounds import Rounds
 from fedray.protocol.member import Member
+from fedray.protocol.messages import put_check
+from fedray.protocol.opened import OpenedSum
 from fedray.protocol.pipeline import run
 from fedray.protocol.repeats import LastInput
 from fedray.protocol.scheme import Contribution, RoundContext, View
-from fedray.types import Message, PartyName
+from fedray.types import Message, PartyName, Round
 
 
 class MaskingShield(Guarded):
@@ -43,11 +46,13 @@ class MaskingShield(Guarded):
             member: The party.
             keys: What set-up has agreed.
         """
-        self.rounds = Rounds(config, member, keys.sid, member.policy.views)
+        self._judge = Judge(config, member, keys.group)
+        self.rounds = Rounds(config, member, keys.sid, member.policy.views, agreed=self._judge.confirm)
         self._config, self._member, self._sid = config, member, keys.sid
         self._pair_keys = PairKeys(keys.sid, member.index, keys.roots)
         self._last = LastInput(member)
         self._frames = BufferPool()
+        self._summed: tuple[PartyName, ...] = ()
 
     @classmethod
     def joining(cls, config: Config, member: Member) -> Handshake[MaskingShield]:
@@ -77,9 +82,10 @@ class MaskingShield(Guarded):
         """Returns the server's message; a repeated request gets the identical bytes, whatever the contribution.
 
         Raises:
-            ProtocolError: The round is over, too far ahead, or not allowed on this model.
+            ProtocolError: The round is over, too far ahead, or not allowed on this model, or a sum was refused before.
             EncodingError: The contribution cannot be encoded; the round is given up.
         """
+        self._judge.check_going_on()
         message = self.rounds.repeated(context)
         if message is None:
             ctx, members = self.rounds.admit(context), self.rounds.view.members
@@ -90,10 +96,34 @@ class MaskingShield(Guarded):
             message = self._masked(context, ctx, contribution)
             # Remembered before it is handed out: after a crash nobody would know of a message that had left.
             if not repeat:
-                self._member.memory.record(self._sid, context.model, context.purpose, members, context.rows)
+                self._member.record(self._sid, context, members)
             self._last.sent(context, contribution, self.rounds.vid)
             self.rounds.commit(context, ctx, message)
         return {self._config.receivers[0]: message}
+
+    def verify(self, number: Round, opened: OpenedSum, source: PartyName, *, late: bool = False) -> None:
+        """Accepts the sum of the last round, over the view that this party sent its words for, or ends the session.
+
+        Args:
+            number: The round.
+            opened: Its sum.
+            source: Who handed it out.
+            late: Whether this party was told that its own words came too late.
+
+        Raises:
+            ServerFault: It is not that sum.
+        """
+        self._judge.verify(number, opened, source, self._summed, late=late)
+
+    def follow(self, context: RoundContext) -> None:
+        """Awaits the sum of a round that was held without this party's words, to be verified next.
+
+        Raises:
+            ProtocolError: Always: a view needs the words of each of its members.
+        """
+        raise self._member.fault(
+            f"round {context.number} had other members than its view's: who is left out follows nothing"
+        )
 
     def reply(self, broadcast: bytes) -> bytes:
         """Refuses: one exchange is all.
@@ -110,9 +140,12 @@ class MaskingShield(Guarded):
         encoder = Encoder.of(self._config, self._member, manifest, contribution)
         header = (self._sid, self.rounds.vid, number, self._member.index, ctx, size, bits)
         frame, words = Masked.frame(*header, self._frames)
+        own = self._judge.begin(self.rounds.vid, number, ctx, size)
+        self._summed = self.rounds.view.members
         try:
             pad = self._pair_keys.pad(self.rounds.vid, number, ctx, size, bits)
-            run(words, encoder.encode, pad.apply)
+            run(words, encoder.encode, own.product.take, pad.apply)
+            put_check(frame, pad.cover(own.result()))
         finally:
             # Whatever happens: the pad may have touched words, and must not touch those of a second input.
             self._pair_keys.step_to(number + 1)

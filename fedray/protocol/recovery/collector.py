@@ -7,11 +7,10 @@ is dropped unread.
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 
 from fedray.errors import ProtocolError
+from fedray.protocol.crypto.field import PRIME
 from fedray.protocol.crypto.keys import verify
 from fedray.protocol.messages import Words, purpose_of
 from fedray.protocol.opened import OpenedSum
@@ -57,6 +56,7 @@ class RecoveryCollector:
         self._hashes: dict[int, tuple[bytes, bytes]] = {}
         self._signed: dict[int, tuple[bytes, bytes]] = {}
         self._totals: dict[bytes, Words] = {}
+        self._checks: dict[bytes, int] = {}
         self._survivors: Survivors | None = None
         self._signatures: dict[int, bytes] = {}
         self._opening: Opening | None = None
@@ -137,9 +137,9 @@ class RecoveryCollector:
         opening, self._opening = self._opening, None
         if opening is None:
             raise ProtocolError(f"round {self._public.number} was tried before and did not open")
-        total = self._totals.pop(self._survivors.ctx)
+        total, check = self._totals.pop(self._survivors.ctx), self._checks[self._survivors.ctx]
         try:
-            self._opened = opening.open(total)
+            self._opened = opening.open(total, check)
         finally:
             names = self._public.roster.names
             self.faults += [Fault(self._public.number, names[i], what) for i, what in opening.faulty.items()]
@@ -159,7 +159,7 @@ class RecoveryCollector:
         found = (masked.sid, masked.number, masked.index, len(masked.words), masked.words.itemsize * 8)
         if found != (public.sid, public.number, place, size, bits):
             raise ProtocolError(f"a masked input of another session, round, party, length or ring: {found[1:]}")
-        if hashlib.sha256(masked.words.data).digest() != masked.words_hash:
+        if masked.hash() != masked.words_hash:
             raise ProtocolError("the hash of its masked input is wrong")
         if not verify(public.roster.keys[place], masked.statement, masked.signature):
             raise ProtocolError("its masked input is not signed by it")
@@ -179,6 +179,7 @@ class RecoveryCollector:
             raise ProtocolError(
                 f"a further context: honest parties agree on one, colluders make at most {len(self._totals)}"
             )
+        self._checks[masked.ctx] = (self._checks.get(masked.ctx, 0) + masked.check) % PRIME
         self._hashes[place], self._signed[place] = sent, (masked.statement, masked.signature)
 
     def _check_stage(self) -> None:

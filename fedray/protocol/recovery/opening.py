@@ -76,11 +76,12 @@ class Opening(Guarded):
                     f"round {number} is aborted: {len(shares)} shares of {name}'s secret, expected at least {least}"
                 )
 
-    def open(self, total: Words) -> OpenedSum:
+    def open(self, total: Words, check: int) -> OpenedSum:
         """Takes the pads away, in place, and returns the sum.
 
         Args:
             total: uint32[L] or uint64[L], sum of the survivors' masked words; it is overwritten.
+            check: Sum of their masked checks.
 
         Raises:
             ProtocolError: A secret does not match what was committed to, or the sum is noise.
@@ -99,9 +100,10 @@ class Opening(Guarded):
             minus += [key for member, key in keys.items() if member < dropped]
             plus += [key for member, key in keys.items() if member > dropped]
         # One pass for all pads: the total is read and written once, whoever dropped out.
-        run(total, Pad(plus, minus).apply)
+        pad = Pad(plus, minus)
+        run(total, pad.apply)
         names = tuple(public.roster.names[i] for i in survivors.members)
-        opened = OpenedSum(total, names)
+        opened = OpenedSum(total, names, pad.cover(check))
         opened.check_count()
         return opened
 

@@ -89,7 +89,7 @@ class InputRules(Guarded):
             return
         # One more round on this model after an abort, for fresh data; not one more for each abort.
         aborted = any(use.members is None for use in uses.values())
-        self._member.check_model(self._sid, context, self._member.roster.names, more=aborted)
+        self._member.check_model(self._sid, context, self._member.roster.names, more=aborted, open_later=True)
 
     def record(self, context: RoundContext, tag: bytes, *, repeat: bool) -> None:
         """Remembers an input that is about to leave.
@@ -101,7 +101,7 @@ class InputRules(Guarded):
         """
         member, use = self._member, _Use(tag, _opened(context))
         if not repeat:
-            member.memory.record(self._sid, context.model, context.purpose, member.roster.names, context.rows)
+            member.record(self._sid, context, member.roster.names, open_later=True)
         self._uses[context.model, context.purpose][context.number] = use
 
     def approve(self, context: RoundContext, members: tuple[PartyName, ...]) -> None:
@@ -123,12 +123,16 @@ class InputRules(Guarded):
         memory.check(
             self._sid, mine.opened, context.purpose, members, _UNLIMITED, context.rows, allow_other_members=others
         )
+        self._member.check_opening(context, members)
 
     def released(self, context: RoundContext, members: tuple[PartyName, ...]) -> None:
         """Remembers over whom this party helped to open a sum."""
         use = self._uses[context.model, context.purpose][context.number]
         use.members = members
-        self._member.memory.record(self._sid, use.opened, context.purpose, members, context.rows)
+        memory = self._member.memory
+        memory.record(self._sid, use.opened, context.purpose, members, context.rows)
+        if context.rows is not None:
+            memory.turnover(context.rows).record(context.rows, members)
 
     def _of(self, context: RoundContext) -> dict[Round, _Use]:
         return self._uses.setdefault((context.model, context.purpose), {})

@@ -7,6 +7,7 @@ returns a record or raises `EncodingError`.
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,19 @@ from numpy.typing import NDArray
 
 from fedray.errors import EncodingError
 from fedray.protocol.crypto.shamir import SHARE_BYTES, check_share
-from fedray.protocol.messages import HASH_BYTES, LABEL, SIGNATURE_BYTES, Words, as_bytes, dec, digest, enc
+from fedray.protocol.messages import (
+    CHECK_FIELD,
+    HASH_BYTES,
+    LABEL,
+    SIGNATURE_BYTES,
+    Words,
+    as_bytes,
+    check_bytes,
+    check_of,
+    dec,
+    digest,
+    enc,
+)
 from fedray.types import Message
 
 INDEX_BYTES = 4
@@ -208,6 +221,7 @@ class Unmask:
 
 _PURPOSE = "mask"  # with the label 20 bytes, so that the words start at byte 256, a multiple of 64
 _LENGTHS = (20, 32, 8, 8, 32, 8, 8, 32, 64)
+_FIELDS = len(_LENGTHS) + 2  # with words and check
 _HEADER = struct.Struct(">I" + "".join(f"I{size}s" if size not in (8,) else "IQ" for size in _LENGTHS) + "I")
 
 
@@ -220,9 +234,10 @@ class MaskedInput:
         number: Round.
         index: The sender's place in the roster.
         ctx: Hash of all that the input depends on.
-        words_hash: SHA-256 of the words.
+        words_hash: SHA-256 of the words and the check.
         signature: Ed25519 over `statement`.
         words: uint32[L] or uint64[L], little-endian; a view into the message.
+        check: Of the words, masked mod p.
     """
 
     sid: bytes
@@ -232,6 +247,7 @@ class MaskedInput:
     words_hash: bytes
     signature: bytes
     words: Words = field(repr=False)
+    check: int = field(repr=False)
 
     @property
     def statement(self) -> bytes:
@@ -250,12 +266,22 @@ class MaskedInput:
             raise EncodingError(f"masked input: expected at least {_HEADER.size} bytes, found {len(data)}")
         count, *fields, payload = _HEADER.unpack(data[: _HEADER.size].tobytes())
         label, sid, number, index, ctx, size, bits, words_hash, signature = fields[1::2]
-        if count != len(_LENGTHS) + 1 or tuple(fields[::2]) != _LENGTHS or label != (LABEL + _PURPOSE).encode():
+        if count != _FIELDS or tuple(fields[::2]) != _LENGTHS or label != (LABEL + _PURPOSE).encode():
             raise EncodingError("masked input: the header is not that of a masked vector")
-        if bits not in (32, 64) or payload != size * bits // 8 or payload != len(data) - _HEADER.size:
+        end = _HEADER.size + payload
+        if bits not in (32, 64) or payload != size * bits // 8 or len(data) != end + len(CHECK_FIELD):
             raise EncodingError(f"masked input: {size} words of {bits} bits do not match {len(data)} bytes")
-        words = data[_HEADER.size :].view(f"<u{bits // 8}")
-        return cls(sid, number, index, ctx, words_hash, signature, words)
+        check = check_of("masked input", data[end:].tobytes())
+        if check is None:
+            raise EncodingError("masked input: there is no check behind the words")
+        words = data[_HEADER.size : end].view(f"<u{bits // 8}")
+        return cls(sid, number, index, ctx, words_hash, signature, words, check)
+
+    def hash(self) -> bytes:
+        """Returns what `words_hash` should be."""
+        hashed = hashlib.sha256(self.words.data)
+        hashed.update(check_bytes(self.check))
+        return hashed.digest()
 
 
 def masked_statement(sid: bytes, number: int, index: int, ctx: bytes, words: Words, words_hash: bytes) -> bytes:
@@ -267,13 +293,13 @@ def masked_statement(sid: bytes, number: int, index: int, ctx: bytes, words: Wor
         index: The party's place in the roster.
         ctx: Hash of all that the input depends on.
         words: The masked vector, for its length and type.
-        words_hash: SHA-256 of its words.
+        words_hash: SHA-256 of its words and its check.
     """
     return enc("masked", sid, number, index, ctx, len(words), words.itemsize * 8, words_hash)
 
 
 def masked_frame(size: int, bits: int) -> tuple[NDArray[np.uint8], Words]:
-    """Returns an unfilled message for L words of l bits, and a view of its words.
+    """Returns an unfilled message for L words of l bits and their check, and a view of its words.
 
     Raises:
         EncodingError: The words take 4 GiB or more.
@@ -281,13 +307,15 @@ def masked_frame(size: int, bits: int) -> tuple[NDArray[np.uint8], Words]:
     payload = size * bits // 8
     if payload >= 1 << 32:
         raise EncodingError(f"{size} words of {bits} bits do not fit one message of 4 GiB: sum fewer tensors")
-    frame = np.empty(_HEADER.size + payload, np.uint8)
-    return frame, frame[_HEADER.size :].view(f"<u{bits // 8}")
+    end = _HEADER.size + payload
+    frame = np.empty(end + len(CHECK_FIELD), np.uint8)
+    frame[end:] = np.frombuffer(CHECK_FIELD, np.uint8)
+    return frame, frame[_HEADER.size : end].view(f"<u{bits // 8}")
 
 
 def fill_header(frame: NDArray[np.uint8], values: Sequence[int | bytes]) -> None:
     """Writes the header of a masked input: sid, number, index, ctx, L, l, hash and signature."""
     labelled = ((LABEL + _PURPOSE).encode(), *values)
     fields = [x for pair in zip(_LENGTHS, labelled, strict=True) for x in pair]
-    header = _HEADER.pack(len(_LENGTHS) + 1, *fields, len(frame) - _HEADER.size)
+    header = _HEADER.pack(_FIELDS, *fields, len(frame) - _HEADER.size - len(CHECK_FIELD))
     frame[: _HEADER.size] = np.frombuffer(header, np.uint8)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
+from fedray.protocol.checks.judge import Judge
 from fedray.protocol.config import Config
 from fedray.protocol.crypto.keys import Guarded
 from fedray.protocol.fixed_point import Encoder
@@ -17,6 +18,7 @@ from fedray.protocol.handshake import Handshake, SessionKeys
 from fedray.protocol.masking.rounds import context_hash
 from fedray.protocol.member import Member
 from fedray.protocol.messages import purpose_of
+from fedray.protocol.opened import OpenedSum
 from fedray.protocol.recovery.key_batches import KeyBatches
 from fedray.protocol.recovery.masked_input import mask_input
 from fedray.protocol.recovery.pads import PadScope, double_pad
@@ -57,6 +59,7 @@ class RecoveryShield(Guarded):
         self._config, self._member = config, member
         self._session = RecoverySession(member, keys, Thresholds.of(config), log)
         self._batches = KeyBatches(self._session, config.batch)
+        self._judge = Judge(config, member, keys.group)
         self._rules = InputRules(keys.sid, member)
         self._last = LastInput(member)
         self._round: Unmasking | None = None
@@ -110,11 +113,12 @@ class RecoveryShield(Guarded):
         """Returns the server's message; a repeated request gets the identical bytes.
 
         Raises:
-            ProtocolError: The round is over or has no keys, its pad was used for other data, or the input or its model
-                may not be summed again.
+            ProtocolError: The round is over or has no keys, its pad was used for other data, the input or its model may
+                not be summed again, or a sum was refused before.
             EncodingError: The contribution cannot be encoded; the round is given up and its pad never used.
         """
-        ctx = context_hash(self._config, self._session.keys.sid, b"", context)
+        self._judge.check_going_on()
+        ctx = self._context_hash(context)
         tag = self._rules.tag(context, contribution)
         current = self._round
         if current is None or current.sent.context.number != context.number:
@@ -138,6 +142,31 @@ class RecoveryShield(Guarded):
             raise self._member.fault(f"a round has no request for {purpose!r}")
         return current.unmask(broadcast)
 
+    def verify(self, number: Round, opened: OpenedSum, source: PartyName, *, late: bool = False) -> None:
+        """Accepts the sum of the last round, or ends the session.
+
+        Over the survivors that this party signed, where it saw their quorum; else over any that may be opened.
+
+        Args:
+            number: The round.
+            opened: Its sum.
+            source: Who handed it out.
+            late: Whether this party was told that its own words came too late.
+
+        Raises:
+            ServerFault: It is not the sum of such a set.
+        """
+        self._judge.verify(number, opened, source, self.survivors(number), late=late)
+
+    def follow(self, context: RoundContext) -> None:
+        """Awaits the sum of a round that was held without this party's words, to be verified next.
+
+        Raises:
+            ProtocolError: The sum of this round, or of a later one, was verified, or a sum was refused before.
+        """
+        ctx, over = self._context_hash(context), self._batches.find(context.number).directory.digest
+        self._judge.expect(over, context.number, ctx, context.manifest.words(self._config.contributors))
+
     def survivors(self, number: Round) -> tuple[PartyName, ...] | None:
         """Returns whose inputs a round sums, once this party verified the quorum on its own context; else None.
 
@@ -147,6 +176,9 @@ class RecoveryShield(Guarded):
         if current is None or current.sent.context.number != number or not current.released:
             return None
         return current.parties
+
+    def _context_hash(self, context: RoundContext) -> bytes:
+        return context_hash(self._config, self._session.keys.sid, self._judge.confirm, b"", context)
 
     def _begin(self, context: RoundContext, ctx: bytes, contribution: Contribution, tag: bytes) -> Unmasking:
         config, member, number = self._config, self._member, context.number
@@ -161,7 +193,8 @@ class RecoveryShield(Guarded):
         self._round = None
         scope = PadScope(self._session.keys.sid, batch.directory.digest, number, ctx, size, config.encoding.ring)
         pad = double_pad(scope, *batch.take(number), member.index)
-        message, words_hash = mask_input(member, scope, encoder, pad)
+        own = self._judge.begin(batch.directory.digest, number, ctx, size)
+        message, words_hash = mask_input(member, scope, encoder, own, pad)
         self._rules.record(context, tag, repeat=repeat)
         self._last.sent(context, contribution, b"")
         sent = Sent(context, ctx, words_hash, message, tag)

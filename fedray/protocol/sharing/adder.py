@@ -187,7 +187,8 @@ class ShareAdder(Guarded):
         signatures = tuple(current.heard[m][1] for m in range(len(self._roles.compute_parties)) if m in current.heard)
         proof = Proof(current.signed, signatures)
         proof.check([self._roster.keys[place] for place in self._roles.compute_parties])
-        message = Partial(proof, self.number, current.piles[current.signed.ctx].total).encode()
+        pile = current.piles[current.signed.ctx]
+        message = Partial(proof, self.number, pile.total, pile.check).encode()
         # Erased before it is handed out: a second sum of this round, over other owners, cannot be made any more.
         self.fail()
         self._proof = proof

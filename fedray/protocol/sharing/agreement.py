@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.errors import EncodingError, ProtocolError
+from fedray.protocol.crypto.field import PRIME
 from fedray.protocol.crypto.keys import MOST_PARTIES, verify
 from fedray.protocol.messages import HASH_BYTES, SIGNATURE_BYTES, FieldKind, Words, dec, dec_list, enc, enc_list
 from fedray.protocol.sharing.sealing import as_bytes
@@ -126,16 +127,19 @@ class Partial:
         proof: That all compute parties agreed on whose shares are in it.
         compute_party: Its number among the compute parties.
         words: uint32[L] or uint64[L], little-endian.
+        check: The sum of its shares of the checks, mod p.
     """
 
     proof: Proof
     compute_party: int
     words: Words = field(repr=False)
+    check: int = field(repr=False)
 
     def encode(self) -> NDArray[np.uint8]:
         """Returns the wire bytes, uint8[n]."""
         # The head has its own length in front, so that the words behind it are never copied to be parsed.
-        head = enc("partial", self.proof.encode(), self.compute_party, len(self.words), self.words.itemsize * 8)
+        size, bits = len(self.words), self.words.itemsize * 8
+        head = enc("partial", self.proof.encode(), self.compute_party, size, bits, self.check)
         data = b"".join((len(head).to_bytes(4, "big"), head, self.words.tobytes()))
         return np.frombuffer(data, np.uint8)
 
@@ -150,10 +154,12 @@ class Partial:
         end = 4 + int.from_bytes(data[:4], "big")
         if len(data) < 4 or end > len(data):
             raise EncodingError(f"partial: the message is cut short at {len(data)} bytes")
-        proof, number, size, bits = dec("partial", bytes(data[4:end]), (bytes, int, int, int))
+        proof, number, size, bits, check = dec("partial", bytes(data[4:end]), (bytes, int, int, int, int))
         if bits not in (32, 64) or len(data) - end != size * bits // 8:
             raise EncodingError(f"partial: {size} words of {bits} bits do not match {len(data) - end} bytes")
-        return cls(Proof.decode(proof), number, np.frombuffer(data[end:], f"<u{bits // 8}"))
+        if check >= PRIME:
+            raise EncodingError("partial: expected a check below 2^61 - 1")
+        return cls(Proof.decode(proof), number, np.frombuffer(data[end:], f"<u{bits // 8}"), check)
 
 
 _AGREED: tuple[FieldKind, ...] = (HASH_BYTES, int, HASH_BYTES, bytes)

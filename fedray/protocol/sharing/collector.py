@@ -13,6 +13,7 @@ import numpy as np
 
 from fedray.errors import ProtocolError
 from fedray.protocol.config import Config
+from fedray.protocol.crypto.field import PRIME
 from fedray.protocol.crypto.keys import Roster
 from fedray.protocol.manifest import Manifest
 from fedray.protocol.messages import Hello, Words, digest
@@ -47,6 +48,7 @@ class SharingCollector:
         self._digests: dict[PartyName, bytes] = {}
         self._agreed: Agreement | None = None
         self._total: Words | None = None
+        self._check_sum = 0
 
     def add(self, sender: PartyName, message: Message) -> None:
         """Adds one compute party's sum; the same one again is ignored.
@@ -65,7 +67,7 @@ class SharingCollector:
         self._check(sender, partial)
         if self._total is None:
             self._total = np.zeros(self._size, partial.words.dtype)
-        add_share(self._total, partial.words)
+        self._check_sum = (self._check_sum + add_share(self._total, (partial.words, partial.check))) % PRIME
         self._agreed, self._digests[sender] = partial.proof.agreement, known
 
     def missing(self) -> frozenset[PartyName]:
@@ -91,7 +93,7 @@ class SharingCollector:
         total, self._total = self._total, None
         if total is None:
             raise ProtocolError(f"round {self._number}: its sum was opened before")
-        opened = OpenedSum(total, names_of(self._agreed.members, self._roster))
+        opened = OpenedSum(total, names_of(self._agreed.members, self._roster), self._check_sum)
         opened.check_count()
         return opened
 

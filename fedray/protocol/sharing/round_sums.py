@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fedray.errors import ProtocolError
+from fedray.protocol.crypto.field import PRIME
 from fedray.protocol.crypto.keys import Guarded
 from fedray.protocol.messages import Words
 from fedray.protocol.sharing.agreement import Agreement
@@ -24,6 +25,7 @@ class Pile(Guarded):
 
     Attributes:
         total: uint32[L] or uint64[L].
+        check: The sum of the shares of their checks, mod p.
         seeds: Owner's place -> its seed, or None where the share was long: that one cannot be taken out again.
         repeats: The round whose inputs they are once more; None for a round of its own.
     """
@@ -38,11 +40,12 @@ class Pile(Guarded):
         """
         self.repeats = repeats
         self.total: Words = np.zeros(size, f"<u{bits // 8}")
+        self.check = 0
         self.seeds: dict[int, bytes | None] = {}
 
-    def add(self, owner: int, share: bytes | Words) -> None:
+    def add(self, owner: int, share: bytes | tuple[Words, int]) -> None:
         """Adds an owner's share."""
-        add_share(self.total, share)
+        self.check = (self.check + add_share(self.total, share)) % PRIME
         self.seeds[owner] = share if isinstance(share, bytes) else None
 
     def keep(self, members: Collection[int]) -> None:
@@ -60,7 +63,7 @@ class Pile(Guarded):
         for owner in others:
             seed = self.seeds.pop(owner)
             if seed is not None:
-                remove_seed(self.total, seed)
+                self.check = (self.check + remove_seed(self.total, seed)) % PRIME
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from numpy.typing import NDArray
 
 from fedray.errors import EncodingError, ProtocolError
-from fedray.protocol.messages import HASH_BYTES, dec, enc
+from fedray.protocol.messages import CHECK_BYTES, HASH_BYTES, dec, enc
 from fedray.types import Message, Round
 
 SEED_BYTES = 32
@@ -62,7 +62,7 @@ class ShareHeader:
     @property
     def payload(self) -> int:
         """Bytes of the share before it is sealed."""
-        return SEED_BYTES if self.form == "seed" else self.size * self.bits // 8
+        return SEED_BYTES if self.form == "seed" else self.size * self.bits // 8 + CHECK_BYTES
 
     @classmethod
     def decode(cls, data: bytes) -> ShareHeader:
@@ -91,7 +91,7 @@ def seal(key: bytes, header: ShareHeader, share: bytes | NDArray[Any]) -> NDArra
     Args:
         key: Key of the channel, 32 bytes.
         header: What is said in clear.
-        share: A seed, or contiguous words.
+        share: A seed, or words and the share of the check behind them, uint8[n].
 
     Raises:
         EncodingError: The share is not as long as its header says.
@@ -123,7 +123,7 @@ def header_of(message: Message) -> ShareHeader:
 
 
 def unseal(key: bytes, message: Message) -> bytes:
-    """Returns the share: a seed, or little-endian words.
+    """Returns the share: a seed, or little-endian words and behind them the share of the check.
 
     Raises:
         EncodingError: It is no share's message.

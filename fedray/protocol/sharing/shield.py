@@ -10,17 +10,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from fedray.protocol.checks.judge import Judge
 from fedray.protocol.config import Config
 from fedray.protocol.crypto.keys import Guarded
 from fedray.protocol.fixed_point import Encoder
 from fedray.protocol.handshake import Handshake, SessionKeys
 from fedray.protocol.masking.rounds import MOST_STEPS, context_hash
 from fedray.protocol.member import Member
+from fedray.protocol.messages import put_check
+from fedray.protocol.opened import OpenedSum
 from fedray.protocol.pipeline import run
 from fedray.protocol.repeats import LastInput
 from fedray.protocol.scheme import Contribution, Purpose, RoundContext, View
@@ -28,7 +27,7 @@ from fedray.protocol.sharing.adder import ShareAdder
 from fedray.protocol.sharing.agreement import Proof
 from fedray.protocol.sharing.roles import Roles, names_of
 from fedray.protocol.sharing.sealing import ShareForm, ShareHeader, seal
-from fedray.protocol.sharing.split import Splitter
+from fedray.protocol.sharing.split import Blank, Splitter
 from fedray.types import Message, PartyName, Round
 
 
@@ -62,6 +61,8 @@ class SharingShield(Guarded):
         self._next: Round = 0
         self._last = LastInput(member)
         self._repeat: RoundContext | None = None
+        self._judge = Judge(config, member, keys.group)
+        self._certified: tuple[Round, tuple[PartyName, ...]] | None = None
         self._spoilt: set[tuple[bytes, Purpose]] = set()
         self._sent: tuple[Round, bytes] | None = None
         self._messages: dict[PartyName, Message] = {}
@@ -103,11 +104,13 @@ class SharingShield(Guarded):
         """Returns one message per compute party, the long one last; a repeated request gets the identical bytes.
 
         Raises:
-            ProtocolError: This party owns no input, the round is over or too far ahead, or the model may not be used.
+            ProtocolError: This party owns no input, the round is over or too far ahead, the model may not be used, or a
+                sum was refused before.
             EncodingError: The contribution cannot be encoded; the round is given up.
         """
         # Nothing of earlier rounds is in it: an owner that missed one may take part in the next.
-        ctx = context_hash(self._config, self._sid, b"", context)
+        self._judge.check_going_on()
+        ctx = self._context_hash(context)
         if context.number < self._next:
             return self._again(context.number, ctx)
         # Over which owners it is opened the compute parties decide: for a repeat over the same ones only.
@@ -117,13 +120,13 @@ class SharingShield(Guarded):
         self._sent, self._messages = None, {}
         messages = self._split(context, ctx, contribution)
         if not repeat:
-            self._member.memory.record(self._sid, context.model, context.purpose, self.owners, context.rows)
+            self._member.record(self._sid, context, self.owners)
         self._last.sent(context, contribution, b"")
         self._sent, self._messages = (context.number, ctx), messages
         self._repeat = context if repeat else None
         return dict(messages)
 
-    def verify(self, proof: bytes) -> tuple[PartyName, ...]:
+    def certify(self, proof: bytes) -> tuple[PartyName, ...]:
         """Returns whose inputs the last round opened, as all compute parties signed it.
 
         What the round changed locally may be kept only after this: the inputs of others were computed on the same
@@ -142,7 +145,35 @@ class SharingShield(Guarded):
             raise member.fault(
                 f"round {agreed.number} was opened without its input; what the round changed is put back"
             )
-        return names_of(agreed.members, member.roster)
+        names = names_of(agreed.members, member.roster)
+        self._certified = (agreed.number, names)
+        return names
+
+    def verify(self, number: Round, opened: OpenedSum, source: PartyName, *, late: bool = False) -> None:
+        """Accepts the sum of the last round, or ends the session.
+
+        Over the owners that all compute parties signed, where this party saw that; else over any that may be opened.
+
+        Args:
+            number: The round.
+            opened: Its sum.
+            source: Who handed it out.
+            late: Whether this party was told that its own words came too late.
+
+        Raises:
+            ServerFault: It is not the sum of such a set.
+        """
+        known = self._certified
+        self._judge.verify(number, opened, source, known[1] if known and known[0] == number else None, late=late)
+
+    def follow(self, context: RoundContext) -> None:
+        """Awaits the sum of a round that was held without this party's words, to be verified next.
+
+        Raises:
+            ProtocolError: The sum of this round, or of a later one, was verified, or a sum was refused before.
+        """
+        ctx = self._context_hash(context)
+        self._judge.expect(self._config.roster, context.number, ctx, context.manifest.words(self._config.contributors))
 
     def reply(self, broadcast: bytes) -> bytes:
         """Refuses: one exchange is all.
@@ -163,6 +194,9 @@ class SharingShield(Guarded):
     def drop_cache(self) -> None:
         """Forgets the last messages; a repeated request is then refused."""
         self._messages = {}
+
+    def _context_hash(self, context: RoundContext) -> bytes:
+        return context_hash(self._config, self._sid, self._judge.confirm, b"", context)
 
     def _again(self, number: Round, ctx: bytes) -> Mapping[PartyName, Message]:
         if self._sent == (number, ctx) and self._messages:
@@ -186,16 +220,18 @@ class SharingShield(Guarded):
         config, manifest, roles, own = self._config, context.manifest, self._roles, self._member.index
         encoder = Encoder.of(config, self._member, manifest, contribution)
         bits, home, count = config.encoding.ring, roles.home(own), len(roles.compute_parties)
-        words: NDArray[Any] = np.empty(manifest.words(config.contributors), f"<u{bits // 8}")
+        rest = Blank(manifest.words(config.contributors), bits)
+        words, judged = rest.words, self._judge.begin(config.roster, context.number, ctx, len(rest.words))
         splitter = Splitter(count - 1, words, config.compress, self._entropy)
-        run(words, encoder.encode, splitter.take)
+        run(words, encoder.encode, judged.product.take, splitter.take)
+        put_check(rest.data, splitter.cover(judged.result()))
         # The long share leaves last: whoever ends half-way has sent seeds only, which compute parties can take out of
         # their sums again.
         order = [*(number for number in range(count) if number != home), home]
         messages: dict[PartyName, Message] = {}
-        for number, share in zip(order, [*splitter.shares, words], strict=True):
+        for number, share in zip(order, [*splitter.shares, rest], strict=True):
             form: ShareForm = "seed" if isinstance(share, bytes) else "words"
             header = ShareHeader(self._sid, context.number, own, number, ctx, len(words), bits, form, context.repeats)
             key = self._channels[roles.compute_parties[number]]
-            messages[config.receivers[number]] = seal(key, header, share)
+            messages[config.receivers[number]] = seal(key, header, share if isinstance(share, bytes) else share.data)
         return messages

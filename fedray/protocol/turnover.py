@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Over whom one run has summed a party's rows: not twice in a pass over different sets, and how often the set changed.
+
+Counts rows, whatever the model: whoever hands out models, or makes up the sums that they follow from, may move one by
+next to nothing, and then a sum over four and one over three differ by the fourth one's part. Knows passes, steps and
+names. Knows no row, no model and no session.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fedray.errors import ProtocolError
+from fedray.protocol.rows import Rows
+from fedray.types import PartyName
+
+Members = tuple[PartyName, ...]
+
+
+@dataclass(slots=True)
+class _Sent:
+    """A stretch of a pass that has left.
+
+    Attributes:
+        start: First step.
+        stop: Step after its last.
+        over: Whose inputs were summed; None where this party does not know yet, or never will.
+    """
+
+    start: int
+    stop: int
+    over: Members | None
+
+
+class Turnover:
+    """What one run at one party has summed."""
+
+    def __init__(self) -> None:
+        self._passes: dict[bytes, list[_Sent]] = {}
+        self._last: Members | None = None
+        self._changes = 0
+
+    def check_rows(self, rows: Rows, members: Members | None, *, leaving: bool = True) -> None:
+        """Checks that no other set has these rows of this pass.
+
+        Args:
+            rows: The party's own rows.
+            members: Over whom they would be summed; None where that is decided later.
+            leaving: Whether they are about to leave; False where they have, and are about to be opened.
+
+        Raises:
+            ProtocolError: One has, or may have.
+        """
+        for sent in self._passes.get(rows.pass_name, ()):
+            if not (sent.start < rows.stop and rows.start < sent.stop):
+                continue
+            if sent.over is None and leaving:
+                raise _again("a set that this party never saw", members)
+            if None not in (sent.over, members) and sent.over != members:
+                raise _again(str(list(sent.over or ())), members)
+
+    def check_change(self, members: Members, most: int | None) -> None:
+        """Checks that the set may become this one.
+
+        Args:
+            members: Over whom the next sum is.
+            most: Most changes that the party allows; None for any number.
+
+        Raises:
+            ProtocolError: It was changed often enough.
+        """
+        if self._last in (None, members) or most is None or self._changes < most:
+            return
+        raise ProtocolError(
+            f"the parties of this run have changed {self._changes} times, this party allows {most}: its rows were "
+            f"summed over {list(self._last or ())}, and would be over {list(members)}. Each change may show one "
+            "party's part of a sum; go on with the same parties, begin a new run, or raise 'member_changes' in the "
+            "party's policy"
+        )
+
+    def record(self, rows: Rows, members: Members | None) -> None:
+        """Remembers rows that are about to leave, or over whom those were summed that have left.
+
+        Args:
+            rows: The party's own rows.
+            members: As in `check_rows`.
+        """
+        if members is not None:
+            self._changes += self._last not in (None, members)
+            self._last = members
+        stretches = self._passes.setdefault(rows.pass_name, [])
+        same = [sent for sent in stretches if (sent.start, sent.stop) == (rows.start, rows.stop)]
+        known = next((sent for wanted in (None, members) for sent in same if sent.over == wanted), None)
+        if known is None or (members is None and known.over is not None):
+            stretches.append(_Sent(rows.start, rows.stop, members))
+        else:
+            known.over = members
+
+
+def _again(before: str, now: Members | None) -> ProtocolError:
+    over = "" if now is None else f", now over {list(now)}"
+    return ProtocolError(
+        f"these rows were already summed in this pass over {before}{over}: the difference of the two could show one "
+        "party's input, however little the model has moved in between. Go on with the next rows, or call fit again, "
+        "which begins a new pass"
+    )

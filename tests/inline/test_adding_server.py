@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The server adds, and nobody believes it more: it knows no model, and what it tells one party alone comes to light."""
+
+import gc
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from inline.dropouts import PATCHED, at, happening, sleeping
+from inline.federated import weights_of, world
+from inline.turned_clock import turn_clock
+
+from fedray.errors import ProtocolError
+from fedray.ml.nn.numpy import LinearRegression
+from fedray.party.context import Reply
+from fedray.party.records import RoundMessage
+from fedray.party.rounds.server import RoundServer
+from fedray.party.training.trainer import Trainer
+from fedray.security.aggregation import PlainAggregator, SecureAggregator
+
+TARGETS = np.random.default_rng(5).normal(size=(80, 1))
+
+
+def regression():
+    return LinearRegression(features=4, learning_rate=0.05, momentum=0.5)
+
+
+@pytest.fixture
+def lying(monkeypatch):
+    """Returns a function that lets the server tell a party another answer in the rounds that a test chooses."""
+    deliver = RoundServer.deliver
+
+    def lie(party, rounds, change):
+        def told(self, sender, message):
+            reply = deliver(self, sender, message)
+            opened = reply.value.opened if isinstance(message, RoundMessage) and message.number in rounds else None
+            if sender == party and opened is not None:
+                return Reply(reply.kind, replace(reply.value, opened=change(opened)))
+            return reply
+
+        monkeypatch.setattr(RoundServer, "deliver", told)
+
+    return lie
+
+
+def one_more(opened, place=0, size=1 << 40):
+    """Returns a sum of which one word is larger by a little, so that it leaves no range."""
+    words = opened.words.copy()
+    words[place] += np.uint64(size)
+    return replace(opened, words=words)
+
+
+def another_number(opened):
+    return one_more(opened, size=1)
+
+
+def another_total(opened):
+    return one_more(opened, -2, 1)
+
+
+def federated(start, rows=(20, 20, 20), mode="abandon", **settings):
+    fed = world(start, rows=rows, y=TARGETS[: sum(rows)], backend="numpy")
+    return fed, fed.model(regression, aggregator=SecureAggregator(fed.server, fed.devices, on_dropout=mode), **settings)
+
+
+def test_a_party_that_was_told_another_last_sum_is_named_and_the_others_go_on(start, lying, monkeypatch):
+    fed, model = federated(start)
+    lying("alice", [3], one_more)
+    with pytest.raises(ProtocolError, match="model that follows: 'alice' came to another result than 'bob', 'carol'"):
+        model.fit(fed.x, fed.y, batch_size=5, verbose=0)
+    monkeypatch.undo()
+    right = weights_of(model)
+    model.evaluate(fed.x, fed.y, verbose=0)  # in a new session, with the model of those who agree
+    assert all(np.array_equal(*pair) for pair in zip(right, weights_of(model), strict=True))
+
+
+@pytest.mark.parametrize("strategy", ["fed_avg_w", "fed_avg_g", "fed_adam"])
+def test_a_party_that_was_told_another_sum_is_in_no_later_one(start, lying, strategy):
+    """Its model differs, and with it the keys of the next round."""
+    fed, model = federated(start, strategy=strategy)
+    lying("bob", [1], one_more)
+    with pytest.raises(ProtocolError, match="bob took part with another model, settings or history"):
+        model.fit(fed.x, fed.y, batch_size=5, verbose=0)
+
+
+@pytest.mark.parametrize("aggregator", [SecureAggregator, PlainAggregator])
+def test_metrics_and_sums_of_values_are_compared(start, lying, aggregator):
+    fed, model = federated(start)
+    summing = aggregator(fed.server, fed.devices)
+    values = [device(lambda: np.arange(3))() for device in fed.devices]
+    assert list(summing.sum(values)) == [0, 3, 6]
+    lying("carol", range(9), another_number)
+    with pytest.raises(ProtocolError, match="party 'carol' was handed another sum than party 'alice'"):
+        aggregator(fed.server, fed.devices).sum(values)
+    lying("carol", range(9), another_total)
+    with pytest.raises(ProtocolError, match="differ on the joint metrics: 'carol' came to another result"):
+        model.evaluate(fed.x, fed.y, verbose=0)
+
+
+@pytest.mark.parametrize(
+    "members", [("alice", "bob"), ("bob", "alice", "carol"), (), ("alice", "bob", "carol", "mallory")]
+)
+@pytest.mark.parametrize("mode", ["abandon", "recover"])
+def test_a_set_that_the_parties_have_not_seen_is_refused(start, lying, members, mode):
+    fed, model = federated(start, mode=mode)
+    lying("bob", [1], lambda opened: replace(opened, members=members))
+    with pytest.raises(ProtocolError, match="server 'server' says that round 1 was summed over"):
+        model.fit(fed.x, fed.y, batch_size=5, verbose=0)
+
+
+@pytest.fixture
+def put_back(monkeypatch):
+    """Puts back what the steps replace."""
+    for cls, name in PATCHED:
+        monkeypatch.setattr(cls, name, getattr(cls, name))
+
+
+def late(start, tmp_path, monkeypatch, **settings):
+    """Lets bob miss two rounds amid a segment, in which four parties train; returns the history."""
+    gate = tmp_path / "open"
+    turn_clock(monkeypatch, "bob", gate)
+    fed, model = federated(start, rows=(20, 20, 20, 20), mode="recover", **settings)
+    at(fed.devices[1], happening("bob", "before its input leaves", 1, sleeping(str(gate))))
+
+    def wake():
+        import time
+
+        gate.touch()
+        time.sleep(0.5)  # until bob has come to the server
+
+    at(fed.devices[0], happening("alice", "before its input leaves", 3, wake))
+    return model.fit(fed.x, fed.y, batch_size=4, verbose=0)
+
+
+@pytest.mark.usefixtures("put_back")
+@pytest.mark.parametrize("strategy", ["fed_avg_w", "fed_avg_g", "fed_adam"])
+def test_a_party_that_misses_rounds_follows_the_sums(start, tmp_path, monkeypatch, strategy):
+    """With the optimizer's state of `fed_avg_g` and the server state of `fed_adam`: it takes part again at once."""
+    history = late(start, tmp_path, monkeypatch, strategy=strategy)
+    assert [(one.party, one.round, one.rounds) for one in history.dropouts] == [("bob", 1, 2)]
+    assert len(history.local_history["bob"]["loss"]) == 1
+    assert not history.faults
+
+
+@pytest.mark.usefixtures("put_back")
+def test_a_party_that_passes_over_the_sums_would_be_found(start, tmp_path, monkeypatch):
+    """The broken variant: it goes on with the model that it had, and no later sum has its input."""
+
+    def passed_over(self, segment, past):
+        segment.done += 1
+
+    monkeypatch.setattr(Trainer, "_follow", passed_over)
+    history = late(start, tmp_path, monkeypatch)
+    assert {fault.party for fault in history.faults} == {"bob"}
+    assert history.dropouts[0].rounds > 2
+
+
+def test_the_server_holds_no_model_and_no_state_of_a_strategy(start):
+    fed, model = federated(start, strategy="fed_adam")
+    first = weights_of(model)[0]
+    model.fit(fed.x, fed.y, batch_size=5, verbose=0)
+    servers = [item for item in gc.get_objects() if isinstance(item, RoundServer) and item._published is not None]
+    held = [one for one in servers if np.array_equal(one._published.weights[: first.size], first.ravel())]
+    assert held, "the model with which all began it has passed on"
+    for server in held:
+        assert server._published.state is None
+        assert not any(isinstance(value, np.ndarray) for value in vars(server).values())
