@@ -7,6 +7,7 @@ from inline.keras_models import CLASS, RNG, X, batches, bind
 from inline.torch_models import NEEDS_TORCH, ready
 
 from fedray.backends import make_backend
+from fedray.errors import DataError
 from fedray.strategies import make_strategy
 
 pytestmark = NEEDS_TORCH
@@ -200,6 +201,12 @@ def test_statistics_are_averaged_and_counters_stay():
     assert int(backend._module[1].num_batches_tracked) == 2
     backend.restore(before)
     assert int(backend._module[1].num_batches_tracked) == 0, "a round put back takes the counter along"
+
+
+def test_one_row_is_too_few_for_batchnorm_and_the_error_says_what_to_do():
+    backend, data = ready(normed)
+    with pytest.raises(DataError, match="a batch of one row, of which BatchNorm has no statistics; expected GroupNorm"):
+        backend.train(backend.weights(), data, batches(1))
 
 
 def test_what_the_optimizer_does_not_hold_is_frozen_and_so_is_what_has_no_gradient():

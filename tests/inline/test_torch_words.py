@@ -269,6 +269,25 @@ def test_a_schedule_by_epochs_goes_by_those_that_are_over(start):
         model.optimizer.learning_rate = 0.1
 
 
+def test_a_rate_in_a_tensor_is_put_back_with_its_round():
+    import torch
+
+    def build():
+        from fedray.ml.nn.torch import Compiled
+
+        net = torch.nn.Linear(4, 3)
+        sgd = torch.optim.SGD(net.parameters(), torch.tensor(0.5))
+        return Compiled(net, torch.nn.CrossEntropyLoss(), sgd, scheduler=torch.optim.lr_scheduler.StepLR(sgd, 1, 0.5))
+
+    backend, data = ready(build)
+    before = backend.snapshot()
+    backend.begin_round(0, 1, 3)
+    backend.train(backend.weights(), data, batches(60))
+    assert backend.learning_rate() == 0.0625
+    backend.restore(before)
+    assert backend.learning_rate() == 0.5
+
+
 def test_rates_of_groups_keep_their_proportions_and_a_rate_travels_with_a_file():
     from torch import nn, optim
 

@@ -249,7 +249,8 @@ class TorchBackend:
         fitted = self._ready()
         measured = words(fitted.training.read()), words(fitted.testing.read())
         metrics = fitted.testing.metrics
-        return ModelFacts(self.spec, *measured, metrics.directions, dict(self._frozen.hashes), metrics.apart)
+        directions = {"loss": "min"} | metrics.directions
+        return ModelFacts(self.spec, *measured, directions, dict(self._frozen.hashes), metrics.apart)
 
     def keep_apart(self, reasons: Mapping[str, str]) -> None:
         """Lets metrics stay with their party; see `Weights.keep_apart`."""
