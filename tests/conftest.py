@@ -102,13 +102,17 @@ def kernels_kept(eager_context: Any) -> Iterator[None]:
         yield
 
 
+PARTIES = ("alice", "bob", "carol", "charlie", "dave", "server")
+"""Parties that have their place in the cluster. A session of others says `placement="anywhere"`."""
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[str]:
     """Starts Ray once; returns the address under which sessions join it."""
-    from fedray.runtime.ray import LocalCluster
+    from fedray.runtime.ray import local_cluster
 
-    running = LocalCluster()
-    running.start({"special": 2}, threads=1, show_output=False)
+    running = local_cluster()
+    running.start(dict.fromkeys(PARTIES, 1) | {"special": 2}, threads=1, show_output=False)
     yield "auto"
     running.stop()
 

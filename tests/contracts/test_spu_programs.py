@@ -252,7 +252,7 @@ def certificate(folder, party, authority):
 
 
 @pytest.mark.skipif(not countable(), reason="this system does not count what a connection has sent")
-@pytest.mark.parametrize("name", ["semi2k-64", "aby3"])
+@pytest.mark.parametrize("name", ["semi2k-64", pytest.param("aby3", marks=pytest.mark.slow)])
 def test_what_programs_send_each_other_is_on_the_ledger(spus, name):
     """Of a product of two shared matrices no program can send less than it must show of them under masks."""
     spu, n = spus[name], 40
