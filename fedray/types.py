@@ -41,6 +41,7 @@ class PartyConfig:
         resources: What the party asks of the cluster, e.g. `{"CPU": 1, "alice": 1}`.
         keys: Path of the party's key folder on its own machine; empty for keys that are made at its start.
         policy: Plain settings of the party's `Policy` of sums, where the driver states one.
+        session: Which session and whose, for another driver that finds the party taken.
     """
 
     name: PartyName
@@ -52,6 +53,7 @@ class PartyConfig:
     resources: Mapping[str, float] | None = None
     keys: str = ""
     policy: Mapping[str, Any] | None = None
+    session: str = "a session"
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,11 +37,12 @@ settings.load_profile("short")
 
 
 ON_RAY = {
-    *(f"tests/cluster/test_{name}.py" for name in ("demo", "dropouts", "memory", "placement", "training")),
+    *(f"tests/cluster/test_{name}.py" for name in ("demo", "dropouts", "memory", "placement", "torch_on_ray")),
+    "tests/cluster/test_training.py",
     *(f"tests/contracts/test_{name}.py" for name in ("code_modules", "code_source", "devices", "keys_and_policies")),
     *(f"tests/contracts/test_{name}.py" for name in ("sessions", "soak", "strict_egress", "transports")),
     *(f"tests/contracts/test_spu_{name}.py" for name in ("device", "programs", "sums")),
-    *(f"tests/notebooks/test_{name}_notebook.py" for name in ("aggregation", "spu")),
+    *(f"tests/notebooks/test_{name}_notebook.py" for name in ("aggregation", "pytorch", "spu")),
 }
 """Files that use the cluster: one process runs them all, so there is one cluster. Others may; they cost another."""
 
@@ -101,13 +102,17 @@ def kernels_kept(eager_context: Any) -> Iterator[None]:
         yield
 
 
+PARTIES = ("alice", "bob", "carol", "charlie", "dave", "server")
+"""Parties that have their place in the cluster. A session of others says `placement="anywhere"`."""
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[str]:
     """Starts Ray once; returns the address under which sessions join it."""
-    from fedray.runtime.ray import LocalCluster
+    from fedray.runtime.ray import local_cluster
 
-    running = LocalCluster()
-    running.start({"special": 2}, threads=1, show_output=False)
+    running = local_cluster()
+    running.start(dict.fromkeys(PARTIES, 1) | {"special": 2}, threads=1, show_output=False)
     yield "auto"
     running.stop()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: `fedray demo`, `fedray ledger` and `fedray keys`.
+"""The command line: `fedray demo`, `fedray ledger`, `fedray keys`, and the nodes of a cluster.
 
 Exit codes: 0 done, 1 failed (for `ledger`: the file is not as the parties signed it), 2 wrong usage, 130 interrupted.
 """
@@ -16,8 +16,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+from fedray.commands import doctor as doctor_commands
 from fedray.commands import keys as key_commands
 from fedray.commands import ledger as ledger_commands
+from fedray.commands import nodes as node_commands
+from fedray.commands import tls as tls_commands
 from fedray.errors import FedRayError, PlanError
 
 _IMPATIENCE_SECONDS = 15.0  # in which a second Ctrl-C is ignored; ending every party takes a few
@@ -78,6 +81,12 @@ def _parser() -> argparse.ArgumentParser:
         help="secure: the server opens the sum only; plain: it sees every update",
     )
     demo.add_argument(
+        "--backend",
+        choices=("tensorflow", "torch"),
+        default="tensorflow",
+        help="framework of the CNN; torch: with pip install 'fedray[torch]'",
+    )
+    demo.add_argument(
         "--train-samples", type=int, default=60_000, metavar="N", help="training images, shared out evenly"
     )
     demo.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed gives the same figures")
@@ -94,6 +103,9 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print the result as JSON only")
     ledger_commands.add_arguments(commands)
     key_commands.add_arguments(commands)
+    tls_commands.add_arguments(commands)
+    node_commands.add_arguments(commands)
+    doctor_commands.add_arguments(commands)
     return parser
 
 
@@ -106,7 +118,13 @@ def _demo(options: argparse.Namespace) -> int:
     stage = sys.stderr if as_json else sys.stdout
     try:
         settings = demo.Settings(
-            options.epochs, options.parties, options.aggregator, options.train_samples, options.seed, stage.isatty()
+            options.epochs,
+            options.parties,
+            options.aggregator,
+            options.train_samples,
+            options.seed,
+            stage.isatty(),
+            options.backend,
         )
         if picture is not None:
             demo_report.check_plot(picture)
@@ -131,4 +149,11 @@ def _demo(options: argparse.Namespace) -> int:
     return 0
 
 
-_COMMANDS = {"demo": _demo, "ledger": ledger_commands.run, "keys": key_commands.run}
+_COMMANDS = {
+    "demo": _demo,
+    "ledger": ledger_commands.run,
+    "keys": key_commands.run,
+    "tls": tls_commands.run,
+    "doctor": doctor_commands.run,
+    **dict.fromkeys(("head", "party", "status", "stop"), node_commands.run),
+}

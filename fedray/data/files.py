@@ -24,6 +24,7 @@ from fedray.data.casting import Casting, cast, checked_casting
 from fedray.data.columns import Names
 from fedray.data.rows import is_integer
 from fedray.errors import DataError, PlanError
+from fedray.party.house.in_force import rules_of
 from fedray.party.parcel import dtype_of
 
 Column: TypeAlias = str | int
@@ -84,7 +85,8 @@ def read_table(source: str, party: str, options: ReadOptions) -> Table:
     """Returns the array in a file of this party, and the names of its columns.
 
     Args:
-        source: Path as this party's process sees it; `~` and relative paths are resolved here.
+        source: Path as this party's process sees it; `~` and relative paths are resolved here. Or a name under which
+            the party's `party.toml` lists a file.
         party: The party's name, for errors.
         options: How to read.
 
@@ -92,8 +94,10 @@ def read_table(source: str, party: str, options: ReadOptions) -> Table:
         An array of numbers or booleans, of `options.dtype` where that is given; names of a CSV file's columns.
 
     Raises:
-        DataError: The file is missing, cannot be read, or holds something else.
+        DataError: The file is missing, cannot be read, or holds something else, or the party's `party.toml` does not
+            let it be read.
     """
+    source = _registered(source, party)
     # Here, inside the party: `~` and the current folder are those of its process.
     path = Path(source).expanduser().absolute()
     reader = _READERS.get(path.suffix.lower())
@@ -112,6 +116,29 @@ def read_table(source: str, party: str, options: ReadOptions) -> Table:
         ) from None
     except (OSError, EOFError, BadZipFile, UnicodeDecodeError) as error:
         raise DataError(f"party {party!r}: {path}: cannot be read: {type(error).__name__}") from None
+
+
+def _registered(source: str, party: str) -> str:
+    """Returns the path of a source that a party's operator has registered by a name; any other as it is."""
+    # Read each time: the operator may register another file while a session runs.
+    rules = rules_of(party)
+    if rules is None:
+        return source
+    if source in rules.data:
+        return rules.data[source]
+    names = f"it has {', '.join(sorted(rules.data))}" if rules.data else "it has none"
+    if rules.paths == "registered":
+        raise DataError(
+            f"party {party!r}: {source!r} is no data registered in its party.toml ({names}), and nothing else may be "
+            'loaded there (paths = "registered")'
+        )
+    # Neither a name nor a path that anything could be read from.
+    if not Path(source).suffix:
+        raise DataError(
+            f"party {party!r}: {source!r} is no data registered in its party.toml ({names}), and no file that ends in "
+            f"{', '.join(_READERS)}"
+        )
+    return source
 
 
 def as_table(value: Any, where: str, options: ReadOptions) -> Table:

@@ -18,7 +18,7 @@ from fedray.party.context import Calls, PartyContext, Reply
 from fedray.party.door.egress import DRIVER, POLICIES, Egress, EgressPolicy, Kind
 from fedray.party.door.journal import Journal, session_id
 from fedray.party.failures import Failed, to_failure
-from fedray.party.keys.credentials import Credentials
+from fedray.party.house.household import Household
 from fedray.party.parcel import Parcel, dtype_of, pack
 from fedray.party.table import ObjectTable
 from fedray.protocol.crypto.keys import public_bytes
@@ -71,20 +71,22 @@ class Party:
         calls: How its services reach the other parties.
         policy: What may leave; by default the one that `config.egress` names. (What it accepts of sums is another
             policy, in its credentials.)
+        refusal: Why it must refuse every call, where something failed before it was made.
     """
 
-    def __init__(self, config: PartyConfig, calls: Calls, policy: EgressPolicy | None = None) -> None:
+    def __init__(
+        self,
+        config: PartyConfig,
+        calls: Calls,
+        policy: EgressPolicy | None = None,
+        refusal: Exception | None = None,
+    ) -> None:
         self.name = config.name
-        self._text = config.egress != "strict"
         self._calls = calls
-        self._refusal: Exception | None = None
-        try:
-            self._own = Credentials.of(config)
-        except Exception as error:  # whatever it is, the party must not go on with other keys
-            # Kept and told in answer to every call. Raised here it would end the process, and the user would read that
-            # a party was lost and not why.
-            self._refusal, self._own = error, Credentials.made_up()
-        own = self._own
+        self._household = Household(config, refusal)
+        config, self._refusal = self._household.config, self._household.refusal
+        self._text = config.egress != "strict"
+        self._own = own = self._household.own
         self._journal = Journal(self.name, own.identity, own.keep)
         self._mark = os.urandom(16)  # of this process alone, so that no two sessions have the same name
         self._egress = Egress(self.name, policy or POLICIES[config.egress](), self._journal)
@@ -109,7 +111,7 @@ class Party:
     def close(self) -> None:
         """Closes the ledger and lets go of the party's files; nothing leaves from here on."""
         self._journal.close(self._context.roster)
-        self._own.close()
+        self._household.close()
 
     def handle(self, method: str, call: str, *args: Any) -> Any:
         """Answers one call; never raises.
@@ -291,11 +293,14 @@ class Party:
         return Outgoing((public_bytes(self._own.identity), self._mark), DRIVER, Kind.HELLO)
 
     def install_roster(self, roster: Mapping[PartyName, bytes], marks: Mapping[PartyName, bytes]) -> Outgoing:
-        """Keeps the public keys of all parties, and returns the settings of this party's policy.
+        """Keeps the public keys of all parties, and returns this party's settings.
 
         Args:
             roster: Public identity keys of all parties.
             marks: Their marks, by which the session is named in the ledger.
+
+        Returns:
+            Those of its policy, and what its operator's `party.toml` has put in force; None without one.
 
         Raises:
             PlanError: This party's own key or mark is missing or was changed, or a key is not the one that its operator
@@ -313,7 +318,7 @@ class Party:
         # Filled and not replaced: services hold this very dict.
         self._context.roster.clear()
         self._context.roster.update(roster)
-        return Outgoing(self._own.policy.settings(), DRIVER, Kind.HELLO)
+        return Outgoing((self._own.policy.settings(), self._household.told), DRIVER, Kind.HELLO)
 
     # Messages: other parties', or the driver's while a command runs.
 

@@ -1,21 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where parties run: what they ask of a cluster, whether it has it, and whether anybody answers at its address.
+"""What parties ask of a cluster, and whether it has it.
 
 Sees plain dicts and imports no Ray. It looks before Ray does, since Ray waits without a word for what is not there.
 """
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from fedray.types import PartyConfig, PartyName
 
 Resources: TypeAlias = Mapping[str, float]
-
-_KNOCK_SECONDS = 5.0  # for a machine to answer; Ray itself would go on for minutes where nobody does
 
 # Ray takes these three under names of their own, and refuses them among its `resources`.
 _OWN_OPTION: Mapping[str, str] = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}
@@ -77,17 +73,3 @@ def listed(resources: Resources) -> str:
 
 def _hosts(nodes: Sequence[Resources], kinds: Resources) -> str:
     return "; ".join(listed({kind: node.get(kind, 0) for kind in kinds}) for node in nodes) or "not been found"
-
-
-def knock(address: str) -> None:
-    """Checks that somebody listens at a cluster's address; `"auto"` stands for the one in RAY_ADDRESS.
-
-    Raises:
-        OSError: Nobody does.
-    """
-    # As Ray reads it; without the variable "auto" means a cluster on this machine, which has no port to knock at.
-    named = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
-    host, colon, port = named.removeprefix("ray://").rpartition(":")
-    if colon and port.isdigit():
-        # The brackets of an IPv6 address are not part of it.
-        socket.create_connection((host.strip("[]"), int(port)), _KNOCK_SECONDS).close()

@@ -6,28 +6,26 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import secrets
-import shutil
-import signal
-import threading
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, cast
 
 from fedray.errors import PlanError
+from fedray.party.house.process import settle
 from fedray.party.party import LANES, Lane, Party, lane_widths
 from fedray.party.printing import Output
 from fedray.runtime import environment, placement
 from fedray.runtime.environment import Environment
 from fedray.runtime.gather import gather, opened
-from fedray.runtime.keeper import Keeper
+from fedray.runtime.joined_cluster import JoinedCluster
 from fedray.runtime.line import LinedCalls, Lines
-from fedray.runtime.placement import knock
+from fedray.runtime.local_cluster import LocalCluster, RayProcess
+from fedray.runtime.own_nodes import Node, own_nodes
 from fedray.runtime.ray_errors import reason, translate
-from fedray.runtime.ray_interior import left_alone, reread_authentication, say_nothing_of_lost_workers
+from fedray.runtime.ray_interior import left_alone, say_nothing_of_lost_workers
+from fedray.runtime.settings import Reach
 from fedray.types import PartyConfig, PartyName, Ref
 
 # Ray reads its variables when it is imported, and never again. They are set for that moment only.
@@ -39,14 +37,19 @@ with warnings.catch_warnings():  # shows any, nor does the progress bar for whic
     warnings.simplefilter("ignore")
     import ray  # it reads its variables once
     import ray.exceptions
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 _importing.restore()
 _untyped: Any = ray  # where Ray's own annotations stop
 
 _START_TRIES = 3  # on a busy machine the first may fail for no reason that would fail the second
+# What a call gets that was sent to a node of which only a record is left.
+_NODE_GONE = (
+    ray.exceptions.ActorDiedError,
+    ray.exceptions.ActorUnavailableError,
+    ray.exceptions.ActorUnschedulableError,
+)
 _START_SECONDS = 60.0  # for a party's process to answer; ten times what it takes on an idle machine
-_INNER = "r"  # short: the paths of Ray's sockets, 64 characters below this, may have 107
-_INLINE_BYTES = 1 << 20  # a model of this size travels in the call itself; by way of the object store it costs ms
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,15 +144,19 @@ class RayParty:
     def __init__(self, config: PartyConfig) -> None:
         # First of all: NumPy and TensorFlow read these when they are loaded, and the user's code may load them in any
         # call.
-        os.environ.update(environment.computing(config.threads) | environment.debugging())
+        settled = settle(config)
+        os.environ.update(environment.computing(settled.config.threads) | environment.debugging())
         logging.getLogger("fedray").setLevel(config.log_level)
         self._calls = RayCalls()
         self._lines = Lines.opened(config.name, self._delivered)
         # Nobody calls these lines before `ready` has told their address, so the party that answers there may come
         # second.
-        self._party = Party(config, LinedCalls(self._calls, self._lines) if self._lines else self._calls)
-        self._output = Output(self._party.printed, silent=config.egress == "strict")
-        self._output.take()
+        calls = LinedCalls(self._calls, self._lines) if self._lines else self._calls
+        self._party = Party(settled.config, calls, refusal=settled.refusal)
+        self._output: Output | None = None
+        if not settled.printing_stays:
+            self._output = Output(self._party.printed, silent=settled.config.egress == "strict")
+            self._output.take()
 
     def _delivered(self, *message: Any) -> Any:
         return self._party.handle("deliver", *message)
@@ -174,7 +181,8 @@ class RayParty:
     def command(self, method: str, args: tuple[Any, ...]) -> Any:
         """Answers a command."""
         answer = self._party.handle(method, *args)
-        self._output.settle()  # before the answer, so that what was printed is on the ledger that is read next
+        if self._output is not None:
+            self._output.settle()  # before the answer, so that what was printed is on the ledger that is read next
         return answer
 
     @ray.method(concurrency_group="message")
@@ -188,116 +196,39 @@ class RayParty:
         return self._party.handle(method, *args)
 
 
-class LocalCluster:
-    """A cluster of our own on this machine. Leaves no process, no file and no variable behind."""
-
-    def __init__(self) -> None:
-        self._mark = secrets.token_hex(8)
-        self._environment = Environment()
-        self._folder = ""
-        self._sigterm: Any = None
-        self._keeper = Keeper()
-
-    def start(self, resources: Mapping[str, float], threads: int, show_output: bool) -> None:
-        """Starts it. Takes several tries, since Ray gives up by itself on a busy machine.
-
-        Args:
-            resources: What the machine is to offer besides its CPUs and GPUs, e.g. `{"alice": 1}`.
-            threads: Compute threads of a party.
-            show_output: Whether what parties print is shown at the driver.
-
-        Raises:
-            PlanError: Ray is running in this process already, or does not start.
-        """
-        # A Ray that the user started has other settings and is not ours to end.
-        if ray.is_initialized():
-            raise PlanError("Ray is running in this process already; use sf.init(..., address='auto') to run on it")
-        # A folder of our own, to be removed whole; Ray's usual one would keep this session's logs for good. Ray lets
-        # everybody into its own, with its sockets and whatever parties print: so that lies inside one for us alone.
-        self._folder = environment.private_folder()
-        self._environment.set(environment.authentication())
-        # This process may have imported Ray before, and Ray keeps the token that it read first.
-        reread_authentication()
-        # Python lets only the main thread ask for signal handlers or set them.
-        if threading.current_thread() is threading.main_thread():
-            self._sigterm = signal.getsignal(signal.SIGTERM)  # Ray puts its own in place
-        for attempt in range(1, _START_TRIES + 1):
-            try:
-                self._start_once(resources, threads, show_output)
-                return
-            except Exception as error:
-                ray.shutdown()
-                environment.end_processes(self._mark)
-                if attempt == _START_TRIES:
-                    self.stop()
-                    raise PlanError(
-                        f"Ray did not start on this machine in {attempt} tries ({reason(error)}); "
-                        "close what keeps it busy, or use address='inline' to run without Ray"
-                    ) from error
-
-    def _start_once(self, resources: Mapping[str, float], threads: int, show_output: bool) -> None:
-        passing = environment.services(self._mark) | environment.computing(threads)
-        self._environment.set(passing)
-        try:
-            begin = partial(
-                _init,
-                "local",
-                show_output,
-                include_dashboard=False,
-                resources=dict(resources) or None,
-                _temp_dir=os.path.join(self._folder, _INNER),
-                _system_config={"max_direct_call_object_size": _INLINE_BYTES},
-            )
-            self._keeper.run(begin)
-        finally:  # the cluster has inherited them; this process needs none of them
-            self._environment.restore(passing)
-
-    def stop(self) -> None:
-        """Ends it. Harmless when nothing runs."""
-        if not self._folder:
-            return  # never started: a Ray that runs in this process is somebody else's
-        ray.shutdown()
-        environment.end_processes(self._mark)
-        self._keeper.release()
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder = ""
-        # Last: while it ends the cluster, this process still needs the token that it started it with.
-        self._environment.restore()
-        reread_authentication()
-        if self._sigterm is not None:
-            signal.signal(signal.SIGTERM, self._sigterm)
-            self._sigterm = None
-
-
 class RayTransport(RayCalls):
     """Starts or joins a cluster, and starts one actor per party.
 
     Args:
         address: `"local"`, or where the cluster is.
         log_level: At INFO and below, what parties print is shown at the driver.
+        reach: Where parties may run, and whether without token and TLS.
     """
 
-    def __init__(self, address: str, log_level: str) -> None:
+    def __init__(self, address: str, log_level: str, reach: Reach) -> None:
         super().__init__()
-        self._address = address
+        self._address, self._reach = address, reach
+        self._anywhere = address == "local" or reach.placement == "anywhere"
         self._show_output = log_level in ("DEBUG", "INFO")
-        self._cluster: LocalCluster | None = None
-        self._joined = False
+        self._cluster: LocalCluster | JoinedCluster | None = None
         self._actors: dict[PartyName, Any] = {}
 
     def start(self, parties: Mapping[PartyName, PartyConfig]) -> None:
         """Starts one actor per party.
 
         Raises:
-            PlanError: The cluster cannot be started or reached, or lacks what a party asks for.
+            PlanError: The cluster cannot be started or reached, lacks what a party asks for, or has no node of its own
+                for one.
         """
         if self._address == "local":
-            self._cluster = LocalCluster()
+            self._cluster = local_cluster()
             # The cluster's workers inherit one number from here; each party then sets its own.
             threads = max(config.threads for config in parties.values())
             self._cluster.start(placement.custom(parties), threads, self._show_output)
-        elif not (ray.is_initialized() and self._address == "auto"):
-            self._join()
+        else:
+            self._cluster = JoinedCluster(_process, self._address, self._reach.insecure)
+            own = [] if self._anywhere else list(parties)
+            self._cluster.start(own, self._show_output)
         # Ray itself would wait in silence for an actor that no host can take.
         lacking = placement.shortage(parties, [node["Resources"] for node in _untyped.nodes() if node["Alive"]])
         if lacking is not None:
@@ -310,21 +241,33 @@ class RayTransport(RayCalls):
             _take(RayRef(name, "connect", ref), _START_SECONDS)
 
     def _start_parties(self, parties: Mapping[PartyName, PartyConfig]) -> dict[PartyName, Whereabouts]:
-        """Starts the actors. Takes several tries, since Ray can forget a process that it starts on a busy host."""
+        """Starts the actors. Takes several tries, since Ray can forget a process that it starts on a busy host.
+
+        On a cluster the next try takes the next of a party's nodes: Ray may still have a record of one that was started
+        again since, on which nothing ever runs.
+        """
         starting, places = dict(parties), dict[PartyName, Whereabouts]()
+        failed: Exception | None = None
         for left in reversed(range(_START_TRIES)):
-            self._actors.update({name: self._actor(config) for name, config in starting.items()})
+            own = self._own_nodes(list(starting))
+            turn = _START_TRIES - 1 - left
+            for name, config in starting.items():
+                nodes = own.get(name)
+                self._actors[name] = self._actor(config, nodes[turn % len(nodes)] if nodes else None)
             deadline = time.monotonic() + _START_SECONDS
             ready = {name: self._actors[name].ready.remote() for name in starting}
             found = {name: _placed(name, ref, deadline) for name, ref in ready.items()}
-            places |= {name: place for name, place in found.items() if place is not None}
-            starting = {name: parties[name] for name, place in found.items() if place is None}
+            places |= {name: place for name, place in found.items() if isinstance(place, Whereabouts)}
+            failed = next((each for each in found.values() if isinstance(each, Exception)), failed)
+            starting = {name: parties[name] for name in starting if name not in places}
             if not starting:
                 return places
             if left:
                 for name in starting:
                     # Else it could still start, beside the one that takes its place.
                     ray.kill(self._actors[name])
+        if failed is not None:
+            raise failed
         name, config = next(iter(starting.items()))
         free = placement.listed(_untyped.available_resources())
         raise PlanError(
@@ -332,10 +275,18 @@ class RayTransport(RayCalls):
             f"{placement.listed(config.resources or {})}, free now are {free}"
         )
 
-    def _actor(self, config: PartyConfig) -> Any:
+    def _own_nodes(self, parties: Sequence[PartyName]) -> dict[PartyName, list[Node]]:
+        """Returns the nodes that each party may run on, the likeliest first; nothing where it may run anywhere."""
+        if self._anywhere:
+            return {}
+        return own_nodes(parties, Node.alive(_untyped.nodes()), self._address)
+
+    def _actor(self, config: PartyConfig, node: Node | None) -> Any:
         chosen = placement.options(config)
-        if self._cluster is None and config.threads != placement.threads_by_default(config):
+        if isinstance(self._cluster, JoinedCluster) and config.threads != placement.threads_by_default(config):
             chosen["runtime_env"] = {"env_vars": environment.computing(config.threads)}  # costs a second
+        if node is not None:
+            chosen["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node.id, soft=False)
         widths = lane_widths(len(config.parties))
         # Made for each session: the number of threads depends on the number of parties.
         actor_class: Any = ray.remote(concurrency_groups=widths)(RayParty)  # type: ignore[call-overload]
@@ -343,47 +294,69 @@ class RayTransport(RayCalls):
         # would be worse than one that is lost.
         return actor_class.options(**chosen, max_restarts=0, max_task_retries=0).remote(config)
 
-    def _join(self) -> None:
-        if ray.is_initialized():
-            raise PlanError("Ray is running in this process already; use address='auto' to run on it")
-        for left in reversed(range(_START_TRIES)):
-            try:
-                knock(self._address)
-                _init(self._address, self._show_output)
-                break
-            except (Exception, SystemExit) as error:  # Ray exits where it meets a cluster of another kind
-                ray.shutdown()
-                if left and "Initialization failure" in str(error):
-                    continue  # the process that a head node starts for each Ray Client can die on a busy host
-                raise PlanError(
-                    f"no Ray cluster can be reached at address={self._address!r} ({reason(error)}); "
-                    "start one with 'ray start --head', or use address='local'"
-                ) from error
-        self._joined = True
-
     def stop(self) -> None:
         """Ends every party and, if it was started here, the cluster. Harmless when nothing runs."""
         # First, so that a finalizer that runs meanwhile finds no party to call.
         self._handles.clear()
         actors, self._actors = self._actors, {}
-        if self._cluster is not None:
-            self._cluster.stop()
-            return
-        if ray.is_initialized():
+        cluster, self._cluster = self._cluster, None
+        if isinstance(cluster, JoinedCluster) and ray.is_initialized():
             for actor in actors.values():
                 with contextlib.suppress(Exception):  # it may have ended by itself
                     ray.kill(actor, no_restart=True)
-        if self._joined:
-            self._joined = False
-            ray.shutdown()
+        if cluster is not None:
+            cluster.stop()
 
 
-def _placed(party: PartyName, ready: Any, deadline: float) -> Whereabouts | None:
-    """Returns where a party has started, or None if it has not by the deadline."""
+def on_every_node(address: str, insecure: bool, work: Callable[..., Any], *args: Any) -> dict[str, Any]:
+    """Runs a function on each node of a cluster; returns its results by the nodes' names, an error for one that failed.
+
+    Args:
+        address: As in `fedray.init`.
+        insecure: As in `fedray.init`.
+        work: A function that every node can import.
+        *args: Its arguments.
+
+    Raises:
+        PlanError: The cluster cannot be reached.
+    """
+    cluster = JoinedCluster(_process, address, insecure)
+    cluster.start([], show_output=False)
+    try:
+        task: Any = ray.remote(num_cpus=0, max_retries=0)(work)
+        refs = {}
+        for node in Node.alive(_untyped.nodes()):
+            strategy = NodeAffinitySchedulingStrategy(node.id, soft=False)
+            refs[f"{node.name} ({node.address})"] = task.options(scheduling_strategy=strategy).remote(*args)
+        results: dict[str, Any] = {}
+        deadline = time.monotonic() + _START_SECONDS
+        for name, ref in refs.items():
+            try:
+                results[name] = ray.get(ref, timeout=max(0.0, deadline - time.monotonic()))
+            except Exception as error:  # of whatever kind: it is what is to be shown of this node
+                results[name] = PlanError(reason(error))
+        return results
+    finally:
+        cluster.stop()
+
+
+def local_cluster() -> LocalCluster:
+    """Returns a cluster of this process's own, to be started."""
+    return LocalCluster(_process)
+
+
+def _placed(party: PartyName, ready: Any, deadline: float) -> Whereabouts | PlanError | None:
+    """Returns where a party has started; None if it has not by the deadline, an error if its node has gone.
+
+    Raises:
+        PlanError: It cannot start anywhere.
+    """
     try:
         place: Whereabouts = ray.get(ready, timeout=max(0.0, deadline - time.monotonic()))
     except ray.exceptions.GetTimeoutError:
         return None
+    except _NODE_GONE as error:
+        return PlanError(f"party {party!r} could not start: its node has gone ({reason(error)})")
     except Exception as error:
         raise PlanError(f"party {party!r} could not start: {str(error).strip()}") from error
     return place
@@ -394,3 +367,6 @@ def _init(address: str, show_output: bool, **own_cluster: Any) -> None:
     say_nothing_of_lost_workers()
     with left_alone(on_loopback=address == "local"):
         ray.init(address=address, log_to_driver=show_output, logging_level=logging.ERROR, **own_cluster)
+
+
+_process = RayProcess(_init, ray.shutdown, ray.is_initialized, _untyped.nodes)

@@ -7,6 +7,7 @@ that is missing. Until then such a class counts as its nearest base that is list
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from fedray.errors import FedRayError, PartyError, PartyLost, PartyTimeout, PlanError
@@ -61,6 +62,11 @@ TABLE: Mapping[str, type[FedRayError]] = {
     "UserCodeException": PartyError,
 }
 
+_VERSIONS = re.compile(
+    r"Version mismatch: The cluster was started with:\s+Ray: (\S+)\s+Python: (\S+)\s+"
+    r"This process on .* was started with:\s+Ray: (\S+)\s+Python: (\S+)"
+)
+
 _MEANING: Mapping[type[FedRayError], str] = {
     PartyLost: "has ended or cannot be reached",
     PartyTimeout: "did not answer in time and may still be working",
@@ -96,3 +102,15 @@ def reason(error: BaseException) -> str:
     # The first line says what happened; what follows is a page of advice about Ray's flags.
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines[:1])[:300] or type(error).__name__
+
+
+def versions(text: str) -> str | None:
+    """Returns which versions differ, where Ray's text says that some do; else None."""
+    # Ray tells it in six lines, and the first one says nothing.
+    found = _VERSIONS.search(text)
+    if found is None:
+        return None
+    return (
+        f"the cluster has Ray {found[1]} and Python {found[2]}, this machine has Ray {found[3]} and Python {found[4]}; "
+        "install the same versions on every machine"
+    )

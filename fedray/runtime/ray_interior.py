@@ -7,11 +7,14 @@ Imports Ray when it is called, in a process that has done so.
 from __future__ import annotations
 
 import importlib
+import os
 import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from fedray.errors import PlanError
 from fedray.runtime.environment import Environment
 
 _LOST_WORKER = re.compile("^A worker died or was killed while executing")
@@ -23,6 +26,51 @@ def reread_authentication() -> None:
     if hasattr(raylet, "AuthenticationTokenLoader"):  # versions without it know no tokens
         raylet.Config.initialize("")
         raylet.AuthenticationTokenLoader.instance().reset_cache()
+
+
+def node_records(address: str) -> list[dict[str, Any]]:
+    """Returns Ray's records of a cluster's nodes; this process need not be in it, and is not afterwards.
+
+    Args:
+        address: Where its head is, `"host:port"`.
+
+    Raises:
+        PlanError: The cluster does not take this process's token.
+        ConnectionError: The head does not answer.
+    """
+    raylet: Any = importlib.import_module("ray._raylet")
+    state: Any = importlib.import_module("ray._private.state")
+    options = raylet.GcsClientOptions.create(address, None, allow_cluster_id_nil=True, fetch_cluster_id_if_nil=False)
+    with _kept_quiet() as said:
+        if raylet.GlobalStateAccessor(options).connect():
+            found = state.GlobalState()
+            found._initialize_global_state(options)
+            records: list[dict[str, Any]] = found.node_table()
+            return records
+    # Ray tells only its log why.
+    if any("AuthToken" in line or "Unauthenticated" in line for line in said):
+        has = "has none" if os.environ.get("RAY_AUTH_MODE", "").lower() != "token" else "has another one, or an old one"
+        raise PlanError(
+            f"the cluster at {address} asks for its token, and this driver {has}. On a node's machine it is taken from "
+            "there; elsewhere set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to a copy of the head's token file"
+        )
+    raise ConnectionError("its head does not answer")
+
+
+@contextmanager
+def _kept_quiet() -> Iterator[list[str]]:
+    """Catches, in the block, what Ray's C++ writes to the terminal; the lines are there after it."""
+    said: list[str] = []
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as caught:
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield said
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            caught.seek(0)
+            said += caught.read().decode(errors="replace").splitlines()
 
 
 def say_nothing_of_lost_workers() -> None:

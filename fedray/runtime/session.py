@@ -11,9 +11,8 @@ import contextlib
 import itertools
 import os
 import secrets
-import threading
 from collections.abc import Mapping, Sequence
-from queue import SimpleQueue
+from dataclasses import replace
 from typing import Any, Literal
 
 from fedray.errors import FedRayError, NotInitialized, PlanError
@@ -24,7 +23,18 @@ from fedray.party.parcel import pack
 from fedray.protocol.policy import Policy
 from fedray.runtime.inline import InlineTransport
 from fedray.runtime.ledger_reading import read_pages
-from fedray.runtime.settings import KeyFolders, checked_address, checked_names, checked_settings
+from fedray.runtime.releases import Releases
+from fedray.runtime.settings import (
+    KeyFolders,
+    Placement,
+    Reach,
+    checked_address,
+    checked_names,
+    checked_reach,
+    checked_settings,
+    holder,
+    warn_of_rules,
+)
 from fedray.types import Key, PartyConfig, PartyName, Ref, Transport
 
 _CLOSING_SECONDS = 3.0  # for all parties to close their ledgers, of which each takes milliseconds
@@ -41,17 +51,19 @@ class Session:
         roster: Public identity keys by party, in roster order (the UTF-8 bytes of the names).
         sid: The session's name in the parties' ledgers, 32 bytes.
         policies: What each party says that it accepts of sums, for proposals; each party keeps to its own.
+        in_force: What each party's operator has laid down in its `party.toml`; only parties that have one.
         configs: What each party was told.
     """
 
     def __init__(self, configs: Mapping[PartyName, PartyConfig], transport: Transport) -> None:
         self.id = secrets.token_hex(8)
-        self.configs = dict(configs)
+        self.configs = {name: replace(config, session=holder(self.id)) for name, config in configs.items()}
         self.parties = tuple(configs)
         self.transport = transport
         self.seed = next(iter(configs.values())).seed
         self.roster: dict[PartyName, bytes] = {}
         self.policies: dict[PartyName, Policy] = {}
+        self.in_force: dict[PartyName, dict[str, Any]] = {}
         self.sid = bytes(32)
         self.open = True
         self._readings = itertools.count(1)
@@ -59,10 +71,7 @@ class Session:
         # Counters and not lengths: they are safe from several threads, and a key is never given out twice.
         self._keys = itertools.count(1)
         self._statements = itertools.count(1)
-        # Of all queues this one may be used in a finalizer, which can run inside any other call, even one of this
-        # queue.
-        self._dropped: SimpleQueue[tuple[PartyName, Key] | None] = SimpleQueue()
-        self._releaser = threading.Thread(target=self._release_dropped, name="fedray-release", daemon=True)
+        self._releases = Releases(lambda party, keys: self.call(party, "release", keys, label="release"))
 
     def start(self) -> None:
         """Starts the parties and lets them know each other's identity keys.
@@ -81,10 +90,11 @@ class Session:
         self.sid = session_id(self.roster, marks)
         # Every party checks the others' keys against those that its operator knows, before it takes part in anything.
         told = self.get([self.call(party, "install_roster", self.roster, marks, label=label) for party in ordered])
-        self.policies = {party: Policy.of(settings) for party, settings in zip(ordered, told, strict=True)}
-        self._closes = True
+        self.policies = {party: Policy.of(policy) for party, (policy, _) in zip(ordered, told, strict=True)}
+        self.in_force = {party: rules for party, (_, rules) in zip(ordered, told, strict=True) if rules is not None}
+        warn_of_rules(self.configs, self.in_force)
         # Only once the parties are there: a session that could not start leaves no thread behind.
-        self._releaser.start()
+        self._releases.start()
 
     def statement(self, name: str) -> str:
         """Returns the label of a new statement of the driver, e.g. `"17:train_segment"`."""
@@ -196,7 +206,7 @@ class Session:
 
     def release(self, party: PartyName, key: Key) -> None:
         """Lets a party forget an object, soon. Never blocks and never raises: finalizers call it, at any moment."""
-        self._dropped.put((party, key))
+        self._releases.add(party, key)
 
     def ledger(self, *, entries: bool = True, close: bool = False, timeout: float | None = None) -> Ledger:
         """Returns what left every party so far; a party that has ended is missing in it.
@@ -231,25 +241,8 @@ class Session:
         finally:
             # Before anything ends, so that finalizers and callbacks that run from now on call nobody.
             self.open = False
-            self._dropped.put(None)
+            self._releases.stop()
             self.transport.stop()
-
-    def _release_dropped(self) -> None:
-        while (first := self._dropped.get()) is not None:
-            # All that has gathered is released in one call per party: a loop that makes and drops a thousand handles
-            # would otherwise make a thousand calls.
-            dropped: dict[PartyName, list[Key]] = {first[0]: [first[1]]}
-            while not self._dropped.empty():
-                item = self._dropped.get()
-                if item is None:
-                    return
-                dropped.setdefault(item[0], []).append(item[1])
-            for party, keys in dropped.items():
-                if self.open:
-                    try:
-                        self.call(party, "release", keys, label="release")
-                    except FedRayError:
-                        continue  # the session ended meanwhile
 
 
 _current: Session | None = None
@@ -282,6 +275,8 @@ def init(
     threads: int | None = None,
     policies: Mapping[PartyName, Policy] | None = None,
     keys: KeyFolders | None = None,
+    placement: Placement = "own",
+    insecure: bool = False,
 ) -> None:
     """Starts one process per party.
 
@@ -289,6 +284,7 @@ def init(
         parties: Their names.
         address: `"local"` starts a cluster on this machine for this session; `"inline"` runs every party in this
             process; `None`, `"auto"`, `"host:port"` or `"ray://host:port"` join a Ray cluster that is there already.
+            `"auto"` is the one in RAY_ADDRESS, else that of the node that you have started on this machine.
         seed: The run's seed; None draws one, which `fedray.runtime.session.current().seed` tells.
         egress: `"strict"` lets no raw value leave a party, and nothing that it prints.
         resources: What a party's process asks of the cluster, e.g. `{"alice": {"CPU": 1, "GPU": 1}}`.
@@ -300,10 +296,13 @@ def init(
         keys: Where parties keep their identity keys and know the others' from: one folder for each party, e.g.
             `{"alice": "/etc/fedray/alice", ...}`, or one that holds a folder for each. The paths are the parties', on
             their machines. None makes keys anew for this session, and the driver hands them round.
+        placement: On a cluster that is joined, `"own"` puts each party on its own node, as `fedray party start` makes
+            it; `"anywhere"` leaves it to Ray, for simulations.
+        insecure: Joins a cluster of several machines without token or TLS all the same.
 
     Raises:
-        PlanError: An argument is wrong, a session is running already, the cluster cannot be reached, or a party
-            refuses its key folder or another party's key.
+        PlanError: An argument is wrong, a session is running already, the cluster cannot be reached or lacks a party's
+            node, a party serves another session, or it refuses its key folder or another party's key.
 
     Example:
         >>> sf.shutdown()
@@ -314,7 +313,8 @@ def init(
         raise PlanError("a session is running already; call sf.shutdown() first")
     names = checked_names(parties)
     settings = checked_settings(names, seed, egress, resources, log_level, threads, policies, keys)
-    session = Session(settings, _transport(checked_address(address), log_level))
+    reach = checked_reach(placement, insecure)
+    session = Session(settings, _transport(checked_address(address), log_level, reach))
     try:
         session.start()
     except BaseException:  # an interrupt, too, must leave nothing behind
@@ -377,9 +377,24 @@ def ledger(*, entries: bool = True) -> Ledger:
     return current().ledger(entries=entries)
 
 
-def _transport(address: str, log_level: str) -> Transport:
+def in_force() -> dict[PartyName, dict[str, Any]]:
+    """Returns what the operators of parties have laid down in their `party.toml`: party -> setting -> value.
+
+    No driver can loosen it. `data` lists the names to load by.
+
+    Raises:
+        NotInitialized: No session is running.
+
+    Example:
+        >>> sf.in_force()
+        {}
+    """
+    return {party: dict(rules) for party, rules in current().in_force.items()}
+
+
+def _transport(address: str, log_level: str, reach: Reach) -> Transport:
     if address == "inline":
         return InlineTransport()
     from fedray.runtime.ray import RayTransport  # only here: Ray takes a second to import
 
-    return RayTransport(address, log_level)
+    return RayTransport(address, log_level, reach)

@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+import getpass
+import logging
 import os
+import socket
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, get_args
 
 from fedray.errors import PlanError
 from fedray.party.door.egress import DRIVER, POLICIES
@@ -16,9 +20,69 @@ from fedray.types import PartyConfig, PartyName
 KeyFolders: TypeAlias = str | os.PathLike[str] | Mapping[PartyName, str | os.PathLike[str]]
 """One folder with a folder for each party, or party -> its folder."""
 
+Placement: TypeAlias = Literal["own", "anywhere"]
+"""Whether parties run on their own nodes only, or wherever Ray puts them."""
+
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
+_log = logging.getLogger("fedray")
 _SEEDS = 2**63  # what fits into a signed integer of 64 bits, which every framework's generator takes
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How a session uses a cluster that it joins.
+
+    Attributes:
+        placement: Where its parties may run.
+        insecure: Whether it may reach other machines without token or TLS.
+    """
+
+    placement: Placement = "own"
+    insecure: bool = False
+
+
+def checked_reach(placement: Placement, insecure: bool) -> Reach:
+    """Returns how a session uses a cluster.
+
+    Raises:
+        PlanError: An argument is wrong.
+    """
+    if placement not in get_args(Placement):
+        raise PlanError(f"placement: expected 'own' or 'anywhere', found {placement!r}")
+    # A text such as "no" would count as true, and open what it was meant to keep shut.
+    if not isinstance(insecure, bool):
+        raise PlanError(f"insecure: expected True or False, found {insecure!r}")
+    return Reach(placement, insecure)
+
+
+def holder(session: str) -> str:
+    """Returns who holds a party, for another driver that finds it taken: the session, and whose program it is.
+
+    Args:
+        session: The session's number.
+    """
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # in a container whose user has no name
+        user = f"user {os.geteuid()}"
+    return f"session {session[:8]} of {user}@{socket.gethostname()} (process {os.getpid()})"
+
+
+def warn_of_rules(configs: Mapping[PartyName, PartyConfig], in_force: Mapping[PartyName, Mapping[str, Any]]) -> None:
+    """Warns of each party whose operator has narrowed what this driver asked for.
+
+    Args:
+        configs: What the driver told each party.
+        in_force: What its operator has laid down, for parties that have a `party.toml`.
+    """
+    for party, rules in in_force.items():
+        asked = {"egress": configs[party].egress, "threads": configs[party].threads}
+        other = [
+            f"{name} is {rules[name]!r} and not {value!r}" for name, value in asked.items() if rules[name] != value
+        ]
+        if other:
+            _log.warning("%s: %s, by the party.toml of its machine", party, ", ".join(other))
 
 
 def checked_names(parties: Sequence[PartyName]) -> tuple[PartyName, ...]:

@@ -25,7 +25,7 @@ import json, time
 begun = time.perf_counter()
 import fedray.runtime.ray as runtime, ray
 found = {"import": time.perf_counter() - begun}
-cluster = runtime.LocalCluster()
+cluster = runtime.local_cluster()
 cluster.start({}, threads=1, show_output=False)
 found["cluster"] = time.perf_counter() - begun
 class Worker:

@@ -34,7 +34,7 @@ def survivors(cluster, request):
     victims = sum("parties" in item.fixturenames for item in request.session.items if item.path == here)
     names = ("alice", "carol", "dave")
     dying = [f"victim{k}" for k in range(victims)]
-    sf.init([*names, "bob", "server", *dying], cluster)
+    sf.init([*names, "bob", "server", *dying], cluster, placement="anywhere")
     yield [sf.PYU(name) for name in names], sf.PYU("server"), iter(dying)
     sf.shutdown()
 

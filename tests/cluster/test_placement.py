@@ -34,13 +34,13 @@ def test_a_party_that_finds_no_place_is_named_with_what_is_free_and_tried_again(
 
     make, tried = transport.RayTransport._actor, []
 
-    def watched(self, config):
+    def watched(self, config, node):
         """Lets the other program end, and patience return, when bob is tried a second time."""
         tried.append(config.name)
         if tried.count("bob") == 2:
             ray.kill(holder)
             monkeypatch.setattr(transport, "_START_SECONDS", 60.0)
-        return make(self, config)
+        return make(self, config, node)
 
     monkeypatch.setattr(transport.RayTransport, "_actor", watched)
     sf.init(["alice", "bob"], cluster, resources=WANTED)

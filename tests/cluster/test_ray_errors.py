@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every exception of Ray has its translation."""
 
+import importlib
 import inspect
 
 import pytest
 import ray.exceptions
 
 from fedray.errors import PartyError, PartyLost, PartyTimeout, PlanError
-from fedray.runtime.ray_errors import TABLE, translate
+from fedray.runtime.ray_errors import TABLE, translate, versions
 
 
 def every_class():
@@ -55,3 +56,13 @@ def test_a_new_class_of_ray_is_treated_as_its_base_and_a_foreign_one_as_an_error
 def test_only_the_first_line_of_rays_advice_is_kept():
     error = ray.exceptions.GetTimeoutError("timed out\nThere are many reasons.\n" + "advice " * 500)
     assert str(translate(error, "bob", "x")).endswith("(x): timed out")
+
+
+def test_which_versions_differ_is_read_from_what_ray_says():
+    check = importlib.import_module("ray._private.utils").check_version_info
+    with pytest.raises(RuntimeError) as caught:
+        check({"ray_version": "1.2.3", "python_version": "3.4.5"}, "10.0.0.2:6379")
+    said = versions(str(caught.value))
+    assert said.startswith(f"the cluster has Ray 1.2.3 and Python 3.4.5, this machine has Ray {ray.__version__} and ")
+    assert said.endswith("install the same versions on every machine")
+    assert versions("nobody answers") is None

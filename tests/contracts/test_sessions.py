@@ -26,7 +26,7 @@ def test_a_session_knows_its_parties_and_all_may_wait_in_a_message_while_the_dri
     start, address, gate_class
 ):
     parties = ("Ärger", "charlie", "alice", "dave", "bob")
-    session = start(address, parties)
+    session = start(address, parties, placement="anywhere")
     assert list(session.roster) == ["alice", "bob", "charlie", "dave", "Ärger"], "in byte order"
     assert len(set(session.roster.values())) == 5
     assert all(len(key) == 32 for key in session.roster.values())

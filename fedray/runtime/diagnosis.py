@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `fedray doctor` finds on the way to a cluster and between its nodes. Imports no Ray.
+
+Each step of the way is looked at only where the one before it is good: behind a closed port there is no token to judge.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from fedray.errors import PlanError
+from fedray.runtime.joining import Entrance, check_member, local
+from fedray.runtime.nodes import findings
+from fedray.runtime.nodes.findings import Finding
+from fedray.runtime.own_nodes import Node, listed, own_nodes, parties_of
+from fedray.runtime.ray_interior import node_records
+
+_CALL_SECONDS = 5.0
+_CLOCK_SECONDS = 2.0  # more than certificates and ledgers can do with
+
+
+@dataclass(frozen=True, slots=True)
+class NodeReport:
+    """What one node says of itself and of the way to the others.
+
+    Attributes:
+        findings: What it has found.
+        clock: Its time, seconds since 1970.
+    """
+
+    findings: tuple[Finding, ...]
+    clock: float
+
+
+def way(entrance: Entrance, environment: Mapping[str, str]) -> tuple[list[Finding], list[Node]]:
+    """Returns how the way into a cluster is, step by step, and the cluster's nodes where it leads there.
+
+    Args:
+        entrance: The way.
+        environment: Ray's variables for it.
+    """
+    found: list[Finding] = []
+    try:
+        address = socket.getaddrinfo(entrance.host, entrance.port, type=socket.SOCK_STREAM)[0][4][0]
+        found.append(Finding("name", "good", f"{entrance.host} is {address}"))
+    except OSError as error:
+        remedy = "give the head's address in its place, or mend the name service"
+        return [Finding("name", "bad", f"{entrance.host}: {error.strerror or error}", remedy)], []
+    port = _called(entrance.host, entrance.port, "head", "is 'fedray head start' running there?")
+    found.append(port)
+    if port.health == "bad":
+        return found, []
+    try:
+        entrance.knock(environment)
+        found.append(Finding("TLS with the head", "good", "both sides take each other's certificates, or want none"))
+    except (PlanError, OSError) as error:
+        return [*found, Finding("TLS with the head", "bad", str(error), "as the message says")], []
+    if entrance.by_client:
+        return found, []  # the head's other port would have to be open for more
+    try:
+        nodes = Node.alive(node_records(entrance.address))
+    except (PlanError, ConnectionError) as error:
+        return [*found, Finding("token at the head", "bad", str(error), "as the message says")], []
+    found.append(Finding("token at the head", "good", "it is taken"))
+    return [*found, *_members(entrance, nodes)], nodes
+
+
+def between(nodes: Sequence[Node]) -> list[Finding]:
+    """Returns which ports of the other nodes can be called from this machine."""
+    return [
+        _called(node.address, port, f"{node.name}, port {port}", f"let it in at {node.address}")
+        for node in nodes
+        for port in node.ports
+        if not local(node.address)
+    ]
+
+
+def at_node(nodes: Sequence[Node]) -> NodeReport:
+    """Returns everything that a node can find by itself; runs on the node.
+
+    Args:
+        nodes: The cluster's nodes.
+    """
+    found = [*findings.software(), *findings.machine(), *findings.parties(), *between(nodes)]
+    return NodeReport(tuple(found), time.time())
+
+
+def clock(report: NodeReport, asked: float, answered: float) -> Finding:
+    """Returns whether a node's clock agrees with this machine's.
+
+    Args:
+        report: What it has said.
+        asked: When it was asked, by this machine's clock.
+        answered: When its answer had come.
+    """
+    # Between the two it may say anything: a node takes seconds to start the process that answers.
+    off = max(report.clock - answered, asked - report.clock, 0.0)
+    if off <= _CLOCK_SECONDS:
+        return Finding("clock", "good", "agrees with this machine's")
+    side = "ahead of" if report.clock > answered else "behind"
+    return Finding(
+        "clock", "bad", f"{off:.0f} s {side} this machine's", "set both by the network: timedatectl set-ntp true"
+    )
+
+
+def _members(entrance: Entrance, nodes: Sequence[Node]) -> list[Finding]:
+    found = []
+    try:
+        check_member(entrance, nodes)
+        own_nodes(parties_of(nodes), nodes, entrance.address)
+        found.append(Finding("nodes", "good" if nodes else "doubtful", listed(nodes)))
+    except PlanError as error:
+        found.append(Finding("nodes", "bad", str(error), "as the message says"))
+    return found
+
+
+def _called(host: str, port: int, check: str, remedy: str) -> Finding:
+    try:
+        socket.create_connection((host, port), _CALL_SECONDS).close()
+        return Finding(check, "good", f"{host}:{port} answers")
+    except OSError as error:
+        said = error.strerror or str(error)
+        return Finding(
+            check, "bad", f"{host}:{port} does not answer: {said}", f"{remedy} (a firewall, a route, or nobody)"
+        )

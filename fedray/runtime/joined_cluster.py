@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""JoinedCluster: a cluster that is there already, joined and left again. Imports no Ray; it is handed what it needs."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+
+from fedray.errors import PlanError
+from fedray.runtime.environment import Environment
+from fedray.runtime.joining import Entrance, check_member, check_secure
+from fedray.runtime.local_cluster import RayProcess
+from fedray.runtime.own_nodes import Node, own_nodes
+from fedray.runtime.ray_errors import reason, versions
+from fedray.runtime.ray_interior import node_records, reread_authentication
+from fedray.types import PartyName
+
+_BIRTH_SECONDS = 15.0  # for a head that has just been started to have a node, its own
+_TRIES = 3  # the process that a head starts for each ray:// driver can die on a busy machine
+
+
+class JoinedCluster:
+    """A cluster of somebody's. Its variables are this process's as long as it is joined.
+
+    Args:
+        ray: This process's Ray.
+        address: As in `fedray.init`.
+        insecure: As in `fedray.init`.
+    """
+
+    def __init__(self, ray: RayProcess, address: str, insecure: bool) -> None:
+        self._ray, self._address, self._insecure = ray, address, insecure
+        self._environment = Environment()
+        self._joined = False
+
+    def start(self, own: Sequence[PartyName], show_output: bool) -> None:
+        """Joins it, or takes the one that this process is in.
+
+        Args:
+            own: The parties that need a node of their own there.
+            show_output: Whether what parties print is shown at the driver.
+
+        Raises:
+            PlanError: It cannot be reached, or not safely, lacks a party's node, or this machine is no node of it.
+        """
+        if self._ray.is_initialized():
+            if self._address != "auto":
+                raise PlanError("Ray is running in this process already; use address='auto' to run on it")
+            self._look(Entrance("this process's cluster"), Node.alive(self._ray.nodes()), own)
+            return
+        entrance = Entrance.of(self._address, os.environ)
+        try:
+            self._environment.set(entrance.variables)
+            reread_authentication()  # this process may have imported Ray before
+            self._join(entrance, own, show_output)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _join(self, entrance: Entrance, own: Sequence[PartyName], show_output: bool) -> None:
+        check_secure(entrance, [], os.environ, self._insecure)
+        for left in reversed(range(_TRIES)):
+            try:
+                entrance.knock(os.environ)
+                if not entrance.by_client and entrance.port:
+                    # Before Ray is begun: what it makes of a wrong token or a missing node takes it a minute to say.
+                    nodes = _nodes(entrance.address)
+                    self._look(entrance, nodes, own)
+                    check_member(entrance, nodes)
+                self._joined = True
+                self._ray.init(entrance.address, show_output)
+                break
+            except PlanError:
+                raise
+            except (Exception, SystemExit) as error:  # Ray exits where it meets a cluster of another kind
+                self._ray.shutdown()
+                if left and "Initialization failure" in str(error):
+                    continue
+                if other := versions(str(error)):
+                    raise PlanError(f"address={self._address!r}: {other}") from error
+                raise PlanError(
+                    f"no Ray cluster can be reached at address={self._address!r} ({reason(error)}); start one with "
+                    "'fedray head start', or use address='local'"
+                ) from error
+        if entrance.by_client:
+            self._look(entrance, Node.alive(self._ray.nodes()), own)
+
+    def _look(self, entrance: Entrance, nodes: Sequence[Node], own: Sequence[PartyName]) -> None:
+        check_secure(entrance, nodes, os.environ, self._insecure)
+        own_nodes(own, nodes, entrance.address)
+
+    def stop(self) -> None:
+        """Leaves it. Harmless when it is not joined; a Ray that the user has begun goes on."""
+        if self._joined:
+            self._joined = False
+            self._ray.shutdown()
+        self._environment.restore()
+        reread_authentication()
+
+
+def _nodes(address: str) -> list[Node]:
+    """Returns a cluster's nodes; a head answers a few seconds before it has its own."""
+    deadline = time.monotonic() + _BIRTH_SECONDS
+    while not (nodes := Node.alive(node_records(address))) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return nodes

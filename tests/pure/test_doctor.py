@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`fedray doctor`: each fault is named with what to do, and nothing that is in order is called ill."""
+
+import json
+import os
+import socket
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedray.commands import doctor
+from fedray.commands.cli import main
+from fedray.party.house.turns import HOME
+from fedray.runtime import diagnosis
+from fedray.runtime.diagnosis import NodeReport
+from fedray.runtime.joining import Entrance
+from fedray.runtime.nodes import certificates, findings
+from fedray.runtime.nodes.findings import Finding
+from fedray.runtime.nodes.launch import Security
+from fedray.runtime.own_nodes import Node
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Makes this process one on a machine with alice's party and nothing else; returns its home."""
+    monkeypatch.setenv(HOME, str(tmp_path))
+    for name in list(os.environ):
+        if name.startswith(("RAY_", "FEDRAY_PARTY", "FEDRAY_KEYS")):
+            monkeypatch.delenv(name)
+    assert main(["party", "init", "alice"]) == 0
+    keys = tmp_path / "parties" / "alice" / "keys"
+    assert main(["keys", "roster", f"{keys}/alice.pub", "--dir", str(keys)]) == 0
+    return tmp_path
+
+
+def told(found: list[Finding]) -> dict[str, Finding]:
+    return {each.check: each for each in found}
+
+
+def test_a_machine_in_order_has_nothing_bad(machine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert main(["doctor", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    here = {each["check"]: each for each in found["this machine"]}
+    assert {"versions", "memory", "shared memory", "processors", "open files", "alice: party.toml"} <= set(here)
+    assert here["alice: keys"]["found"] == "an identity, and a roster of 1"
+    assert found["cluster"][0]["health"] == "doubtful"
+    assert not any(each["health"] == "bad" for list_ in found.values() for each in list_)
+    assert all(each["remedy"] for list_ in found.values() for each in list_ if each["health"] != "good")
+
+
+def test_a_party_s_files(machine: Path) -> None:
+    path = machine / "parties" / "alice" / "party.toml"
+    np.save(machine / "x.npy", np.ones(3))
+    path.write_text(path.read_text() + f'here = "{machine}/x.npy"\ngone = "/nowhere/secret.npy"\n')
+    found = told(findings.parties())
+    assert found["alice: data 'here'"].health == "good"
+    assert found["alice: data 'gone'"].health == "bad"
+    # This may be told to a driver elsewhere.
+    assert "secret" not in str(found)
+    path.write_text(path.read_text().replace("# threads = 4", "threads = 100000"))
+    assert told(findings.parties())["alice: threads"].health == "doubtful"
+    (machine / "parties" / "alice" / "keys" / "identity.key").chmod(0o644)
+    assert "other users may read or write" in told(findings.parties())["alice: keys"].found
+    path.write_text(path.read_text().replace("sessions = 1", "sessions = 0"))
+    (only,) = findings.parties()
+    assert only.health == "bad"
+    assert "sessions: expected a whole number" in only.found
+
+
+def test_what_the_machine_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(findings, "_LEAST_MEMORY", 1 << 60)
+    monkeypatch.setattr(findings, "_LEAST_SHARED", 1 << 60)
+    monkeypatch.setattr(findings, "_LEAST_FILES", 1 << 60)
+    monkeypatch.setattr(findings, "_version", lambda name: "" if name in ("tensorflow", "torch") else "1")
+    found = told([*findings.machine(), *findings.software()])
+    for check in ("memory", "shared memory", "open files", "framework"):
+        assert found[check].health == "doubtful", check
+        assert found[check].remedy, check
+
+
+def test_token_and_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificates.make_authority(tmp_path / "ca")
+    certificates.issue(tmp_path / "ca", tmp_path / "tls", "alice", ["10.0.0.2"])
+    certificates.issue(tmp_path / "ca", tmp_path / "short", "alice", ["10.0.0.2"], days=3)
+    (tmp_path / "token").write_text("a" * 64)
+    (tmp_path / "token").chmod(0o600)
+    good = told(findings.secured(Security(tmp_path / "token", tmp_path / "tls"), "10.0.0.2"))
+    assert {each.health for each in good.values()} == {"good"}
+    soon = told(findings.secured(Security(tmp_path / "token", tmp_path / "short"), None))
+    assert (soon["TLS"].health, "runs out soon" in soon["TLS"].remedy) == ("doubtful", True)
+    assert "a" * 64 not in str(good)
+    bad = told(findings.secured(Security(tmp_path / "none", tmp_path / "tls"), "10.0.0.3"))
+    assert "no token at" in bad["token"].found
+    assert "this node is called at 10.0.0.3" in bad["TLS"].found
+    assert [each.health for each in findings.secured(Security(None, None), None)] == ["bad", "bad"]
+
+
+def test_the_way_ends_at_its_first_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def looked(address: str, **variables: str) -> list[tuple[str, str]]:
+        return [(each.check, each.health) for each in diagnosis.way(Entrance(address), variables)[0]]
+
+    assert looked("no.such.host.invalid:6379") == [("name", "bad")]
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    assert looked(f"127.0.0.1:{port}") == [("name", "good"), ("head", "bad")]
+    monkeypatch.setattr("fedray.runtime.joining._speaks_tls", lambda _entrance: True)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        there = f"127.0.0.1:{server.getsockname()[1]}"
+        assert looked(there)[2:] == [("TLS with the head", "bad")]
+        monkeypatch.setattr("fedray.runtime.joining._speaks_tls", lambda _entrance: False)
+
+        def refused(_address: str) -> list[object]:
+            raise ConnectionError("its head does not answer")
+
+        monkeypatch.setattr(diagnosis, "node_records", refused)
+        assert looked(there)[3:] == [("token at the head", "bad")]
+        record = {"Alive": True, "NodeID": "1", "NodeManagerAddress": "192.0.2.77", "Resources": {}, "NodeName": "bob"}
+        monkeypatch.setattr(diagnosis, "node_records", lambda _address: [record])
+        assert looked(there)[3:] == [("token at the head", "good"), ("nodes", "bad")]  # this machine is none of them
+        here = record | {"NodeManagerAddress": "127.0.0.1", "Labels": {"party": "bob"}}
+        monkeypatch.setattr(diagnosis, "node_records", lambda _address: [here])
+        assert looked(there)[4:] == [("nodes", "good")]
+        twice = [here, record | {"Labels": {"party": "bob"}}]
+        monkeypatch.setattr(diagnosis, "node_records", lambda _address: twice)
+        assert looked(there)[4:] == [("nodes", "bad")]
+
+
+def test_ports_of_the_other_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diagnosis, "local", lambda _host: False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        (good,) = diagnosis.between([Node("1", "bob", "127.0.0.1", {}, {}, (port,))])
+    (bad,) = diagnosis.between([Node("1", "bob", "127.0.0.1", {}, {}, (port,))])
+    assert (good.health, bad.health) == ("good", "bad")
+    assert bad.check == f"bob, port {port}"
+    assert "let it in at 127.0.0.1" in bad.remedy
+
+
+def test_clocks() -> None:
+    now = time.time()
+    for off, health in ((0.0, "good"), (-5.0, "good"), (6.0, "good"), (9.0, "bad"), (86400.0, "bad"), (-8.0, "bad")):
+        # Asked ten seconds ago and answered now: whatever lies between is in order, and two seconds on either side.
+        assert diagnosis.clock(NodeReport((), now - 5 + off), now - 10, now).health == health, off
+    assert "86395 s ahead of" in diagnosis.clock(NodeReport((), now - 5 + 86400), now - 10, now).found
+    assert "86395 s behind" in diagnosis.clock(NodeReport((), now - 5 - 86400), now - 10, now).found
+
+
+def test_what_is_bad_is_marked_with_its_remedy_below() -> None:
+    shown = doctor._shown(
+        "node bob", [Finding("clock", "bad", "a day off", "set it"), Finding("memory", "good", "8 GB")]
+    )
+    assert shown.splitlines() == [
+        "node bob",
+        "  WRONG         clock   a day off",
+        "                        -> set it",
+        "  ok            memory  8 GB",
+    ]
