@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from fedray.errors import PlanError
 from fedray.runtime.nodes.record import Record, records
 from fedray.runtime.own_nodes import Node, listed
+from fedray.types import PartyName
 
 _KNOCK_SECONDS = 5.0  # for a machine to answer; Ray itself would go on for minutes where nobody does
 _CLIENT = "ray://"
@@ -131,6 +132,31 @@ def check_member(entrance: Entrance, nodes: Sequence[Node]) -> None:
             f"the cluster at {entrance.address} is there ({listed(nodes)}), and this machine is none of its nodes. "
             f"Start one here ('fedray party start'), or stay outside with address='ray://{entrance.host}:10001'"
         )
+
+
+def check_answers(own: Mapping[PartyName, Sequence[Node]]) -> None:
+    """Checks that each party's node can be called from here, as every node of a cluster has to be from every other.
+
+    Ray has a node that is gone on its list for a minute, and would wait for it without a word.
+
+    Args:
+        own: Each party's nodes, the likeliest first.
+
+    Raises:
+        PlanError: One cannot.
+    """
+    for party, nodes in own.items():
+        node = nodes[0]
+        if not node.ports or local(node.address):
+            continue
+        try:
+            socket.create_connection((node.address, node.ports[0]), _KNOCK_SECONDS).close()
+        except OSError as error:
+            raise PlanError(
+                f"party {party!r} has a node at {node.address}, and {node.address}:{node.ports[0]} does not answer "
+                f"({error.strerror or error}): it is gone, which Ray notices after a minute, or a firewall stands "
+                f"between. See 'fedray status' there and 'fedray doctor' here"
+            ) from None
 
 
 def local(host: str) -> bool:

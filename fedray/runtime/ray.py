@@ -279,7 +279,7 @@ class RayTransport(RayCalls):
         """Returns the nodes that each party may run on, the likeliest first; nothing where it may run anywhere."""
         if self._anywhere:
             return {}
-        return own_nodes(parties, Node.alive(_untyped.nodes()), self._address)
+        return own_nodes(parties, Node.alive(_untyped.nodes()), _address(self._address))
 
     def _actor(self, config: PartyConfig, node: Node | None) -> Any:
         chosen = placement.options(config)
@@ -345,6 +345,11 @@ def local_cluster() -> LocalCluster:
     return LocalCluster(_process)
 
 
+def _address(given: str) -> str:
+    """Returns where a cluster is called, for errors that tell how to start a node of it."""
+    return given if ":" in given else str(_process.address())
+
+
 def _placed(party: PartyName, ready: Any, deadline: float) -> Whereabouts | PlanError | None:
     """Returns where a party has started; None if it has not by the deadline, an error if its node has gone.
 
@@ -369,4 +374,6 @@ def _init(address: str, show_output: bool, **own_cluster: Any) -> None:
         ray.init(address=address, log_to_driver=show_output, logging_level=logging.ERROR, **own_cluster)
 
 
-_process = RayProcess(_init, ray.shutdown, ray.is_initialized, _untyped.nodes)
+_process = RayProcess(
+    _init, ray.shutdown, ray.is_initialized, _untyped.nodes, lambda: _untyped.get_runtime_context().gcs_address
+)

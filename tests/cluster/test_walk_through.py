@@ -187,6 +187,7 @@ def test_what_a_driver_is_told(machines: dict[str, hosts.Host]) -> None:
 
     # Killed as by a power cut, and started again at once: Ray has two records of it for a minute.
     bob.kill()
+    is_told(server, 3, "auto", r"party 'bob' has a node at 10\.0\.0\.3, and 10\.0\.0\.3:20000 does not answer", 20)
     step(bob, line)
     is_told(server, 3, "auto", "joined", 60)
 

@@ -2,6 +2,7 @@
 """How a cluster is found and when it is refused: `auto` is one's own, and nothing goes to other machines unguarded."""
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ import pytest
 import fedray as sf
 from fedray.errors import PlanError
 from fedray.party.house.turns import HOME
-from fedray.runtime.joining import Entrance, check_member, check_secure, local
+from fedray.runtime import joining
+from fedray.runtime.joining import Entrance, check_answers, check_member, check_secure, local
 from fedray.runtime.nodes import record
 from fedray.runtime.nodes.record import Record, began, records
 from fedray.runtime.own_nodes import Node
@@ -103,6 +105,19 @@ def test_a_driver_on_a_machine_that_is_no_node_is_told_so() -> None:
     check_member(Entrance("127.0.0.1:6379"), [HERE, THERE])
     with pytest.raises(PlanError, match=r"is there .*alice .*none of its nodes.*address='ray://192\.0\.2\.77:10001'"):
         check_member(Entrance("192.0.2.77:6379"), [THERE])
+
+
+def test_a_party_s_node_that_does_not_answer_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joining, "local", lambda _host: False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        there = {"bob": [Node("1", "bob", "127.0.0.1", {}, {}, (port,)), Node("2", "bob", "127.0.0.1", {}, {}, (1,))]}
+        check_answers(there)
+    with pytest.raises(
+        PlanError, match=rf"party 'bob' has a node at 127.*127\.0\.0\.1:{port} does not answer \(.*refused"
+    ):
+        check_answers(there)
+    check_answers({"bob": [Node("1", "bob", "127.0.0.1", {}, {})]})  # versions of Ray that tell no port
 
 
 def test_what_is_this_machine_s_own_address() -> None:
