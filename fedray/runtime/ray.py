@@ -347,7 +347,7 @@ def local_cluster() -> LocalCluster:
 
 def _address(given: str) -> str:
     """Returns where a cluster is called, for errors that tell how to start a node of it."""
-    return given if ":" in given else str(_process.address())
+    return given if ":" in given else _head()
 
 
 def _placed(party: PartyName, ready: Any, deadline: float) -> Whereabouts | PlanError | None:
@@ -374,6 +374,12 @@ def _init(address: str, show_output: bool, **own_cluster: Any) -> None:
         ray.init(address=address, log_to_driver=show_output, logging_level=logging.ERROR, **own_cluster)
 
 
-_process = RayProcess(
-    _init, ray.shutdown, ray.is_initialized, _untyped.nodes, lambda: _untyped.get_runtime_context().gcs_address
-)
+def _head() -> str:
+    """Returns where the head of this process's cluster is called, as far as Ray tells."""
+    try:
+        return str(_untyped.get_runtime_context().gcs_address)
+    except Exception:  # by ray:// it does not, in a different way in each version
+        return "HOST:PORT"
+
+
+_process = RayProcess(_init, ray.shutdown, ray.is_initialized, _untyped.nodes, _head)
