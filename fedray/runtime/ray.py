@@ -17,7 +17,7 @@ from fedray.party.house.process import settle
 from fedray.party.party import LANES, Lane, Party, lane_widths
 from fedray.party.printing import Output
 from fedray.runtime import environment, placement
-from fedray.runtime.environment import Environment
+from fedray.runtime.environment import LOOPBACK, Environment
 from fedray.runtime.gather import gather, opened
 from fedray.runtime.joined_cluster import JoinedCluster
 from fedray.runtime.line import LinedCalls, Lines
@@ -370,7 +370,9 @@ def _placed(party: PartyName, ready: Any, deadline: float) -> Whereabouts | Plan
 def _init(address: str, show_output: bool, **own_cluster: Any) -> None:
     """Connects to Ray, quietly."""
     say_nothing_of_lost_workers()
-    with left_alone(on_loopback=address == "local"):
+    # The variable is set where this machine's node of the cluster is on loopback; Ray has read it before that.
+    loopback = address == "local" or os.environ.get(LOOPBACK) == "0"
+    with left_alone(on_loopback=loopback):
         ray.init(address=address, log_to_driver=show_output, logging_level=logging.ERROR, **own_cluster)
 
 

@@ -61,11 +61,14 @@ def test_token_and_certificates_are_those_of_this_machine_s_node(machine: Path) 
         found = Entrance.of(address, {}).variables
         assert (found["RAY_AUTH_TOKEN_PATH"], found["RAY_TLS_CA_CERT"]) == ("/t", "/c/ca.crt")
     assert Entrance.of("10.0.0.7:6379", {}).variables == {}
+    assert Entrance.of("10.0.0.1:6380", {}).variables == {}
+    written("here", "127.0.0.1:6379", ip="127.0.0.1")
+    assert Entrance.of("localhost:6379", {}).variables["RAY_AUTH_MODE"] == "token"
     # What the user has said stands, as a whole.
-    mixed = Entrance.of("auto", {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "x"}).variables
+    mixed = Entrance.of("10.0.0.1:6379", {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "x"}).variables
     assert not any(name.startswith("RAY_AUTH") for name in mixed)
     assert mixed["RAY_USE_TLS"] == "1"
-    assert "RAY_TLS_CA_CERT" not in Entrance.of("auto", {"RAY_USE_TLS": "0"}).variables
+    assert "RAY_TLS_CA_CERT" not in Entrance.of("10.0.0.1:6379", {"RAY_USE_TLS": "0"}).variables
 
 
 def test_a_record_of_somebody_else_s_is_refused(machine: Path) -> None:
