@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,6 @@ from numpy.typing import NDArray
 
 from fedray.errors import EncodingError, NotFinite, ProtocolError
 from fedray.protocol.config import EXACT_IN_FLOAT, Config, Encoding
-from fedray.protocol.crypto.buffers import BufferPool
 from fedray.protocol.crypto.keystream import CHUNK_BYTES
 from fedray.protocol.manifest import Manifest, Run, Tensor
 from fedray.protocol.member import Member
@@ -222,17 +222,14 @@ class Encoder:
         return EncodingError(f"{self._owner}: {message}")
 
 
-def decode(
-    encoding: Encoding, parties: int, manifest: Manifest, opened: OpenedSum, memory: BufferPool | None = None
-) -> Opened:
-    """Returns what a sum of words says.
+def decode(encoding: Encoding, parties: int, manifest: Manifest, opened: OpenedSum) -> Opened:
+    """Returns what a sum of words says, once all of it is found to be what parties can have made.
 
     Args:
         encoding: How numbers became words.
         parties: Size n of the roster, for which the ring has headroom.
         manifest: What the words mean.
         opened: The sum; it is left as it is, since others may read it too.
-        memory: What the values' memory is taken from, the same from round to round.
 
     Raises:
         ProtocolError: The sum is noise, out of range, or all weights are zero. Nothing of it is used.
@@ -255,32 +252,45 @@ def decode(
     if manifest.weighted and weight <= 0:
         raise ProtocolError(f"all weights of {members} are zero: there is nothing to average")
     share = weight / encoding.weight_bound if manifest.weighted else 1.0
-    dtype = "<i8" if manifest.integers else "<f8"
-    values: NDArray[Any] = (memory or BufferPool()).take(8 * size).view(dtype)
-    largest = [0] * len(manifest.tensors)
+    largest, units = [0] * len(manifest.tensors), list[tuple[int, float]]()
     for run, bound in _bounded_runs(encoding, parties, manifest):
         unit = 1.0
         if not run.integer:
             unit = (share if run.tensor.weighted else count) * math.ldexp(1.0, encoding.top(parties) - run.reach)
-        found = _decode_run(signed[run.start : run.stop], values[run.start : run.stop], unit, count * bound)
-        largest[run.number] = found
+        units.append((run.stop, unit))
+        largest[run.number] = _largest(signed[run.start : run.stop], count * bound)
     half = len(counts) // 2
     extents = tuple(map(Extent, largest, counts[:half], counts[half:])) if manifest.counted else ()
-    return Opened(values, weight, metrics, members, extents)
+    read = partial(_read, signed, units, "<i8" if manifest.integers else "<f8")
+    return Opened(read, size, weight, metrics, members, extents)
 
 
-def _decode_run(signed: NDArray[Any], values: NDArray[Any], scale: float, bound: int) -> int:
-    """Decodes one run; returns its largest absolute word."""
-    # In stretches, so that words are checked and divided while they are in cache.
-    step, largest = CHUNK_BYTES // 8, 0
-    for start in range(0, len(signed), step):
-        part, target = signed[start : start + step], values[start : start + step]
-        largest = max(largest, check_range(part, bound, "a value"))
-        np.copyto(target, part)
-        # Divided after the conversion, once: the mean has the rounding of one division, the same on every machine.
-        if values.dtype.kind == "f" and scale != 1.0:
-            np.divide(target, scale, out=target)
-    return largest
+def _largest(signed: NDArray[Any], bound: int) -> int:
+    """Returns the largest absolute word of one run, whose range is checked on the way, while words are in cache."""
+    step = CHUNK_BYTES // 8
+    stretches = (signed[start : start + step] for start in range(0, len(signed), step))
+    return max((check_range(stretch, bound, "a value") for stretch in stretches), default=0)
+
+
+def _read(signed: NDArray[Any], units: list[tuple[int, float]], dtype: str, start: int, stop: int) -> NDArray[Any]:
+    """Returns the values of a stretch of words.
+
+    Args:
+        signed: The sum's words.
+        units: Place after the last word of each run, and what a word of it is divided by.
+        dtype: Type of the values.
+        start: Place of the first word.
+        stop: Place after the last one.
+    """
+    values = signed[start:stop].astype(dtype)
+    begin = start
+    for end, unit in units if dtype == "<f8" else ():
+        if begin < min(end, stop) and unit != 1.0:
+            part = values[begin - start : min(end, stop) - start]
+            # Divided after the conversion, once: the mean has the rounding of one division, the same everywhere.
+            np.divide(part, unit, out=part)
+        begin = max(begin, min(end, stop))
+    return values
 
 
 def _bounded_runs(encoding: Encoding, parties: int, manifest: Manifest) -> list[tuple[Run, int]]:

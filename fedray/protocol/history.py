@@ -27,20 +27,18 @@ class HistoryChain:
 
     head: bytes = b""
 
-    def after(
-        self, told: bytes, verdict: str, summed: bytes, check: bytes, members: Sequence[PartyName]
-    ) -> HistoryChain:
+    def after(self, told: bytes, verdict: str, summed: bytes, members: Sequence[PartyName]) -> HistoryChain:
         """Returns the history with one round more.
 
         Args:
             told: What the party was told before it contributed; see `told`.
             verdict: What came of the round.
-            summed: Digest of its sum, or of the model that follows from it; empty where nothing was opened.
-            check: The sum's check; empty where there is none.
+            summed: Hash of the model that follows from its sum, which is verified by then; empty where nothing was
+                opened.
             members: Whose inputs it sums, in roster order.
         """
         return HistoryChain(
-            digest("history", self.head, told, verdict, summed, check, enc_list("history-set", tuple(members)))
+            digest("history", self.head, told, verdict, summed, enc_list("history-set", tuple(members)))
         )
 
 
@@ -61,6 +59,11 @@ def joined(heads: Mapping[PartyName, bytes]) -> HistoryChain:
         heads: Party -> its head, in roster order.
     """
     return HistoryChain(digest("joined", enc_list("joined-heads", tuple(x for pair in heads.items() for x in pair))))
+
+
+def late(chain: HistoryChain, party: PartyName) -> HistoryChain:
+    """Returns the history of a party that knows what the others were told last, and has not learned what they have."""
+    return HistoryChain(digest("late", chain.head, party))
 
 
 def strangers(heads: Mapping[PartyName, bytes]) -> tuple[PartyName, ...]:

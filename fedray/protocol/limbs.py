@@ -24,7 +24,7 @@ LIMIT = 2.0 ** (NUMBER_BITS - FRACTION_BITS)
 
 CARRY_BITS = 40
 ROOM_BITS = 59
-"""Bits of a limb's sum over all parties: a ring of 64 bits, less the sign and what its check takes (SECAGG 16)."""
+"""Bits of a limb's sum over all parties: a ring of 64 bits, less the sign and what its check takes (section 16)."""
 
 _MANTISSA_BITS = 53
 _BLOCK = 4096  # numbers at a time, so that what is computed on the way stays in cache

@@ -9,9 +9,9 @@ what time it is. Every scheme (`plain`, `masking`, `recovery`, `sharing`) offers
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NoReturn, Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal, NoReturn, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,19 +111,26 @@ class Opened:
     """What the sum of one round says, as a party reads it.
 
     Attributes:
-        values: float64[n], the weighted mean where the manifest is weighted, else the sum; int64[n] where all tensors
-            are integers.
+        read: (start, stop) -> a stretch of the values, in memory of its own. Long sums are not read as a whole: a
+            second vector of 800 MB would cost more than the arithmetic.
+        size: How many values n there are.
         weight: Sum of the weights.
         metrics: float64[m], sums, each rounded once.
         parties: Whose inputs are in it.
         extents: One for each tensor, where the manifest has them counted; else empty.
     """
 
-    values: NDArray[np.float64] | NDArray[np.int64]
+    read: Callable[[int, int], NDArray[Any]]
+    size: int
     weight: int
     metrics: NDArray[np.float64]
     parties: tuple[PartyName, ...]
     extents: tuple[Extent, ...] = ()
+
+    @property
+    def values(self) -> NDArray[Any]:
+        """All values: float64[n], the weighted mean where the manifest is weighted, else the sum; or int64[n]."""
+        return self.read(0, self.size)
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,9 @@ class Finish(Protocol):
 class Update(Protocol):
     """The server's step after a sum was opened, which every party takes.
 
-    It uses element-wise + - * / and square roots of IEEE numbers only, which are the same bits on every machine.
+    It uses element-wise + - * / and square roots of IEEE numbers only, which are the same bits on every machine: a long
+    vector is stepped in stretches, so what becomes of a word depends on that word's own state, weight and means, and on
+    numbers. It keeps nothing of the memory of the means.
     """
 
     def __call__(self, state: State, weights: Vector, means: NamedVectors, /) -> tuple[State, Vector, NamedVectors]:

@@ -37,7 +37,11 @@ def spus(shared):
     return {name: sf.SPU(cluster_def(*CLUSTERS[name])) for name in CLUSTERS}
 
 
-@pytest.fixture(params=CLUSTERS)
+LONG = {"aby3-128", "cheetah"}
+"""Those that another one stands for where time matters: `aby3`, and the runs of the notebook on shares."""
+
+
+@pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in CLUSTERS])
 def spu(request, spus):
     return spus[request.param]
 
@@ -252,7 +256,7 @@ def certificate(folder, party, authority):
 
 
 @pytest.mark.skipif(not countable(), reason="this system does not count what a connection has sent")
-@pytest.mark.parametrize("name", ["semi2k-64", "aby3"])
+@pytest.mark.parametrize("name", ["semi2k-64", pytest.param("aby3", marks=pytest.mark.slow)])
 def test_what_programs_send_each_other_is_on_the_ledger(spus, name):
     """Of a product of two shared matrices no program can send less than it must show of them under masks."""
     spu, n = spus[name], 40

@@ -5,12 +5,13 @@
 """
 
 import pickle
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 
-from fedray.strategies import STRATEGIES, Strategy, make_strategy
+from fedray.strategies import STRATEGIES, Strategy, halves, make_strategy
 from fedray.strategies.halves import ServerState, advance, known, payload
 from fedray.strategies.strategy import Uplink, no_state
 
@@ -84,11 +85,36 @@ def rounds(strategy, count, store=lambda state: state):
             local = weights + np.float32(shift) * LOCAL * np.float32(1 + number)
             _, states[place], sent = party(strategy, states[place], weights, local, server.known)
             payloads.append(payload(strategy, sent, OTHER * np.float32(shift)).astype(np.float64))
-        new = advance(strategy, server, 4, mean_of(strategy, payloads))
+        new = advance(strategy, server, 4, stretches(mean_of(strategy, payloads)))
         server = store(ServerState(server.weights, new.state, new.known) if strategy.local == "gradient" else new)
         states = [store(state) for state in states]
         seen.append((new.weights.tobytes(), [vector.tobytes() for vector in new.known]))
     return seen
+
+
+def stretches(words):
+    """Returns what reads stretches of a mean."""
+    return lambda start, stop: words[start:stop].copy()
+
+
+def test_a_long_vector_is_stepped_in_stretches_and_comes_out_the_same(strategy, monkeypatch):
+    """What a strategy does to a word depends on that word alone: else parties with other stretches would differ."""
+    whole = rounds(strategy, 4)
+    monkeypatch.setattr(halves, "STRETCH", 3)
+    assert rounds(strategy, 4) == whole
+
+
+def test_a_strategy_that_looks_at_the_whole_vector_would_be_found(monkeypatch):
+    """The broken variant: a step along the change, cut to length 1."""
+    made = make_strategy("fed_avg_u")
+
+    def update(state, weights, means):
+        return state, (weights + means["update"] / np.linalg.norm(means["update"])).astype(weights.dtype), {}
+
+    clipped = replace(made, server_update=update)
+    whole = rounds(clipped, 2)
+    monkeypatch.setattr(halves, "STRETCH", 3)
+    assert rounds(clipped, 2) != whole
 
 
 def frozen(value):
@@ -115,28 +141,27 @@ def test_every_uplink_is_a_vector_over_the_trainable_words(strategy):
 
 def test_the_server_answers_with_a_vector_of_the_model_and_every_downlink(strategy):
     words = payload(strategy, party(strategy)[2], OTHER).astype(np.float64)
-    new = advance(strategy, ServerState(np.concatenate([WEIGHTS, OTHER])), 4, words)
+    new = advance(strategy, ServerState(np.concatenate([WEIGHTS, OTHER])), 4, stretches(words))
     assert (new.weights.shape, new.weights.dtype) == ((6,), WEIGHTS.dtype)
     assert [(vector.shape, vector.dtype) for vector in new.known] == [((4,), WEIGHTS.dtype)] * len(strategy.downlink)
 
 
 def test_words_that_no_optimizer_changes_are_averaged_and_never_stepped(strategy):
     words = payload(strategy, party(strategy)[2], OTHER).astype(np.float64)
-    new = advance(strategy, ServerState(np.concatenate([WEIGHTS, np.zeros_like(OTHER)])), 4, words)
+    new = advance(strategy, ServerState(np.concatenate([WEIGHTS, np.zeros_like(OTHER)])), 4, stretches(words))
     assert new.weights[4:].tolist() == OTHER.tolist()
 
 
 def test_nothing_it_is_given_is_changed(strategy):
     """States above all: a round that is taken back goes on from the old one."""
     _, state, _ = party(strategy)
-    server = advance(
-        strategy, ServerState(WEIGHTS), 4, payload(strategy, party(strategy)[2], OTHER[:0]).astype(np.float64)
-    )
+    first = payload(strategy, party(strategy)[2], OTHER[:0]).astype(np.float64)
+    server = advance(strategy, ServerState(WEIGHTS), 4, stretches(first))
     before = frozen(dict(state)), frozen(dict(server.state)), WEIGHTS.tobytes(), LOCAL.tobytes()
     _, _, sent = party(strategy, state, vectors=server.known)
     mean = payload(strategy, sent, OTHER[:0]).astype(np.float64)
     copy = mean.copy()
-    advance(strategy, ServerState(WEIGHTS, server.state, server.known), 4, mean)
+    advance(strategy, ServerState(WEIGHTS, server.state, server.known), 4, stretches(mean))
     assert (frozen(dict(state)), frozen(dict(server.state)), WEIGHTS.tobytes(), LOCAL.tobytes()) == before
     assert np.array_equal(mean, copy)
 

@@ -119,6 +119,7 @@ def test_what_a_party_prints_is_refused_and_in_no_log(alice, address):
     assert [path.name for path in worker if SECRET.encode() in path.read_bytes()] == []
 
 
+@pytest.mark.slow  # a session of its own
 def test_by_default_it_is_on_the_ledger_and_in_the_log(session, address):
     """The broken variant, as it were: what the test above looks for is found where it may leave."""
     if address == "inline":

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A server that answers what it likes and keeps what it is sent, for the tests of what it may learn that way.
 
-Only the server's round service is replaced; parties and driver are as they are. It answers each message at once: it has
-no need to wait for anybody, and opens afterwards, from what it kept, every sum whose pads cancel.
+It has an ally among the parties, which tells it the secret of the checks, so that any sum that it makes up is taken for
+one; and which signs what it likes of the models that are handed round. Without one no made-up sum is accepted
+(`tests/pure/test_verified_sums.py`), and no altered model. Besides that only the server's round service is replaced;
+other parties and the driver are as they are. It answers each message at once: it has no need to wait for anybody, and
+opens afterwards, from what it kept, every sum whose pads cancel.
 """
 
 from __future__ import annotations
@@ -15,9 +18,11 @@ import pytest
 
 from fedray.party.context import Reply
 from fedray.party.door.egress import Kind
-from fedray.party.records import Answer, ModelMessage, ModelRequest, RoundMessage
+from fedray.party.records import Answer, ModelMessage, RoundMessage
 from fedray.party.rounds.contributor import Contributor
 from fedray.party.rounds.server import RoundServer
+from fedray.party.training import model_rounds
+from fedray.protocol.checks.judge import Judge
 from fedray.protocol.config import Config
 from fedray.protocol.fixed_point import Encoder, decode
 from fedray.protocol.manifest import Manifest
@@ -56,7 +61,7 @@ class LyingServer:
 
     Attributes:
         says: What it says.
-        hands: (session, the model that was published) -> what it hands on at the begin of a session.
+        hands: (session, the model that is handed round) -> what the ally signs instead, at the begin of a session.
         sent: (session, round) -> party -> the words of its message.
         rounds: (session, round) -> party -> what it was told of it: the Config, and what its words mean.
         last: Number of the last session of which it was sent something.
@@ -106,12 +111,10 @@ def lie(monkeypatch: pytest.MonkeyPatch, says: Says, hands: Hands = lambda _, mo
         hands: As in `LyingServer`.
     """
     server = LyingServer(says, hands)
-    deliver, exchange = RoundServer.deliver, Contributor.exchange
+    deliver, exchange, pack = RoundServer.deliver, Contributor.exchange, model_rounds.pack
     members: dict[PartyName, tuple[PartyName, ...]] = {}
 
     def lying(self, sender, message):
-        if isinstance(message, ModelRequest):
-            return Reply(Kind.AGGREGATE, hands(server.last + 1, self._published))
         if not isinstance(message, RoundMessage):
             return deliver(self, sender, message)
         place = message.session, message.number
@@ -131,6 +134,8 @@ def lie(monkeypatch: pytest.MonkeyPatch, says: Says, hands: Hands = lambda _, mo
         members[name] = self.members
         return exchange(self, call, context, contribution)
 
+    monkeypatch.setattr(Judge, "verify", lambda *_, **__: None)
+    monkeypatch.setattr(model_rounds, "pack", lambda model: hands(server.last + 1, pack(model)))
     monkeypatch.setattr(RoundServer, "deliver", lying)
     monkeypatch.setattr(Contributor, "exchange", watched)
     return server

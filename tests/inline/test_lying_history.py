@@ -23,7 +23,7 @@ from fedray.security.aggregation import SecureAggregator
 
 ROWS, BATCH, RATE, MOMENTUM = 24, 4, 0.01, 0.9
 LARGE = 1e3
-PARTIES = ("alice", "bob", "carol", "dave")
+PARTIES, REST = ("alice", "bob", "carol", "dave"), ("alice", "carol", "dave")
 
 
 @pytest.fixture(autouse=True)
@@ -118,8 +118,9 @@ def test_who_ends_for_good(start, mode):
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.parametrize("step", ["before its input leaves", "before it signs"])
 @pytest.mark.parametrize("strategy", ["fed_avg_w", "fed_avg_g"])
-def test_who_comes_back_within_a_session_begins_anew_as_the_others_have(start, tmp_path, monkeypatch, strategy):
+def test_who_comes_back_within_a_session_begins_anew_as_the_others_have(start, tmp_path, monkeypatch, strategy, step):
     """Under fed_avg_g the optimizers make the model: one that began anew a round later would make another one."""
     gate, summed, update = tmp_path / "open", [], Trainer._update
     turn_clock(monkeypatch, "bob", gate)
@@ -137,12 +138,14 @@ def test_who_comes_back_within_a_session_begins_anew_as_the_others_have(start, t
 
     monkeypatch.setattr(RecoveryCollector, "open", watched)
     monkeypatch.setattr(Trainer, "_update", waking)
-    act = happening("bob", "before its input leaves", 1, sleeping(str(gate)))
+    act = happening("bob", step, 1, sleeping(str(gate)))
     *_, history = fit(start, "recover", lambda fed: at(fed.devices[1], act), strategy=strategy)
     assert summed[0] == PARTIES
-    assert summed[1] == ("alice", "carol", "dave")
+    with_input = step == "before it signs"
+    assert summed[1] == (PARTIES if with_input else REST)
+    assert summed[2] == REST
     assert summed[-1] == PARTIES, "bob is back within the session"
     assert history.faults == []
-    assert [(one.party, one.round) for one in history.dropouts] == [("bob", 1)]
+    assert [(one.party, one.round) for one in history.dropouts] == [("bob", 1 + with_input)]
     assert history.resets == [Reset(0, 0, ("bob",))]
     assert sorted(history.local_history) == list(PARTIES)

@@ -32,11 +32,11 @@ def test_whatever_was_told_is_in_the_head(what):
 
 def test_whatever_came_of_a_round_is_in_the_head():
     first = HistoryChain()
-    come = (told(CONTEXT), "opened", b"s" * 32, b"c" * 8, NAMES)
+    come = (told(CONTEXT), "opened", b"s" * 32, NAMES)
     heads = {first.after(*come).head, HistoryChain(b"h" * 32).after(*come).head}
-    for place, other in enumerate((b"t" * 32, "abandoned", b"", b"", NAMES[:2])):
+    for place, other in enumerate((b"t" * 32, "abandoned", b"", NAMES[:2])):
         heads.add(first.after(*(other if at == place else one for at, one in enumerate(come))).head)
-    assert len(heads) == 7
+    assert len(heads) == 6
     assert all(len(head) == 32 for head in heads)
     assert first.after(*come) == first.after(*come)
 
@@ -99,18 +99,43 @@ def test_what_was_put_back_is_no_history():
     assert of.take_news() is None
 
 
-@pytest.mark.parametrize("verdict", ["opened", "missed", "abandoned"])
+@pytest.mark.parametrize("verdict", ["opened", "abandoned"])
 def test_where_parties_come_back_a_round_without_one_ends_the_history_of_all(verdict):
-    stayed, late = past(returns=True), past(returns=True, party="carol")
-    assert one_round(stayed) == one_round(late) != b""
-    assert one_round(stayed, verdict if verdict == "abandoned" else "opened", NAMES[:2]) == b""
-    assert one_round(late, "missed", ()) == b""
+    stayed, behind = past(returns=True), past(returns=True, party="carol")
+    assert one_round(stayed) == one_round(behind) != b""
+    over = NAMES[:2] if verdict == "opened" else ()
+    assert one_round(stayed, verdict, over) == b""
+    behind.follow(CONTEXT, over, b"m" * 32)
+    behind.catch_up(1)
+    assert behind.head == b""
     assert stayed.anew
-    assert late.anew
-    assert stayed.take_news() == ("carol",)
-    assert late.take_news() == ("carol",)
-    assert late.take_news() is None
-    assert one_round(stayed) == one_round(late) != b""
+    assert behind.anew
+    assert stayed.take_news() == (("carol",) if verdict == "opened" else ())
+    assert behind.take_news() == ("carol",)
+    assert behind.take_news() is None
+    assert one_round(stayed) == one_round(behind) != b""
+
+
+def test_who_saw_no_end_of_a_round_with_its_input_follows_the_others_and_is_not_taken_for_one_of_them():
+    stayed, behind = past(returns=True), past(returns=True, party="carol")
+    one_round(stayed)
+    behind.follow(CONTEXT, NAMES, b"m" * 32)
+    assert behind.followed == stayed.head != behind.head
+    with pytest.raises(ProtocolError, match=r"party .carol. was too late to sign round 0, .* comes back with the next"):
+        behind.catch_up(0)
+    assert behind.head not in (b"", stayed.head), "they have learned what it has not: all begin anew"
+
+
+def test_who_saw_no_end_of_one_round_and_missed_the_next_is_where_the_others_are():
+    stayed, behind = past(returns=True), past(returns=True, party="carol")
+    one_round(stayed)
+    behind.follow(CONTEXT, NAMES, b"m" * 32)
+    one_round(stayed, over=NAMES[:2])
+    behind.follow(CONTEXT, NAMES[:2], b"m" * 32)
+    behind.catch_up(1)
+    assert behind.head == behind.followed == stayed.head == b""
+    assert stayed.anew
+    assert behind.anew
 
 
 def test_who_was_away_while_the_others_were_ruined_is_not_summed_with_them():

@@ -22,7 +22,6 @@ from fedray.party.rounds.key_supply import KeySupply
 from fedray.party.rounds.past import Past
 from fedray.party.rounds.share_owner import ShareOwner
 from fedray.protocol.config import Config
-from fedray.protocol.crypto.buffers import BufferPool
 from fedray.protocol.fixed_point import decode
 from fedray.protocol.manifest import Manifest
 from fedray.protocol.opened import OpenedSum
@@ -60,7 +59,6 @@ class Contributor:
         self.members: tuple[PartyName, ...] = ()
         self.verified = True
         self._config: Config | None = None
-        self._memory = BufferPool()
         self._joining: Joining[Shield] | None = None
         self._shield: Shield | None = None
         self._batched: BatchedShield | None = None
@@ -155,7 +153,7 @@ class Contributor:
         return answer
 
     def read(self, opened: OpenedSum, manifest: Manifest) -> Opened:
-        """Returns what a sum of the open session says; its values are memory that a later call may use again.
+        """Returns what a sum of the open session says.
 
         Args:
             opened: The sum.
@@ -165,7 +163,7 @@ class Contributor:
             ProtocolError: The sum is noise, out of range, or all weights are zero.
         """
         config = self._agreed
-        return decode(config.encoding, config.contributors, manifest, opened, self._memory)
+        return decode(config.encoding, config.contributors, manifest, opened)
 
     @property
     def room(self) -> Room:
@@ -218,12 +216,12 @@ class Contributor:
         """
         for past in answer.missed:
             if past.number >= context.number and past.opened is not None:
-                self._verify_missed(replace(context, number=past.number, history=self.past.head), past.opened)
+                self.verify_missed(replace(context, number=past.number), past.opened)
                 return past.opened
         return None
 
     def verify_missed(self, context: RoundContext, opened: OpenedSum) -> None:
-        """Accepts the sum of a round of training that was held without this party, the next one after those before.
+        """Accepts the sum of a round that was held without this party.
 
         Args:
             context: What the round was about.
@@ -232,12 +230,10 @@ class Contributor:
         Raises:
             ServerFault: It is not that sum.
         """
-        self._verify_missed(self.past.behind(context), opened)
-
-    def _verify_missed(self, context: RoundContext, opened: OpenedSum) -> None:
         shield = self._active()
         with self._lock:
-            shield.follow(context)
+            # Bound to the history as those that held it had it: this party's own, as far as it has followed them.
+            shield.follow(replace(context, history=self.past.followed))
             shield.verify(context.number, opened, self.server, late=True)
 
     def _verify(self, shield: Shield, number: Round, opened: OpenedSum | None) -> None:

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from fedray.errors import ProtocolError
-from fedray.protocol.history import HistoryChain, joined, strangers, told
+from fedray.protocol.history import HistoryChain, joined, late, strangers, told
 from fedray.protocol.scheme import RoundContext
-from fedray.types import PartyName
+from fedray.types import PartyName, Round
 
 
 class Past:
@@ -32,8 +32,8 @@ class Past:
         self._history, self._told = HistoryChain(), b""
         self._everybody: tuple[PartyName, ...] = ()
         self._returns = False
-        self._others: HistoryChain | None = None
         self._because: dict[PartyName, None] | None = None
+        self._theirs: HistoryChain | None = None
         self.over: tuple[PartyName, ...] = ()
         self.anew = False
 
@@ -43,7 +43,12 @@ class Past:
         return self._history.head
 
     @property
-    def without(self) -> tuple[PartyName, ...]:
+    def followed(self) -> bytes:
+        """The head of those who held the rounds that this party has missed, as far as it has followed them."""
+        return (self._theirs or self._history).head
+
+    @property
+    def _without(self) -> tuple[PartyName, ...]:
         """Whose inputs were not in the last round; nobody's where this party does not know."""
         return tuple(name for name in self._everybody if name not in self.over) if self.over else ()
 
@@ -69,35 +74,15 @@ class Past:
             everybody: Whose inputs its rounds sum.
             returns: Whether a party may miss a round and come back within the session.
         """
-        self._everybody, self._returns = tuple(everybody), returns
+        self._everybody, self._returns, self._theirs = tuple(everybody), returns, None
 
     def before(self, context: RoundContext) -> RoundContext:
         """Returns what a round is bound to, with the history, and keeps what was told for it."""
         self._told, self.over = told(context), ()
         return replace(context, history=self.head)
 
-    def behind(self, context: RoundContext) -> RoundContext:
-        """Returns what the others were bound to in a round that this party has missed, the next one after `passed`."""
-        self._told = told(context)
-        return replace(context, history=self._of_others.head)
-
-    def passed(self, over: tuple[PartyName, ...], model: bytes) -> None:
-        """Learns what came of a round of training that this party has missed, and so what the others' history is now.
-
-        Args:
-            over: Whose inputs it summed, in roster order; empty where it was abandoned.
-            model: Hash of the model after it.
-        """
-        # It may be among them: its input counts where only its later messages came too late.
-        complete = over == self._everybody
-        self._others = self._of_others.after(self._told, "opened", model, b"", over) if complete else HistoryChain()
-
-    @property
-    def _of_others(self) -> HistoryChain:
-        return self._history if self._others is None else self._others
-
     def add(self, verdict: str, verified: bool, model: bytes) -> None:
-        """Adds the last round of training.
+        """Adds the last round of training, in which this party has taken part.
 
         Where a party may come back that has missed it, the round ends the history: what the others have learned without
         that party could be held against it, so all begin anew.
@@ -107,15 +92,48 @@ class Past:
             verified: Whether this party knows for certain over whom it was opened.
             model: Hash of the model that this party has after it.
         """
-        others, self._others = self._others, None
         if verdict == "renew" or (verdict == "opened" and not verified):
             return  # nothing was kept of it
         if not self._returns or (verdict == "opened" and self.over == self._everybody):
             summed = model if verdict == "opened" else b""
-            self._history = self._history.after(self._told, verdict, summed, b"", self.over)
+            self._history = self._history.after(self._told, verdict, summed, self.over)
             return
-        # Whoever missed it has nothing left that was learned in it, and goes on from where the others are.
-        self._forget(others or HistoryChain(), [self._party] if verdict == "missed" else self.without)
+        self._forget(HistoryChain(), self._without)
+
+    def follow(self, context: RoundContext, over: Sequence[PartyName], model: bytes) -> None:
+        """Adds a round of training that went on after this party, as those that held it have added it.
+
+        Args:
+            context: What it was about.
+            over: Whose inputs it summed; empty where it was abandoned.
+            model: Hash of the model after it.
+        """
+        if tuple(over) == self._everybody:
+            # With this party's input: the others have kept what they learned, and this one has put it back. So its own
+            # head differs from theirs from here on, whatever ends the following.
+            self._theirs = (self._theirs or self._history).after(told(context), "opened", model, over)
+            self._history = late(self._theirs, self._party)
+        else:
+            self._theirs = None
+            self._forget(HistoryChain(), [self._party])
+
+    def catch_up(self, number: Round) -> None:
+        """Checks that this party may take part again in the session.
+
+        Args:
+            number: The round that it was too late for.
+
+        Raises:
+            ProtocolError: It may not before the next one: the last round was opened with its input and it has put back
+                what it learned there, as it did not see the end.
+        """
+        theirs, self._theirs = self._theirs, None
+        if theirs is None:
+            return
+        raise ProtocolError(
+            f"party {self._party!r} was too late to sign round {number}, which was opened with its input: it does not "
+            "know what the others have learned there, and comes back with the next session"
+        )
 
     def take_news(self) -> tuple[PartyName, ...] | None:
         """Returns because of whom this party began anew since this was last asked; None where it did not."""

@@ -7,8 +7,6 @@ every party, on what all of them were handed; so nobody has to believe anybody's
 
 from __future__ import annotations
 
-import numpy as np
-
 from fedray.party.rounds.contributor import Contributor
 from fedray.party.training.local_model import LocalModel
 from fedray.protocol.manifest import Manifest
@@ -57,7 +55,7 @@ class Following:
         model, strategy = self._model, self._strategy
         before = ServerState(model.weights, model.state, model.known)
         trainable = model.facts.spec.trainable
-        after = advance(strategy, before, trainable, opened.values.astype(np.float64, copy=False))
+        after = advance(strategy, before, trainable, opened.read)
         model.as_built, model.state = False, after.state
         if strategy.local == "gradient":
             model.backend.apply_gradient(after.weights)

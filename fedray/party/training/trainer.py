@@ -33,7 +33,7 @@ from fedray.protocol.rows import Rows
 from fedray.protocol.scheme import Contribution, Opened, RoundContext
 from fedray.strategies import State, Strategy, make_strategy
 from fedray.strategies.halves import known, payload
-from fedray.types import Round, Vector
+from fedray.types import PartyName, Round, Vector
 
 
 @dataclass(slots=True)
@@ -254,7 +254,7 @@ class Trainer:
             # The others sum the same inputs once more, and this party has sent none.
             answer = self._contributor.await_sum("sums that it missed", segment.number)
             stop = stop or answer.stop
-        self._contributor.past.add(answer.verdict, self._contributor.verified, self._model.hash())
+        self._contributor.past.catch_up(max((past.number for past in answer.missed), default=segment.number))
         self._model.backend.set_weights(self._model.weights)
         # Rounds in which fewer than two parties have rows have numbers, and no sum.
         ahead = answer.number - segment.order.number - segment.again
@@ -269,18 +269,22 @@ class Trainer:
         segment.done = place
         if past.opened is None:
             segment.seen.note(segment.planned, self._contributor.members, opened=False)
+            self._follow_on(segment, self._context_of(segment), ())
             segment.done, segment.repeats, segment.fresh = place + 1, None, False
-            self._contributor.past.passed((), b"")
-            self._begin_anew(segment)
             return
-        self._contributor.verify_missed(self._context_of(segment), past.opened)
+        context = self._context_of(segment)
+        self._contributor.verify_missed(context, past.opened)
         opened = self._settle(segment, past.opened)
         if opened is not None:
             start, stop = order.spans[place]
             self._model.backend.begin_round(order.begun + start, stop - start, order.epochs)
             self._take(segment, opened)
-            self._contributor.past.passed(opened.parties, self._model.hash())
-            # As the others do after each round that this party has missed, and before they take the next one's sum.
+            self._follow_on(segment, context, opened.parties)
+
+    def _follow_on(self, segment: _Segment, context: RoundContext, over: Sequence[PartyName]) -> None:
+        """Begins anew where the others do so after a round that this party has missed, before the next one's sum."""
+        self._contributor.past.follow(context, over, self._model.hash())
+        if self._contributor.past.anew:
             self._begin_anew(segment)
 
     def _check_rows(self, segment: _Segment, used: int) -> None:
