@@ -37,11 +37,12 @@ settings.load_profile("short")
 
 
 ON_RAY = {
-    *(f"tests/cluster/test_{name}.py" for name in ("demo", "dropouts", "memory", "placement", "training")),
+    *(f"tests/cluster/test_{name}.py" for name in ("demo", "dropouts", "memory", "placement", "torch_on_ray")),
+    "tests/cluster/test_training.py",
     *(f"tests/contracts/test_{name}.py" for name in ("code_modules", "code_source", "devices", "keys_and_policies")),
     *(f"tests/contracts/test_{name}.py" for name in ("sessions", "soak", "strict_egress", "transports")),
     *(f"tests/contracts/test_spu_{name}.py" for name in ("device", "programs", "sums")),
-    *(f"tests/notebooks/test_{name}_notebook.py" for name in ("aggregation", "spu")),
+    *(f"tests/notebooks/test_{name}_notebook.py" for name in ("aggregation", "pytorch", "spu")),
 }
 """Files that use the cluster: one process runs them all, so there is one cluster. Others may; they cost another."""
 

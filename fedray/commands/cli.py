@@ -81,6 +81,12 @@ def _parser() -> argparse.ArgumentParser:
         help="secure: the server opens the sum only; plain: it sees every update",
     )
     demo.add_argument(
+        "--backend",
+        choices=("tensorflow", "torch"),
+        default="tensorflow",
+        help="framework of the CNN; torch: with pip install 'fedray[torch]'",
+    )
+    demo.add_argument(
         "--train-samples", type=int, default=60_000, metavar="N", help="training images, shared out evenly"
     )
     demo.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed gives the same figures")
@@ -112,7 +118,13 @@ def _demo(options: argparse.Namespace) -> int:
     stage = sys.stderr if as_json else sys.stdout
     try:
         settings = demo.Settings(
-            options.epochs, options.parties, options.aggregator, options.train_samples, options.seed, stage.isatty()
+            options.epochs,
+            options.parties,
+            options.aggregator,
+            options.train_samples,
+            options.seed,
+            stage.isatty(),
+            options.backend,
         )
         if picture is not None:
             demo_report.check_plot(picture)

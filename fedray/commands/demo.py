@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fedray as sf
+from fedray.commands import demo_torch
 from fedray.data.ndarray import FedNdarray
 from fedray.errors import PlanError
 from fedray.ml.nn import FLModel
@@ -49,6 +50,7 @@ class Settings:
         train_samples: Training images over all parties.
         seed: Seed of the run.
         bar: Whether progress is a live bar; otherwise it is a line per epoch.
+        backend: Framework of the model, `"tensorflow"` or `"torch"`.
 
     Raises:
         PlanError: A number is out of range.
@@ -60,6 +62,7 @@ class Settings:
     train_samples: int = TRAIN_IMAGES
     seed: int = 0
     bar: bool = True
+    backend: Literal["tensorflow", "torch"] = "tensorflow"
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
@@ -117,15 +120,16 @@ def run(settings: Settings, say: Say) -> Result:
     sf.init([*settings.names, SERVER], address="local", seed=settings.seed)
     try:
         devices = [sf.PYU(name) for name in settings.names]
-        (x_train, y_train), (x_test, y_test) = load_mnist(parts=devices, categorical_y=True)
+        recipe, is_torch = recipes()[settings.backend], settings.backend == "torch"
+        (x_train, y_train), (x_test, y_test) = load_mnist(parts=devices, categorical_y=True, is_torch=is_torch)
         x_train, y_train = (_shortened(array, settings) for array in (x_train, y_train))
         model = FLModel(
             server=sf.PYU(SERVER),
             device_list=devices,
-            model=build_model,
+            model=recipe.build,
             aggregator=_aggregator(settings, devices),
             strategy="fed_avg_w",
-            backend="tensorflow",
+            backend=settings.backend,
         )
         # After the parties have started, and with their first steps: what a user waits for in `fit`.
         started = time.monotonic()
@@ -142,11 +146,34 @@ def run(settings: Settings, say: Say) -> Result:
         first = devices[0]
         say(f"\nfor comparison, {first.name} alone, on {first.name}'s own {settings.rows[first.name]:,} images:")
         # With the same seed, model, batch size and test images, so that only the number of images differs.
-        alone = _train_alone(first, x_train, y_train, settings, say)
+        alone = _train_alone(recipe, first, x_train, y_train, settings, say)
         curves = {name: [float(value) for value in values] for name, values in history.global_history.items()}
         return Result(settings, curves, alone, seconds, current().ledger(close=True))
     finally:
         sf.shutdown()
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """The demo's model in one framework; all of it runs inside the parties.
+
+    Attributes:
+        build: Returns the model.
+        new: Seed -> a model with fresh weights.
+        one_epoch: Trains one party's model for an epoch, and returns its figures.
+    """
+
+    build: Callable[[], Any]
+    new: Callable[[int], Any]
+    one_epoch: Callable[..., dict[str, float]]
+
+
+def recipes() -> dict[str, Recipe]:
+    """Returns the model by name of its framework."""
+    return {
+        "tensorflow": Recipe(build_model, new_model, one_epoch),
+        "torch": Recipe(demo_torch.build_model, demo_torch.new_model, demo_torch.one_epoch),
+    }
 
 
 def build_model() -> Any:
@@ -217,11 +244,11 @@ def _aggregator(settings: Settings, devices: list[sf.PYU]) -> Aggregator:
     return kind(sf.PYU(SERVER), devices)
 
 
-def _train_alone(party: sf.PYU, x: FedNdarray, y: FedNdarray, settings: Settings, say: Say) -> Curves:
-    model, test = party(new_model)(settings.seed), party(mnist_test)()
+def _train_alone(recipe: Recipe, party: sf.PYU, x: FedNdarray, y: FedNdarray, settings: Settings, say: Say) -> Curves:
+    model, test = party(recipe.new)(settings.seed), party(mnist_test)()
     curves: Curves = {}
     for epoch in range(1, settings.epochs + 1):
-        figures = sf.reveal(party(one_epoch)(model, x.partitions[party], y.partitions[party], test))
+        figures = sf.reveal(party(recipe.one_epoch)(model, x.partitions[party], y.partitions[party], test))
         for name, value in figures.items():
             curves.setdefault(name, []).append(value)
         text = " ".join(f"{name}:{figures[name]:.4f}" for name in ("loss", "accuracy", "val_loss", "val_accuracy"))

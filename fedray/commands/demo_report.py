@@ -90,6 +90,7 @@ def as_json(result: Result) -> dict[str, Any]:
         "parties": list(settings.names),
         "server": SERVER,
         "aggregator": settings.aggregator,
+        "backend": settings.backend,
         "epochs": settings.epochs,
         "batch_size": BATCH_SIZE,
         "seed": settings.seed,

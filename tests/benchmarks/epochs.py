@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Epochs of the reference program, against the floors, in one run: interleaved, repeated, median and spread.
 
-    python tests/benchmarks/epochs.py [--samples 60000] [--repeats 3] [--parties 2] [--json FILE] [--only NAME ...]
+    python tests/benchmarks/epochs.py [--samples 60000] [--repeats 3] [--parties 2] [--backend torch] [--json FILE]
+        [--only NAME ...]
 
 CPU seconds are those of the parties and of the server together, so that a figure can be trusted on a noisy machine.
 Bytes are what left all processes for each other, by their ledgers, per round. Memory is the peak of each process, with
-the models of all contenders in it; the driver holds Keras too, because a Keras callback keeps the time (`startup.py`
-shows one without).
+the models of all contenders in it.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ import statistics
 import time
 from collections.abc import Mapping
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from floors import Floors
-from tutorial import BATCH, conv_model, rows
+from tutorial import BATCH, MODELS, rows
 
 import fedray as sf
-from fedray.backends.keras.quiet import quiet
 from fedray.data.ndarray import load
 from fedray.ml.nn import FLModel
+from fedray.ml.nn.callbacks import USED_HOOKS
 from fedray.party.door.egress import DRIVER
 from fedray.security.aggregation import PlainAggregator, SecureAggregator, SPUAggregator
 
@@ -39,20 +40,33 @@ PARAMETERS = 34_826
 NAMES = ("alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi")
 
 
-def stopwatch() -> tuple[Any, list[float]]:
-    """Returns a Keras callback that times epochs, and the list it writes seconds to."""
-    with quiet():
-        from keras.callbacks import LambdaCallback
+class Stopwatch:
+    """A callback that times epochs, of no framework.
 
-    begun, seconds = [0.0], list[float]()
+    Attributes:
+        seconds: Of each epoch.
+    """
 
-    def start(*_: Any) -> None:
-        begun[0] = time.perf_counter()
+    def __init__(self) -> None:
+        self.seconds = list[float]()
+        for hook in USED_HOOKS:
+            if not hasattr(type(self), hook):
+                setattr(self, hook, _nothing)
 
-    def stop(*_: Any) -> None:
-        seconds.append(time.perf_counter() - begun[0])
+    def on_epoch_begin(self, *_: Any) -> None:
+        """Starts the watch."""
+        self._begun = time.perf_counter()
 
-    return LambdaCallback(on_epoch_begin=start, on_epoch_end=stop), seconds
+    def on_epoch_end(self, *_: Any) -> None:
+        """Stops it."""
+        self.seconds.append(time.perf_counter() - self._begun)
+
+
+def _nothing(*_: Any) -> None:
+    """Is a hook that has nothing to do, and is marked so as Keras marks its own."""
+
+
+_nothing._is_default = True  # type: ignore[attr-defined]
 
 
 def peak_megabytes() -> float:
@@ -73,8 +87,10 @@ def cpu_seconds() -> float:
 class Contender:
     """One way to train, its model made once."""
 
-    def __init__(self, aggregator: Any, devices: list[sf.PYU], server: sf.PYU, arrays: Any, frequency: int) -> None:
-        self._model = FLModel(server, devices, conv_model, aggregator, random_seed=1)
+    def __init__(
+        self, aggregator: Any, devices: list[sf.PYU], server: sf.PYU, arrays: Any, frequency: int, framework: str
+    ) -> None:
+        self._model = FLModel(server, devices, aggregator=aggregator, random_seed=1, **MODELS[framework])
         self._arrays, self._frequency = arrays, frequency
         steps = math.ceil(max(shape[0] for shape in arrays[0].partition_shape().values()) / BATCH)
         self._rounds = math.ceil(steps / frequency)
@@ -82,7 +98,7 @@ class Contender:
 
     def epoch(self, number: int) -> tuple[float, float]:
         """Returns wall seconds of one epoch, and CPU seconds of all parties and the server."""
-        (watch, seconds), before = stopwatch(), self._cpu()
+        watch, before = Stopwatch(), self._cpu()
         self._model.fit(
             *self._arrays,
             batch_size=BATCH,
@@ -92,7 +108,7 @@ class Contender:
             verbose=0,
             callbacks=[watch],
         )
-        return seconds[0], self._cpu() - before
+        return watch.seconds[0], self._cpu() - before
 
     def bytes_a_round(self, number: int) -> float:
         """Returns the bytes that one more epoch moves between parties and server, per round."""
@@ -104,10 +120,10 @@ class Contender:
         return sum(sf.reveal([device(cpu_seconds)() for device in self._processes]))
 
 
-def contenders(devices: list[sf.PYU], server: sf.PYU, samples: int) -> dict[str, Contender]:
+def contenders(devices: list[sf.PYU], server: sf.PYU, samples: int, framework: str) -> dict[str, Contender]:
     """Returns every way to train, by name."""
-    parts = len(devices)
-    shares = {device: device(rows, num_returns=2)(part, parts, samples) for part, device in enumerate(devices)}
+    parts, channels = len(devices), MODELS[framework]["backend"] == "torch"
+    shares = {d: d(rows, num_returns=2)(part, parts, samples, channels) for part, d in enumerate(devices)}
     arrays = tuple(load({device: share[place] for device, share in shares.items()}) for place in (0, 1))
     every = -(-(samples // parts) // BATCH)
     spu = sf.SPU(sf.utils.testing.cluster_def([device.name for device in devices[:2]]))
@@ -119,23 +135,23 @@ def contenders(devices: list[sf.PYU], server: sf.PYU, samples: int) -> dict[str,
         "secure, once an epoch": (SecureAggregator(server, devices), every),
     }
     return {
-        name: Contender(aggregator, devices, server, arrays, frequency)
+        name: Contender(aggregator, devices, server, arrays, frequency, framework)
         for name, (aggregator, frequency) in kinds.items()
     }
 
 
-def measure(parties: int, samples: int, repeats: int, only: list[str]) -> dict[str, Any]:
+def measure(parties: int, samples: int, repeats: int, only: list[str], framework: str) -> dict[str, Any]:
     """Returns wall and CPU seconds of every repeat by contender, after an epoch each that is not counted.
 
     Beside them stand the bytes of one round, by contender, and the peak memory in MB, by process.
     """
-    floors = Floors(parties, samples, PARAMETERS)
+    floors = Floors(parties, samples, PARAMETERS, framework)
     sf.init([*NAMES[:parties], "server"], address="local", seed=1, threads=1)
     devices, server = [sf.PYU(name) for name in NAMES[:parties]], sf.PYU("server")
     runs: dict[str, Any] = {
         kind: lambda number, kind=kind: floors.epoch(kind, number) for kind in ("free", "synchronous")
     }
-    chosen = {n: c for n, c in contenders(devices, server, samples).items() if not only or n in only}
+    chosen = {n: c for n, c in contenders(devices, server, samples, framework).items() if not only or n in only}
     runs |= {name: contender.epoch for name, contender in chosen.items()}
     found: dict[str, dict[str, Any]] = {name: {"wall": [], "cpu": []} for name in runs}
     for number in range(repeats + 1):
@@ -148,7 +164,7 @@ def measure(parties: int, samples: int, repeats: int, only: list[str]) -> dict[s
     moved = {name: contender.bytes_a_round(repeats + 1) for name, contender in chosen.items()}
     peaks = {device.name: sf.reveal(device(peak_megabytes)()) for device in (*devices, server)}
     sf.shutdown()
-    return {"seconds": found, "bytes a round": moved, "peak MB": peaks | {"driver with Keras": peak_megabytes()}}
+    return {"seconds": found, "bytes a round": moved, "peak MB": peaks | {"driver": peak_megabytes()}}
 
 
 def table(result: Mapping[str, Any], parties: int) -> str:
@@ -185,7 +201,7 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "cores": os.cpu_count(),
         "ray": metadata.version("ray"),
-        "tensorflow": metadata.version("tensorflow"),
+        **{name: metadata.version(name) for name in ("tensorflow", "torch") if find_spec(name)},
         "numpy": np.__version__,
     }
 
@@ -196,12 +212,13 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=60_000)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--parties", type=int, nargs="+", default=[2])
+    parser.add_argument("--backend", choices=list(MODELS), default="tensorflow")
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     results = {}
     for parties in arguments.parties:
-        found = measure(parties, arguments.samples, arguments.repeats, arguments.only)
+        found = measure(parties, arguments.samples, arguments.repeats, arguments.only, arguments.backend)
         results[str(parties)] = found
         print(table(found, parties), flush=True)
     if arguments.json:

@@ -19,23 +19,27 @@ from typing import Any
 import numpy as np
 
 
-def _worker(part: int, parts: int, samples: int, memory: str, barrier: Barrier, pipe: Connection) -> None:
+def _worker(
+    part: int, parts: int, samples: int, framework: str, memory: str, barrier: Barrier, pipe: Connection
+) -> None:
     os.environ["OMP_NUM_THREADS"], os.environ["TF_CPP_MIN_LOG_LEVEL"] = "1", "2"
-    from tutorial import BATCH, conv_model, rows
+    from tutorial import BATCH, MODELS, rows
 
     from fedray.backends import make_backend
     from fedray.backends.backend import Batch
     from fedray.party.training.sampling import Sampling
     from fedray.tree import Tree
 
-    backend: Any = make_backend("tensorflow", conv_model, 1, part, 1)
-    x, y = rows(part, parts, samples)
+    made = MODELS[framework]
+    in_torch = made["backend"] == "torch"
+    backend: Any = make_backend(made["backend"], made["model"], 1, part, 1)
+    x, y = rows(part, parts, samples, channels=in_torch)
     data = backend.bind(Tree(x, "x"), Tree(y, "y"))
     sampling = Sampling(1, -(-len(x) // BATCH), BATCH)
     weights = np.array(backend.weights())
     shared = SharedMemory(memory)
     vectors: Any = np.ndarray((parts, len(weights)), np.float32, buffer=shared.buf)
-    step = _bare_step(backend, data)
+    step = (_bare_torch_step if in_torch else _bare_step)(backend, data)
 
     def free(batch: Batch) -> None:
         step(batch.rows)
@@ -72,10 +76,34 @@ def _bare_step(backend: Any, data: Any) -> Any:
     return step
 
 
+def _bare_torch_step(backend: Any, data: Any) -> Any:
+    """Returns the step of PyTorch's tutorials on gathered rows, with loss and metric kept; no vector in or out."""
+    import torch
+
+    torch.set_num_threads(1)
+    made = backend._compiled
+    forward = torch.compile(made.module) if made.compile else made.module
+    (accuracy,), figures = made.metrics, [0.0, 0.0]
+    made.module.train()
+
+    def step(picked: Any) -> None:
+        rows = torch.from_numpy(picked)
+        x, y = data.x.index_select(0, rows), data.y.index_select(0, rows)
+        made.optimizer.zero_grad()
+        output = forward(x)
+        loss = made.loss(output, y)
+        loss.backward()
+        made.optimizer.step()
+        figures[0] += float(loss.detach()) * len(rows)
+        figures[1] += float(accuracy(output.detach(), y).sum())
+
+    return step
+
+
 class Floors:
     """The floor processes, started once; an epoch of either kind on request."""
 
-    def __init__(self, parts: int, samples: int, parameters: int) -> None:
+    def __init__(self, parts: int, samples: int, parameters: int, framework: str = "tensorflow") -> None:
         spawn = multiprocessing.get_context("spawn")
         self._memory = SharedMemory(create=True, size=parts * parameters * 4)
         barrier = spawn.Barrier(parts)
@@ -83,7 +111,7 @@ class Floors:
         self._processes = []
         for part in range(parts):
             ours, theirs = spawn.Pipe()
-            arguments = (part, parts, samples, self._memory.name, barrier, theirs)
+            arguments = (part, parts, samples, framework, self._memory.name, barrier, theirs)
             process = spawn.Process(target=_worker, args=arguments, daemon=True)
             process.start()
             self._pipes.append(ours)

@@ -35,6 +35,28 @@ def conv_model() -> Any:
     return model
 
 
+def conv_net() -> Any:
+    """Returns the same in PyTorch."""
+    from fedray.commands.demo_torch import build_model
+
+    return build_model()
+
+
+def compiled_net() -> Any:
+    """Returns the same through `torch.compile`."""
+    from dataclasses import replace
+
+    return replace(conv_net(), compile=True)
+
+
+MODELS: dict[str, dict[str, Any]] = {
+    "tensorflow": {"backend": "tensorflow", "model": conv_model},
+    "torch": {"backend": "torch", "model": conv_net},
+    "torch.compile": {"backend": "torch", "model": compiled_net},
+}
+"""Name on the command line -> arguments of `FLModel`."""
+
+
 def lookup_model(parameters: int) -> Callable[[], Any]:
     """Returns a builder of a model whose step looks up one row, and so costs next to nothing at any size."""
 
@@ -49,9 +71,12 @@ def lookup_model(parameters: int) -> Callable[[], Any]:
     return build
 
 
-def rows(part: int, parts: int, samples: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Returns one party's share of the first `samples` training images and their one-hot labels."""
+def rows(
+    part: int, parts: int, samples: int, channels: bool = False
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Returns one party's share of the first `samples` training images, one channel if asked, and one-hot labels."""
     with np.load(dataset("mnist")) as mnist:
         start, stop = samples * part // parts, samples * (part + 1) // parts
         x = mnist["x_train"][start:stop].astype(np.float32) / 255
+        x = x[:, None] if channels else x
         return x, np.eye(10, dtype=np.float32)[mnist["y_train"][start:stop]]

@@ -106,6 +106,21 @@ def test_counts_travel_as_whole_numbers():
     assert not by_name["loss/0"]
     assert by_name["loss/1"]
     assert all(whole for name, whole in by_name.items() if not name.startswith(("loss/0", "own/0")))
+    directions = backend.facts().directions
+    assert (directions["loss"], directions["accuracy"], directions.get("own")) == ("min", "max", None)
+
+
+def test_a_state_has_one_shape_whether_rows_were_seen_or_not():
+    backend = make_backend("torch", model("prices", named(of_prices)), 1, 0, 1)
+    data = bind(backend, X, PRICES)
+    before = backend.facts()
+    backend.train(backend.weights(), data, batches(60))
+    backend.evaluate(data, batches(60))
+    assert backend.facts() == before
+    nobody = bind(backend, X[:0], PRICES[:0])
+    merged = backend.finish(merge([backend.evaluate(part, batches(part.rows)) for part in (nobody, data)]))
+    whole = backend.evaluate(data, batches(60))
+    assert [float(metric) for metric in merged] == pytest.approx([float(metric) for metric in whole], rel=1e-6)
 
 
 def test_states_that_are_lists_stay_with_their_party_and_say_what_would_help():

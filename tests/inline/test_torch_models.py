@@ -7,6 +7,7 @@ from inline.keras_models import CLASS, RNG, X, batches, bind
 from inline.torch_models import NEEDS_TORCH, ready
 
 from fedray.backends import make_backend
+from fedray.errors import DataError
 from fedray.strategies import make_strategy
 
 pytestmark = NEEDS_TORCH
@@ -163,6 +164,27 @@ def test_a_gradient_of_all_rows_applied_is_a_step_on_all_rows(kind):
         np.testing.assert_allclose(part, expected[param.name], rtol=2e-5, atol=1e-6, err_msg=param.name)
 
 
+@pytest.mark.slow
+def test_a_compiled_module_takes_the_same_steps():
+    from torch import nn, optim
+
+    from fedray.ml.nn.torch import Compiled
+
+    def build(compiled):
+        def made():
+            net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))
+            return Compiled(net, nn.CrossEntropyLoss(), optim.SGD(net.parameters(), 0.1), compile=compiled)
+
+        return made
+
+    ends = []
+    for compiled in (False, True):
+        backend, data = ready(build(compiled))
+        assert backend.spec.names[0] == "0.weight"
+        ends.append(backend.train(backend.weights(), data, batches(13, 20, 27))[0])
+    np.testing.assert_allclose(ends[0], ends[1], rtol=1e-5, atol=1e-6)
+
+
 def test_a_tied_tensor_is_there_once():
     backend, _ = ready(tied)
     assert [n for n in backend.spec.names if "weight" in n] == ["0.weight", "3.weight"]
@@ -179,6 +201,12 @@ def test_statistics_are_averaged_and_counters_stay():
     assert int(backend._module[1].num_batches_tracked) == 2
     backend.restore(before)
     assert int(backend._module[1].num_batches_tracked) == 0, "a round put back takes the counter along"
+
+
+def test_one_row_is_too_few_for_batchnorm_and_the_error_says_what_to_do():
+    backend, data = ready(normed)
+    with pytest.raises(DataError, match="a batch of one row, of which BatchNorm has no statistics; expected GroupNorm"):
+        backend.train(backend.weights(), data, batches(1))
 
 
 def test_what_the_optimizer_does_not_hold_is_frozen_and_so_is_what_has_no_gradient():

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from inline.federated import by_hand, softmax, world
-from inline.keras_models import X
-from inline.torch_models import TORCH, WITHOUT, torch_softmax
+from inline.keras_models import CLASS, X
+from inline.torch_models import TORCH, WITHOUT, torch_outputs, torch_softmax
 
 import fedray as sf
 from fedray.errors import PlanError
@@ -98,6 +98,7 @@ class TestRuns:
             return torch.get_rng_state().numpy().tobytes(), random.getstate(), str(np.random.get_state())
 
         fed = torch_world(start)
+        torch.rand(3), random.random(), np.random.random()  # somewhere that no earlier test has left them
         before, threads = drawn(), torch.get_num_threads()
         model = fed.model(noisy)
         model.fit(fed.x, fed.y, epochs=1, batch_size=8, verbose=0)
@@ -190,3 +191,89 @@ def test_without_pytorch_the_error_has_the_line_that_installs_it(monkeypatch, st
         one.Compile  # noqa: B018
     with pytest.raises(PlanError, match=r"backend: expected one of .*torch \(torch: pip install 'fedray\[torch\]'\)"):
         fed.model(noisy, backend="pytorch")
+
+
+@pytest.mark.torch
+@pytest.mark.skipif(not TORCH, reason=WITHOUT)
+def test_a_party_computes_on_its_threads_and_where_its_resources_say(start):
+    import torch
+
+    def build():
+        class Counting(torch.nn.Linear):
+            def forward(self, x):
+                return super().forward(x) * 0 + torch.get_num_threads()
+
+        net = Counting(4, 3)
+        return net, torch.nn.CrossEntropyLoss(), torch.optim.SGD(net.parameters(), 0.1)
+
+    before = torch.get_num_threads()
+    fed = torch_world(start, threads=3)
+    said = [sf.reveal(part) for part in fed.model(build).predict(fed.x).values()]
+    assert [np.unique(part).tolist() for part in said] == [[3.0], [3.0]]
+    assert torch.get_num_threads() == before
+    sf.shutdown()
+    if not torch.cuda.is_available():
+        fed = torch_world(start, resources={"alice": {"GPU": 0.5}})
+        with pytest.raises(PlanError, match=r"party 'alice': resources: the party asks for 0\.5 GPU, and PyTorch"):
+            fed.model(noisy)
+
+
+@pytest.mark.torch
+@pytest.mark.skipif(not TORCH, reason=WITHOUT)
+class TestKinds:
+    def test_prices_as_they_are(self, start):
+        """A loss of 1e10 and weights of 1e5 come through the masks like any others."""
+        from fedray.data.ndarray import load
+
+        def build():
+            from torch import nn, optim
+            from torchmetrics import R2Score
+
+            from fedray.ml.nn.torch import Compiled
+
+            net = nn.Linear(4, 1)
+            return Compiled(net, nn.MSELoss(), optim.Adam(net.parameters(), 30_000), metrics=[R2Score()])
+
+        fed = torch_world(start)
+        prices = (250_000 + 90_000 * X[:, 0] - 40_000 * X[:, 1]).astype(np.float32)
+        y = load(dict(zip(fed.devices, np.split(prices, [35]), strict=True)))
+        model = fed.model(build)
+        history = model.fit(fed.x, y, epochs=30, batch_size=10, verbose=0).history
+        assert history["r2score"][-1] > 0.97
+        output = torch_outputs(model.global_model(), X)[:, 0]
+        (loss, score), _ = model.evaluate(fed.x, y, verbose=0)
+        assert float(loss) == pytest.approx(((output - prices) ** 2).mean(), rel=1e-4)
+        assert float(score) == pytest.approx(1 - ((output - prices) ** 2).sum() / ((prices - prices.mean()) ** 2).sum())
+
+    def test_short_numbers_from_start_to_file(self, start, tmp_path):
+        def build():
+            import torch
+            from torch import nn, optim
+
+            net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3)).to(torch.bfloat16)
+            return net, nn.CrossEntropyLoss(), optim.SGD(net.parameters(), 0.2)
+
+        fed = torch_world(start)
+        ends = []
+        for aggregator in (None, PlainAggregator(fed.server, fed.devices)):
+            model = fed.model(build, aggregator=aggregator)
+            history = model.fit(fed.x, fed.y, epochs=4, batch_size=10, verbose=0).history
+            model.save(tmp_path / "short.safetensors")
+            ends.append((history["loss"], (tmp_path / "short.safetensors").read_bytes()))
+        assert ends[0] == ends[1]
+        assert history["loss"][-1] < history["loss"][0]
+        module = model.global_model()
+        assert str(module[0].weight.dtype) == "torch.bfloat16"
+        other = fed.model(build, random_seed=8)
+        other.load(tmp_path / "short.safetensors")
+        assert all(a.equal(b) for a, b in zip(module.parameters(), other.global_model().parameters(), strict=True))
+
+    def test_what_does_not_fit_names_the_party_and_the_array(self, start):
+        from fedray.data.ndarray import load
+        from fedray.errors import DataError
+
+        fed = torch_world(start)
+        labels = CLASS.astype(np.int64)
+        y = load(dict(zip(fed.devices, np.split(np.where(np.arange(60) == 50, 7, labels), [35]), strict=True)))
+        with pytest.raises(DataError, match=r"party 'bob': y: the loss '\w+' expects class numbers from 0"):
+            fed.model(noisy).fit(fed.x, y, epochs=1, verbose=0)

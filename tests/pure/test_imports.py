@@ -23,7 +23,7 @@ FRAMEWORKS |= dict.fromkeys(("torch", "torchmetrics", "safetensors"), "torch")
 """Framework -> the folder of `backends/` that may import it, inside functions."""
 
 MAY_IMPORT_RAY = {"runtime/ray.py", "runtime/ray_errors.py"}
-MAY_IMPORT_A_FRAMEWORK = {"commands/demo.py"}  # its builder, as in a user's program
+MAY_IMPORT_A_FRAMEWORK = {"commands/demo.py", "commands/demo_torch.py"}  # their builders, as in a user's program
 
 
 def files() -> list[Path]:

@@ -69,7 +69,7 @@ def picked(nest: Any, rows: Any) -> Any:
 
 
 def row_numbers(torch: Any, batches: Sequence[Batch], device: Any) -> list[Any]:
-    """Returns the row numbers of each batch, copied to the device once for all.
+    """Returns the row numbers of each batch that has some, copied to the device once for all.
 
     Args:
         torch: The torch module.
@@ -77,7 +77,7 @@ def row_numbers(torch: Any, batches: Sequence[Batch], device: Any) -> list[Any]:
         device: Where the rows are.
     """
     order = torch.from_numpy(np.concatenate([np.empty(0, np.int64), *(batch.rows for batch in batches)])).to(device)
-    return list(order.split([len(batch.rows) for batch in batches]))
+    return [rows for rows in order.split([len(batch.rows) for batch in batches]) if len(rows)]
 
 
 def bound_data(data: Data) -> TorchData:

@@ -44,7 +44,7 @@ def written(torch: Any, module: Any, values: Mapping[int, Any], ending: str, rat
         check_installed("safetensors")
         from safetensors.torch import save
 
-        return bytes(save(state, {"format": "pt"} | ({} if rate is None else {_RATE: repr(rate)})))
+        return _ordered(bytes(save(state, {"format": "pt"} | ({} if rate is None else {_RATE: repr(rate)}))))
     state._metadata = found._metadata  # type: ignore[attr-defined]  # the versions of its layers, as PyTorch writes them
     if rate is not None:
         state._metadata[""] = {**state._metadata.get("", {}), _RATE: rate}  # type: ignore[attr-defined]
@@ -66,6 +66,8 @@ def read(torch: Any, content: bytes, tensors: Mapping[str, Any]) -> tuple[dict[s
     """
     try:
         state, rate = _zipped(torch, content) if content[:2] == b"PK" else _safe(content)
+        if not isinstance(state, Mapping):
+            raise ValueError("no names")
         found = {name: state[name] for name in tensors}
         if any(_form(found[name]) != _form(tensor) for name, tensor in tensors.items()):
             raise ValueError("shapes or kinds of numbers differ")
@@ -88,6 +90,14 @@ def _safe(content: bytes) -> tuple[Mapping[str, Any], float | None]:
     state = load(content)  # which has checked the header
     header = json.loads(content[_HEADER : _HEADER + int.from_bytes(content[:_HEADER], "little")])
     return state, _rate(header.get("__metadata__", {}))
+
+
+def _ordered(content: bytes) -> bytes:
+    """Returns a `.safetensors` file with its header in order: the library writes what it is told beside it in any."""
+    stop = _HEADER + int.from_bytes(content[:_HEADER], "little")
+    header = json.dumps(json.loads(content[_HEADER:stop]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % _HEADER)  # tensors begin at a multiple of eight
+    return len(header).to_bytes(_HEADER, "little") + header + content[stop:]
 
 
 def _form(tensor: Any) -> tuple[Any, ...]:

@@ -33,12 +33,13 @@ def settings(torch: Any, compiled: Compiled, names: Mapping[int, str]) -> Any:
     ]
     metrics = compiled.metrics
     return {
-        "module": [type(compiled.module).__qualname__, _PLACE.sub("", repr(compiled.module))],
+        "module": [_PLACE.sub("", repr(compiled.module)), _parts(torch, compiled.module)],
         "loss": _plain(torch, compiled.loss),
         "optimizer": [type(compiled.optimizer).__qualname__, groups],
         "metrics": _plain(torch, dict(metrics) if isinstance(metrics, Mapping) else list(metrics)),
         "scheduler": _plain(torch, compiled.scheduler),
         "max_grad_norm": compiled.max_grad_norm,
+        "compile": compiled.compile,
     }
 
 
@@ -69,9 +70,17 @@ def _plain(torch: Any, value: Any) -> Any:
         return [_plain(torch, value.func), _plain(torch, value.args), _plain(torch, value.keywords)]
     if hasattr(value, "__qualname__"):
         return value.__qualname__
-    made = {
-        name: _plain(torch, one)
-        for name, one in getattr(value, "__dict__", {}).items()
-        if not name.startswith("_") and isinstance(one, bool | int | float | str | list | tuple | torch.Tensor)
-    }
-    return [type(value).__qualname__, made]
+    if isinstance(value, torch.nn.Module):
+        return [_parts(torch, value), {name: _plain(torch, one) for name, one in value.named_buffers()}]
+    return [type(value).__qualname__, _attributes(torch, value)]
+
+
+def _parts(torch: Any, module: Any) -> dict[str, Any]:
+    """Returns class and settings of a module and of all inside it; not its tensors, which have roles of their own."""
+    return {name: [type(part).__qualname__, _attributes(torch, part)] for name, part in module.named_modules()}
+
+
+def _attributes(torch: Any, value: Any) -> dict[str, Any]:
+    plain = (bool, int, float, str, list, tuple)
+    found = getattr(value, "__dict__", {}).items()
+    return {n: _plain(torch, one) for n, one in found if not n.startswith("_") and isinstance(one, plain)}

@@ -107,8 +107,8 @@ def _check_own(torch: Any, loss: Any, argument: str, y: NDArray[Any], output: An
 
     `output - y` then has a number for each pair of rows. Tried on made-up rows.
     """
-    labels = torch.from_numpy(np.resize([0, 1, 1], (3, *y.shape[1:])).astype(y.dtype))
-    said = torch.linspace(0.1, 0.8, 3 * output[0].numel()).reshape(3, *output.shape[1:]).to(output.dtype)
+    labels = torch.from_numpy(np.resize([0, 1, 1], (3, *y.shape[1:])).astype(y.dtype)).to(output.device)
+    said = torch.linspace(0.1, 0.8, 3 * output[0].numel()).reshape(3, *output.shape[1:]).to(output)
     try:
         as_given, in_column = (float(loss(said, true).mean()) for true in (labels, labels[..., None]))
     except Exception:  # It asks for something else of labels, and will say so.

@@ -63,7 +63,16 @@ class TorchMetrics:
             made: Any = copy.deepcopy(one.metric).to(device) if one.is_object else _Average(one.metric)
             self._metrics[one.name] = made._apply(_widened) if one.is_stock else made
         self._apart: dict[str, str] = {}
+        self._shapes: dict[str, list[tuple[int, ...]]] = {}
         self.reset()
+
+    def settle(self, seen: TorchMetrics) -> None:
+        """Takes the shapes of states from metrics that have seen rows: some have one number until then, and then more.
+
+        Args:
+            seen: The same metrics, or these themselves.
+        """
+        self._shapes = {n: [tuple(t.shape) for t in tensors_of(metric)] for n, metric in seen.objects.items()}
 
     @property
     def apart(self) -> dict[str, str]:
@@ -145,7 +154,9 @@ class TorchMetrics:
         additive = name not in self._apart
         tensors = tensors_of(metric) if additive else []
         whole = tuple(not tensor.is_floating_point() for tensor in tensors)
-        return Tally(name, tuple(map(numbers, tensors)), _value(metric, name), additive, whole)
+        shapes = self._shapes.get(name) or [tuple(tensor.shape) for tensor in tensors]
+        state = tuple(_shaped(name, tensor, shape) for tensor, shape in zip(tensors, shapes, strict=False))
+        return Tally(name, state, _value(metric, name), additive, whole)
 
     def _finish(self, tally: Tally) -> Tally:
         metric = self.objects.get(tally.name)
@@ -154,7 +165,7 @@ class TorchMetrics:
         if not tally.additive:
             return tally
         own = copy.deepcopy(metric)
-        expected, found = [tuple(t.shape) for t in tensors_of(own)], [array.shape for array in tally.state]
+        expected, found = self._shapes.get(tally.name, []), [array.shape for array in tally.state]
         if expected != found:
             raise DataError(f"metric {tally.name!r}: expected state of shapes {expected}, found {found}")
         for name, tensor, array in zip(own._defaults, tensors_of(own), tally.state, strict=True):
@@ -264,6 +275,27 @@ def why_apart(metric: Any, stock: bool, verdict: Verdict) -> str:
             "= True in its class where a mean over all batches will do"
         )
     return "made-up rows did not show whether its state adds up over rows; say additive = True in its class if it does"
+
+
+def _shaped(name: str, tensor: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Returns the numbers of a state in the shape that it has once rows were seen.
+
+    Args:
+        name: The metric's.
+        tensor: Its state.
+        shape: That shape.
+
+    Raises:
+        PlanError: It has another one.
+    """
+    found = numbers(tensor)
+    if found.shape == shape:
+        return found
+    if found.ndim:
+        raise PlanError(
+            f"metric {name!r}: its state had shape {shape} and has {found.shape} now; its states could not be added"
+        )
+    return np.full(shape, found)
 
 
 def _widened(tensor: Any) -> Any:

@@ -68,7 +68,7 @@ class TorchBackend:
         self._compiled = self._seeded(lambda: checks.as_compiled(torch, builder()))
         self._asked = asked_for(self._compiled.metrics, start.metric_class)
         self._module = self._compiled.module.to(self._device)
-        self._task = task_of(torch, self._compiled)
+        self._task = task_of(torch, self._compiled, self._device)
         self._probe = ModuleProbe(torch, self._module, self._task, self._seeded)
         self._flat: FlatTensors | None = None
         self._fitted: FittedSteps | None = None
@@ -249,7 +249,8 @@ class TorchBackend:
         fitted = self._ready()
         measured = words(fitted.training.read()), words(fitted.testing.read())
         metrics = fitted.testing.metrics
-        return ModelFacts(self.spec, *measured, metrics.directions, dict(self._frozen.hashes), metrics.apart)
+        directions = {"loss": "min"} | metrics.directions
+        return ModelFacts(self.spec, *measured, directions, dict(self._frozen.hashes), metrics.apart)
 
     def keep_apart(self, reasons: Mapping[str, str]) -> None:
         """Lets metrics stay with their party; see `Weights.keep_apart`."""
@@ -322,7 +323,7 @@ class TorchBackend:
         self._fitted = self._fitted or fitted
 
     def _seeded(self, work: Callable[[], Any]) -> Any:
-        return Noise(self._torch, self._torch.device("cpu"), word(self._seed, "build"), self._threads).run(work)
+        return Noise(self._torch, self._device, word(self._seed, "build"), self._threads).run(work)
 
     def _tensors(self) -> FlatTensors:
         if self._flat is None:

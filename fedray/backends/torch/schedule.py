@@ -78,7 +78,7 @@ class PlannedScheduler:
     def state(self) -> dict[str, Any]:
         """Returns where the schedule is, with the settings of the optimizer that it has made."""
         groups = [
-            {key: copy.copy(value) for key, value in group.items() if key != "params"}
+            {key: copy.deepcopy(value) for key, value in group.items() if key != "params"}
             for group in self._optimizer.param_groups
         ]
         if self._scheduler is None:
@@ -88,7 +88,7 @@ class PlannedScheduler:
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Puts back what `state` returned."""
         for group, values in zip(self._optimizer.param_groups, state["groups"], strict=True):
-            group.update({key: copy.copy(value) for key, value in values.items()})
+            group.update(copy.deepcopy(values))
         if self._scheduler is not None:
             self._scheduler.load_state_dict(copy.deepcopy(state["scheduler"]))
             self._count = state["count"]

@@ -13,7 +13,7 @@ from fedray.backends.torch.data import TorchData, picked
 from fedray.backends.torch.flat import FlatTensors
 from fedray.backends.torch.schedule import PlannedScheduler
 from fedray.backends.torch.tasks import Seen, Task
-from fedray.errors import PlanError
+from fedray.errors import DataError, PlanError
 from fedray.strategies.strategy import Hook
 
 See: TypeAlias = Callable[[Seen, Any, int], None]
@@ -125,11 +125,22 @@ class Stepper:
             rows: Row numbers.
             number: Of the batch, within the round.
             see: Is told what came of it.
+
+        Raises:
+            DataError: It has one row, and a layer needs several.
         """
         for tensor in self._trained:
             tensor.grad = None
         x, y, weight = (picked(nest, rows) for nest in (data.x, data.y, data.weight))
-        seen = self._task.measured(x, y, weight, number, training=True)
+        try:
+            seen = self._task.measured(x, y, weight, number, training=True)
+        except ValueError as error:
+            if len(rows) > 1 or "more than 1 value per channel" not in str(error):
+                raise
+            raise DataError(
+                "x: found a batch of one row, of which BatchNorm has no statistics; expected GroupNorm or LayerNorm in "
+                "its place, or more of this party's rows in a round: a larger batch_size, or more rows"
+            ) from error
         seen.loss.backward()
         see(seen, y, len(rows))
         return seen

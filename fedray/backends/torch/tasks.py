@@ -165,15 +165,19 @@ class LightningTask:
         return float(value)
 
 
-def task_of(torch: Any, compiled: Compiled) -> Task:
+def task_of(torch: Any, compiled: Compiled, device: Any) -> Task:
     """Returns what a model makes of a batch.
 
     Args:
         torch: The torch module.
         compiled: The model; without a loss where its module has a `training_step`.
+        device: Where the module is; its loss may hold weights of classes, and goes there too.
     """
     if compiled.loss is None:
         return LightningTask(torch, compiled.module)
+    for loss in Tree(compiled.loss, "loss").leaves():
+        if isinstance(loss, torch.nn.Module):
+            loss.to(device)
     forward = torch.compile(compiled.module) if compiled.compile else compiled.module
     return PlainTask(torch, forward, compiled.loss)
 

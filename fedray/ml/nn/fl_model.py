@@ -53,8 +53,8 @@ class FLModel:
         random_seed: Seed of all that is random; None takes the session's, or that of a first `fit(random_seed=...)`.
         local_metrics: Whether each party's own metrics and losses come to the driver, as egress kind `metrics`.
         local: Patterns for tensors that stay in their party and are trained on its rows alone, e.g. `["head/*",
-            "*/batch_normalization*"]`: `fnmatch` on Keras's `variable.path` without the model's name. They start equal
-            everywhere, and each party's `evaluate` and `predict` use its own.
+            "*/batch_normalization*"]`: `fnmatch` on Keras's `variable.path` without the model's name, or on names of
+            PyTorch's `state_dict`. They start equal, and each party's `evaluate` and `predict` use its own.
 
     Raises:
         NotInitialized: No session is running.
