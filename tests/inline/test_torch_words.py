@@ -177,6 +177,21 @@ def test_steps_that_cannot_be_used_are_refused(changes, message):
         ready(lit(**changes))
 
 
+def test_what_a_step_of_ones_own_would_ignore_is_refused():
+    import torch
+
+    from fedray.ml.nn.torch import Compiled
+
+    def build(**ignored):
+        module = lit()()
+        return Compiled(module, None, torch.optim.SGD(module.parameters(), 0.1), **ignored)
+
+    ready(build)
+    for ignored in ({"metrics": [len]}, {"compile": True}):
+        with pytest.raises(PlanError, match="a training_step keeps its outputs to itself; log the numbers there"):
+            ready(lambda ignored=ignored: build(**ignored))
+
+
 def test_several_optimizers_of_lightnings_are_refused_and_weights_of_rows_too():
     import torch
 
