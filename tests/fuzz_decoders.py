@@ -131,7 +131,8 @@ def targets() -> dict[str, Target]:
         ["begun", HASH.hex()],
     )
     first = tuple(_Chain("alice").line(memo)[:-1] for memo in memos)
-    opened = OpenedSum(np.zeros(4, "<u8"), ("alice", "Ärger"))
+    opened = OpenedSum(np.arange(31, dtype="<u8"), ("alice", "Ärger"), 5)  # 32 bytes when it is packed
+    memory = [pack(opened.words).tobytes(), HASH, b""]
     past = (PastRound(1, OpenedSum(np.zeros(0, "<u8"), ())),)
     answer = Answer("opened", opened, HASH, View(1, ("alice", "Ärger")), missed=past, reason="why")
     message = ("alice", RoundMessage(1, 2, HASH), np.zeros((2, 4), "<u4"), b"")
@@ -171,7 +172,9 @@ def targets() -> dict[str, Target]:
         ),
         "form": of(Form, *forms),
         "line": Target(
-            tuple(bytes(write(v)[0]) for v in sent), lambda b: read([b, HASH, HASH, b""]), lambda v: bytes(write(v)[0])
+            tuple(bytes(write(v)[0]) for v in sent),
+            lambda b: read([b, *memory]),
+            lambda v: bytes(write(v)[0]),
         ),
         "memory": Target(first, lambda b: _memo(_Chain("alice").body(b), [("x",)]), None, (ValueError, IndexError)),
         "own ledger": Target((own_ledger(),), read_own_ledger, None, (BrokenLedger,)),

@@ -7,6 +7,7 @@ Every tensor is `shared` (summed each round), `frozen` (equal everywhere: agreed
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -42,7 +43,7 @@ class Param:
     @property
     def size(self) -> int:
         """Number of its words."""
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
     @property
     def word_dtype(self) -> str:

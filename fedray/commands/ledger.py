@@ -75,10 +75,10 @@ def _driver_s(options: argparse.Namespace, content: bytes) -> int:
     ledger = Ledger(from_bytes(content))
     print(ledger)
     print(f"\nroster fingerprint {fingerprint(ledger.roster)}")
-    print(ledger.state())
     # With --roster, too: the right keys say nothing of entries that nobody has checked.
-    problems = ledger.verify() if _checks(options) else []
-    return _judged(options, problems + _strangers(options, ledger.roster), len(ledger))
+    problems = (ledger.verify() if _checks(options) else []) + _strangers(options, ledger.roster)
+    print(_claimed(options, ledger.state(), problems))
+    return _judged(options, problems, len(ledger))
 
 
 def _own(options: argparse.Namespace, content: bytes) -> int:
@@ -91,9 +91,9 @@ def _own(options: argparse.Namespace, content: bytes) -> int:
     print(table({(book.party, to, kind): total for (to, kind), total in add_up(entries).items()}))
     if book.roster:
         print(f"\nroster fingerprint {fingerprint(book.roster)}")
-    print(_state(book))
-    problems = book.problems() if _checks(options) else []
-    return _judged(options, problems + _strangers(options, book.roster), book.signed)
+    problems = (book.problems() if _checks(options) else []) + _strangers(options, book.roster)
+    print(_claimed(options, _state(book), problems))
+    return _judged(options, problems, book.signed)
 
 
 def _folder(options: argparse.Namespace) -> int:
@@ -108,14 +108,16 @@ def _folder(options: argparse.Namespace) -> int:
     contents = {number: read_own(folder / file_name(number), OTHERS) for number in numbers}
     # A party that ended in the moment in which it began has left a name, and no line.
     books = {number: read(content) for number, content in contents.items() if b"\n" in content}
+    faults = {number: book.problems() if _checks(options) else [] for number, book in books.items()}
     for number, book in books.items():
-        print(f"{file_name(number)}  {len(book.lines):>9,} entries  {_state(book)}")
+        said = _claimed(options, _state(book), faults[number])
+        print(f"{file_name(number)}  {len(book.lines):>9,} entries  {said}")
     if not books:
         print(f"{folder} holds no ledger")
     problems = []
     if _checks(options):
         problems = check_order(books, set(contents) - set(books))
-        problems += [f"{file_name(number)}: {one}" for number, book in books.items() for one in book.problems()]
+        problems += [f"{file_name(number)}: {one}" for number, found in faults.items() for one in found]
         if len({book.party for book in books.values()}) > 1:
             problems.append("the files are of several parties")
     for number, book in books.items():
@@ -133,6 +135,13 @@ def _state(book: Any) -> str:
         f"{name}; open: {book.party} takes part still, or ended without closing it; {book.signed:,} entries are "
         f"signed, and of those behind them whole lines may be missing{cut}"
     )
+
+
+def _claimed(options: argparse.Namespace, state: str, problems: list[str]) -> str:
+    """Returns what a record says of itself, and how far that is known."""
+    if problems:
+        return f"not as it was signed, though it says: {state}"
+    return state if _checks(options) else f"{state} (not checked: --verify)"
 
 
 def _checks(options: argparse.Namespace) -> bool:

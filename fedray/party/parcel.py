@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from fedray.errors import PlanError
 from fedray.party.code_source import Pickler
+from fedray.protocol.opened import OpenedSum
 from fedray.types import Value
 
 _FRAME_BYTES = 8  # about what a pickle adds to each part of a value
@@ -142,6 +143,8 @@ def _fields(value: Value) -> Collection[Any]:
 
 def _weigh(value: Value) -> int:
     """Returns about how many bytes a value takes. Messages are not pickled just to find out."""
+    if isinstance(value, OpenedSum):
+        value = value.packed()
     if isinstance(value, np.ndarray) and not value.dtype.hasobject:
         return _FRAME_BYTES + int(value.nbytes)
     if isinstance(value, bytes | str):

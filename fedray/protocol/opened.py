@@ -2,18 +2,24 @@
 """OpenedSum: what comes of a round at the server, which adds and decides nothing. The words' sum, its set, its check.
 
 Every party verifies it with the session's secret (`fedray/protocol/checks/judge.py`) and reads it with a manifest of
-its own (`fedray/protocol/fixed_point.py`). Knows no manifest, no model and no party's words.
+its own (`fedray/protocol/fixed_point.py`). It travels packed. Knows no manifest, no model and no party's words.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
+import numpy as np
 from numpy.typing import NDArray
 
 from fedray.errors import ProtocolError
+from fedray.protocol.packing import pack, unpack
 from fedray.types import PartyName
+
+Packed: TypeAlias = tuple[NDArray[np.uint8], int, int, tuple[PartyName, ...], int | None]
+"""A sum as it travels: its words packed, how many, of how many bits; members and check."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,6 +36,39 @@ class OpenedSum:
     words: NDArray[Any]
     members: tuple[PartyName, ...]
     check: int | None = None
+    _data: NDArray[np.uint8] | None = field(default=None, init=False, repr=False, compare=False)
+
+    @classmethod
+    def unpacked(
+        cls, data: NDArray[np.uint8], size: int, bits: int, members: tuple[PartyName, ...], check: int | None
+    ) -> OpenedSum:
+        """Returns what `packed` made of a sum.
+
+        Args:
+            data: The packed words.
+            size: Words L.
+            bits: Bits of a word.
+            members: Whose words are in it.
+            check: As in the attributes.
+
+        Raises:
+            EncodingError: The bytes are not those of so many words.
+        """
+        words = unpack(data, size, bits)
+        words.flags.writeable = False
+        found = cls(words, members, check)
+        object.__setattr__(found, "_data", data)
+        return found
+
+    def packed(self) -> Packed:
+        """Returns the sum as it travels. The words are packed once, for however many parties."""
+        data = pack(self.words) if self._data is None else self._data
+        object.__setattr__(self, "_data", data)
+        return data, len(self.words), 8 * self.words.itemsize, self.members, self.check
+
+    def __reduce__(self) -> tuple[Callable[..., OpenedSum], Packed]:
+        """Travels packed where it is pickled, too."""
+        return OpenedSum.unpacked, self.packed()
 
     def check_count(self) -> None:
         """Checks that the last word, the sum of everybody's 1, says how many words were added.

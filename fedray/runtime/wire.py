@@ -112,6 +112,8 @@ def _form(value: Any, buffers: list[WirePart]) -> Any:
         kind = "array" if isinstance(value, np.ndarray) else "scalar"
         return {kind: len(buffers) - 1, "dtype": value.dtype.str, "shape": value.shape}
     name = type(value).__name__
+    if isinstance(value, OpenedSum):
+        return {"record": name, "fields": [_form(part, buffers) for part in value.packed()]}
     if _RECORDS.get(name) is not type(value):
         raise EncodingError(f"a message between parties holds no {name}")
     return {"record": name, "fields": [_form(getattr(value, field.name), buffers) for field in fields(value)]}
@@ -131,6 +133,8 @@ def _value(form: Any, buffers: Sequence[WirePart]) -> Any:
             return _array(buffers[place], _DTYPES[dtype], shape)
         case {"scalar": int(place), "dtype": str(dtype), "shape": []}:
             return _array(buffers[place], _DTYPES[dtype], [])[()]
+        case {"record": "OpenedSum", "fields": list(items)}:
+            return OpenedSum.unpacked(*[_value(item, buffers) for item in items])
         case {"record": str(name), "fields": list(items)}:
             return _RECORDS[name](*[_value(item, buffers) for item in items])
     raise EncodingError(f"found {type(form).__name__}")

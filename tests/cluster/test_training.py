@@ -16,7 +16,7 @@ from fedray.errors import PartyLost
 from fedray.ml.nn.numpy import SoftmaxRegression
 
 
-def bumpy():
+def bumpy(eager):
     """BatchNorm and dropout; the builder is nested so that it travels with its code."""
 
     def builder():
@@ -27,7 +27,7 @@ def bumpy():
             [keras.Input((4,)), layers.Dense(6), layers.BatchNormalization(), layers.Dropout(0.5), layers.Dense(3)]
         )
         loss = keras.losses.CategoricalCrossentropy(from_logits=True)
-        model.compile(loss=loss, optimizer="adam", metrics=["accuracy"])
+        model.compile(loss=loss, optimizer="adam", metrics=["accuracy"], run_eagerly=eager)
         return model
 
     return builder
@@ -40,9 +40,9 @@ def lasting_start(lasting):
     lasting.pause()
 
 
-def trained(start, address, tmp_path):
+def trained(start, address, tmp_path, eager):
     fed = world(start, rows=(21, 15), address=address, server="charlie")
-    model = fed.model(bumpy())
+    model = fed.model(bumpy(eager))
     history = model.fit(fed.x, fed.y, validation_data=(fed.x, fed.y), epochs=2, batch_size=8, verbose=0)
     overall, local = model.evaluate(fed.x, fed.y, verbose=0)
     path = tmp_path / "model.keras"
@@ -54,9 +54,10 @@ def trained(start, address, tmp_path):
     return before, history.history, history.local_history, overall, local, predictions
 
 
-def test_a_run_on_ray_is_bit_equal_to_one_inline(start, lasting_start, tmp_path):
-    inline = trained(start, "inline", tmp_path)
-    assert trained(lasting_start, "auto", tmp_path) == inline
+@pytest.mark.parametrize("eager", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["eager", "graph"])
+def test_a_run_on_ray_is_bit_equal_to_one_inline(start, lasting_start, tmp_path, eager):
+    inline = trained(start, "inline", tmp_path, eager)
+    assert trained(lasting_start, "auto", tmp_path, eager) == inline
 
 
 def numbers(fed, model):

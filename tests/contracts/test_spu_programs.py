@@ -37,7 +37,11 @@ def spus(shared):
     return {name: sf.SPU(cluster_def(*CLUSTERS[name])) for name in CLUSTERS}
 
 
-@pytest.fixture(params=CLUSTERS)
+LONG = {"aby3-128", "cheetah"}
+"""Those that another one stands for where time matters: `aby3`, and the runs of the notebook on shares."""
+
+
+@pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in CLUSTERS])
 def spu(request, spus):
     return spus[request.param]
 

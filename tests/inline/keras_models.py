@@ -4,6 +4,7 @@
 from itertools import pairwise
 
 import numpy as np
+import pytest
 
 from fedray.backends.backend import Batch
 from fedray.backends.keras.model import KerasBackend
@@ -13,6 +14,10 @@ RNG = np.random.default_rng(7)
 X = RNG.normal(size=(60, 4)).astype(np.float32)
 CLASS = (X[:, 0] > 0).astype(int) + (X[:, 1] > 0.5)
 Y = np.eye(3, dtype=np.float32)[CLASS]
+
+
+EAGERLY = [pytest.param(True, id="eager"), pytest.param(False, id="graph", marks=pytest.mark.slow)]
+"""Values of `run_eagerly` for tests that show the same with either: a graph costs ten of their steps."""
 
 
 def dense(optimizer="sgd", loss="categorical_crossentropy", metrics=("accuracy",), **compile_arguments):

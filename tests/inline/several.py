@@ -52,7 +52,7 @@ def two_by_two(form=list, run_eagerly=False, **compile_arguments):
     return builder
 
 
-def wide_and_deep():
+def wide_and_deep(run_eagerly=False):
     """A model class of the user's own, which takes a dict and learns its shapes from the data."""
     import keras
 
@@ -65,7 +65,7 @@ def wide_and_deep():
             return self.out(keras.ops.concatenate([self.deep(inputs["image"]), inputs["age"]], axis=1))
 
     model = Own()
-    model.compile(loss="mse", optimizer=keras.optimizers.SGD(0.1), metrics=["mae"])
+    model.compile(loss="mse", optimizer=keras.optimizers.SGD(0.1), metrics=["mae"], run_eagerly=run_eagerly)
     return model
 
 

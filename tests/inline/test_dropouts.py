@@ -57,7 +57,7 @@ MATRIX += [("recover", step, there) for step, there in RECOVERED.items()]
 
 
 @pytest.mark.timeout(30)
-@pytest.mark.parametrize("count", [4, 5])
+@pytest.mark.parametrize("count", [4, pytest.param(5, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("number", [0, 1])
 @pytest.mark.parametrize(("mode", "step", "there"), MATRIX)
 def test_a_party_that_ends_at_any_step(parties, caplog, mode, step, there, number, count):

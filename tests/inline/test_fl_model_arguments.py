@@ -222,7 +222,12 @@ def test_a_metric_with_a_value_per_class(keras_fed, capsys):
 
     def builder():
         model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="softmax")])
-        model.compile(loss="categorical_crossentropy", optimizer="sgd", metrics=[keras.metrics.F1Score(name="f1")])
+        model.compile(
+            loss="categorical_crossentropy",
+            optimizer="sgd",
+            metrics=[keras.metrics.F1Score(name="f1")],
+            run_eagerly=True,
+        )
         return model
 
     history = keras_fed.model(builder).fit(keras_fed.x, keras_fed.y, epochs=2, batch_size=30, verbose=2)
@@ -238,7 +243,7 @@ def test_losses_beyond_small_numbers(keras_fed):
         import keras
 
         model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
-        model.compile(loss="mse", optimizer=keras.optimizers.SGD(1e-3), metrics=["mae"])
+        model.compile(loss="mse", optimizer=keras.optimizers.SGD(1e-3), metrics=["mae"], run_eagerly=True)
         return model
 
     price = (X @ np.array([120.0, 30.0, -60.0, 10.0], np.float32) * 1000)[:, None].astype(np.float32)

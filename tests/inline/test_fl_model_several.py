@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from inline.federated import world
-from inline.keras_models import CLASS, X
+from inline.keras_models import CLASS, EAGERLY, X
 from inline.several import (
     AGE,
     FORM_AND_WEIGHTED,
@@ -141,9 +141,10 @@ def test_two_inputs_and_one_output_with_weights_of_classes(fed):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_a_model_that_learns_its_shapes_from_a_dict_of_inputs(fed):
+@pytest.mark.parametrize("run_eagerly", EAGERLY)
+def test_a_model_that_learns_its_shapes_from_a_dict_of_inputs(fed, run_eagerly):
     x, y = {"image": X, "age": AGE}, HEIGHT
-    model = fed.model(wide_and_deep)
+    model = fed.model(lambda: wide_and_deep(run_eagerly))
     history = model.fit(spread(fed, x), fed.spread(y), batch_size=8, epochs=3, verbose=0)
     assert history.history["loss"][-1] < history.history["loss"][0]
     predictions = np.concatenate(list(sf.reveal(model.predict(spread(fed, x))).values()))
@@ -151,7 +152,8 @@ def test_a_model_that_learns_its_shapes_from_a_dict_of_inputs(fed):
 
 
 def test_the_example_in_the_readme(fed):
-    (example,) = re.findall(r"^```py\n(.*?)^```$", README.read_text(), flags=re.MULTILINE | re.DOTALL)
+    examples = re.findall(r"^```py\n(.*?)^```$", README.read_text(), flags=re.MULTILINE | re.DOTALL)
+    (example,) = [found for found in examples if "two_heads" in found]
     given = {"image": X, "age": AGE, "kind": CLASS, "height": HEIGHT}
     alice, bob = fed.devices[:2]
     names = {"load": load, "FLModel": FLModel, "server": fed.server, "alice": alice, "bob": bob}

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from inline.keras_models import CLASS, X, Y, batches, bind, dense, hooked_by, noisy, one_matrix, ready, stock
+from inline.keras_models import CLASS, EAGERLY, X, Y, batches, bind, dense, hooked_by, noisy, one_matrix, ready, stock
 
 from fedray.backends.keras.model import KerasBackend
 from fedray.errors import PlanError
@@ -111,10 +111,11 @@ def test_the_model_stands_where_the_round_has_left_it(built):
     assert backend.weights().tolist() == list(range(backend.spec.size))
 
 
-def test_two_runs_with_one_seed_are_bit_equal():
+@pytest.mark.parametrize("run_eagerly", EAGERLY)
+def test_two_runs_with_one_seed_are_bit_equal(run_eagerly):
     results = []
     for _ in range(2):
-        backend, data = ready(noisy, noise_seed=5)
+        backend, data = ready(lambda: noisy(run_eagerly), noise_seed=5)
         flat = backend.weights()
         for _ in range(3):
             flat, *_ = backend.train(flat, data, batches(13, 20, 27))
@@ -135,9 +136,10 @@ def test_parties_start_equal_and_draw_their_own_noise():
     assert alice.weights().tolist() != KerasBackend(noisy, seed=2).weights().tolist()
 
 
-def test_parties_in_threads_do_what_parties_in_turn_do():
+@pytest.mark.parametrize("run_eagerly", EAGERLY)
+def test_parties_in_threads_do_what_parties_in_turn_do(run_eagerly):
     def party(number):
-        backend, data = ready(noisy, noise_seed=number)
+        backend, data = ready(lambda: noisy(run_eagerly), noise_seed=number)
         flat = backend.weights()
         for _ in range(3):
             flat, *_ = backend.train(flat, data, batches(13, 20, 27))
@@ -165,13 +167,14 @@ def test_mixed_precision_averages_the_full_precision_weights(policy):
     assert backend.predict(data, batches(60)).nest.shape == (60, 3)
 
 
-def test_a_recurrent_model_over_sequences_of_two_lengths():
+@pytest.mark.parametrize("run_eagerly", EAGERLY)
+def test_a_recurrent_model_over_sequences_of_two_lengths(run_eagerly):
     def builder():
         import keras
         from keras import layers
 
         model = keras.Sequential([keras.Input((None, 2)), layers.GRU(4, recurrent_dropout=0.2), layers.Dense(3)])
-        model.compile(loss="mse", optimizer="sgd")
+        model.compile(loss="mse", optimizer="sgd", run_eagerly=run_eagerly)
         return model
 
     backend, data = ready(builder, x=X.reshape(60, 2, 2))
@@ -182,11 +185,12 @@ def test_a_recurrent_model_over_sequences_of_two_lengths():
     assert backend.take_metrics()[0].count == 90
 
 
-def test_building_leaves_the_callers_generators_alone():
+@pytest.mark.parametrize("run_eagerly", EAGERLY)
+def test_building_leaves_the_callers_generators_alone(run_eagerly):
     random.seed(3)
     np.random.seed(3)
     before = random.getstate(), np.random.get_state()[1].tolist()
-    backend, data = ready(noisy)
+    backend, data = ready(lambda: noisy(run_eagerly))
     backend.train(backend.weights(), data, batches(8))
     assert (random.getstate(), np.random.get_state()[1].tolist()) == before
 
@@ -247,15 +251,16 @@ def test_a_round_without_rows_gives_back_what_it_got(built):
     assert [m.count for m in backend.take_metrics()] == [0.0, 0.0]
 
 
-def test_a_party_without_rows_takes_part():
-    backend = KerasBackend(noisy, seed=1)
+@pytest.mark.parametrize("run_eagerly", EAGERLY)
+def test_a_party_without_rows_takes_part(run_eagerly):
+    backend = KerasBackend(lambda: noisy(run_eagerly), seed=1)
     data = bind(backend, X[:0], Y[:0])
     assert data.rows == 0
     assert backend.evaluate(data, [])[0].count == 0
     assert backend.predict(data, []).nest.shape == (0, 3)
 
 
-@pytest.mark.parametrize("builder", [one_matrix, noisy])
+@pytest.mark.parametrize("builder", [one_matrix, pytest.param(noisy, marks=pytest.mark.slow)])
 def test_training_changes_neither_the_vector_it_was_given_nor_one_it_has_returned(builder):
     backend, data = ready(builder)
     start = np.zeros(backend.spec.size, np.float32)

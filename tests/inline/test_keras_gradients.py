@@ -3,7 +3,7 @@
 
 import numpy as np
 import pytest
-from inline.keras_models import batches, dense, hooked_by, noisy, ready
+from inline.keras_models import EAGERLY, batches, dense, hooked_by, noisy, ready
 
 from fedray.strategies import make_strategy
 
@@ -40,15 +40,17 @@ def test_a_gradient_round_is_a_training_round():
     np.testing.assert_allclose(backend.weights(), trained, rtol=1e-5, atol=1e-7)
 
 
-def test_no_rows_have_the_gradient_zero():
-    backend, data = ready(noisy)
+@pytest.mark.parametrize("run_eagerly", EAGERLY)
+def test_no_rows_have_the_gradient_zero(run_eagerly):
+    backend, data = ready(lambda: noisy(run_eagerly))
     gradient, rows = backend.gradient(data, [])
     assert rows == 0
     assert not gradient[: backend.spec.trainable].any()
     assert gradient[backend.spec.trainable :].tolist() == backend.weights()[backend.spec.trainable :].tolist()
 
 
-def test_a_hook_that_changes_nothing_changes_nothing():
+@pytest.mark.parametrize("run_eagerly", EAGERLY)
+def test_a_hook_that_changes_nothing_changes_nothing(run_eagerly):
     """The step with a gradient in reach is Keras's standard step, regularizers and BatchNorm included."""
 
     def builder():
@@ -57,7 +59,7 @@ def test_a_hook_that_changes_nothing_changes_nothing():
 
         dense = layers.Dense(6, kernel_regularizer="l2")
         model = keras.Sequential([keras.Input((4,)), dense, layers.BatchNormalization(), layers.Dense(3)])
-        model.compile(loss="mse", optimizer="adam", metrics=["mae"])
+        model.compile(loss="mse", optimizer="adam", metrics=["mae"], run_eagerly=run_eagerly)
         return model
 
     backend, data = ready(builder)
@@ -98,14 +100,15 @@ def test_the_anchor_covers_the_trainable_words_only():
     assert np.isfinite(trained).all()
 
 
-def test_embeddings_have_dense_gradients_under_a_hook():
+@pytest.mark.parametrize("run_eagerly", EAGERLY)
+def test_embeddings_have_dense_gradients_under_a_hook(run_eagerly):
     def builder():
         import keras
         from keras import layers
 
         model = keras.Sequential([keras.Input((2,), dtype="int32"), layers.Embedding(5, 3), layers.Flatten()])
         model.add(layers.Dense(3, activation="softmax"))
-        model.compile(loss="categorical_crossentropy", optimizer="sgd")
+        model.compile(loss="categorical_crossentropy", optimizer="sgd", run_eagerly=run_eagerly)
         return model
 
     tokens = np.random.default_rng(0).integers(0, 5, (60, 2))

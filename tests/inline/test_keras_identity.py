@@ -159,10 +159,10 @@ def test_filters_that_another_thread_sets_meanwhile_are_its_own():
 
 
 def test_nothing_is_said_of_the_optimizer_in_a_file_of_which_nothing_is_taken(tmp_path):
-    path, model = tmp_path / "other.keras", dense(optimizer="adam")()
+    path, model = tmp_path / "other.keras", dense(optimizer="adam", run_eagerly=True)()
     model.fit(X, Y, verbose=0)
     model.save(path)
-    backend, _ = ready(dense())
+    backend, _ = ready(dense(run_eagerly=True))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         backend.import_model(path.read_bytes())

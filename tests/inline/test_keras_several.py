@@ -3,7 +3,7 @@
 
 import numpy as np
 import pytest
-from inline.keras_models import CLASS, X, batches, bind, stock
+from inline.keras_models import CLASS, EAGERLY, X, batches, bind, stock
 from inline.several import (
     AGE,
     FORM_AND_WEIGHTED,
@@ -83,8 +83,9 @@ def test_metrics_of_every_output_merge_to_those_of_all_rows_whatever_the_batches
     assert averages != pytest.approx(expected["height_loss"], rel=1e-3), "else averaging would pass this test"
 
 
-def test_a_hooked_round_and_a_gradient_measure_every_output_too():
-    builder = two_by_two()
+@pytest.mark.parametrize("run_eagerly", EAGERLY)
+def test_a_hooked_round_and_a_gradient_measure_every_output_too(run_eagerly):
+    builder = two_by_two(run_eagerly=run_eagerly)
     backend = KerasBackend(builder, seed=1)
     data = bind(backend, [X, AGE], [CLASS, HEIGHT])
     start = backend.weights().copy()
@@ -146,15 +147,19 @@ def test_an_output_without_a_loss_is_predicted_and_not_trained():
     assert sorted(backend.predict(data, batches(60)).nest) == ["height", "kind"]
 
 
-def test_a_dict_of_inputs_to_a_model_with_one_output():
-    backend = KerasBackend(two_inputs, seed=1)
+@pytest.mark.parametrize("run_eagerly", EAGERLY)
+def test_a_dict_of_inputs_to_a_model_with_one_output(run_eagerly):
+    def builder():
+        return two_inputs(run_eagerly)
+
+    backend = KerasBackend(builder, seed=1)
     data = bind(backend, {"image": X, "age": AGE}, CLASS, class_weight={1: 5.0})
     listed = bind(backend, [X, AGE], CLASS, class_weight={1: 5.0})
     start = backend.weights().copy()
     trained, *_ = backend.train(start, data, in_order(60, 20))
     assert [metric.name for metric in backend.take_metrics()] == ["loss", "accuracy"]
     assert backend.train(start, listed, in_order(60, 20))[0].tolist() == trained.tolist()
-    reference = stock(backend, two_inputs, start)
+    reference = stock(backend, builder, start)
     reference.fit({"image": X, "age": AGE}, CLASS, class_weight={1: 5.0}, batch_size=20, shuffle=False, verbose=0)
     np.testing.assert_allclose(trained, backend.spec.pack(reference.get_weights()), rtol=1e-5, atol=1e-6)
 

@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 from inline.federated import RATE, weights_of, world
-from inline.keras_models import X, Y, batches, bind, ready, stock
+from inline.keras_models import EAGERLY, X, Y, batches, bind, ready, stock
 from inline.keras_steps import ALICE, BOB, POOLED, joint_steps, keras_steps, sequential, without_pull
 
 from fedray.backends.backend import Batch
@@ -108,7 +108,7 @@ def test_a_variable_that_the_loss_does_not_touch_is_left_alone():
 
 
 @UNTOUCHED
-@pytest.mark.parametrize("eager", [True, False])
+@pytest.mark.parametrize("eager", EAGERLY)
 def test_a_party_that_has_had_no_rows_takes_the_same_step(eager):
     def builder():
         model = sequential(

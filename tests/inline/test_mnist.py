@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -27,6 +28,12 @@ def session() -> Iterator[None]:
     init(["alice", "bob", "carol"], address="inline", seed=1)
     yield
     shutdown()
+
+
+@pytest.fixture
+def unpacked(archive: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hands every party the arrays of the file, unpacked once: that takes most of what a test does."""
+    monkeypatch.setattr(np, "load", lambda *_, **__: nullcontext(archive))
 
 
 def at(array: FedNdarray, party: str) -> np.ndarray:
@@ -55,7 +62,7 @@ def test_even_parts_in_file_order(archive: dict[str, np.ndarray]) -> None:
     assert at(x_train, "alice").max() == 1.0
 
 
-def test_forms_of_images_and_labels(archive: dict[str, np.ndarray]) -> None:
+def test_forms_of_images_and_labels(archive: dict[str, np.ndarray], unpacked: None) -> None:
     parts = {PYU("alice"): (0, 600), PYU("bob"): (600, 1200)}
     (x, y), _ = load_mnist(parts, normalized_x=False, categorical_y=True)
     assert (x.dtype, y.dtype, y.shape) == (np.uint8, np.float32, (1200, 10))
@@ -80,19 +87,19 @@ def rows(array: FedNdarray) -> list[int]:
         (((0, 600), (0, 1.0)), [600, 60000], [100, 10000]),
     ],
 )
-def test_uneven_parts(shares: tuple[object, object], train: list[int], test: list[int]) -> None:
+def test_uneven_parts(shares: tuple[object, object], train: list[int], test: list[int], unpacked: None) -> None:
     parts = dict(zip((PYU("alice"), PYU("bob")), shares, strict=True))
     (x_train, _), (x_test, _) = load_mnist(parts)  # type: ignore[arg-type]
     assert (rows(x_train), rows(x_test)) == (train, test)
 
 
-def test_three_parties() -> None:
+def test_three_parties(unpacked: None) -> None:
     (x_train, _), (_, y_test) = load_mnist([PYU("carol"), PYU("alice"), PYU("bob")])
     assert (rows(x_train), rows(y_test)) == ([20000] * 3, [3334, 3333, 3333])
     assert [party.name for party in x_train.partitions] == ["carol", "alice", "bob"]
 
 
-def test_no_row_travels_and_a_party_keeps_only_its_own() -> None:
+def test_no_row_travels_and_a_party_keeps_only_its_own(unpacked: None) -> None:
     (x_train, _), _ = load_mnist({PYU("alice"): 0.01, PYU("bob"): 0.01})
     alice = PYU("alice")
     (raw, _), _ = load_mnist({alice: 0.01, PYU("bob"): 0.01}, normalized_x=False)

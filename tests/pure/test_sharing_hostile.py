@@ -209,6 +209,9 @@ def test_a_long_share_where_a_seed_is_agreed_is_refused():
     words = seal(kit.shields[owner]._channels[1], replace(header, form="words"), np.zeros(7, "<u8"))
     with pytest.raises(ProtocolError, match="does not foresee"):
         kit.adders[name].add(owner, words)
+    bare = seal(kit.shields[owner]._channels[1], replace(header, form="bare"), np.zeros(6, "<u8"))
+    with pytest.raises(ProtocolError, match="a share as bare, which the session's Config does not foresee"):
+        kit.adders[name].add(owner, bare)
     with pytest.raises(EncodingError, match="expected 56 bytes"):
         seal(bytes(32), replace(header, form="words"), np.zeros(5, "<u8"))
 

@@ -235,7 +235,8 @@ class ShareAdder(Guarded):
                 f"{sender}: expected {expected} words of {bits} bits, found {header.size} of {header.bits}"
             )
         # A long share cannot be taken out of a sum again: only one compute party of each owner may hold one.
-        if (header.form == "seed") != (self._config.compress and self._roles.home(header.owner) != self.number):
+        seeds = self._config.compress and self._roles.home(header.owner) != self.number
+        if header.form != ("seed" if seeds else "words"):
             raise self._member.fault(
                 f"{sender}: a share as {header.form}, which the session's Config does not foresee here"
             )

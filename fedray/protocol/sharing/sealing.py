@@ -23,8 +23,10 @@ SEED_BYTES = 32
 TAG_BYTES = 16
 _ROUNDS = b"rnds"
 
-ShareForm: TypeAlias = Literal["words", "seed"]
-"""Whether a share is written out, or is the keystream of a seed."""
+ShareForm: TypeAlias = Literal["words", "seed", "bare"]
+_FORMS: tuple[ShareForm, ...] = ("words", "seed", "bare")
+"""How a share is written: out, with the share of its check behind it; as the seed of a keystream; or out, unchecked, as
+values in shares are. A form's place is its number in the header."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class ShareHeader:
         ctx: Hash of all that the input depends on.
         size: Words of the vector.
         bits: Bits of a word, 32 or 64.
-        form: Written out, or a seed.
+        form: Words and the share of their check, a seed for both, or words alone.
         repeats: The round whose inputs this one sums once more, over the same owners; None for a round of its own.
     """
 
@@ -55,14 +57,16 @@ class ShareHeader:
 
     def encode(self) -> bytes:
         """Returns the bytes that stand in front of the sealed share, always of one length."""
-        form, repeats = int(self.form == "seed"), 0 if self.repeats is None else 1 + self.repeats
+        form, repeats = _FORMS.index(self.form), 0 if self.repeats is None else 1 + self.repeats
         place = (self.sid, self.number, self.owner, self.compute_party, self.ctx)
         return enc("share", *place, self.size, self.bits, form, repeats)
 
     @property
     def payload(self) -> int:
         """Bytes of the share before it is sealed."""
-        return SEED_BYTES if self.form == "seed" else self.size * self.bits // 8 + CHECK_BYTES
+        if self.form == "seed":
+            return SEED_BYTES
+        return self.size * self.bits // 8 + (CHECK_BYTES if self.form == "words" else 0)
 
     @classmethod
     def decode(cls, data: bytes) -> ShareHeader:
@@ -73,11 +77,9 @@ class ShareHeader:
         """
         schema = (HASH_BYTES, int, int, int, HASH_BYTES, int, int, int, int)
         sid, number, owner, receiver, ctx, size, bits, form, repeats = dec("share", data, schema)
-        if bits not in (32, 64) or form not in (0, 1):
+        if bits not in (32, 64) or not 0 <= form < len(_FORMS):
             raise EncodingError(f"share: expected words of 32 or 64 bits, written out or as a seed, found {bits}")
-        return cls(
-            sid, number, owner, receiver, ctx, size, bits, "seed" if form else "words", repeats - 1 if repeats else None
-        )
+        return cls(sid, number, owner, receiver, ctx, size, bits, _FORMS[form], repeats - 1 if repeats else None)
 
 
 HEADER_BYTES = len(ShareHeader(bytes(32), 0, 0, 0, bytes(32), 0, 64, "seed").encode())

@@ -131,4 +131,4 @@ class Dealer(Guarded):
         size = int(np.prod(form.shape, dtype=np.int64)) * (2 if ring.wide else 1)
         ctx = digest("secret", key, form.encode())
         bits = ring.word.itemsize * 8
-        return ShareHeader(self._sid, number, owner, receiver, ctx, size, bits, "seed" if seed else "words")
+        return ShareHeader(self._sid, number, owner, receiver, ctx, size, bits, "seed" if seed else "bare")
