@@ -20,6 +20,9 @@ from fedray.party.keys.own_files import real_folder
 MARK = "FEDRAY_CLUSTER"
 """Variable that every process of a cluster started here inherits; its value is the cluster's own."""
 
+LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Variable of Ray's: with "0" it listens on the loopback address, where that is the one it is given."""
+
 _PEACE_SECONDS = 2.0  # for a cluster's processes to end by themselves
 _GIVE_UP_SECONDS = 10.0  # for all of them to be gone, by force if need be
 _token = secrets.token_hex(32)  # one per process: Ray reads its token once, so a second session cannot have another
@@ -80,7 +83,7 @@ def services(mark: str) -> dict[str, str]:
         "RAY_worker_niceness": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
         # In so many words: no cluster of several machines. Then all that Ray starts takes this one's own address.
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        LOOPBACK: "0",
     }
 
 

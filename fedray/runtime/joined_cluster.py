@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from fedray.errors import PlanError
 from fedray.runtime.environment import Environment
-from fedray.runtime.joining import Entrance, check_member, check_secure
+from fedray.runtime.joining import Entrance, check_answers, check_member, check_secure
 from fedray.runtime.local_cluster import RayProcess
 from fedray.runtime.own_nodes import Node, own_nodes
 from fedray.runtime.ray_errors import reason, versions
@@ -47,7 +47,7 @@ class JoinedCluster:
         if self._ray.is_initialized():
             if self._address != "auto":
                 raise PlanError("Ray is running in this process already; use address='auto' to run on it")
-            self._look(Entrance("this process's cluster"), Node.alive(self._ray.nodes()), own)
+            self._look(Entrance(self._ray.address()), Node.alive(self._ray.nodes()), own)
             return
         entrance = Entrance.of(self._address, os.environ)
         try:
@@ -88,7 +88,10 @@ class JoinedCluster:
 
     def _look(self, entrance: Entrance, nodes: Sequence[Node], own: Sequence[PartyName]) -> None:
         check_secure(entrance, nodes, os.environ, self._insecure)
-        own_nodes(own, nodes, entrance.address)
+        places = own_nodes(own, nodes, entrance.address)
+        # From outside the cluster (ray://) the nodes' own ports may well be closed.
+        if not entrance.by_client:
+            check_answers(places)
 
     def stop(self) -> None:
         """Leaves it. Harmless when it is not joined; a Ray that the user has begun goes on."""

@@ -13,8 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fedray.errors import PlanError
+from fedray.runtime.environment import LOOPBACK
 from fedray.runtime.nodes.record import Record, records
 from fedray.runtime.own_nodes import Node, listed
+from fedray.types import PartyName
 
 _KNOCK_SECONDS = 5.0  # for a machine to answer; Ray itself would go on for minutes where nobody does
 _CLIENT = "ray://"
@@ -133,6 +135,31 @@ def check_member(entrance: Entrance, nodes: Sequence[Node]) -> None:
         )
 
 
+def check_answers(own: Mapping[PartyName, Sequence[Node]]) -> None:
+    """Checks that each party's node can be called from here, as every node of a cluster has to be from every other.
+
+    Ray has a node that is gone on its list for a minute, and would wait for it without a word.
+
+    Args:
+        own: Each party's nodes, the likeliest first.
+
+    Raises:
+        PlanError: One cannot.
+    """
+    for party, nodes in own.items():
+        node = nodes[0]
+        if not node.ports or local(node.address):
+            continue
+        try:
+            socket.create_connection((node.address, node.ports[0]), _KNOCK_SECONDS).close()
+        except OSError as error:
+            raise PlanError(
+                f"party {party!r} has a node at {node.address}, and {node.address}:{node.ports[0]} does not answer "
+                f"({error.strerror or error}): it is gone, which Ray notices after a minute, or a firewall stands "
+                f"between. See 'fedray status' there and 'fedray doctor' here"
+            ) from None
+
+
 def local(host: str) -> bool:
     """Returns whether an address is this machine's own."""
     try:
@@ -142,6 +169,14 @@ def local(host: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def _number(host: str) -> str:
+    """Returns the address of a host, or what was given where it has none."""
+    try:
+        return str(socket.getaddrinfo(host, 0, type=socket.SOCK_DGRAM)[0][4][0])
+    except OSError:
+        return host
 
 
 def _known(host: str) -> bool:
@@ -169,15 +204,16 @@ def _only(running: Sequence[Record]) -> str:
 
 def _variables(address: str, running: Sequence[Record], environment: Mapping[str, str]) -> dict[str, str]:
     """Returns token and certificates of this machine's node of a cluster, as far as the user says nothing else."""
-    host = Entrance(address).host
+    asked = Entrance(address)
     for record in running:
-        # By ray:// one calls another port of the same machine.
-        same = record.address == address or (address.startswith(_CLIENT) and record.address.rpartition(":")[0] == host)
-        if same:
+        there = Entrance(record.address)
+        # By ray:// one calls another port of the same machine; and a machine may be called by its name.
+        same_port = asked.by_client or asked.port == there.port
+        if same_port and _number(asked.host) == _number(there.host):
             found = record.security.variables()
             if record.ip.startswith("127."):
                 # Else Ray looks for its node at this machine's address in the network.
-                found["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+                found[LOOPBACK] = "0"
             # All or nothing of each: a token of the user's beside a file of ours would be two tokens.
             if "RAY_AUTH_MODE" in environment:
                 found = {name: value for name, value in found.items() if not name.startswith("RAY_AUTH_")}

@@ -34,12 +34,14 @@ class RayProcess:
         shutdown: Leaves it, and ends it where it was started here.
         is_initialized: Whether this process is in one.
         nodes: Ray's own records of the cluster's nodes.
+        address: Where the head of the cluster that it is in is called.
     """
 
     init: Callable[..., None]
     shutdown: Callable[[], None]
     is_initialized: Callable[[], bool]
     nodes: Callable[[], list[dict[str, Any]]]
+    address: Callable[[], str]
 
 
 class LocalCluster:

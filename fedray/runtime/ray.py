@@ -17,7 +17,7 @@ from fedray.party.house.process import settle
 from fedray.party.party import LANES, Lane, Party, lane_widths
 from fedray.party.printing import Output
 from fedray.runtime import environment, placement
-from fedray.runtime.environment import Environment
+from fedray.runtime.environment import LOOPBACK, Environment
 from fedray.runtime.gather import gather, opened
 from fedray.runtime.joined_cluster import JoinedCluster
 from fedray.runtime.line import LinedCalls, Lines
@@ -279,7 +279,7 @@ class RayTransport(RayCalls):
         """Returns the nodes that each party may run on, the likeliest first; nothing where it may run anywhere."""
         if self._anywhere:
             return {}
-        return own_nodes(parties, Node.alive(_untyped.nodes()), self._address)
+        return own_nodes(parties, Node.alive(_untyped.nodes()), _address(self._address))
 
     def _actor(self, config: PartyConfig, node: Node | None) -> Any:
         chosen = placement.options(config)
@@ -345,6 +345,11 @@ def local_cluster() -> LocalCluster:
     return LocalCluster(_process)
 
 
+def _address(given: str) -> str:
+    """Returns where a cluster is called, for errors that tell how to start a node of it."""
+    return given if ":" in given else _head()
+
+
 def _placed(party: PartyName, ready: Any, deadline: float) -> Whereabouts | PlanError | None:
     """Returns where a party has started; None if it has not by the deadline, an error if its node has gone.
 
@@ -365,8 +370,18 @@ def _placed(party: PartyName, ready: Any, deadline: float) -> Whereabouts | Plan
 def _init(address: str, show_output: bool, **own_cluster: Any) -> None:
     """Connects to Ray, quietly."""
     say_nothing_of_lost_workers()
-    with left_alone(on_loopback=address == "local"):
+    # The variable is set where this machine's node of the cluster is on loopback; Ray has read it before that.
+    loopback = address == "local" or os.environ.get(LOOPBACK) == "0"
+    with left_alone(on_loopback=loopback):
         ray.init(address=address, log_to_driver=show_output, logging_level=logging.ERROR, **own_cluster)
 
 
-_process = RayProcess(_init, ray.shutdown, ray.is_initialized, _untyped.nodes)
+def _head() -> str:
+    """Returns where the head of this process's cluster is called, as far as Ray tells."""
+    try:
+        return str(_untyped.get_runtime_context().gcs_address)
+    except Exception:  # by ray:// it does not, in a different way in each version
+        return "HOST:PORT"
+
+
+_process = RayProcess(_init, ray.shutdown, ray.is_initialized, _untyped.nodes, _head)

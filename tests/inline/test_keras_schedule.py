@@ -105,7 +105,7 @@ def test_each_of_several_optimizers_is_where_its_own_schedule_is_and_none_has_th
     backend, data = ready(of_two_optimizers)
     flat = kept = backend.weights().copy()
     for first in (0, 2):  # a batch of somebody else's lies between
-        backend.begin_round(first, 1)
+        backend.begin_round(first, 1, 0)
         flat, *_ = backend.train(flat, data, batches(10))
     plain = stock(backend, of_two_optimizers, kept)
     plain.optimizer.build(plain.trainable_variables)

@@ -86,6 +86,7 @@ REFUSED = {
     "half a dict": (lambda *_: {"scheduler": {"interval": "step"}}, r"scheduler: expected \{'scheduler'"),
     "a norm below 0": (lambda *_: {"max_grad_norm": -1.0}, "max_grad_norm: expected a number above 0"),
     "a loss that learns": (learned, "loss: Linear has parameters to train"),
+    "neither loss nor step": (lambda *_: {"loss": None}, "loss: expected a loss, or a module with a training_step"),
     "no loss": (lambda *_: {"loss": "mse"}, r"loss: expected a loss, e.g. .*, found str"),
 }
 
@@ -117,8 +118,12 @@ def test_what_was_made_outside_of_the_builder_is_refused():
         inner = torch.nn.Linear(rows.tensors[0].shape[1], 3)
         return inner, torch.nn.CrossEntropyLoss(), torch.optim.SGD(inner.parameters(), 0.1)
 
-    with pytest.raises(PlanError, match="uses 'net', a Linear that was made outside of it; make it inside"):
-        make_backend("torch", instance, 1, 0, 1)
+    from fedray.ml.nn.core.torch import TorchModel, optim_wrapper
+
+    pieces = TorchModel(lambda: net, torch.nn.CrossEntropyLoss, optim_wrapper(torch.optim.SGD, lr=0.1))
+    for builder in (instance, functools.partial(instance), pieces):
+        with pytest.raises(PlanError, match="uses 'net', a Linear that was made outside of it; make it inside"):
+            make_backend("torch", builder, 1, 0, 1)
     with pytest.raises(PlanError, match="uses 'rows', a TensorDataset; a model is built without data"):
         make_backend("torch", on_data, 1, 0, 1)
 

@@ -177,6 +177,21 @@ def test_steps_that_cannot_be_used_are_refused(changes, message):
         ready(lit(**changes))
 
 
+def test_what_a_step_of_ones_own_would_ignore_is_refused():
+    import torch
+
+    from fedray.ml.nn.torch import Compiled
+
+    def build(**ignored):
+        module = lit()()
+        return Compiled(module, None, torch.optim.SGD(module.parameters(), 0.1), **ignored)
+
+    ready(build)
+    for ignored in ({"metrics": [len]}, {"compile": True}):
+        with pytest.raises(PlanError, match="a training_step keeps its outputs to itself; log the numbers there"):
+            ready(lambda ignored=ignored: build(**ignored))
+
+
 def test_several_optimizers_of_lightnings_are_refused_and_weights_of_rows_too():
     import torch
 
@@ -252,6 +267,40 @@ def test_a_schedule_by_batches_goes_by_those_that_are_planned():
     backend.begin_round(0, 4, 0)
     backend.train(backend.weights(), data, batches(5))
     assert backend.learning_rate() == pytest.approx(rates[0]), "an earlier place is found again"
+
+
+SCHEDULES = {
+    "warm-up": lambda kinds, sgd: kinds.SequentialLR(
+        sgd, [kinds.LinearLR(sgd, 0.1, total_iters=4), kinds.CosineAnnealingLR(sgd, 10)], [4]
+    ),
+    "a chain": lambda kinds, sgd: kinds.ChainedScheduler(
+        [kinds.ExponentialLR(sgd, 0.9), kinds.ConstantLR(sgd, 0.5, 4)]
+    ),
+    "a function": lambda kinds, sgd: kinds.LambdaLR(sgd, lambda step: 1 / (step + 1)),
+    "restarts": lambda kinds, sgd: kinds.CosineAnnealingWarmRestarts(sgd, 5),
+    "cycles": lambda kinds, sgd: kinds.CyclicLR(sgd, 0.1, 1.0, step_size_up=3),
+}
+
+
+@pytest.mark.parametrize("kind", SCHEDULES)
+@pytest.mark.filterwarnings("error")
+def test_every_schedule_is_pytorchs_own_also_where_rounds_are_put_back(kind):
+    build = schedule(SCHEDULES[kind], "step")
+    made, rates, found = build(), [], []
+    for _ in range(12):
+        rates.append(made.optimizer.param_groups[0]["lr"])
+        made.optimizer.step()
+        made.scheduler["scheduler"].step()
+    backend, data = ready(build)
+    for first in range(12):
+        before = backend.snapshot()
+        for again in range(1 + first % 2):
+            if again:
+                backend.restore(before)
+            backend.begin_round(first, 1, 0)
+            backend.train(backend.weights(), data, batches(10))
+        found.append(backend.learning_rate())
+    assert found == pytest.approx(rates, rel=1e-9)
 
 
 def test_a_schedule_by_epochs_goes_by_those_that_are_over(start):

@@ -2,6 +2,7 @@
 """How a cluster is found and when it is refused: `auto` is one's own, and nothing goes to other machines unguarded."""
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ import pytest
 import fedray as sf
 from fedray.errors import PlanError
 from fedray.party.house.turns import HOME
-from fedray.runtime.joining import Entrance, check_member, check_secure, local
+from fedray.runtime import joining
+from fedray.runtime.joining import Entrance, check_answers, check_member, check_secure, local
 from fedray.runtime.nodes import record
 from fedray.runtime.nodes.record import Record, began, records
 from fedray.runtime.own_nodes import Node
@@ -59,11 +61,14 @@ def test_token_and_certificates_are_those_of_this_machine_s_node(machine: Path) 
         found = Entrance.of(address, {}).variables
         assert (found["RAY_AUTH_TOKEN_PATH"], found["RAY_TLS_CA_CERT"]) == ("/t", "/c/ca.crt")
     assert Entrance.of("10.0.0.7:6379", {}).variables == {}
+    assert Entrance.of("10.0.0.1:6380", {}).variables == {}
+    written("here", "127.0.0.1:6379", ip="127.0.0.1")
+    assert Entrance.of("localhost:6379", {}).variables["RAY_AUTH_MODE"] == "token"
     # What the user has said stands, as a whole.
-    mixed = Entrance.of("auto", {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "x"}).variables
+    mixed = Entrance.of("10.0.0.1:6379", {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "x"}).variables
     assert not any(name.startswith("RAY_AUTH") for name in mixed)
     assert mixed["RAY_USE_TLS"] == "1"
-    assert "RAY_TLS_CA_CERT" not in Entrance.of("auto", {"RAY_USE_TLS": "0"}).variables
+    assert "RAY_TLS_CA_CERT" not in Entrance.of("10.0.0.1:6379", {"RAY_USE_TLS": "0"}).variables
 
 
 def test_a_record_of_somebody_else_s_is_refused(machine: Path) -> None:
@@ -103,6 +108,19 @@ def test_a_driver_on_a_machine_that_is_no_node_is_told_so() -> None:
     check_member(Entrance("127.0.0.1:6379"), [HERE, THERE])
     with pytest.raises(PlanError, match=r"is there .*alice .*none of its nodes.*address='ray://192\.0\.2\.77:10001'"):
         check_member(Entrance("192.0.2.77:6379"), [THERE])
+
+
+def test_a_party_s_node_that_does_not_answer_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joining, "local", lambda _host: False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        there = {"bob": [Node("1", "bob", "127.0.0.1", {}, {}, (port,)), Node("2", "bob", "127.0.0.1", {}, {}, (1,))]}
+        check_answers(there)
+    with pytest.raises(
+        PlanError, match=rf"party 'bob' has a node at 127.*127\.0\.0\.1:{port} does not answer \(.*refused"
+    ):
+        check_answers(there)
+    check_answers({"bob": [Node("1", "bob", "127.0.0.1", {}, {})]})  # versions of Ray that tell no port
 
 
 def test_what_is_this_machine_s_own_address() -> None:

@@ -89,7 +89,8 @@ def test_a_sum_that_is_none_is_refused_and_names_who_handed_it_out(rounds, lie):
 
 
 @pytest.mark.parametrize("lie", MALFORMED)
-def test_what_cannot_be_a_sum_is_refused_before_it_is_multiplied(rounds, lie, monkeypatch):
+def test_what_cannot_be_a_sum_is_refused_before_it_is_multiplied(lie, monkeypatch):
+    rounds = Rounds("masking")
     opened, (change, why) = rounds.run(0), MALFORMED[lie]
     monkeypatch.setattr(InnerProduct, "take", None)
     with pytest.raises(ServerFault, match=why):

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from fedray.backends.torch.compiled import Compiled
+from fedray.backends.torch.compiled import Compiled, TorchModel
 from fedray.backends.torch.losses import reduction_of
 from fedray.errors import PlanError
 from fedray.strategies.strategy import Strategy
@@ -39,6 +39,8 @@ def as_compiled(torch: Any, made: Any) -> Compiled:
     if not isinstance(made, Compiled):
         raise PlanError(f"model: expected the builder to return a {_FORMS}, found {type(made).__name__}")
     _check_module(torch, made.module)
+    if made.loss is None:
+        _check_own_step(made)
     if _is_several(made.optimizer):
         raise PlanError(
             f"model: expected one optimizer, found {len(made.optimizer)}; let one hold several groups of parameters, "
@@ -119,6 +121,16 @@ def hooked(module: Any) -> list[str]:
     return found
 
 
+def _check_own_step(made: Compiled) -> None:
+    if not callable(getattr(made.module, "training_step", None)):
+        raise PlanError("loss: expected a loss, or a module with a training_step that computes one; found neither")
+    if made.metrics or made.compile:
+        raise PlanError(
+            "metrics and compile: a training_step keeps its outputs to itself; log the numbers there, and compile the "
+            "parts of the module in its constructor"
+        )
+
+
 def _from_lightning(module: Any) -> Any:
     if not all(callable(getattr(module, name, None)) for name in ("training_step", "configure_optimizers")):
         raise PlanError(
@@ -181,10 +193,15 @@ def _check_optimizer(torch: Any, module: Any, optimizer: Any) -> None:
 
 
 def _used(builder: Any) -> Iterator[tuple[str, Any]]:
-    """Yields the names that a function takes from outside, with their values; of a bound method or partial, none."""
-    function = inspect.unwrap(builder) if inspect.isfunction(builder) else None
-    if function is None:
+    """Yields the names that a function takes from outside, with their values; of a `TorchModel`, those of its parts."""
+    if isinstance(builder, TorchModel):
+        for piece in (builder.model_fn, builder.loss_fn, builder.optim_fn, *builder.metrics):
+            yield from _used(piece)
         return
+    function = getattr(builder, "func", builder)  # of a partial
+    if not inspect.isfunction(function):
+        return
+    function = inspect.unwrap(function)
     names = set(function.__code__.co_names)
     for constant in function.__code__.co_consts:
         names |= set(getattr(constant, "co_names", ()))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fedray.party.house.in_force import VARIABLE as PARTY_FILE
 from fedray.party.keys.credentials import VARIABLE as KEYS
+from fedray.runtime.environment import LOOPBACK
 from fedray.runtime.nodes.ports import Ports
 from fedray.types import PartyName
 
@@ -150,7 +151,7 @@ class Launch:
         found = _RAY | self.security.variables() | dict(mark)
         if on_loopback(self.ip):
             # Else Ray puts the address of the network in the place of the loopback one, and listens there.
-            found["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+            found[LOOPBACK] = "0"
         if self.party_file is not None:
             found[PARTY_FILE] = str(self.party_file)
         if self.keys is not None:
