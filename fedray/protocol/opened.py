@@ -62,9 +62,15 @@ class OpenedSum:
 
     def packed(self) -> Packed:
         """Returns the sum as it travels. The words are packed once, for however many parties."""
-        data = pack(self.words) if self._data is None else self._data
-        object.__setattr__(self, "_data", data)
+        data = self._data  # read once: somebody else may be done with it meanwhile
+        if data is None:
+            data = pack(self.words)
+            object.__setattr__(self, "_data", data)
         return data, len(self.words), 8 * self.words.itemsize, self.members, self.check
+
+    def drop_packed(self) -> None:
+        """Frees the packed words, where the sum has arrived and goes nowhere else: of long ones that is much memory."""
+        object.__setattr__(self, "_data", None)
 
     def __reduce__(self) -> tuple[Callable[..., OpenedSum], Packed]:
         """Travels packed where it is pickled, too."""

@@ -124,6 +124,8 @@ def test_a_sum_travels_packed_and_is_packed_once() -> None:
     arrived = read([bytes(part) for part in parts])
     assert np.array_equal(arrived.words, words)
     assert not arrived.words.flags.writeable
+    arrived.drop_packed()
+    assert write(arrived)[1].tobytes() == parts[1].tobytes()
     assert np.array_equal(pickle.loads(pickle.dumps(opened)).words, words)
     assert measure(opened).nbytes < 2 * 1000 + 100
     with pytest.raises(EncodingError, match="packed words: 999 words of 64 bits do not match 2001 bytes"):

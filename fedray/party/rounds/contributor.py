@@ -239,6 +239,7 @@ class Contributor:
     def _verify(self, shield: Shield, number: Round, opened: OpenedSum | None) -> None:
         """Accepts the sum of a round that this party took part in, if there is one."""
         if opened is not None:
+            opened.drop_packed()
             with self._lock:
                 shield.verify(number, opened, self.server)
 
