@@ -26,7 +26,7 @@ printing = true
 sessions = 1
 
 [limits]
-# Most compute threads, and most memory of the party's process.
+# Most compute threads, and most memory that the party's process takes beyond what it begins with.
 # threads = 4
 # memory = "8 GB"
 

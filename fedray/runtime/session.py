@@ -93,6 +93,7 @@ class Session:
         self.policies = {party: Policy.of(policy) for party, (policy, _) in zip(ordered, told, strict=True)}
         self.in_force = {party: rules for party, (_, rules) in zip(ordered, told, strict=True) if rules is not None}
         warn_of_rules(self.configs, self.in_force)
+        self._closes = True
         # Only once the parties are there: a session that could not start leaves no thread behind.
         self._releases.start()
 
@@ -313,8 +314,7 @@ def init(
         raise PlanError("a session is running already; call sf.shutdown() first")
     names = checked_names(parties)
     settings = checked_settings(names, seed, egress, resources, log_level, threads, policies, keys)
-    reach = checked_reach(placement, insecure)
-    session = Session(settings, _transport(checked_address(address), log_level, reach))
+    session = Session(settings, _transport(checked_address(address), log_level, checked_reach(placement, insecure)))
     try:
         session.start()
     except BaseException:  # an interrupt, too, must leave nothing behind

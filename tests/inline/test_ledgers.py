@@ -11,6 +11,7 @@ from fedray.errors import EgressDenied, NotInitialized
 from fedray.party.door import journal
 from fedray.party.door.commitment import Commitments
 from fedray.party.door.ledger_file import Book, check, from_bytes, to_bytes
+from fedray.runtime.inline import InlineTransport
 from fedray.runtime.session import current
 from fedray.security.aggregation import PlainAggregator, SecureAggregator, SPUAggregator
 
@@ -135,3 +136,16 @@ def test_every_contribution_has_a_commitment_that_its_party_opens(kind, monkeypa
         assert own.opens(hidden, sid, context, contribution)
         assert not any(other.opens(hidden, sid, context, contribution) for other, *_ in seen if other is not own)
     sf.shutdown()
+
+
+def test_every_party_is_asked_to_close_before_it_ends(start, monkeypatch):
+    """A party in a process of its own is killed at the end, and closes nothing by itself."""
+    session, asked, call = start("inline"), [], InlineTransport.call
+
+    def watched(self, party, method, *args):
+        asked.append((party, method))
+        return call(self, party, method, *args)
+
+    monkeypatch.setattr(InlineTransport, "call", watched)
+    sf.shutdown()
+    assert asked == [(party, "close_ledger") for party in session.parties]

@@ -36,7 +36,7 @@ class HouseRules:
         printing: Whether what the party prints may be shown at the driver.
         sessions: How many sessions it serves side by side.
         threads: Most compute threads; None for as many as the driver says.
-        memory: Most memory of the party's process, bytes; None for no limit.
+        memory: Most memory that the party's process takes beyond what it begins with, bytes; None for no limit.
         data: Name -> path of a file.
     """
 
