@@ -99,6 +99,20 @@ def test_the_sum_over_parties_is_the_metric_over_all_rows(case):
         np.testing.assert_allclose(metric.result(), expected.numpy(), rtol=2e-5, err_msg=metric.name)
 
 
+def test_a_sum_of_many_rows_keeps_the_small_ones():
+    """After a squared error of 1e8, float32 would not see another of 1."""
+    from torchmetrics import MeanSquaredError
+
+    backend = make_backend("torch", model("prices", lambda: [MeanSquaredError()]), 1, 0, 1)
+    y = np.ones((60, 1), np.float32)
+    y[0] = 1e4
+    data = bind(backend, 0 * X, y)
+    backend.set_weights(0 * backend.weights())
+    loss, error = backend.evaluate(data, batches(*[1] * 60))
+    assert float(loss) == (1e8 + 59) / 60
+    assert float(error) == pytest.approx((1e8 + 59) / 60, rel=1e-12)
+
+
 def test_counts_travel_as_whole_numbers():
     backend = make_backend("torch", model("classes", of_classes), 1, 0, 1)
     bind(backend, X, CLASS)

@@ -203,6 +203,24 @@ def test_statistics_are_averaged_and_counters_stay():
     assert int(backend._module[1].num_batches_tracked) == 0, "a round put back takes the counter along"
 
 
+def test_dropout_is_each_partys_own_and_a_round_put_back_draws_the_same_again():
+    from torch import nn, optim
+
+    def build():
+        net = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 3))
+        return net, nn.CrossEntropyLoss(), optim.SGD(net.parameters(), 0.1)
+
+    alice, data = ready(build, noise_seed=1)
+    bob, same = ready(build, noise_seed=2)
+    start = alice.weights()
+    before = alice.snapshot()
+    first, second = (alice.train(start, data, batches(20, 40))[0].tolist() for _ in range(2))
+    assert first != second
+    assert bob.train(start, same, batches(20, 40))[0].tolist() not in (first, second)
+    alice.restore(before)
+    assert alice.train(start, data, batches(20, 40))[0].tolist() == first
+
+
 def test_one_row_is_too_few_for_batchnorm_and_the_error_says_what_to_do():
     backend, data = ready(normed)
     with pytest.raises(DataError, match="a batch of one row, of which BatchNorm has no statistics; expected GroupNorm"):

@@ -128,6 +128,28 @@ def test_what_was_made_outside_of_the_builder_is_refused():
         make_backend("torch", on_data, 1, 0, 1)
 
 
+def test_an_attribute_that_is_called_like_a_module_of_the_program_is_none():
+    import torch
+
+    space = {"torch": torch, "net": torch.nn.Linear(4, 3), "rows": torch.zeros(3)}
+    program = """
+def build():
+    class Holder:
+        net = torch.nn.Linear(4, 3)
+    made = Holder()
+    return made.net, torch.nn.CrossEntropyLoss(), torch.optim.SGD(made.net.parameters(), 0.1)
+
+def outside():
+    def inner():
+        return net
+    return inner(), torch.nn.CrossEntropyLoss(), torch.optim.SGD(inner().parameters(), 0.1)
+"""
+    exec(program, space)
+    assert make_backend("torch", space["build"], 1, 0, 1).spec.names == ("weight", "bias")
+    with pytest.raises(PlanError, match="uses 'net', a Linear that was made outside of it"):
+        make_backend("torch", space["outside"], 1, 0, 1)
+
+
 def test_hooks_that_break_determinism_are_refused_by_name():
     def clock(module, inputs, output):
         return output * (1 + time.perf_counter_ns() % 1000)

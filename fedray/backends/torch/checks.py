@@ -6,8 +6,10 @@ Works on the modules and objects it is handed; imports no framework.
 
 from __future__ import annotations
 
+import dis
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
+from types import CodeType
 from typing import Any
 
 from fedray.backends.torch.compiled import Compiled, TorchModel
@@ -202,15 +204,19 @@ def _used(builder: Any) -> Iterator[tuple[str, Any]]:
     if not inspect.isfunction(function):
         return
     function = inspect.unwrap(function)
-    names = set(function.__code__.co_names)
-    for constant in function.__code__.co_consts:
-        names |= set(getattr(constant, "co_names", ()))
+    names = _globals(function.__code__)
     yield from ((name, function.__globals__[name]) for name in sorted(names) if name in function.__globals__)
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         try:
             yield name, cell.cell_contents
         except ValueError:  # a name that is set later
             continue
+
+
+def _globals(code: CodeType) -> set[str]:
+    """Returns the names that code reads from its module, code inside it included; names of attributes are none."""
+    names = {step.argval for step in dis.get_instructions(code) if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    return names.union(*(_globals(inner) for inner in code.co_consts if isinstance(inner, CodeType)))
 
 
 def waits_for_shape(torch: Any, module: Any) -> bool:
