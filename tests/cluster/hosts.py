@@ -8,16 +8,12 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-
-_EVERYTHING = 3  # ETH_P_ALL
 
 NETWORK = "10.0.0"  # the hosts' own: nothing of it reaches the machine's network
 
@@ -95,31 +91,6 @@ class Host:
         for pid in self.processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-
-    @contextlib.contextmanager
-    def listened_to(self) -> Iterator[bytearray]:
-        """Collects, in the block, whatever goes over its link, as anybody on the way could."""
-        heard, over = bytearray(), threading.Event()
-        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.ntohs(_EVERYTHING)) as tap:
-            tap.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 26)
-            tap.bind((self._link, 0))
-            tap.settimeout(0.1)
-
-            def listen() -> None:
-                while not over.is_set():
-                    with contextlib.suppress(TimeoutError):
-                        frame = tap.recv(1 << 16)
-                        # What lies behind the headers of Ethernet, IPv4 and TCP, so that a stretch of bytes is not cut.
-                        internet = 4 * (frame[14] & 15)
-                        heard.extend(frame[14 + internet + 4 * (frame[14 + internet + 12] >> 4) :])
-
-            thread = threading.Thread(target=listen)
-            thread.start()
-            try:
-                yield heard
-            finally:
-                over.set()
-                thread.join()
 
     def cut(self) -> None:
         """Takes its link down."""

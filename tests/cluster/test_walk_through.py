@@ -3,7 +3,6 @@
 
 import re
 import shutil
-import struct
 import sys
 import time
 from collections.abc import Iterator
@@ -197,41 +196,3 @@ def certified(folder: Path) -> dict[str, str]:
     """Returns Ray's variables for a folder of certificates."""
     names = {"CA_CERT": "ca.crt", "SERVER_CERT": "node.crt", "SERVER_KEY": "node.key"}
     return {"RAY_USE_TLS": "1"} | {f"RAY_TLS_{name}": str(folder / file) for name, file in names.items()}
-
-
-MOVED = """
-import numpy as np
-import fedray as sf
-sf.init(["alice", "charlie"], "auto", insecure=INSECURE)
-alice, charlie = sf.PYU("alice"), sf.PYU("charlie")
-short, long = (alice(np.full)(n, 0.1234567, "float32").to(charlie) for n in (1000, 1000000))
-print(sf.reveal([charlie(len)(short), charlie(len)(long)]))
-"""
-PIXELS = struct.pack("<4f", *[0.1234567] * 4)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-@pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT or "-")
-@pytest.mark.parametrize("secure", [True, False])
-def test_who_listens_on_a_party_s_link_hears_neither_token_nor_data(
-    machines: dict[str, hosts.Host], secure: bool
-) -> None:
-    """Without certificates both are heard, which shows that the ear is one."""
-    server, alice = machines["charlie"], machines["alice"]
-    for machine, name in ((server, "charlie"), (alice, "alice")):
-        config = machine.home / ".fedray" / "parties" / name
-        config.mkdir(parents=True)
-        (config / "party.toml").write_text(f'name = "{name}"\n')
-    step(server, next(command for _, command in STEPS if "fedray tls init" in command))
-    shutil.copytree(server.home / "for-alice", alice.home / "tls")
-    guard = "--tls ~/tls" if secure else "--insecure"
-    step(server, f"fedray head start --party charlie {guard}")
-    token = (server.home / ".fedray" / "token").read_text()
-    shutil.copy(server.home / ".fedray" / "token", alice.home / ".fedray" / "token")
-    (server.home / "moved.py").write_text(MOVED.replace("INSECURE", str(not secure)))
-    with alice.listened_to() as heard:
-        step(alice, f"fedray party start alice --head 10.0.0.1:6379 {guard}")
-        assert step(server, "python moved.py") == "[1000, 1000000]\n"
-    assert len(heard) > 4_000_000
-    assert (token.encode() in heard, PIXELS in heard) == (not secure, not secure)
