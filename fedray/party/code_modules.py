@@ -125,6 +125,29 @@ def with_parts(function: FunctionType, reduced: Reduced) -> Reduced:
     return make, args, (put, state, list(parts.items())), None, None, _put_parts
 
 
+def with_class_names(function: FunctionType, reduced: Reduced) -> Reduced:
+    """Adds to what makes a function again the global names that bodies of classes inside it use.
+
+    cloudpickle takes those that functions use: decorators, annotations and defaults in a class body are looked up in
+    another way, and would be missing where the function makes its class.
+    """
+    names = {} if reduced is NotImplemented else function.__globals__
+    missing = [name for name in _class_names(function.__code__) if name in names]
+    if missing:
+        _, slots = reduced[2]
+        for name in missing:
+            # A copy of the name, as below.
+            slots["__globals__"].setdefault("".join(list(name)), names[name])
+    return reduced
+
+
+def _class_names(code: CodeType) -> Iterator[str]:
+    """Yields the names that bodies of classes inside a function look up, each once or more."""
+    for inner in _inner(code):
+        yield from (step.argval for step in dis.get_instructions(inner) if step.opname == "LOAD_NAME")
+        yield from _class_names(inner)
+
+
 def _put_parts(function: FunctionType, content: tuple[Any, Any, list[tuple[ModuleType, dict[str, Any]]]]) -> None:
     put, state, parts = content
     for module, names in parts:

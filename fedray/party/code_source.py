@@ -85,8 +85,10 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle is untyp
         if names is not None:
             self.globals_ref.setdefault(id(function.__globals__), names)
         if code_modules.own_module(function) is None:
-            return super().reducer_override(function)
-        return self._dynamic_function_reduce(function)
+            reduced = super().reducer_override(function)
+        else:
+            reduced = self._dynamic_function_reduce(function)
+        return code_modules.with_class_names(function, reduced)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

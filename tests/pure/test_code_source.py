@@ -198,3 +198,30 @@ def test_a_parse_that_another_thread_disturbs_is_begun_again(monkeypatch):
     names = compiled(f"def function():\n    return {next(NUMBERS)}\n")
     assert b"return" in pack(names["function"]).head
     assert next(failures, None) is None
+
+
+CLASSES = """
+import functools
+from collections.abc import Callable
+
+def marked(function):
+    return function
+
+SIZE = 3
+
+def build():
+    class Inside:
+        size = SIZE
+
+        @marked
+        def apply(self, function: Callable[[int], int], default=functools.partial(int, "7")):
+            return function(self.size) + default()
+
+    return Inside().apply(lambda n: 10 * n)
+"""
+
+
+def test_a_class_inside_a_function_finds_the_names_of_its_body(elsewhere):
+    """cloudpickle alone leaves out what only the body of a class names."""
+    build = compiled(CLASSES)["build"]
+    assert elsewhere(build, "print(value())") == "37\n"
