@@ -55,12 +55,12 @@ def unpack(message: Message, size: int, bits: int) -> NDArray[Any]:
         EncodingError: They are not the bytes of so many words.
     """
     data, blocks = as_bytes(message), -(-size // BLOCK)
-    widths = [int(width) for width in data[max(0, len(data) - blocks) :]]
+    # First, before any time or memory is taken: a size that nobody compared with the bytes would be a stranger's to
+    # choose. So there is no width of 0 either: one byte would stand for a whole block of zeros.
+    right = bits in (32, 64) and 0 <= size <= len(data)
+    widths = data[len(data) - blocks :].tolist() if right else []
     expected = blocks + sum(width * min(BLOCK, size - k * BLOCK) for k, width in enumerate(widths))
-    # Before any memory is taken: a size that nobody compared with the bytes would be a stranger's to choose. So there is
-    # no width of 0 either: one byte would stand for a whole block of zeros.
-    right = bits in (32, 64) and size >= 0 and all(1 <= width <= bits // 8 for width in widths)
-    if not right or len(data) != expected:
+    if not right or len(data) != expected or any(not 1 <= width <= bits // 8 for width in widths):
         raise EncodingError(f"packed words: {size} words of {bits} bits do not match {len(data)} bytes")
     wide, at = np.zeros(size, "<i8"), 0
     for k, width in enumerate(widths):
