@@ -133,6 +133,8 @@ class Contributor:
         context = self.past.before(context)
         if self._share_owner is not None:
             answer, self.members = self._share_owner.exchange(call, context, contribution)
+            self._check_view(answer)
+            self._check_set(context.number, answer, self.members)
             self.past.over = self.members if answer.verdict == "opened" else ()
             self._verify(self._active(), context.number, answer.opened)
             return answer
@@ -299,15 +301,16 @@ class Contributor:
         """Refuses a smaller view that comes with anything but an abandoned round.
 
         After that one a party looks at how many of its rows were sent; a view that came another way would go past it.
+        Sums of shares have no views.
 
         Raises:
             ServerFault: There is one.
         """
-        if answer.view is not None and answer.verdict != "abandoned":
+        if answer.view is not None and (answer.verdict != "abandoned" or self._share_owner is not None):
             raise ServerFault(
                 f"party {self._context.name!r}: server {self.server!r} put a smaller view into an answer "
-                f"{answer.verdict!r}; it belongs to an abandoned round only. Nothing further is sent: the server lies, "
-                "or is of another version"
+                f"{answer.verdict!r}; it belongs to an abandoned round of masking only. Nothing further is sent: the "
+                "server lies, or is of another version"
             )
 
     def _message(self, context: RoundContext, body: Message) -> RoundMessage:

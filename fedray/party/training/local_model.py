@@ -77,6 +77,7 @@ class LocalModel:
         self.class_weight: dict[str, dict[int, float]] = {}
         self.row_weights: dict[str, bool] = {}
         self._hash = b""
+        self._from_outside = False  # whether weights came from a file or the driver since the last `adopt`
 
     def bind(
         self, purpose: str, x: Value, y: Value, sample_weight: Value | None, class_weight: dict[int, float] | None
@@ -121,6 +122,7 @@ class LocalModel:
             kind: Whole model or weights alone.
             ending: How the file's name ends.
         """
+        self.put_back()
         with self.named():
             return Reply(Kind.AGGREGATE, self.backend.export_model(kind, ending=ending))
 
@@ -130,7 +132,7 @@ class LocalModel:
         Raises:
             DataError: The file holds another model.
         """
-        self.as_built = False
+        self.as_built, self._from_outside = False, True
         with self.named():
             self.backend.import_model(content)
             return self._has_frozen()
@@ -181,6 +183,7 @@ class LocalModel:
 
     def arrays(self) -> Reply:
         """Returns the global weights as arrays, in the framework's order; local tensors as built."""
+        self.put_back()
         return Reply(Kind.AGGREGATE, self.backend.arrays())
 
     def set_arrays(self, arrays: Sequence[NDArray[Any]]) -> Reply:
@@ -189,7 +192,7 @@ class LocalModel:
         Raises:
             DataError: Their number or shapes are not the model's.
         """
-        self.as_built = False
+        self.as_built, self._from_outside = False, True
         with self.named():
             self.backend.set_arrays(arrays)
             return self._has_frozen()
@@ -226,6 +229,15 @@ class LocalModel:
     def take_over(self, values: Vector, known: tuple[Vector, ...] = ()) -> None:
         """Makes a vector the global one where the model's weights are set by what follows."""
         self.weights, self.known, self._hash = values, known, b""
+        self._from_outside = False
+
+    def put_back(self) -> None:
+        """Makes the global vector the model's weights: whatever a round has left there is this party's own.
+
+        Not where none was given yet, nor where a file or the driver has replaced the weights since.
+        """
+        if self.weights.size and not self._from_outside:
+            self.backend.set_weights(self.weights)
 
     def hash(self) -> bytes:
         """Returns SHA-256 over the model's description and the global vector; a vector is hashed once."""

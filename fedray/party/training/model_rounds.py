@@ -86,6 +86,7 @@ class ModelRounds:
         It leaves as `initial` only while it is what the builder made; after that it is the global model.
         """
         model = self._model
+        model.put_back()
         model.adopt(np.array(model.backend.weights()), model.known)
         message = pack(model)
         signature = sign(self._context.identity, self._statement(message))

@@ -134,12 +134,14 @@ class Trainer:
         told = settings(order, self._model.class_weight["train"])
         manifest = train_manifest(self._model.facts, self._strategy, self._model.row_weights["train"])
         segment = _Segment(order, told, manifest, steps)
-        while segment.done < len(order.spans) and not segment.renew:
-            if self._is_empty(segment):
-                segment.done += 1
-            elif self._round(segment, report=segment.done == len(order.spans) - 1):
-                break
-        self._model.backend.set_weights(self._model.weights)
+        try:
+            while segment.done < len(order.spans) and not segment.renew:
+                if self._is_empty(segment):
+                    segment.done += 1
+                elif self._round(segment, report=segment.done == len(order.spans) - 1):
+                    break
+        finally:  # however it ends: the backend's own weights are what this party alone has trained
+            self._model.put_back()
         if segment.sums is None and segment.done == len(order.spans):
             self._report_alone(segment)
         done, renew, fresh = segment.done, segment.renew, segment.fresh
@@ -159,7 +161,7 @@ class Trainer:
             sent, weight = self._update(segment, batches)
             measured = self._measure() if report else None
             answer, opened = self._summed(segment, rows, Contribution(sent, weight, measured))
-            if opened is not None and self._contributor.verified:
+            if answer.verdict == "opened" and opened is not None and self._contributor.verified:
                 kept.append(answer)
         if answer.verdict == "missed":
             return self._catch_up(segment, answer)
