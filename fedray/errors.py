@@ -30,6 +30,26 @@ Example:
 
 from __future__ import annotations
 
+import builtins
+
+import numpy as np
+
+OWN_TYPE = "a type of the user's own"
+
+
+def type_of(value: object) -> str:
+    """Returns how an error names the type of a party's value: `list`, `float32`, or `type 'Table'`.
+
+    A class is named by the user's code, which may put anything into the name. So those that are neither Python's nor
+    NumPy's are in quotes, by which a strict policy finds them and withholds them (`fedray/party/failures.py`).
+    """
+    name = type(value).__name__
+    # The class itself and not its module's name, which is the user's to choose, too.
+    if value is None or type(value) in (getattr(known, name, None) for known in (builtins, np)):
+        return name
+    # What is no plain name could hold quotes of its own.
+    return f"type {name!r}" if name.isascii() and name.isidentifier() else OWN_TYPE
+
 
 class FedRayError(Exception):
     """Base of all errors raised by fedray."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fedray.errors import DataError
+from fedray.errors import DataError, type_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def common_rows(trees: Sequence[Tree]) -> int:
     for name, leaf in (pair for tree in trees for pair in tree.named()):
         shape = getattr(leaf, "shape", ())
         if not shape:
-            raise DataError(f"{name}: expected an array with rows, found {type(leaf).__name__} without an axis")
+            raise DataError(f"{name}: expected an array with rows, found {type_of(leaf)} without an axis")
         lengths[name] = int(shape[0])
     if not lengths:
         raise DataError(f"{', '.join(tree.name for tree in trees) or 'value'}: expected at least one array, found none")

@@ -102,8 +102,8 @@ def ledger() -> bytes:
 
 
 def own_ledger() -> bytes:
-    lines: list[bytes] = [first_line("alice", 1, "")]
     identity = generate_identity()
+    lines: list[bytes] = [first_line("alice", 1, "", identity)]
     roster, journal = {"alice": public_bytes(identity)}, Journal("alice", identity, lines.append)
     journal.begin(HASH, roster)
     journal.append(Entry("bob", "masked", (3, 4), "uint8", 12, "1:round", True))

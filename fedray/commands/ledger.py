@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`fedray ledger`: shows and checks records of what left parties, a driver's and a party's own.
 
-Exit codes: 0 done, 1 the record is not as it was signed, or cannot be read.
+Exit codes: 0 done, 1 the record is not as it was signed, has no signed entry to check, or cannot be read.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def _own(options: argparse.Namespace, content: bytes) -> int:
     print(table({(book.party, to, kind): total for (to, kind), total in add_up(entries).items()}))
     if book.roster:
         print(f"\nroster fingerprint {fingerprint(book.roster)}")
-    problems = (book.problems() if _checks(options) else []) + _strangers(options, book.roster)
+    problems = (book.problems() if _checks(options) else []) + _strangers(options, book.roster, book)
     print(_claimed(options, _state(book), problems))
     return _judged(options, problems, book.signed)
 
@@ -121,7 +121,7 @@ def _folder(options: argparse.Namespace) -> int:
         if len({book.party for book in books.values()}) > 1:
             problems.append("the files are of several parties")
     for number, book in books.items():
-        problems += [f"{file_name(number)}: {one}" for one in _strangers(options, book.roster)]
+        problems += [f"{file_name(number)}: {one}" for one in _strangers(options, book.roster, book)]
     return _judged(options, problems, sum(book.signed for book in books.values()))
 
 
@@ -148,15 +148,24 @@ def _checks(options: argparse.Namespace) -> bool:
     return bool(options.verify or options.roster)
 
 
-def _strangers(options: argparse.Namespace, found: Mapping[PartyName, bytes]) -> list[str]:
-    """Returns how the keys in a ledger differ from those of the roster asked for, a file or a fingerprint."""
+def _strangers(options: argparse.Namespace, roster: Mapping[PartyName, bytes], own: Any = None) -> list[str]:
+    """Returns how the keys in a ledger differ from those of the roster asked for, a file or a fingerprint.
+
+    Args:
+        options: Of the command line.
+        roster: The keys of the session; none where it had not begun.
+        own: A party's own ledger, which states the party's key at least.
+    """
     from fedray.party.keys.key_folder import read_roster
 
-    if not options.roster or not found:
+    known = options.roster.strip() if options.roster else ""
+    fingerprinted = re.fullmatch(r"[0-9a-fA-F]{64}", known)
+    # A fingerprint is of all parties' keys: it says nothing of one. Nor is any entry signed where no session has begun.
+    found = {own.party: own.key} if own and not roster and not fingerprinted else roster
+    if not known or not found:
         return []
-    known = options.roster.strip()
     # A file of that name would have to be given with its folder.
-    if re.fullmatch(r"[0-9a-fA-F]{64}", known):
+    if fingerprinted:
         same = known.lower() == fingerprint(found)
         return [] if same else ["the parties' keys in the file are not those of the roster fingerprint given"]
     return [f"{known}: {difference}" for difference in read_roster(Path(known)).differences(found)]
@@ -165,6 +174,10 @@ def _strangers(options: argparse.Namespace, found: Mapping[PartyName, bytes]) ->
 def _judged(options: argparse.Namespace, problems: list[str], entries: int) -> int:
     for problem in problems:
         print(f"fedray: {options.file}: {problem}", file=sys.stderr)
+    if not problems and _checks(options) and not entries:
+        # Nothing but signatures is known to be the parties': what has none may have been made up or cut short.
+        print("not verified: no signed entry")
+        return 1
     if not problems and _checks(options):
         whose = "the parties of this roster" if options.roster else "the keys in the file"
         print(f"verified: {entries:,} entries, all signed by {whose}")

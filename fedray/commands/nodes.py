@@ -173,6 +173,7 @@ def _launch(options: argparse.Namespace, party: PartyName | None, head: str | No
     party_file, keys = (None, None) if party is None else _party(party, options.config)
     ip = options.ip or _own_address(head)
     security = _security(options, ip, head)
+    _check_place(ip, head)
     chosen = Ports(
         options.ports_from, options.port if head is None else None, getattr(options, "client_port", ports.CLIENT)
     )
@@ -224,7 +225,7 @@ def _security(options: argparse.Namespace, ip: str, head: str | None) -> Securit
             raise PlanError(
                 f"{ip} can be called from other machines, and without certificates whoever is on the network reads the "
                 "token and all data. Make them with 'fedray tls init' and 'fedray tls issue' and name the folder with "
-                "--tls DIR; or --ip 127.0.0.1 for nodes on this machine alone; or --insecure for trying out"
+                "--tls DIR; or --ip 127.0.0.1 for a head that this machine alone reaches; or --insecure for trying out"
             )
         return Security(file, None)
     folder = options.tls.expanduser().absolute()
@@ -234,6 +235,20 @@ def _security(options: argparse.Namespace, ip: str, head: str | None) -> Securit
         # Ray itself would try for minutes, and say nothing of certificates.
         Entrance(head).knock(security.variables())
     return security
+
+
+def _check_place(ip: str, head: str | None) -> None:
+    """Refuses a second node on the loopback address, which Ray refuses in words about other systems.
+
+    Raises:
+        PlanError: It would be one.
+    """
+    if head is not None and on_loopback(ip):
+        raise PlanError(
+            f"{ip}: on the loopback address Ray keeps one node, the head's. Start head and party with an address of "
+            "this machine in a network (--ip ADDRESS, with --tls, or --insecure for trying out), or try several "
+            "parties on one machine with sf.init([...], address='local')"
+        )
 
 
 def _status() -> int:

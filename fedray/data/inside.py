@@ -19,6 +19,7 @@ from fedray.data.columns import Names
 from fedray.data.moments import power_sums
 from fedray.data.rows import Rest
 from fedray.errors import DataError
+from fedray.party.parcel import dtype_of
 from fedray.protocol.limbs import LIMIT, spread, spread_integers
 
 Array = NDArray[Any]
@@ -58,7 +59,7 @@ def combine(party: str, ufunc: np.ufunc, mine: Array, other: Any, *, rowwise: bo
         # asarray, since NumPy turns an array without axes into a number.
         return np.asarray(ufunc(other, mine) if swapped else ufunc(mine, other))
     except (ValueError, TypeError):  # worded anew: NumPy's text may quote a value
-        found = f"{mine.shape} {mine.dtype} and {theirs} {np.asarray(other).dtype}"
+        found = f"{mine.shape} {dtype_of(mine)} and {theirs} {dtype_of(np.asarray(other))}"
         raise DataError(f"party {party!r}: {ufunc.__name__} does not work on {found}") from None
 
 
@@ -76,7 +77,7 @@ def transform(party: str, ufunc: np.ufunc, mine: Array) -> Array:
     try:
         return np.asarray(ufunc(mine))
     except TypeError:
-        raise DataError(f"party {party!r}: {ufunc.__name__} does not work on {mine.shape} {mine.dtype}") from None
+        raise DataError(f"party {party!r}: {ufunc.__name__} does not work on {mine.shape} {dtype_of(mine)}") from None
 
 
 def take(party: str, mine: Array, rows: int | slice, rest: Rest) -> Array:

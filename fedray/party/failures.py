@@ -13,7 +13,7 @@ import traceback
 from types import TracebackType
 
 from fedray import errors
-from fedray.errors import FedRayError, PartyError, PartyLost
+from fedray.errors import OWN_TYPE, FedRayError, PartyError, PartyLost
 from fedray.types import Failure, PartyName
 
 _PLUMBING = ("fedray.party.party",)  # modules whose frames say nothing about what the user's code did
@@ -28,6 +28,12 @@ _WITHHELD = "(withheld)"
 
 # A key in the name of a leaf of `fedray.tree.Tree`, such as x['age'], in quotes that may themselves have been quoted.
 _KEY = re.compile(r"""(?<=[\w)\]])\[(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\\+'.*\\+'|\\+".*\\+")\]""", re.DOTALL)
+
+# As `fedray.errors.type_of` puts a class that is neither Python's nor NumPy's.
+_TYPE = re.compile(r"type '[A-Za-z0-9_]+'")
+
+# What a value of a user's own length would tell: how many results, how long a text, how many fields, how long a unit.
+_LENGTH = re.compile(r"(?<=the function returned )\d+(?= values)|(?<=[<>|=][USV])\d+|(?<=64\[)\d+|(?<=record of )\d+")
 
 
 class Failed(Exception):  # noqa: N818 (not an error of its own: it carries one)
@@ -107,7 +113,7 @@ def _discreet(error: BaseException) -> str:
         # Line by line, and the longest first: who quotes may have taken the first line only, or joined them.
         for line in sorted({_text_of(quoted), *_text_of(quoted).splitlines()}, key=len, reverse=True):
             text = text.replace(line.strip(), _WITHHELD) if line.strip() else text
-    return _KEY.sub(f"[{_WITHHELD}]", text)
+    return _LENGTH.sub(_WITHHELD, _TYPE.sub(OWN_TYPE, _KEY.sub(f"[{_WITHHELD}]", text)))
 
 
 def _foreign(error: BaseException) -> list[BaseException]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedray.errors import PlanError
+from fedray.errors import PlanError, type_of
 from fedray.party.code_source import Pickler
 from fedray.protocol.opened import OpenedSum
 from fedray.types import Value
@@ -64,7 +64,7 @@ def pack(value: Value) -> Parcel:
         raise
     except Exception as error:
         why = "; ".join(filter(None, [str(error), pickler.culprit()]))
-        raise PlanError(f"a value of type {type(value).__name__} cannot be pickled: {why}") from error
+        raise PlanError(f"a value cannot be pickled, found {type_of(value)}: {why}") from error
     return Parcel(stream.getvalue(), tuple(np.frombuffer(b.raw(), dtype=np.uint8) for b in buffers))
 
 

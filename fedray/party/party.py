@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
-from fedray.errors import PlanError
+from fedray.errors import PlanError, type_of
 from fedray.party.answers import LedgerReading, Making, Outgoing
 from fedray.party.context import Calls, PartyContext, Reply
 from fedray.party.door.egress import DRIVER, POLICIES, Egress, EgressPolicy, Kind
@@ -376,6 +376,6 @@ def _spread(value: Value, count: int) -> tuple[Value, ...]:
     if count == 0:
         return ()
     if not isinstance(value, tuple | list) or len(value) != count:
-        found = f"{len(value)} values" if isinstance(value, tuple | list) else f"one {type(value).__name__}"
+        found = f"{len(value)} values" if isinstance(value, tuple | list) else f"one {type_of(value)}"
         raise PlanError(f"num_returns={count}, but the function returned {found}")
     return tuple(value)

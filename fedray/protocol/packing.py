@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The words of a sum in as few bytes as they need, for the way from the server to every party.
 
-A block of words is written in as many bytes a word as its largest one takes, 0 to 8; in planes, all first bytes of a
+A block of words is written in as many bytes a word as its largest one takes, 1 to 8; in planes, all first bytes of a
 block together, so that whole planes are copied. Knows no meaning of a word: any words come back as they were.
 """
 
@@ -44,6 +44,8 @@ def pack(words: NDArray[Any]) -> NDArray[np.uint8]:
 def unpack(message: Message, size: int, bits: int) -> NDArray[Any]:
     """Returns the words that `pack` made bytes of, uint32[L] or uint64[L]; accepts those bytes and no others.
 
+    Every word is there with a byte at least, so this takes at most 12 times the memory of the message.
+
     Args:
         message: The bytes.
         size: Words L.
@@ -53,10 +55,12 @@ def unpack(message: Message, size: int, bits: int) -> NDArray[Any]:
         EncodingError: They are not the bytes of so many words.
     """
     data, blocks = as_bytes(message), -(-size // BLOCK)
-    widths = [int(width) for width in data[max(0, len(data) - blocks) :]]
+    # First, before any time or memory is taken: a size that nobody compared with the bytes would be a stranger's to
+    # choose. So there is no width of 0 either: one byte would stand for a whole block of zeros.
+    right = bits in (32, 64) and 0 <= size <= len(data)
+    widths = data[len(data) - blocks :].tolist() if right else []
     expected = blocks + sum(width * min(BLOCK, size - k * BLOCK) for k, width in enumerate(widths))
-    # Before any memory is taken: a size that nobody compared with the bytes would be a stranger's to choose.
-    if bits not in (32, 64) or any(width > bits // 8 for width in widths) or len(data) != expected:
+    if not right or len(data) != expected or any(not 1 <= width <= bits // 8 for width in widths):
         raise EncodingError(f"packed words: {size} words of {bits} bits do not match {len(data)} bytes")
     wide, at = np.zeros(size, "<i8"), 0
     for k, width in enumerate(widths):
@@ -65,7 +69,7 @@ def unpack(message: Message, size: int, bits: int) -> NDArray[Any]:
             end = at + plane * len(block)
             _plane(block, place, plane)[:] = data[at:end].view(f"<u{plane}")
             at = end
-        if 0 < width < 8:  # up to the top of each word, and down again with the sign
+        if width < 8:  # up to the top of each word, and down again with the sign
             block <<= np.int64(64 - 8 * width)
             block >>= np.int64(64 - 8 * width)
         if _width(block) != width:
@@ -74,10 +78,10 @@ def unpack(message: Message, size: int, bits: int) -> NDArray[Any]:
 
 
 def _width(block: NDArray[np.int64]) -> int:
-    """Returns how many bytes the largest word of a block needs with its sign; none where all are 0."""
+    """Returns how many bytes the largest word of a block needs with its sign."""
     low, high = int(np.minimum.reduce(block)), int(np.maximum.reduce(block))
     bits = max(high.bit_length(), (-low - 1).bit_length() if low < 0 else 0)
-    return 0 if low == high == 0 else bits // 8 + 1
+    return bits // 8 + 1
 
 
 def _planes(width: int) -> list[tuple[int, int]]:

@@ -10,21 +10,39 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
-from fedray.errors import PartyLost, PartyTimeout
+from fedray.errors import PartyLost, PartyTimeout, ProtocolError
 from fedray.party.records import Expect
 from fedray.party.rounds.compute_party import ComputeParty
 from fedray.party.rounds.contributor import Contributor
 from fedray.party.rounds.server import RoundServer
 from fedray.protocol.config import Config
 from fedray.protocol.manifest import Manifest
+from fedray.protocol.recovery.evidence import proves
 from fedray.protocol.scheme import Fault
 from fedray.rounds.supervision import REMEDY, SegmentOutcome, Supervision
 from fedray.runtime.session import Session
 from fedray.types import Key, PartyName, Ref, Round
 
 _log = logging.getLogger("fedray")
+
+
+def _examined(fault: Fault, roster: Mapping[PartyName, bytes]) -> tuple[Fault, str]:
+    """Returns a fault without evidence that proves nothing, and what there is to its proof, in words.
+
+    Args:
+        fault: As a server or compute party tells it, whose word is not to be taken for a party's signature.
+        roster: Public identity keys of all parties.
+    """
+    if not fault.evidence:
+        return fault, "nothing proves it to others"
+    try:
+        # What it proves, and not that it proves the fault: a signature of every party's may be shown as one of a liar.
+        return fault, f"its signature proves: {proves(fault.evidence, roster.get(fault.party, b''))}"
+    except ProtocolError:
+        return replace(fault, evidence=b""), "what is shown as signed by it proves nothing, and is left out"
 
 
 class SumSession:
@@ -237,8 +255,8 @@ class SumSession:
         for fault in faults:
             if fault not in self._known_faults:
                 self._known_faults.append(fault)
-                self._fresh_faults.append(fault)
-                proof = "what it signed proves it" if fault.evidence else "nothing proves it to others"
+                kept, proof = _examined(fault, self.session.roster)
+                self._fresh_faults.append(kept)
                 _log.warning("round %d: party %r is at fault: %s; %s", fault.number, fault.party, fault.what, proof)
 
     @contextmanager

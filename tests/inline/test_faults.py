@@ -3,6 +3,7 @@
 
 import logging
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from inline.dropouts import amounts, total
@@ -14,10 +15,13 @@ from fedray.ml.nn import FaultRecord
 from fedray.party.records import RoundMessage, ShareMessage
 from fedray.party.rounds.contributor import Contributor
 from fedray.party.rounds.conversation import Post
+from fedray.party.rounds.server_rounds import ServerRounds
 from fedray.party.rounds.share_owner import ShareOwner
 from fedray.protocol.crypto.keys import sign
 from fedray.protocol.messages import HASH_BYTES, dec, enc, purpose_of
+from fedray.protocol.recovery.evidence import TwoInputs
 from fedray.protocol.recovery.round_messages import Survive, pack_indices
+from fedray.protocol.scheme import Fault
 from fedray.security.aggregation import SecureAggregator, SPUAggregator
 from fedray.utils.testing import cluster_def
 
@@ -75,7 +79,8 @@ def test_what_a_party_signed_against_the_protocol_is_in_the_history_with_its_pro
     with pytest.raises(ProtocolError, match="signed with the party's key"):
         fault.proves(roster["alice"])
     assert warnings(caplog) == [
-        "round 1: party 'bob' is at fault: it signed another set of survivors; what it signed proves it"
+        "round 1: party 'bob' is at fault: it signed another set of survivors; its signature proves: it signed that "
+        "round 1 is opened over the parties at the places 0, 1, 2 of the roster"
     ]
     survive = Survive.decode(fault.evidence)  # nothing is in it but numbers of parties, hashes and a signature
     assert survive.encode() == fault.evidence
@@ -126,6 +131,25 @@ def test_a_wrong_share_is_told_by_the_compute_party(start, monkeypatch):
     aggregator = SPUAggregator(sf.SPU(cluster_def(["alice", "carol"])))
     assert aggregator.sum(amounts(fed.devices)) == total(fed.devices)
     assert {(fault.number, fault.party, fault.evidence) for fault in aggregator.faults} == {(0, LIAR, b"")}
+
+
+def test_what_a_server_makes_up_is_no_proof(start, monkeypatch, caplog):
+    fed = world(start, rows=(20, 20, 20), backend="numpy")
+    progress = ServerRounds.progress
+    two = TwoInputs(b"first", bytes(64), b"second", bytes(64)).encode()
+    made_up = (
+        Fault(0, LIAR, "it lied", b"garbage"),
+        Fault(0, LIAR, "it lied", two),
+        Fault(0, "nobody", "it lied", two),
+    )
+    monkeypatch.setattr(ServerRounds, "progress", lambda self: replace(progress(self), faults=made_up))
+    with caplog.at_level(logging.WARNING, "fedray"):
+        history = fed.model().fit(fed.x, fed.y, batch_size=10, verbose=0)
+    assert [(fault.proven, fault.evidence) for fault in history.faults] == [(False, b"")] * 3
+    assert len(warnings(caplog)) == 3
+    assert all(
+        told.endswith("; what is shown as signed by it proves nothing, and is left out") for told in warnings(caplog)
+    )
 
 
 def test_a_record_without_evidence_proves_nothing():

@@ -1,44 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The notebook on computing on shares, executed where the extra is installed: in small, and as it stands (`slow`)."""
+"""The notebook on computing on shares, executed where the extra is installed (`slow`).
+
+What it runs, each protocol and program, the contract tests of the SPU run in small.
+"""
 
 import importlib.util
 import re
 from pathlib import Path
 
 import pytest
-from notebooks.executed import changed, execute, read
+from notebooks.executed import execute, read
 from notebooks.executed import printed as written
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "03_spu.ipynb"
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("spu") is None,
-    reason="needs the extra: pip install 'fedray[spu]' (a wheel for CPython 3.11 on Linux and Apple silicon)",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        importlib.util.find_spec("spu") is None,
+        reason="needs the extra: pip install 'fedray[spu]' (a wheel for CPython 3.11 on Linux and Apple silicon)",
+    ),
+]
 
 
-SMALL = {
-    "address='local'": "address='auto'",
-    "size=1_000_000": "size=100_000",
-    "size=(256, 256)": "size=(16, 16)",
-    "size=(2, 1000)": "size=(2, 100)",
-    "size=(1000, 5)": "size=(100, 5)",
-    "size=(1000, 3)": "size=(100, 3)",
-    "size=1000)": "size=100)",
-    "/ 1000\n": "/ 100\n",
-    "range(5)": "range(2)",
-    "count=5": "count=2",
-}
-"""Text of the notebook -> fewer numbers, on the cluster that is there."""
-
-
-@pytest.fixture(
-    scope="module", params=[pytest.param(SMALL, id="small"), pytest.param({}, id="whole", marks=pytest.mark.slow)]
-)
-def printed(request: pytest.FixtureRequest, joined: None, tmp_path_factory: pytest.TempPathFactory) -> str:
+@pytest.fixture(scope="module")
+def printed(joined: None, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Returns what the notebook prints when it is executed anew."""
     notebook = read(NOTEBOOK)
-    changed(notebook, request.param)
     execute(notebook, tmp_path_factory.mktemp("notebook"))
     assert written(notebook, "stderr") == ""
     return written(notebook, "stdout")

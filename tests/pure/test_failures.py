@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from fedray import errors
-from fedray.errors import DataError, FedRayError, PartyError, PartyLost
+from fedray.data.inside import combine
+from fedray.errors import DataError, FedRayError, PartyError, PartyLost, type_of
 from fedray.party import failures
 from fedray.party.failures import Failed, to_error, to_failure
 from fedray.party.parcel import dtype_of, pack
+from fedray.party.party import _spread
 from fedray.party.rounds.summable import flatten
 from fedray.party.table import ObjectTable
 from fedray.party.training.local_model import LocalModel
@@ -103,6 +105,10 @@ def build():
         builder()
 
 
+def patient(**members):
+    return type("patient_4711", (), members)()
+
+
 QUOTING = {
     "a builder's own": build,
     "rows of what cannot be pickled": lambda: pack([Table()]),
@@ -113,6 +119,15 @@ QUOTING = {
     "a key within": lambda: flatten([{"a": {"4711": None}}]),
     "keys of rows": lambda: common_rows([Tree({"4711": np.ones(2), "b": np.ones(3)}, "x")]),
     "a key below which are others": lambda: Tree({"4711": {3: 4711}}),
+    "a class's name": lambda: flatten([patient()]),
+    "the name of a class that cannot be pickled": lambda: pack(patient(__reduce__=lambda _: 1 / 0)),
+    "the name of a class without rows": lambda: common_rows([Tree([patient()], "x")]),
+    "the name of a class where several values were expected": lambda: _spread(patient(), 2),
+    "how many values": lambda: _spread([0] * 4711, 2),
+    "how long a text is": lambda: flatten("x" * 4711),
+    "names of fields that are added": lambda: combine(
+        "alice", np.add, np.zeros(2, [("patient 4711", float)]), 1.0, rowwise=False, swapped=False
+    ),
     "names of fields": lambda: flatten(np.zeros(2, [("patient 4711", float)])),
 }
 
@@ -125,12 +140,12 @@ def test_what_fedray_quotes_of_others_is_withheld_under_strict(what):
     assert "4711" not in repr(record)
     assert "4712" not in repr(record)
     told = to_failure(caught.value, "alice", "work", text=True)
-    assert "4711" in told.message or what == "names of fields"
+    assert "4711" in told.message or what.startswith("names of fields")
     assert record.message.startswith("party 'alice': ")
     assert len(record.message) > len("party 'alice': ") + 20, "the kind of error at least is told"
 
 
-@pytest.mark.parametrize("what", sorted(set(QUOTING) - {"names of fields"}))
+@pytest.mark.parametrize("what", [what for what in QUOTING if not what.startswith("names of fields")])
 def test_a_record_that_believes_our_own_text_is_found(what, monkeypatch):
     """The broken variant."""
     monkeypatch.setattr(failures, "_discreet", str)
@@ -154,6 +169,24 @@ def raised_here(text):
     except FedRayError as caught:
         caught.args = (text,)
         return caught
+
+
+def test_a_type_is_named_where_it_is_python_s_or_numpy_s_and_no_name_passes_for_one():
+    for value, name in (
+        (1, "int"),
+        ([], "list"),
+        (None, "NoneType"),
+        (np.float32(1), "float32"),
+        (np.ones(1), "ndarray"),
+    ):
+        assert type_of(value) == name
+    assert type_of(type("int", (), {"__module__": "builtins"})()) == "type 'int'"
+    for name in ("patient 4711", "it's \"4711", "ä4711", "4711"):
+        assert type_of(type(name, (), {})()) == "a type of the user's own"
+    record = to_failure(
+        raised_here("found <U4711, |S4711, datetime64[4711s], record of 4711 fields"), "a", "f", text=False
+    )
+    assert "4711" not in record.message
 
 
 def test_lists_of_names_are_no_keys():

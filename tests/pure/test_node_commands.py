@@ -102,7 +102,7 @@ def test_a_node_that_has_ended_by_itself_is_shown_as_that(machine, capsys) -> No
     assert "head had ended already" in capsys.readouterr().out
 
 
-def test_a_party_s_node(machine, tmp_path, capsys) -> None:
+def test_a_party_s_node(machine, tmp_path, capsys, monkeypatch) -> None:
     """Its file and keys are looked at before anything starts, as the party will look at them."""
     listener = socket.create_server(("127.0.0.1", 0))
     head = f"127.0.0.1:{listener.getsockname()[1]}"
@@ -119,6 +119,9 @@ def test_a_party_s_node(machine, tmp_path, capsys) -> None:
         assert main(line) == 1
         assert said in capsys.readouterr().err
     (machine / "token").write_text("a" * 64)
+    assert main(line) == 1
+    assert "on the loopback address Ray keeps one node, the head's" in capsys.readouterr().err
+    monkeypatch.setattr(nodes, "_check_place", lambda *_: None)  # this Ray has no such rule
     assert main(line) == 0
     variables = (tmp_path / "variables").read_text().splitlines()
     assert f"FEDRAY_PARTY={folder}/party.toml" in variables

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A party's ledger on its own disk: there before anything leaves, whole after a crash, and any change is found."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -13,9 +14,10 @@ from pure.ledger_kit import entries_at, install
 from fedray.commands.cli import main
 from fedray.errors import PlanError, ProtocolError
 from fedray.party.door import own_ledger
+from fedray.party.door.entry import canonical
 from fedray.party.door.journal import Journal
 from fedray.party.door.ledger_file import BrokenLedger
-from fedray.party.door.own_ledger import check_order, is_own, read
+from fedray.party.door.own_ledger import check_order, is_own, last_mark, read
 from fedray.party.keys.credentials import Credentials
 from fedray.party.keys.key_folder import new_identity, read_identity, read_public, written_roster
 from fedray.party.keys.ledger_log import LedgerLog
@@ -225,6 +227,97 @@ def test_a_file_that_is_missing_or_another_s_is_found(folder, tmp_path, capsys):
     assert "does not follow the end of" in said
     shutil.copy(tmp_path / "kept", ledgers / "000002.log")
     assert main(["ledger", str(ledgers), "--verify"]) == 0
+
+
+def marked_anew(bodies, number, before):
+    """Returns lines as whoever may write the folder can make them a file, its first line as far as that goes."""
+    first = json.loads(bodies[0]) | {"number": number, "before": before}
+    marks = own_ledger.Marks(first["party"], before)
+    return b"".join(marks.line(body) for body in [canonical(first), *bodies[1:]])
+
+
+def emptied(one, two, three):
+    return one, b"", marked_anew(three, 3, last_mark(one))
+
+
+def exchanged(one, two, three):
+    second = bodies_of(marked_anew(bodies_of(one), 2, ""))
+    first = marked_anew(two, 1, "")
+    second = marked_anew(second, 2, last_mark(first))
+    return first, second, marked_anew(three, 3, last_mark(second))
+
+
+def doubled(one, two, three):
+    second = marked_anew(bodies_of(one), 2, last_mark(one))
+    return one, second, marked_anew(three, 3, last_mark(second))
+
+
+def doubled_at_the_end(one, two, three):
+    second = marked_anew(two, 2, last_mark(one))
+    return one, second, marked_anew([three[0], *bodies_of(one)[1:]], 3, last_mark(second))
+
+
+def without_a_reading(one, two, three):
+    kept = [body for body in two if b'"reading":1,' not in body]
+    assert len(kept) == len(two) - 1
+    second = marked_anew(kept, 2, last_mark(one))
+    return one, second, marked_anew(three, 3, last_mark(second))
+
+
+def bodies_of(content):
+    return [line[33:] for line in content.splitlines()]
+
+
+CHANGES = {
+    emptied: "000003.log: alice: the signature does not fit line 1",
+    exchanged: "000001.log: alice: the signature does not fit line 1",
+    doubled: "000002.log: alice: the signature does not fit line 1",
+    doubled_at_the_end: "000003.log is of the same session as 000001.log",
+    without_a_reading: "000003.log: alice: the signature does not fit line 1",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_whole_sessions_cannot_be_taken_out_or_moved_by_marking_files_anew(folder, capsys, change, monkeypatch):
+    contents = [closed(folder) for _ in range(3)]
+    contents = [kept(folder, number) for number in (1, 2, 3)]
+    asked = ["ledger", str(folder), "--verify", "--roster", str(folder / "roster.json")]
+    assert main(asked) == 0
+    for number, content in enumerate(change(contents[0], *map(bodies_of, contents[1:])), start=1):
+        (folder / "ledger" / f"{number:06d}.log").write_bytes(content)
+    assert main(asked) == 1
+    assert CHANGES[change] in capsys.readouterr().err
+    if change in (emptied, exchanged, without_a_reading):
+        monkeypatch.setattr(own_ledger, "verify", lambda *_: True)
+        assert main(asked) == 0, "the broken variant: nobody looks at the signature of the first line"
+
+
+def test_a_first_line_of_other_keys_is_found(folder, tmp_path, capsys):
+    closed(folder)
+    path, lines = folder / "ledger" / "000001.log", bodies_of(kept(folder))
+    new_identity(tmp_path / "other", "alice")
+    first = own_ledger.first_line("alice", 1, "", read_identity(tmp_path / "other"))
+    for bodies, problem in (
+        ([first, *lines[1:]], "alice: line 1 is signed with another key than the roster of the session has"),
+        ([first], "in the roster it is"),
+    ):
+        marks = own_ledger.Marks("alice", "")
+        path.write_bytes(b"".join(marks.line(body) for body in bodies))
+        assert main(["ledger", str(path), "--verify", "--roster", str(folder / "roster.json")]) == 1
+        assert problem in capsys.readouterr().err
+
+
+def test_what_nobody_signed_is_not_called_verified(folder, capsys):
+    lines = closed(folder).splitlines(keepends=True)
+    path = folder / "ledger" / "000001.log"
+    place = next(at for at, line in enumerate(lines) if at and b'"signature":' in line)
+    for end in (place, 1):
+        path.write_bytes(b"".join(lines[:end]))
+        for what in (path, folder):
+            assert main(["ledger", str(what), "--verify", "--roster", str(folder / "roster.json")]) == 1
+            said = capsys.readouterr().out
+            assert "not verified: no signed entry" in said
+            assert "\nverified" not in said
 
 
 def test_one_file_is_shown_with_its_totals(folder, capsys):

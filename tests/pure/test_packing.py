@@ -27,7 +27,7 @@ def test_a_word_takes_as_many_bytes_as_it_has_with_its_sign(number):
     expected = next(n for n in range(1, 9) if -(1 << (8 * n - 1)) <= number < 1 << (8 * n - 1))
     assert len(pack(words)) == 3 * expected + 1
     assert np.array_equal(unpack(pack(words).tobytes(), 3, 64), words)
-    assert len(pack(np.zeros(100, "<u8"))) == 1
+    assert len(pack(np.zeros(100, "<u8"))) == 101
 
 
 def test_words_of_training_take_six_or_seven_bytes_and_those_of_totals_do_not_widen_them():
@@ -55,6 +55,15 @@ def test_other_bytes_are_refused(change):
         size = 1 << 50  # no memory is taken for it
     with pytest.raises(EncodingError, match="packed words"):
         unpack(packed, size, 64)
+
+
+def test_a_short_message_cannot_ask_for_much_memory(monkeypatch):
+    """One byte for the width of a block of zeros would stand for 256 KiB."""
+    monkeypatch.setattr(np, "zeros", lambda *_: pytest.fail("memory is taken for words that are not there"))
+    with pytest.raises(EncodingError, match=f"{16 * BLOCK} words of 64 bits do not match 16 bytes"):
+        unpack(bytes(16), 16 * BLOCK, 64)
+    with pytest.raises(EncodingError, match="-1 words"):
+        unpack(b"", -1, 64)
 
 
 def test_narrow_words_are_not_written_wider_than_they_are():

@@ -96,7 +96,7 @@ class FaultRecord:
 
     @property
     def proven(self) -> bool:
-        """Whether there is signed evidence; `proves` says of what."""
+        """Whether there is evidence that the party signed, which `fit` has checked; `proves` says of what."""
         return bool(self.evidence)
 
     def proves(self, key: bytes) -> str:

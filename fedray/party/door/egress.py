@@ -7,13 +7,16 @@ values travel, nor what they mean.
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, TypeVar
 
-from fedray.errors import EgressDenied
+import numpy as np
+
+from fedray.errors import OWN_TYPE, EgressDenied
 from fedray.party.door.entry import Entry
 from fedray.party.door.journal import Journal
 from fedray.party.parcel import glance, measure
@@ -95,10 +98,16 @@ class StrictPolicy:
             raise EgressDenied(f"party {leaving.sender!r} lets nothing leave that it prints (egress='strict')")
         if leaving.kind is Kind.RAW:
             raise EgressDenied(
-                f"party {leaving.sender!r} does not let raw values leave (egress='strict'): {leaving.dtype} "
+                f"party {leaving.sender!r} does not let raw values leave (egress='strict'): {_kind(leaving.dtype)} "
                 f"{leaving.shape or ''} asked for by {leaving.call!r} for {leaving.to!r}; "
                 "compute a sum over parties instead, or start the session with egress='default'"
             )
+
+
+def _kind(dtype: str) -> str:
+    """Returns a dtype or type as a refusal names it: a user's own class may have any text for a name."""
+    found: object = getattr(builtins, dtype, None) or np.sctypeDict.get(dtype)
+    return dtype if isinstance(found, type) or dtype == "NoneType" else OWN_TYPE
 
 
 POLICIES: Mapping[str, type[DefaultPolicy] | type[StrictPolicy]] = {"default": DefaultPolicy, "strict": StrictPolicy}

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a party keeps of its ledger on its own disk: the lines of a file, chained, and the check of them. Pure.
 
-A file begins with whose it is and with the end of the file before. Then come, in the order in which they were written,
-entries, the session's name, and a signed head for each reading; with the closing mark, that is the last line. Every
-line begins with a hash over all lines up to it. A line that was cut off by a crash counts for nothing: what it stood
-for never left. What is missing after the last signed head, whole lines at the end alone, is not found.
+A file begins with whose it is, its number and the end of the file before, signed by the party. Then come, in the order
+in which they were written, entries, the session's name, and a signed head for each reading; with the closing mark, that
+is the last line. Every line begins with a hash over all lines up to it. A line that was cut off by a crash counts for
+nothing: what it stood for never left. What is missing after the last signed head, whole lines at the end alone, is not
+found; nor is a whole file that was the last one.
 """
 
 from __future__ import annotations
@@ -14,16 +15,19 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from fedray.errors import PlanError
 from fedray.party.door.entry import NoEntry, Totals, add_up, canonical, entry_of, is_hex
 from fedray.party.door.journal import Head, chain, session_line, start
 from fedray.party.door.ledger_file import BrokenLedger, head_of, keys_of, record_of
 from fedray.party.door.ledger_page import LedgerPage, check_page
+from fedray.protocol.crypto.keys import public_bytes, sign, verify
 from fedray.protocol.crypto.names import check_name
 from fedray.types import PartyName
 
 _MARK = 32  # characters of a line's hash
-_VERSION = 1
+_VERSION = 2
 _NAME = re.compile(r"([0-9]{6})\.log")
 _MOST_FILES = 10**6 - 1
 
@@ -36,6 +40,8 @@ class OwnLedger:
         party: Whose.
         number: Which time it took part.
         before: The last mark of the file before; empty in the first one.
+        key: The party's public identity key, 32 bytes, as the file states it.
+        signature: Of the party over the four above, 64 bytes.
         mark: The last mark of this one.
         sid: The session's name, 32 bytes, if it had one.
         roster: Public identity keys of the session's parties.
@@ -47,6 +53,8 @@ class OwnLedger:
     party: PartyName
     number: int
     before: str
+    key: bytes
+    signature: bytes
     mark: str = ""
     sid: bytes = bytes(32)
     roster: Mapping[PartyName, bytes] = field(default_factory=dict)
@@ -65,8 +73,15 @@ class OwnLedger:
         return self.heads[-1].count if self.heads else 0
 
     def problems(self) -> list[str]:
-        """Returns what is wrong with its signed heads."""
+        """Returns what is wrong with its signed first line and heads."""
         found, position, over, totals = list[str](), 0, start(self.party), Totals()
+        # Marks hold for whoever made them. It is the signature that ties a file to its place among the others.
+        if not verify(self.key, _statement(self.party, self.number, self.before, self.key), self.signature):
+            found.append(
+                f"{self.party}: the signature does not fit line 1, the file's number and the end of the one before"
+            )
+        if self.roster and self.roster.get(self.party) != self.key:
+            found.append(f"{self.party}: line 1 is signed with another key than the roster of the session has")
         for head in self.heads:  # one after the other: each is over all entries, which are many
             rest = self.lines[position : head.count]
             over, totals, position = chain(over, rest), self._added(totals, position, head.count), head.count
@@ -116,15 +131,17 @@ def number_of(name: str) -> int:
     return int(found[1]) if found else 0
 
 
-def first_line(party: PartyName, number: int, before: str) -> bytes:
+def first_line(party: PartyName, number: int, before: str, identity: Ed25519PrivateKey) -> bytes:
     """Returns what a file begins with, without its mark.
 
     Args:
         party: Whose.
         number: Which time it takes part.
         before: The last mark of the file before.
+        identity: The party's key.
     """
-    return canonical({"fedray": "own ledger", "version": _VERSION, "party": party, "number": number, "before": before})
+    key = public_bytes(identity)
+    return _first_line(party, number, before, key, sign(identity, _statement(party, number, before, key)))
 
 
 def last_mark(content: bytes) -> str:
@@ -148,14 +165,24 @@ def read(content: bytes) -> OwnLedger:
     bodies = [_split(line, number) for number, line in enumerate(whole.split(b"\n"), start=1)]
     first = record_of(bodies[0][1], 1)
     party, number, before = first.get("party"), first.get("number"), first.get("before")
+    key, signature = first.get("key"), first.get("signature")
     right = isinstance(party, str) and type(number) is int and 0 < number <= _MOST_FILES and isinstance(before, str)
-    if not right or first_line(str(party), int(str(number)), str(before)) != bodies[0][1]:
+    if not (right and is_hex(key, 32) and is_hex(signature, 64)):
+        raise BrokenLedger("line 1: not a party's own ledger")
+    book = OwnLedger(
+        str(party),
+        int(str(number)),
+        str(before),
+        bytes.fromhex(str(key)),
+        bytes.fromhex(str(signature)),
+        torn=bool(torn),
+    )
+    if _first_line(book.party, book.number, book.before, book.key, book.signature) != bodies[0][1]:
         raise BrokenLedger("line 1: not a party's own ledger")
     try:
         check_name(party)
     except PlanError as error:
         raise BrokenLedger(f"line 1: {error}") from None
-    book = OwnLedger(str(party), int(str(number)), str(before), torn=bool(torn))
     marks = Marks(book.party, book.before)
     for place, (mark, body) in enumerate(bodies, start=1):
         if marks.next(body) != mark:
@@ -173,8 +200,11 @@ def check_order(books: Mapping[int, OwnLedger], empty: Collection[int] = ()) -> 
         books: By the number in the file's name.
         empty: Numbers of those without a line.
     """
-    problems, earlier = [], 0
+    problems, earlier, sessions = [], 0, dict[bytes, int]()
     for number, book in sorted(books.items()):
+        first = sessions.setdefault(book.sid, number) if book.roster else number
+        if first != number:
+            problems.append(f"{file_name(number)} is of the same session as {file_name(first)}")
         if book.number != number:
             problems.append(f"{file_name(number)} was written as {file_name(book.number)}")
         if earlier and books[earlier].mark != book.before:
@@ -183,6 +213,17 @@ def check_order(books: Mapping[int, OwnLedger], empty: Collection[int] = ()) -> 
     # The first ones may have been put away; in the midst nobody has reason to.
     gaps = sorted(set(range(min(books, default=0), max(books, default=0))) - set(books) - set(empty))
     return problems + [f"{file_name(number)} is missing" for number in gaps]
+
+
+def _statement(party: PartyName, number: int, before: str, key: bytes) -> bytes:
+    """Returns what a party signs at the beginning of a file; says what it is, as the same key signs other things."""
+    said = {"party": party, "number": number, "before": before, "key": key.hex()}
+    return canonical({"what": "fedray own ledger", "version": _VERSION} | said)
+
+
+def _first_line(party: PartyName, number: int, before: str, key: bytes, signature: bytes) -> bytes:
+    said = {"party": party, "number": number, "before": before, "key": key.hex(), "signature": signature.hex()}
+    return canonical({"fedray": "own ledger", "version": _VERSION} | said)
 
 
 def _split(line: bytes, number: int) -> tuple[str, bytes]:

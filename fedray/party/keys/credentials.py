@@ -120,7 +120,7 @@ class Credentials(Guarded):
         except OSError as error:
             raise PlanError(f"{folder / MODELS} cannot be used: {error.strerror}") from None
         try:
-            replay, log = replay_key(folder), LedgerLog(folder / LEDGERS, config.name)
+            replay, log = replay_key(folder), LedgerLog(folder / LEDGERS, config.name, identity)
         except BaseException as error:
             file.close()
             if not isinstance(error, OSError):

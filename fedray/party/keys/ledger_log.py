@@ -12,6 +12,8 @@ import threading
 import time
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from fedray.errors import ProtocolError
 from fedray.party.door.own_ledger import Marks, file_name, first_line, last_mark, number_of
 from fedray.party.keys.own_files import OTHERS, open_own, read_own, real_folder
@@ -29,6 +31,7 @@ class LedgerLog:
     Args:
         folder: Where the files are; made where it is not. The folder above it is locked for this process.
         party: Whose.
+        identity: Its key, which signs what the file begins with.
 
     Raises:
         PlanError: The folder or a file in it is a link, or other users may change it.
@@ -38,21 +41,21 @@ class LedgerLog:
         failure: Why nothing is written any more; empty while all is well.
     """
 
-    def __init__(self, folder: Path, party: PartyName) -> None:
+    def __init__(self, folder: Path, party: PartyName, identity: Ed25519PrivateKey) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
         self.failure = ""
         self._folder = real_folder(folder)
         numbers = sorted(number for one in self._folder.iterdir() if (number := number_of(one.name)))
         number = max(numbers, default=0) + 1
-        # Each file names the end of the one before: one that is missing, or was put in its place, is found. One without
-        # a line is of a party that ended as it began.
+        # Each file names the end of the one before, signed: one that is missing, or was put in its place, is found. One
+        # without a line is of a party that ended as it began.
         ends = (last_mark(read_own(self._folder / file_name(one), OTHERS)) for one in reversed(numbers))
         before = next((end for end in ends if end), "")
         self._path, self._party = self._folder / file_name(number), party
         self._lock, self._synced = threading.Lock(), 0.0
         self._marks = Marks(party, before)
         self._file = open_own(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, OTHERS)
-        self.write(first_line(party, number, before))
+        self.write(first_line(party, number, before, identity))
         settle(self._folder)
 
     def write(self, line: bytes) -> None:

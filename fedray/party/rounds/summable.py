@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedray.errors import DataError
+from fedray.errors import DataError, type_of
 from fedray.party.parcel import dtype_of
 from fedray.protocol.manifest import Tensor
 from fedray.tree import Tree
@@ -35,7 +35,7 @@ def flatten(value: Any) -> tuple[Any, list[Tensor], list[NDArray[Any]]]:
         array = np.asarray(leaf)
         if array.dtype.kind not in "fiu":
             raise DataError(
-                f"{name}: expected an array or number of floats or integers, found {type(leaf).__name__} of dtype "
+                f"{name}: expected an array or number of floats or integers, found {type_of(leaf)} of dtype "
                 f"{dtype_of(array)}; convert it first, e.g. with .astype(np.float64)"
             )
         tensors.append(Tensor(name, array.shape, str(array.dtype)))

@@ -11,6 +11,7 @@ Knows words and coefficients. Does not know whose words they are, nor what the p
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from operator import mul
 from typing import Any
 
@@ -18,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.errors import EncodingError
-from fedray.protocol.crypto.field import ELEMENT_BYTES, PRIME, elements
+from fedray.protocol.crypto.field import PRIME, elements
 from fedray.protocol.crypto.keys import Guarded
-from fedray.protocol.crypto.keystream import CHUNK_BYTES, Keystream
+from fedray.protocol.crypto.keystream import CHUNK_BYTES
 from fedray.protocol.messages import Words
 
 COLUMNS = 512
@@ -46,14 +47,14 @@ _WEIGHTS = [
 class InnerProduct(Guarded):
     """One inner product, taken stretch by stretch: `take` is a stage of a pipeline that only looks at the words."""
 
-    def __init__(self, columns: NDArray[np.float64], rows: Keystream) -> None:
+    def __init__(self, columns: NDArray[np.float64], rows: Callable[[int, int], bytes]) -> None:
         """Begins with nothing.
 
         Args:
             columns: b for each column, as `limbs` makes of them.
-            rows: Gives a for one row after another, 16 bytes each.
+            rows: (first row, how many) -> what a is made of for each of them, 16 bytes each.
         """
-        self._columns, self._stream = columns, rows
+        self._columns, self._coefficients, self._done = columns, rows, 0
         self._sums = np.zeros((_ROWS, _HALVES * _LIMBS))
         self._real = np.empty(0)
         self._rows = self._next = self._total = 0
@@ -94,7 +95,8 @@ class InnerProduct(Guarded):
         rows, self._rows = self._rows, 0
         if not rows:
             return
-        own = limbs(elements(self._stream.read(rows * ELEMENT_BYTES)))
+        own = limbs(elements(self._coefficients(self._done, rows)))
+        self._done += rows
         whole = self._sums[:rows].astype("<i8")
         parts = np.empty((rows, 2 * whole.shape[1]))
         for number, half in enumerate(_halves(whole.view("<u8"))):

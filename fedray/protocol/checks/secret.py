@@ -114,16 +114,20 @@ class RoundChecks(Guarded):
             key: 32 bytes.
             places: Parties of the roster.
         """
-        self._key, self._places = key, places
-        stream = Keystream(key)
+        self._key = key
+        self._stream = stream = Keystream(key)
+        self._read = bytearray()  # of the coefficients of rows: a party needs them for its own words, and for the sum
         self._offsets = elements(stream.read(places * ELEMENT_BYTES)).tolist()
         self._columns = limbs(elements(stream.read(COLUMNS * ELEMENT_BYTES)))
 
     def product(self) -> InnerProduct:
         """Returns an inner product with this round's coefficients, of which nothing was taken yet."""
-        stream = Keystream(self._key)
-        stream.read((self._places + COLUMNS) * ELEMENT_BYTES)
-        return InnerProduct(self._columns, stream)
+        return InnerProduct(self._columns, self._rows)
+
+    def _rows(self, first: int, count: int) -> bytes:
+        stop = (first + count) * ELEMENT_BYTES
+        self._read += self._stream.read(max(stop - len(self._read), 0))
+        return bytes(self._read[first * ELEMENT_BYTES : stop])
 
     def check(self, product: InnerProduct, members: Iterable[int]) -> int:
         """Returns the check of a vector, or of a sum: its inner product and the offsets of those whose words are in it.
