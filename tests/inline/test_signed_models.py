@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from inline.federated import weights_of, world
 
-from fedray.errors import ProtocolError
+from fedray.errors import ProtocolError, ServerFault
 from fedray.ml.nn.numpy import LinearRegression
 from fedray.party.context import Reply
 from fedray.party.records import ModelMessage, ModelRequest
@@ -67,6 +67,25 @@ def test_an_altered_model_is_taken_by_nobody(start, handing, change):
     fed, model = federated(start)
     handing(change)
     with pytest.raises(ProtocolError, match=REFUSED):
+        fit(fed, model)
+
+
+LOOK_ALIKES = {
+    "reaches of text": lambda m: replace(m, reaches=("",)),
+    "no tuple": lambda m: replace(m, reaches=[]),
+    "where it is from as a number": lambda m: replace(m, initial=1.5),
+    "no list of downlinks": lambda m: replace(m, known=[]),
+    "weights as a list": lambda m: replace(m, weights=m.weights.tolist()),
+    "another record": lambda m: m.weights,
+    "a signature as text": lambda m: replace(m, signature=m.signature.hex()),
+}
+
+
+@pytest.mark.parametrize("change", LOOK_ALIKES.values(), ids=LOOK_ALIKES)
+def test_other_types_that_would_be_signed_alike_are_taken_by_nobody(start, handing, change):
+    fed, model = federated(start)
+    handing(lambda message, _: change(message))
+    with pytest.raises(ServerFault, match=REFUSED):
         fit(fed, model)
 
 

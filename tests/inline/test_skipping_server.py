@@ -14,7 +14,9 @@ from fedray.errors import ProtocolError, ServerFault
 from fedray.ml.nn.numpy import LinearRegression
 from fedray.party.context import Reply
 from fedray.party.records import Answer, PastRound, RoundMessage
+from fedray.party.rounds import contributor
 from fedray.party.rounds.server import RoundServer
+from fedray.party.training.trainer import Trainer
 from fedray.security.aggregation import SecureAggregator
 
 TARGETS = np.random.default_rng(5).normal(size=(80, 1))
@@ -114,6 +116,26 @@ def test_rounds_that_all_are_said_to_have_missed_are_in_the_history(start, answe
 
     answers(told)
     assert [one for one in fit(start, "recover").notices if one.startswith("epoch 1: round 1 came to no sum")]
+
+
+def test_a_party_that_goes_on_where_it_is_told_to_trains_on_the_rows_that_the_server_chooses(
+    start, answers, monkeypatch
+):
+    """The broken variant: nobody looks at what came of the rounds in between."""
+
+    def going_on(self, segment, until):
+        ahead = until - segment.order.number - segment.again
+        segment.done = min(max(segment.done, ahead), len(segment.order.spans))
+
+    taken, take = [], Trainer._take
+    monkeypatch.setattr(contributor, "check_missed", lambda *_, **__: None)
+    monkeypatch.setattr(Trainer, "_pass_over", going_on)
+    monkeypatch.setattr(Trainer, "_take", lambda self, *given: taken.append(self) or take(self, *given))
+    answers(lambda message, answer: Answer("missed", number=message.number + 1) if message.number < 3 else answer)
+    history = fit(start, "abandon")
+    assert len(taken) == 4, "each party has learned from one round of four"
+    assert history.dropouts == []
+    assert not [one for one in history.notices if "no sum" in one]
 
 
 def test_an_honest_run_says_nothing_of_lost_rounds(start):

@@ -88,7 +88,7 @@ def cut_short(reports: Mapping[PartyName, Report], planned: int, server: PartyNa
         return ""
     return (
         f"server {server!r} has ended training after {least} of {planned} round{'s' * (planned != 1)}, and nobody has "
-        "asked for that: the rows of the others are in no sum. The server lies, or is of another version"
+        "asked for that: the rows of the rest are in no sum. The server lies, or is of another version"
     )
 
 

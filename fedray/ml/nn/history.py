@@ -125,7 +125,8 @@ class History:
         dropouts: Who dropped out of which round, one record each time.
         resets: When the parties' optimizers began anew, and because of whom.
         faults: What parties did wrong, and whether what they signed proves it.
-        notices: What is to be known about the protection of these rounds, e.g. what two parties learn of each other.
+        notices: What is to be known about the protection of these rounds, e.g. what two parties learn of each other, or
+            which rounds came to no sum though nobody was named as missing.
 
     Example:
         >>> from fedray.ml.nn import History

@@ -34,6 +34,25 @@ def unpack(message: ModelMessage, model: LocalModel) -> None:
         model.state = {name: np.array(one) if isinstance(one, np.ndarray) else one for name, one in message.state}
 
 
+def well_formed(message: object) -> bool:
+    """Returns whether a message holds the types that `pack` puts into it, and no others that would be signed alike.
+
+    Args:
+        message: What came.
+    """
+    if not isinstance(message, ModelMessage):
+        return False
+    state = () if message.state is None else message.state
+    return (
+        all(type(field) is tuple for field in (message.reaches, message.known, state))
+        and all(type(reach) is int for reach in message.reaches)
+        and all(isinstance(one, np.ndarray) for one in (message.weights, *message.known))
+        and all(type(one) is tuple and len(one) == 2 and type(one[0]) is str for one in state)
+        and all(isinstance(value, np.ndarray | float) for _, value in state)
+        and (type(message.initial), type(message.signature)) == (bool, bytes)
+    )
+
+
 def statement(sid: bytes, session: int, message: ModelMessage) -> bytes:
     """Returns what a party signs of a model: everything that a message holds, and the session that it is for.
 

@@ -24,7 +24,7 @@ from fedray.party.door.egress import Kind
 from fedray.party.records import Answer, ModelMessage, ModelRequest, SumSet
 from fedray.party.rounds.contributor import Contributor
 from fedray.party.rounds.set_log import SetLog
-from fedray.party.training.handing import pack, statement, unpack
+from fedray.party.training.handing import pack, statement, unpack, well_formed
 from fedray.party.training.local_model import LocalModel
 from fedray.party.training.orders import EvaluateOrder, settings
 from fedray.party.training.sampling import cut
@@ -110,7 +110,9 @@ class ModelRounds:
         found: ModelMessage | None = self._contributor.ask_server("pull the model", ModelRequest(), Kind.SHAPE)
         if found is None:
             raise PlanError(f"server {server!r} was given no model yet; publish it first")
-        if not verify(self._context.roster[sender], self._statement(found), found.signature):
+        # First the types: a statement is made of what values look like.
+        signed = well_formed(found) and verify(self._context.roster[sender], self._statement(found), found.signature)
+        if not signed:
             raise ServerFault(
                 f"party {model.party!r}: the model that server {server!r} handed out is not what party {sender!r} has "
                 "signed for this session: it was altered, or is another one; nothing of it was taken"
