@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from fedray.party.records import Missing, SumSet
-from fedray.types import PartyName
+from fedray.types import PartyName, Round
 
 UNSAID = "its input is not in the sum, and the server did not say why"
 """Why a party is away of whom the server says nothing."""
@@ -33,4 +33,25 @@ def absent(sets: Sequence[SumSet], everybody: Collection[PartyName], said: Seque
                 reasons[party] = word.reason if word is not None else reasons.get(party, UNSAID)
                 abandoned = not one.opened and (not lost or party in lost)
                 found.append(Missing(number, party, reasons[party], abandoned))
+    return tuple(found)
+
+
+def unexplained(sets: Sequence[SumSet], everybody: Collection[PartyName], said: Sequence[Missing]) -> tuple[Round, ...]:
+    """Returns the rounds of which there is no sum though nobody is named as missing from them.
+
+    Args:
+        sets: Whose inputs the rounds summed.
+        everybody: Whose inputs a full sum has.
+        said: What the server says.
+    """
+    named = {one.number for one in said if one.abandoned}
+    found: list[Round] = []
+    before = frozenset(everybody)
+    for one in sets:
+        there = frozenset(one.members)
+        if not one.opened:
+            # A smaller set that goes on tells who was missing from the first of them.
+            first = one.first + (there < before)
+            found += [number for number in range(first, one.first + one.count) if number not in named]
+        before = there
     return tuple(found)

@@ -24,12 +24,14 @@ class Stretch:
         missing: Every absence, one for each round and party, in order of the rounds.
         there: Who went through them to the end.
         anew: Because of whom the parties' optimizers began anew; None where they did not.
+        lost: Rounds without a sum though nobody is named as missing from them.
     """
 
     first: Round
     missing: tuple[Missing, ...]
     there: frozenset[PartyName]
     anew: tuple[PartyName, ...] | None = None
+    lost: tuple[Round, ...] = ()
 
 
 def stretch(
@@ -38,6 +40,7 @@ def stretch(
     left_out: Mapping[PartyName, str],
     there: Collection[PartyName],
     anew: Iterable[tuple[PartyName, ...] | None] = (),
+    lost: Iterable[Round] = (),
 ) -> Stretch:
     """Returns a stretch with all absences, those in its session and those of whom that began without.
 
@@ -47,6 +50,7 @@ def stretch(
         left_out: Parties that were not to take part in it, and why.
         there: Who went through it to the end.
         anew: What these say of beginning anew.
+        lost: Rounds of the session without a sum though nobody is named as missing from them.
     """
     # A round of metrics alone, behind the others, is told only where somebody was lost in it.
     found = {(one.number, one.party): one for one in noted if one.number < rounds.stop or one.abandoned}
@@ -55,7 +59,22 @@ def stretch(
             found.setdefault((number, party), Missing(number, party, reason, abandoned=False))
     said = [parties for parties in anew if parties is not None]
     because = tuple(dict.fromkeys(party for parties in said for party in parties)) if said else None
-    return Stretch(rounds.start, tuple(found[key] for key in sorted(found)), frozenset(there), because)
+    unsummed = tuple(number for number in lost if number in rounds)
+    return Stretch(rounds.start, tuple(found[key] for key in sorted(found)), frozenset(there), because, unsummed)
+
+
+def say_lost(epoch: int, lost: Sequence[Round]) -> str:
+    """Returns what is to be told of rounds without a sum for which nobody was named as missing.
+
+    Args:
+        epoch: Epoch, counted from 0.
+        lost: Their numbers, in order; one at least.
+    """
+    which = f"round{'s' * (len(lost) > 1)} {', '.join(map(str, lost))}"
+    return (
+        f"epoch {epoch + 1}: {which} came to no sum, and the server named nobody as missing from there; the rows that "
+        "were in line for it taught the model nothing"
+    )
 
 
 class Absences:

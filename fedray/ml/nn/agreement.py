@@ -73,6 +73,25 @@ def split(reports: Mapping[PartyName, Report]) -> tuple[str, tuple[PartyName, ..
     return "", ()
 
 
+def cut_short(reports: Mapping[PartyName, Report], planned: int, server: PartyName) -> str:
+    """Returns that a segment has ended before its last round, in words; else nothing.
+
+    The driver asks for that only where it was interrupted itself, and then reads no report.
+
+    Args:
+        reports: What each party reports.
+        planned: How many rounds the segment has.
+        server: Who says when it ends.
+    """
+    least = min(report.done for report in reports.values())
+    if least >= planned or any(report.renew for report in reports.values()):
+        return ""
+    return (
+        f"server {server!r} has ended training after {least} of {planned} round{'s' * (planned != 1)}, and nobody has "
+        "asked for that: the rows of the others are in no sum. The server lies, or is of another version"
+    )
+
+
 def say_apart(reasons: Mapping[str, str], said: set[str]) -> None:
     """Says of each metric that stays with its parties, once, that it does and why.
 

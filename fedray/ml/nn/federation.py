@@ -17,20 +17,21 @@ from numpy.typing import NDArray
 from fedray.backends.backend import FileKind, ModelFacts
 from fedray.device import PYU, PYUObject
 from fedray.device.pyu import issue, parcel
-from fedray.errors import PartyLost, ProtocolError
+from fedray.errors import PartyLost, ProtocolError, ServerFault
 from fedray.ml.nn.absences import Stretch, stretch
-from fedray.ml.nn.agreement import agreed, apart, differ, say_apart, split
+from fedray.ml.nn.agreement import agreed, apart, cut_short, differ, say_apart, split
 from fedray.ml.nn.handing import hand_round
 from fedray.ml.nn.membership import Membership, with_remedy
 from fedray.ml.nn.source import Source
 from fedray.party.table import Slot
 from fedray.party.training.local_model import LocalModel
+from fedray.party.training.manifests import report_manifest, train_manifest
 from fedray.party.training.model_rounds import ModelRounds, Report, evaluate_manifest
 from fedray.party.training.orders import EvaluateOrder, TrainOrder
-from fedray.party.training.trainer import Trainer, report_manifest, train_manifest
+from fedray.party.training.trainer import Trainer
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.scheme import Fault
-from fedray.rounds.absent import absent
+from fedray.rounds.absent import absent, unexplained
 from fedray.rounds.notices import notices_of, unsaid
 from fedray.rounds.sum_session import SumSession
 from fedray.rounds.supervision import SegmentOutcome
@@ -193,6 +194,7 @@ class Federation:
 
         Raises:
             PartyLost: Too few parties are left.
+            ServerFault: Rounds were left out though nobody has asked for it.
             FedRayError: What the first failing party raised.
         """
         over, stretches = 0, list[Stretch]()
@@ -203,13 +205,18 @@ class Federation:
             report = report_manifest(facts, self._row_weights["train"])
             number = self._sums.announce(manifest, len(draft.spans), report=report)
             self._fresh, expected = False, self._sums.parties
-            outcome = self._run(self._trainers, "train", order(number, over), partial(_add, on_round, over))
+            drawn = partial(lambda before, done: on_round(before + done), over)
+            outcome = self._run(self._trainers, "train", order(number, over), drawn)
             done = max(r.done for r in outcome.reports.values())
             stretches.append(self._stretch(range(number, number + done), expected, outcome))
             over += done
             renew = any(r.renew for r in outcome.reports.values())
-            self._behind, self._evaluated = self._behind or renew, max(r.evaluated for r in outcome.reports.values())
+            cut = cut_short(outcome.reports, len(draft.spans), self._aggregator.server.name)
+            self._behind = self._behind or renew or bool(cut)
             self._fresh = all(r.fresh for r in outcome.reports.values())
+            self._evaluated = max(r.evaluated for r in outcome.reports.values())
+            if cut:
+                raise ServerFault(cut)
             if not renew or len(draft.spans) == done:
                 return outcome.reports, stretches
 
@@ -349,10 +356,9 @@ class Federation:
             for party in self._models
             if party not in expected
         }
-        sets = next(iter(outcome.reports.values())).sets  # as everybody's
-        noted = absent(sets, self._sums.members, outcome.missing)
+        found = next(iter(outcome.reports.values())).sets, self._sums.members, outcome.missing  # sets as everybody's
         anew = [report.anew for report in outcome.reports.values()]
-        return stretch(rounds, noted, left_out, outcome.reports, anew)
+        return stretch(rounds, absent(*found), left_out, outcome.reports, anew, unexplained(*found))
 
     def _open(self) -> None:
         """Opens a session where one is needed, or where others may take part than do: a party is lost, or is back."""
@@ -376,8 +382,7 @@ class Federation:
     def _config(self, members: Sequence[PartyName]) -> Config:
         """Returns the Config of a session that fits the run's rounds."""
         largest_weight, shape = self._terms
-        encoding = Encoding(weight_bound=largest_weight)
-        return self._aggregator.config(self._session, encoding, members, shape)
+        return self._aggregator.config(self._session, Encoding(weight_bound=largest_weight), members, shape)
 
     def _first(self, services: Mapping[PartyName, Key], method: str, *args: Any) -> Any:
         """Asks a service of a party that holds the current model.
@@ -393,7 +398,3 @@ class Federation:
 
     def _ask(self, device: PYU, method: str, *args: Any) -> Ref:
         return self._session.ask(device.name, self._models[device.name], method, *args)
-
-
-def _add(on_round: Callable[[int], None], before: int, done: int) -> None:
-    on_round(before + done)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -10,7 +11,7 @@ from typing import TypeAlias
 from fedray.backends.backend import ModelFacts
 from fedray.errors import NotFinite
 from fedray.metrics import Metric
-from fedray.ml.nn.absences import Absences, Stretch
+from fedray.ml.nn.absences import Absences, Stretch, say_lost
 from fedray.ml.nn.callbacks import CallbackList
 from fedray.ml.nn.federation import Federation
 from fedray.ml.nn.history import FaultRecord, History, MetricValue, Reset
@@ -21,6 +22,8 @@ from fedray.ml.nn.source import Source
 from fedray.party.training.model_rounds import Report
 from fedray.party.training.orders import TrainOrder
 from fedray.types import PartyName
+
+_log = logging.getLogger("fedray")
 
 Logs: TypeAlias = dict[str, MetricValue]
 """Metric name -> value."""
@@ -132,6 +135,10 @@ class FitRun:
                 bar.note(news)
             if rounds.anew is not None:
                 self.history.resets.append(Reset(epoch, rounds.first, rounds.anew))
+            if rounds.lost:
+                lost = say_lost(epoch, rounds.lost)
+                self.history.notices.append(lost)
+                _log.warning(lost)
         self.history.faults += [
             FaultRecord(epoch, one.number, one.party, one.what, one.evidence) for one in self.federation.take_faults()
         ]

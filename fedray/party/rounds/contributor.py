@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
-from fedray.errors import FedRayError, ProtocolError, ServerFault
+from fedray.errors import EncodingError, FedRayError, ProtocolError, ServerFault
 from fedray.party.context import PartyContext, Reply
 from fedray.party.door.egress import Kind
 from fedray.party.records import Answer, RoundMessage, SumsRequest
@@ -21,6 +21,7 @@ from fedray.party.rounds.conversation import Conversation, Errand, Post, answer_
 from fedray.party.rounds.key_supply import KeySupply
 from fedray.party.rounds.past import Past
 from fedray.party.rounds.share_owner import ShareOwner
+from fedray.party.rounds.told import check_missed
 from fedray.protocol.config import Config
 from fedray.protocol.fixed_point import decode
 from fedray.protocol.manifest import Manifest
@@ -151,6 +152,7 @@ class Contributor:
         """
         answer: Answer = self.ask_server(call, SumsRequest(self.session, number), Kind.SHAPE)
         self._check_open(number, answer)
+        check_missed(self.server, number, answer, returns=self._batched is not None)
         self._check_set(number, answer, None)
         return answer
 
@@ -198,6 +200,7 @@ class Contributor:
         if answer is None:
             answer = yield from self._answered(shield, call, context, contribution)
         self._check_open(number, answer)
+        check_missed(self.server, number, answer, returns=self._batched is not None)
         if answer.view is not None:
             with self._lock:
                 shield.join(answer.view)
@@ -284,8 +287,13 @@ class Contributor:
         answer = yield self._protected(shield, call, context, contribution)
         while answer is not None and answer.verdict == "next":
             self._check_view(answer)
-            with self._lock:
-                reply = shield.reply(answer.broadcast)
+            try:
+                with self._lock:
+                    reply = shield.reply(answer.broadcast)
+            except EncodingError as error:  # its own numbers are fine: it is the request that does not decode
+                raise ServerFault(
+                    f"server {self.server!r} asked what is no message of round {context.number}: {error}"
+                ) from error
             answer = yield Post(call, self._message(context, reply), Kind.SHARE)
         return answer_of(answer)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 
 from fedray.party.training.sampling import Sampling
 from fedray.protocol.messages import digest
@@ -73,6 +74,12 @@ def settings(order: TrainOrder | EvaluateOrder, class_weight: Mapping[int, float
     return json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
+@lru_cache(maxsize=4)
+def _told(sampling: Sampling) -> str:
+    """Returns a sampling in words; the same one is asked for in every round of a fit."""
+    return json.dumps(asdict(sampling), sort_keys=True)
+
+
 def rows_of(order: TrainOrder, place: int, party: PartyName, used: int, arrays: int, run: bytes = b"") -> Rows:
     """Returns which of a party's rows one round of a segment uses, as the memory of models knows them.
 
@@ -86,7 +93,7 @@ def rows_of(order: TrainOrder, place: int, party: PartyName, used: int, arrays: 
         run: The party's own name for the run.
     """
     sampling, total, (start, stop) = order.sampling, order.sizes[party], order.spans[place]
-    told = json.dumps(asdict(sampling), sort_keys=True)
+    told = _told(sampling)
     name = digest("rows", told, total, arrays, order.epoch, start, stop)
     # In file order all epochs deal alike, whatever number and seed they are given.
     drawn = (str(sampling.seed), order.epoch) if sampling.shuffle else ()

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray import metrics
-from fedray.backends.backend import Batch, ModelFacts, Snapshot
-from fedray.errors import ProtocolError
+from fedray.backends.backend import Batch, Snapshot
+from fedray.errors import ProtocolError, ServerFault
 from fedray.metrics import Metric
 from fedray.party.context import PartyContext, Reply
 from fedray.party.records import Answer, PastRound
@@ -24,9 +24,10 @@ from fedray.party.rounds.contributor import Contributor
 from fedray.party.rounds.set_log import SetLog
 from fedray.party.training.following import Following
 from fedray.party.training.local_model import LocalModel
-from fedray.party.training.model_rounds import ModelRounds, totals
+from fedray.party.training.manifests import report_manifest, train_manifest
+from fedray.party.training.model_rounds import ModelRounds
 from fedray.party.training.orders import TrainOrder, rows_of, settings
-from fedray.protocol.manifest import Manifest, Tensor
+from fedray.protocol.manifest import Manifest
 from fedray.protocol.messages import digest
 from fedray.protocol.opened import OpenedSum
 from fedray.protocol.rows import Rows
@@ -135,7 +136,7 @@ class Trainer:
         segment = _Segment(order, told, manifest, steps)
         try:
             while segment.done < len(order.spans) and not segment.renew:
-                if self._holders(order, segment.done) < 2 and len(self._contributor.members) > 1:
+                if self._is_empty(segment):
                     segment.done += 1
                 elif self._round(segment, report=segment.done == len(order.spans) - 1):
                     break
@@ -166,7 +167,8 @@ class Trainer:
             return self._catch_up(segment, answer)
         segment.repeats = None
         if opened is not None:
-            self._take(segment, opened)
+            with self._unless_verified():
+                self._take(segment, opened)
         elif answer.verdict == "renew":
             segment.renew = answer.reason
         else:
@@ -250,7 +252,9 @@ class Trainer:
         stop = answer.stop
         while True:
             for past in answer.missed:
+                self._pass_over(segment, past.number)
                 self._follow(segment, past)
+            self._pass_over(segment, answer.number)
             if segment.repeats is None:
                 break
             # The others sum the same inputs once more, and this party has sent none.
@@ -258,10 +262,30 @@ class Trainer:
             stop = stop or answer.stop
         self._contributor.past.catch_up(max((past.number for past in answer.missed), default=segment.number))
         self._model.backend.set_weights(self._model.weights)
-        # Rounds in which fewer than two parties have rows have numbers, and no sum.
-        ahead = answer.number - segment.order.number - segment.again
-        segment.done = min(max(segment.done, ahead), len(segment.order.spans))
         return stop
+
+    def _pass_over(self, segment: _Segment, until: Round) -> None:
+        """Goes on to a round in which the server says that this party may take part, or what came of which it tells.
+
+        Every round of the plan comes to something. Whoever might leave out some of which it holds the sum could choose
+        what the model learns.
+
+        Raises:
+            ServerFault: A round between here and there has a sum, or was abandoned, and the server does not say so.
+        """
+        while segment.done < len(segment.order.spans) and segment.number < until:
+            # Rounds in which fewer than two parties have rows have numbers, and no sum.
+            if segment.repeats is not None or not self._is_empty(segment):
+                raise ServerFault(
+                    f"party {self._context.name!r}: server {self._contributor.server!r} said to go on with round "
+                    f"{until} and not what came of round {segment.number}; expected what came of each. Nothing further "
+                    "is sent: the server leaves rounds out, or is of another version"
+                )
+            segment.done += 1
+
+    def _is_empty(self, segment: _Segment) -> bool:
+        """Returns whether the next round is not held, since fewer than two of several parties have rows in it."""
+        return self._holders(segment.order, segment.done) < 2 and len(self._contributor.members) > 1
 
     def _follow(self, segment: _Segment, past: PastRound) -> None:
         """Takes over what came of one round that was held without this party."""
@@ -353,32 +377,11 @@ class Trainer:
                 self._model.backend.set_weights(self._model.weights)
                 self._state, self._measured = state, measured
 
-
-def train_manifest(facts: ModelFacts, strategy: Strategy, row_weights: bool) -> Manifest:
-    """Returns what the words of a training round mean; their order is that of `fedray.strategies.halves.payload`.
-
-    Args:
-        facts: Names and shapes of the model.
-        strategy: Whose uplinks are sent.
-        row_weights: Whether the rows of training have weights.
-    """
-    tensors = []
-    for uplink in strategy.uplink:
-        # With one uplink its name would say nothing in an error about a tensor.
-        prefix = f"{uplink.name} of " if len(strategy.uplink) > 1 else ""
-        weighted = uplink.weighted
-        tensors += [
-            Tensor(prefix + p.name, p.shape, p.word_dtype, weighted=weighted) for p in facts.spec.shared if p.trainable
-        ]
-    tensors += [Tensor(p.name, p.shape, p.word_dtype) for p in facts.spec.shared if not p.trainable]
-    return Manifest(tuple(tensors), totals(facts.train_words, row_weights), counted=True)
-
-
-def report_manifest(facts: ModelFacts, row_weights: bool) -> Manifest:
-    """Returns what the words of a round of training metrics alone mean.
-
-    Args:
-        facts: The model's metrics.
-        row_weights: Whether the rows of training have weights.
-    """
-    return Manifest((), totals(facts.train_words, row_weights), weighted=False)
+    @contextmanager
+    def _unless_verified(self) -> Iterator[None]:
+        """Puts local state back as it was where it is not certain over whom the sum was opened that moves the model."""
+        local = None if self._contributor.verified else self._model.backend.snapshot()
+        yield
+        if local is not None:
+            self._model.backend.restore(local)
+            self._model.backend.set_weights(self._model.weights)

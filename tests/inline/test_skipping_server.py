@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A server without an ally that leaves out rounds of its choice, whose sums it has seen: it is an error, or it is told.
+
+It forges no sum. Who chooses which rows count chooses what the model learns.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from inline.federated import world
+
+from fedray.errors import ProtocolError, ServerFault
+from fedray.ml.nn.numpy import LinearRegression
+from fedray.party.context import Reply
+from fedray.party.records import Answer, PastRound, RoundMessage
+from fedray.party.rounds.server import RoundServer
+from fedray.security.aggregation import SecureAggregator
+
+TARGETS = np.random.default_rng(5).normal(size=(80, 1))
+MODES = ["abandon", "recover"]
+
+
+def regression():
+    return LinearRegression(features=4, learning_rate=0.05)
+
+
+@pytest.fixture
+def answers(monkeypatch):
+    """Returns a function that lets the server answer messages of rounds otherwise than it should."""
+    deliver = RoundServer.deliver
+
+    def put(change):
+        def told(self, sender, message):
+            reply = deliver(self, sender, message)
+            if not isinstance(message, RoundMessage):
+                return reply
+            return Reply(reply.kind, change(message, reply.value))
+
+        monkeypatch.setattr(RoundServer, "deliver", told)
+
+    return put
+
+
+def seen(message, answer):
+    """Returns whether the server has the sum of round 1."""
+    return message.number == 1 and answer.verdict == "opened"
+
+
+def fit(start, mode):
+    fed = world(start, rows=(16, 16, 16, 16), y=TARGETS[:64], backend="numpy")
+    model = fed.model(regression, aggregator=SecureAggregator(fed.server, fed.devices, on_dropout=mode))
+    return model.fit(fed.x, fed.y, batch_size=4, verbose=0)  # four rounds
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("ahead", [1, 3, 50])
+def test_a_server_that_leaves_rounds_out_is_named(start, answers, mode, ahead):
+    answers(lambda message, _: Answer("missed", number=message.number + ahead))
+    expected = {"abandon": "nobody comes back who was too late", "recover": "and not what came of round 0"}[mode]
+    with pytest.raises(ServerFault, match=f"server 'server' said .*{expected}"):
+        fit(start, mode)
+
+
+def test_a_round_left_out_of_the_middle_of_a_list_is_named(start, answers):
+    answers(lambda *_: Answer("missed", number=3, missed=(PastRound(0, None), PastRound(2, None))))
+    with pytest.raises(ServerFault, match="go on with round 2 and not what came of round 1"):
+        fit(start, "recover")
+
+
+@pytest.mark.parametrize(
+    ("number", "missed"),
+    [
+        (-1, ()),
+        (0, ()),
+        (1.0, ()),
+        (True, ()),
+        ("1", ()),
+        (2, (PastRound(-1, None),)),
+        (2, (PastRound(0.0, None), PastRound(1, None))),
+        (2, (PastRound(1, None), PastRound(0, None))),
+        (2, (PastRound(0, None), PastRound(0, None))),
+        (1, (PastRound(0, None), PastRound(1, None))),
+        (1, (None,)),
+        (1, 7),
+    ],
+)
+def test_numbers_that_are_no_order_of_rounds_name_the_server(start, answers, number, missed):
+    answers(lambda *_: Answer("missed", number=number, missed=missed))
+    with pytest.raises(ServerFault, match=r"server 'server' said .* expected a round after 0 to go on with"):
+        fit(start, "recover")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_segment_that_ends_early_without_the_driver_s_word_is_an_error(start, answers, mode):
+    answers(lambda message, answer: replace(answer, stop=message.number == 1))
+    with pytest.raises(ServerFault, match="'server' has ended training after 2 of 4 rounds, and nobody has asked"):
+        fit(start, mode)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_round_that_is_lost_without_anybody_missing_is_in_the_history(start, answers, mode, caplog):
+    answers(lambda message, answer: Answer("abandoned") if seen(message, answer) else answer)
+    history = fit(start, mode)
+    (told,) = [one for one in history.notices if "came to no sum" in one]
+    assert told.startswith("epoch 1: round 1 came to no sum, and the server named nobody as missing")
+    assert told in caplog.text
+    assert history.dropouts == []
+
+
+def test_rounds_that_all_are_said_to_have_missed_are_in_the_history(start, answers):
+    def told(message, answer):
+        return Answer("missed", number=2, missed=(PastRound(1, None),)) if seen(message, answer) else answer
+
+    answers(told)
+    assert [one for one in fit(start, "recover").notices if one.startswith("epoch 1: round 1 came to no sum")]
+
+
+def test_an_honest_run_says_nothing_of_lost_rounds(start):
+    assert not [one for one in fit(start, "recover").notices if "no sum" in one]
+
+
+def test_a_request_that_does_not_decode_names_the_server_and_no_rows(start, answers):
+    answers(lambda _, answer: replace(answer, broadcast=b"\0") if answer.verdict == "next" else answer)
+    with pytest.raises(ProtocolError, match="server 'server' asked what is no message of round 0") as caught:
+        fit(start, "recover")
+    assert type(caught.value) is ServerFault
+    assert "rows" not in str(caught.value)
