@@ -108,6 +108,42 @@ class Member(Guarded):
         if context.rows is not None:
             self.memory.turnover(context.rows).record(context.rows, None if open_later else members)
 
+    def allows_only(self, context: RoundContext, members: tuple[PartyName, ...]) -> bool:
+        """Returns whether a round of which others decide whose inputs are opened may be opened over a set only.
+
+        It may be over that one only where the party's rows were summed before, on this model or in this pass; where
+        the set has changed often enough; and where the policy allows no smaller view.
+
+        Args:
+            context: The round.
+            members: The set, in roster order.
+
+        Raises:
+            ProtocolError: It may not be opened over that set either: it has changed often enough.
+        """
+        policy, rows = self.policy, context.rows
+        if policy.views == 0:
+            return True
+        if rows is None:
+            return False
+        turnover = self.memory.turnover(rows)
+        try:
+            turnover.check_change(members, policy.member_changes)
+        except ProtocolError as error:
+            raise self.fault(str(error)) from None
+        summed = self.memory.summed(context.model, context.purpose, rows) and not policy.allow_other_members
+        return summed or turnover.settled(rows, policy.member_changes)
+
+    def record_opening(self, context: RoundContext, members: tuple[PartyName, ...]) -> None:
+        """Remembers over whom a round was opened that was recorded with `open_later`.
+
+        Raises:
+            FedRayError: The store did not take it.
+        """
+        self.memory.record_opening(context.model, context.purpose, members, context.rows)
+        if context.rows is not None:
+            self.memory.turnover(context.rows).record(context.rows, members)
+
     def _check_rows(self, context: RoundContext, members: tuple[PartyName, ...] | None, *, leaving: bool) -> None:
         if context.rows is None:
             return

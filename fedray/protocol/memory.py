@@ -178,6 +178,36 @@ class ModelMemory:
         if rows is not None:
             uses.rows.setdefault(purpose, RowUses()).record(members, rows)
 
+    def record_opening(
+        self, model: bytes, purpose: str, members: tuple[PartyName, ...], rows: Rows | None = None
+    ) -> None:
+        """Remembers that a round that was recorded has summed these members only, as others have decided.
+
+        Args:
+            model: As in `record`.
+            purpose: As in `record`.
+            members: As in `record`.
+            rows: As in `record`.
+
+        Raises:
+            FedRayError: The store did not take it.
+        """
+        if members not in self._uses.get(model, _Uses()).members:
+            self._keep(Served(model, members))
+        if rows is not None:
+            self._uses[model].rows.setdefault(purpose, RowUses()).record(members, rows)
+
+    def summed(self, model: bytes, purpose: str, rows: Rows) -> bool:
+        """Returns whether some of these rows were, or may have been, summed on a model, over whomever.
+
+        Args:
+            model: As in `record`.
+            purpose: As in `record`.
+            rows: As in `record`.
+        """
+        uses = self._uses.get(model, _Uses()).rows.get(purpose)
+        return uses is not None and uses.has(rows)
+
     def turnover(self, rows: Rows | None) -> Turnover:
         """Returns what the run of these rows has summed so far; nothing where they are of none."""
         return Turnover() if rows is None or not rows.run else self._runs.setdefault(rows.run, Turnover())

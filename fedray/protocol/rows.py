@@ -68,6 +68,14 @@ class RowUses:
                 if deal != rows.deal and used > rows.total:
                     raise _again("some of these rows were", others, members)
 
+    def has(self, rows: Rows) -> bool:
+        """Returns whether a sum has some of these rows, or may have."""
+        try:
+            self.check((), rows)
+        except ProtocolError:
+            return True
+        return False
+
     def record(self, members: tuple[PartyName, ...], rows: Rows) -> None:
         """Remembers a stretch; the same one over the same members again is no other."""
         stretches = self._sums.setdefault(members, set())

@@ -78,6 +78,16 @@ class Turnover:
             "party's policy"
         )
 
+    def settled(self, rows: Rows, most: int | None) -> bool:
+        """Returns whether rows may be summed over one set only: in this pass they were, or it has changed enough.
+
+        Args:
+            rows: The party's own rows.
+            most: As in `check_change`.
+        """
+        again = any(sent.start < rows.stop and rows.start < sent.stop for sent in self._passes.get(rows.pass_name, ()))
+        return again or (self._last is not None and most is not None and self._changes >= most)
+
     def record(self, rows: Rows, members: Members | None) -> None:
         """Remembers rows that are about to leave, or over whom those were summed that have left.
 

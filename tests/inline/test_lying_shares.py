@@ -14,16 +14,21 @@ from inline.federated import RATE, gradient, weights_of, world
 
 import fedray as sf
 from fedray.errors import ProtocolError, ServerFault
-from fedray.party.records import Answer, ModelMessage, RoundMessage
+from fedray.party.records import Answer, ModelMessage, RoundMessage, RoundOutcome
+from fedray.party.rounds.compute_exchanges import SumStep
+from fedray.party.rounds.compute_rounds import ComputeRounds
 from fedray.party.rounds.contributor import Contributor
 from fedray.party.rounds.server import RoundServer
 from fedray.party.training.local_model import LocalModel
 from fedray.party.training.trainer import Trainer
+from fedray.protocol.fixed_point import decode
+from fedray.protocol.member import Member
 from fedray.protocol.scheme import View
 from fedray.security.aggregation import SPUAggregator
 from fedray.utils.testing import cluster_def
 
 ROWS = 16
+NUMPY = {"backend": "numpy", "egress": "strict"}
 
 
 @pytest.fixture
@@ -45,7 +50,7 @@ def server(monkeypatch):
 
 
 def federated(start, computing=("alice", "bob")):
-    fed = world(start, rows=(ROWS,) * 4, backend="numpy", egress="strict")
+    fed = world(start, rows=(ROWS,) * 4, **NUMPY)
     return fed, fed.model(aggregator=SPUAggregator(sf.SPU(cluster_def(list(computing))), round_timeout=2.0))
 
 
@@ -110,3 +115,86 @@ def test_sums_of_shares_have_no_smaller_view(start, server):
     server["lie"] = lambda *told: replace(told[-1], view=View(1, ("alice", "bob", "carol")))
     with pytest.raises(ServerFault, match="put a smaller view into an answer 'opened'"):
         model.fit(fed.x, fed.y, batch_size=ROWS, verbose=0)
+
+
+class Standing:
+    """A server that says of each round that it came to nothing, so that the model stands still, and keeps the sums.
+
+    From the second epoch on it says to carol's compute party alone that the others go on
+    without her: what is then summed of the same rows, on the same model, is without her.
+    """
+
+    def __init__(self, monkeypatch):
+        self.sums, self.told = [], {}
+        self._alone = None
+        exchange = Contributor.exchange
+
+        def watched(end, call, context, contribution):
+            self.told[context.number] = end._config, context.manifest, context.purpose
+            return exchange(end, call, context, contribution)
+
+        monkeypatch.setattr(Contributor, "exchange", watched)
+
+    def lie(self, sender, number, answer):
+        if self.told[number][2] != "train":
+            return answer
+        if sender == "alice":
+            self.sums.append((number, answer.opened))
+        if number > 2:
+            self._alone = number if self._alone is None else self._alone
+            if sender == "zoe" and number == self._alone:
+                return Answer("left", reason="too late")
+        return Answer("abandoned")
+
+    def read(self):
+        """Returns what the difference of two sums says of who is in one of them only: name -> its weights."""
+        opened = []
+        for number, found in self.sums:
+            config, manifest, _ = self.told[number]
+            one = decode(config.encoding, config.contributors, manifest, found)
+            opened.append((set(found.members), one.values * one.weight, one.weight))
+        for over, total, weight in opened:
+            for fewer, rest, left in opened:
+                if len(over - fewer) == 1 and weight > left:
+                    yield (over - fewer).pop(), (total - rest) / (weight - left)
+
+
+def carol_s(start, server, monkeypatch):
+    """Returns how near the server comes to what carol has trained, and the error; five owners, zoe only computes."""
+    standing = Standing(monkeypatch)
+    fed = world(lambda address, parties, **more: start(address, (*parties, "zoe"), **more), rows=(ROWS,) * 5, **NUMPY)
+    model = fed.model(aggregator=SPUAggregator(sf.SPU(cluster_def(["alice", "bob", "zoe"])), round_timeout=1.0))
+    kernel, bias = (one.astype(np.float64) for one in weights_of(model))
+    server["lie"], error = standing.lie, None
+    try:
+        model.fit(fed.x, fed.y, batch_size=8, epochs=2, verbose=0, shuffle=False)
+    except ProtocolError as found:
+        error = found
+    near = np.inf
+    for name, shown in standing.read():
+        assert name == "carol"
+        for half in (slice(0, 8), slice(8, 16)):
+            steps = gradient([kernel, bias], *(part[half] for part in fed.parts[2]))
+            near = min(near, np.abs(shown - flat([kernel - RATE * steps[0], bias - RATE * steps[1]])).max())
+    return near, error
+
+
+def test_a_server_that_keeps_a_sum_and_calls_the_round_off_ends_the_run(start, server, monkeypatch):
+    near, error = carol_s(start, server, monkeypatch)
+    assert isinstance(error, ServerFault)
+    assert "said 'abandoned' of round 0, whose sum it was sent" in str(error)
+    assert near == np.inf, "there is one sum, and nothing to hold against it"
+
+
+def test_parties_that_believe_it_show_what_one_of_them_has_trained(start, server, monkeypatch):
+    """The broken variant: nobody asks whether there is a sum, nor over whom the rows were summed before."""
+    monkeypatch.setattr(SumStep, "_told", lambda step, _: RoundOutcome(step.answer, believed(step)))
+    monkeypatch.setattr(ComputeRounds, "not_opened", lambda rounds, number, _: rounds.over(number) or "")
+    monkeypatch.setattr(Member, "allows_only", lambda *_: False)
+    near, error = carol_s(start, server, monkeypatch)
+    assert error is None
+    assert near < 1e-6
+
+
+def believed(step):
+    return step.proof if step.answer.verdict == "opened" else b""

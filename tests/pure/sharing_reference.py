@@ -95,7 +95,7 @@ def vector(bits: int, nodes: tuple[int, ...]) -> dict[str, Any]:
         for m in range(len(nodes)):
             form = 0 if m == home else 1
             share = bytes.fromhex(seeds[f"{i}-{m}"]) if form else words_in(rest, bits) + struct.pack(">Q", check)
-            head = enc("share", sid, number, i, m, ctx, size, bits, form, 0)
+            head = enc("share", sid, number, i, m, ctx, size, bits, form, 0, 0)
             body = sealed(channels[f"{i}-{m}"], b"rnds" + struct.pack(">Q", number), share, head)
             messages[f"{i}-{m}"] = (head + body).hex()
             added = stream(share, size, bits) if form else rest

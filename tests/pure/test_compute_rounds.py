@@ -13,6 +13,7 @@ from pure.sharing_kit import session
 from fedray.errors import ProtocolError
 from fedray.party.records import Answer, Expect, RoundOutcome
 from fedray.party.rounds.compute_rounds import ComputeRoles, ComputeRounds
+from fedray.protocol.member import Member
 from fedray.protocol.sharing.agreement import AgreementSignature
 
 MANIFEST = manifest_of(3, weighted=False)
@@ -305,3 +306,46 @@ def test_only_a_repeat_gives_a_model_one_more_round():
     shield.give_up(0)
     with pytest.raises(ProtocolError, match="already served 1 rounds"):
         shield.protect(replace(context_of(0, MANIFEST), number=1), w.inputs[w.owners[0]])
+
+
+def demanding(w: World, number: int, owners: list, monkeypatch) -> None:
+    """Sends the shares of some owners that allow a sum over all of them only."""
+    monkeypatch.setattr(Member, "allows_only", lambda *_: True)
+    for owner in owners:
+        w.send(owner, number, w.leader)
+
+
+@pytest.mark.parametrize("how", ["lost", "late"])
+def test_a_round_that_may_be_opened_over_all_only_is_void_without_one_of_them(how, monkeypatch):
+    w = World()
+    *rest, missing = w.owners
+    demanding(w, 0, rest, monkeypatch)
+    if how == "lost":
+        for rounds in w.rounds.values():
+            rounds.barrier.lost(missing, "its process has ended", w.now)
+        w.settle()
+    else:
+        w.advance(TIMEOUT)
+    assert [w.outcome(owner) for owner in rest] == [RoundOutcome(Answer("abandoned"))] * 3, "void, and nothing signed"
+    assert 0 not in w.collectors
+    assert w.rounds[w.leader]._void_repeats == 0, "it is one of the plan: the server need not count it apart"
+
+
+def test_whatever_else_the_server_says_of_a_sum_ends_the_segment_for_all():
+    w = World()
+    for place, owner in enumerate(w.owners):
+        w.send(owner, home=(w.leader, w.other)[place % 2])
+    while w.mail and w.mail[0][0] != "sum":
+        what, sender, to, number, content = w.mail.popleft()
+        assert what == "hear"
+        w.rounds[to].hear(sender, number, content, w.now)
+    assert {mail[0] for mail in w.mail} == {"sum"}
+    w.mail.clear()  # the server has both, and keeps them
+    w.rounds[w.other].answered(1, 0, Answer("abandoned"), w.now)
+    w.settle()
+    told = [w.outcome(owner) for owner in w.owners]
+    assert [one.answer.verdict for one in told] == ["aborted", "abandoned"] * 2
+    assert all(w.kit.shields[o].certify(one.proof) == tuple(w.owners) for o, one in zip(w.owners, told, strict=True))
+    for rounds in w.rounds.values():
+        with pytest.raises(ProtocolError, match="the server said 'abandoned' of round 0, whose sum it was sent"):
+            rounds.take(w.owners[0], 1, b"", w.now)

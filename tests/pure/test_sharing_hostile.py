@@ -12,6 +12,10 @@ from pure.sharing_kit import MANIFEST, ONES, message_of, ready, session
 
 from fedray.errors import EncodingError, ProtocolError
 from fedray.protocol.crypto.keys import sign
+from fedray.protocol.member import Member
+from fedray.protocol.policy import Policy
+from fedray.protocol.rows import Rows
+from fedray.protocol.scheme import RoundContext
 from fedray.protocol.sharing.agreement import Agreement, AgreementSignature, Partial, Proof
 from fedray.protocol.sharing.sealing import HEADER_BYTES, ShareHeader, header_of, seal
 
@@ -54,6 +58,71 @@ def test_two_sets_for_one_round_are_refused():
         assert adder.sign(kit.owners) == first
         with pytest.raises(ProtocolError, match="another set is refused"):
             adder.sign(kit.owners[:3])
+
+
+def told(number: int, **more) -> RoundContext:
+    """A round of one party's rows: the model stands still, and a further pass has the same ones."""
+    name = b"pass %d" % number
+    rows = Rows(name, b"deal", 0, 1, 4, 4, run=b"run", pass_name=name)
+    return replace(context_of(0, MANIFEST), number=number, rows=rows, **more)
+
+
+def summed(policy: Policy, *, over: int = 4, **more):
+    """Returns a session of four in which round 0 was published over some, and the first three have sent for round 1."""
+    kit = session(4, 2, policy=policy)
+    kit.expect(MANIFEST)
+    owners = kit.owners[:over]
+    for name in owners:
+        kit.send(name, told(0), ONES)
+    kit.agree(owners)
+    kit.open(0, MANIFEST)
+    (adder, *_) = kit.adders.values()
+    assert all(kit.shields[name].certify(adder.proof(0)) == owners for name in owners)
+    for name in kit.owners[:3]:
+        kit.send(name, told(1, **more), ONES)
+    return kit
+
+
+STRICT = {"rounds": {"train": 9}}
+MOVED = {"model": b"another model".ljust(32)}
+
+
+@pytest.mark.parametrize(
+    ("policy", "more"),
+    [(Policy(**STRICT), {}), (Policy(member_changes=0), MOVED), (Policy(views=0), MOVED)],
+    ids=["the same rows on the same model", "as many changes as are allowed", "no smaller view"],
+)
+def test_compute_parties_sign_no_set_that_an_owner_does_not_allow(policy, more):
+    kit = summed(policy, **more)
+    for adder in kit.adders.values():
+        assert adder.only_over() == kit.owners
+        with pytest.raises(ProtocolError, match="allows a sum over all owners only"):
+            adder.sign(kit.owners[:3])
+    kit.send(kit.owners[3], told(1, **more), ONES)
+    kit.agree(kit.owners)
+    assert kit.open(1, MANIFEST).parties == kit.owners
+
+
+def test_other_rows_on_a_model_that_has_moved_may_be_opened_over_fewer():
+    kit = summed(Policy(), **MOVED)
+    kit.agree(kit.owners[:3])
+    assert kit.open(1, MANIFEST).parties == kit.owners[:3]
+
+
+def test_owners_that_do_not_say_what_they_allow_are_summed_over_fewer(monkeypatch):
+    """The broken variant: two sums of the same rows on one model, which differ by one owner's input."""
+    monkeypatch.setattr(Member, "allows_only", lambda *_: False)
+    kit = summed(Policy(**STRICT))
+    kit.agree(kit.owners[:3])
+    assert kit.open(1, MANIFEST).parties == kit.owners[:3]
+
+
+def test_what_was_opened_over_fewer_is_not_summed_over_all_of_them():
+    """An owner remembers whose inputs were in the sum, not who might have been."""
+    with pytest.raises(ProtocolError, match="already summed on this model over"):
+        summed(Policy(**STRICT), over=3)
+    with pytest.raises(ProtocolError, match="this party allows 0"):
+        summed(Policy(member_changes=0), over=3, **MOVED)
 
 
 def test_a_round_is_opened_once():

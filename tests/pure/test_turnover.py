@@ -140,6 +140,9 @@ def test_part_c_rows_of_a_pass_are_shared_among_one_set_of_owners() -> None:
     told = replace(context_of(0, MANIFEST, NEARLY[0]), rows=rows(0))
     kit.shields[first].protect(told, plain_values(np.zeros(2)))
     memory = kit.memories[first].turnover(rows(0))
+    with pytest.raises(ProtocolError, match="already summed in this pass over a set that this party never saw"):
+        memory.check_rows(rows(0), tuple(kit.owners))
+    memory.record(rows(0), tuple(kit.owners))  # as the compute parties have signed
     with pytest.raises(ProtocolError, match="already summed in this pass"):
         memory.check_rows(rows(0), kit.owners[:2])
     memory.check_rows(rows(0), tuple(kit.owners))

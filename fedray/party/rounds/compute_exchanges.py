@@ -48,6 +48,9 @@ class ComputeKeeper(Protocol):
     def over(self, number: Round) -> None:
         """Notes that a round is over."""
 
+    def not_opened(self, number: Round, answer: Answer) -> str:
+        """Ends the segment since the server says something else than "opened"; returns why."""
+
 
 def gate_of(number: Round, step: str = "shares") -> Gate:
     """Returns the name of one exchange of a round: `"shares"`, `"signatures"` or `"sum"`."""
@@ -155,10 +158,17 @@ class SumStep(_Step):
         return math.inf
 
     def close(self, *, late: bool) -> Closing:
-        """Passes the answer on."""
+        """Passes the answer on. The server has the sum: whatever else it says, no further round is held."""
         del late
-        self.rounds.over(self.number)
-        return Closing(self._told)
+        answer = self.answer
+        if answer is None or answer.verdict == "opened":
+            self.rounds.over(self.number)
+            return Closing(self._told)
+        return Closing(self._told, ends=self.rounds.not_opened(self.number, answer))
+
+    def ended(self, reason: str) -> RoundOutcome:
+        """Returns what whoever waits is told where the segment ends: with the proof of whose sum has left."""
+        return RoundOutcome(Answer("aborted", reason=reason), self.proof)
 
     def _told(self, owner: PartyName) -> RoundOutcome:
         answer = self.answer or Answer("aborted")

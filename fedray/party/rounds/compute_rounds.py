@@ -76,6 +76,7 @@ class ComputeRounds:
         self._announced: list[range] = []
         self._unanswered: set[Round] = set()
         self._void: set[Round] = set()
+        self._void_repeats = 0
         self._watch: Ticket = 0
         self._error = ""
 
@@ -261,14 +262,14 @@ class ComputeRounds:
             return True
         if not roles.leads:
             return number in self._proposed and set(self._proposed[number]) <= held
-        again = set(roles.adder.summed_before())
+        again = set(roles.adder.only_over())
         if again:  # over these or not at all
             return late or again <= held or bool(again & self._attendance.gone.keys())
         return bool(held) and (late or set(roles.owners) - self._attendance.gone.keys() <= held)
 
     def sign(self, number: Round, deadline: float) -> Closing:
         """Signs the set of owners, and has the other compute parties told."""
-        adder, again = self.roles.adder, self.roles.adder.summed_before()
+        adder, again = self.roles.adder, self.roles.adder.only_over()
         if number in self._void or (self.roles.leads and not set(again) <= set(adder.held())):
             return self._made_void(number)
         try:
@@ -285,7 +286,7 @@ class ComputeRounds:
         try:
             message = adder.publish()
             opened = SumStep(self, number, adder.opened(), adder.proof(number))
-            self._publish(number, message, repeats, len(self._void))
+            self._publish(number, message, repeats, self._void_repeats)
         except FedRayError as error:
             return self.given_up(f"{error}{self._absent()}")
         return Closing(None, opened)
@@ -306,12 +307,19 @@ class ComputeRounds:
         """Notes that a round is over."""
         self._unanswered.discard(number)
 
+    def not_opened(self, number: Round, answer: Answer) -> str:
+        """Ends the segment, for the other compute parties too, and returns why: the server had the sum, and kept it."""
+        said = f"the server said {answer.verdict!r} of round {number}, whose sum it was sent"
+        return self.given_up(answer.reason if answer.verdict == "aborted" else said).ends
+
     # Inside.
 
     def _made_void(self, number: Round) -> Closing:
         """Lets everybody go on with the next round: the same inputs once more are opened over all of them only."""
         if self.roles.leads:
             self._tell_failure(number, f"round {number} is void{self._absent()}", True)
+        # One of the plan is over with that. A repeat is none of the plan, and the server has not seen it.
+        self._void_repeats += bool(self.roles.adder.summed_before())
         self._void.add(number)
         self._unanswered.discard(number)
         self.roles.adder.fail()
@@ -339,7 +347,7 @@ class ComputeRounds:
     def _clear(self, reason: str, now: float) -> None:
         self.barrier.end("round", self._error or reason, now)
         self.barrier.forget("round")
-        self._proposed, self._unanswered, self._void = {}, set(), set()
+        self._proposed, self._unanswered, self._void, self._void_repeats = {}, set(), set(), 0
         self._error = ""  # last: it was the reason just told
 
     def _give_up(self, reason: str) -> None:

@@ -113,7 +113,7 @@ class Contributor:
         self.past.begin(self.members, returns=self._batched is not None or isinstance(shield, SharingShield))
         self._key_supply = KeySupply(self._batched, self._batch_length, self._lock, number, self._beside)
         if isinstance(shield, SharingShield):
-            self._share_owner = ShareOwner(self._context, shield, self._compute, self._round_server)
+            self._share_owner = ShareOwner(self._context, shield, self._compute, self.server, self._round_server)
 
     def exchange(self, call: str, context: RoundContext, contribution: Contribution) -> Answer:
         """Sends one round's protected contribution and returns the server's answer; `read` says what its sum means.

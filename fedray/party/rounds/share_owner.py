@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from fedray.errors import ProtocolError
+from fedray.errors import ProtocolError, ServerFault
 from fedray.party.context import PartyContext
 from fedray.party.door.egress import Kind
 from fedray.party.records import Answer, RoundOutcome, ShareMessage
@@ -26,13 +26,19 @@ class ShareOwner:
         context: The party this end lives in.
         shield: Its shield, after set-up.
         compute: Compute party -> key of its `ComputeParty`.
+        server: The party that opens.
         round_server: Key of the server's `RoundServer`, which names the aggregator.
     """
 
     def __init__(
-        self, context: PartyContext, shield: SharingShield, compute: Mapping[PartyName, Key], round_server: Key
+        self,
+        context: PartyContext,
+        shield: SharingShield,
+        compute: Mapping[PartyName, Key],
+        server: PartyName,
+        round_server: Key,
     ) -> None:
-        self._context, self._shield, self._compute = context, shield, dict(compute)
+        self._context, self._shield, self._compute, self._server = context, shield, dict(compute), server
         register(context, round_server, shield)
 
     def exchange(
@@ -49,6 +55,7 @@ class ShareOwner:
 
         Raises:
             ProtocolError: The round was given up or opened without this party, or not all compute parties signed it.
+            ServerFault: The server has its sum, and does not say that it was opened.
             EncodingError: A value is not finite or exceeds its bound.
             PartyLost: A compute party has ended.
         """
@@ -60,13 +67,20 @@ class ShareOwner:
         acknowledged = [send(to, ShareMessage(number, message, False)) for to, message in messages.items()]
         outcome = self._at_home(send, home, number, last, acknowledged)
         answer = outcome.answer
+        # Whatever the server says of it: a sum that it was sent is one that it has.
+        members = self._shield.certify(outcome.proof) if outcome.proof else ()
+        if members and answer.verdict not in ("opened", "aborted"):
+            raise ServerFault(
+                f"server {self._server!r} said {answer.verdict!r} of round {number}, whose sum it was sent; nothing "
+                "further is sent"
+            )
         if answer.verdict == "abandoned":
             self._shield.give_up(number)
             return answer, self._shield.owners
-        if answer.verdict != "opened" or answer.opened is None:
+        if answer.verdict != "opened" or not members:
             raise ProtocolError(f"round {number} was given up: {answer.reason}")
         self._shield.drop_cache()  # nobody asks again for the messages of a round that is over
-        return answer, self._shield.certify(outcome.proof)
+        return answer, members
 
     def _at_home(
         self,

@@ -88,6 +88,8 @@ class ShareAdder(Guarded):
             raise self._member.fault(f"{sender}: a share that repeats another round than the others' of its context")
         pile.add(header.owner, share if header.form == "seed" else words_of(share, header.bits))
         current.digests[header.owner] = known
+        if header.whole:
+            current.whole.add(header.owner)
         return header.number
 
     def held(self) -> tuple[PartyName, ...]:
@@ -100,6 +102,13 @@ class ShareAdder(Guarded):
             return ()
         pile = self._current.piles.get(self._current.largest()[0])
         return () if pile is None or pile.repeats is None else self.opened()
+
+    def only_over(self) -> tuple[PartyName, ...]:
+        """Returns over whom alone the round under way may be opened: a repeat, or as an owner demands; else nobody."""
+        again = self.summed_before()
+        if again or self._current is None or not self._current.whole & set(self._current.largest()[1]):
+            return again
+        return names_of(self._roles.owners, self._roster)
 
     def sign(self, members: Sequence[PartyName]) -> bytes:
         """Signs whose inputs of the round under way are opened; the same set again gets the same bytes.
@@ -123,6 +132,12 @@ class ShareAdder(Guarded):
                 "model, settings and manifest"
             )
         self._check_repeat(current.number, current.piles[fitting[0]].repeats, places)
+        if current.whole & set(places) and places != tuple(sorted(self._roles.owners)):
+            demanding = names_of(tuple(sorted(current.whole & set(places))), self._roster)
+            raise self._member.fault(
+                f"round {current.number}: {', '.join(demanding)} allows a sum over all owners only, found "
+                f"{tuple(members)}"
+            )
         # Owners told something else are in other piles; what is not signed for now is never published.
         current.piles[fitting[0]].keep(places)
         current.piles = {fitting[0]: current.piles[fitting[0]]}

@@ -76,6 +76,7 @@ class RoundSums:
         digests: Owner's place -> SHA-256 of its message; one message per owner.
         signed: What this compute party has signed, for good.
         heard: Compute party -> (what it signed, its signature).
+        whole: Places of the owners that allow a sum over all owners only.
     """
 
     number: Round
@@ -83,6 +84,7 @@ class RoundSums:
     digests: dict[int, bytes] = field(default_factory=dict)
     signed: Agreement | None = None
     heard: dict[int, tuple[Agreement, bytes]] = field(default_factory=dict)
+    whole: set[int] = field(default_factory=set)
 
     def largest(self) -> tuple[bytes, tuple[int, ...]]:
         """Returns the context that most owners computed on, and these owners; nobody where no share has come."""

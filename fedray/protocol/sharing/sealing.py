@@ -43,6 +43,7 @@ class ShareHeader:
         bits: Bits of a word, 32 or 64.
         form: Words and the share of their check, a seed for both, or words alone.
         repeats: The round whose inputs this one sums once more, over the same owners; None for a round of its own.
+        whole: Whether the owner allows a sum over all owners only.
     """
 
     sid: bytes
@@ -54,12 +55,13 @@ class ShareHeader:
     bits: int
     form: ShareForm
     repeats: Round | None = None
+    whole: bool = False
 
     def encode(self) -> bytes:
         """Returns the bytes that stand in front of the sealed share, always of one length."""
         form, repeats = _FORMS.index(self.form), 0 if self.repeats is None else 1 + self.repeats
         place = (self.sid, self.number, self.owner, self.compute_party, self.ctx)
-        return enc("share", *place, self.size, self.bits, form, repeats)
+        return enc("share", *place, self.size, self.bits, form, int(self.whole), repeats)
 
     @property
     def payload(self) -> int:
@@ -75,11 +77,14 @@ class ShareHeader:
         Raises:
             EncodingError: They are not such a header.
         """
-        schema = (HASH_BYTES, int, int, int, HASH_BYTES, int, int, int, int)
-        sid, number, owner, receiver, ctx, size, bits, form, repeats = dec("share", data, schema)
+        schema = (HASH_BYTES, int, int, int, HASH_BYTES, int, int, int, int, int)
+        sid, number, owner, receiver, ctx, size, bits, form, whole, repeats = dec("share", data, schema)
         if bits not in (32, 64) or not 0 <= form < len(_FORMS):
             raise EncodingError(f"share: expected words of 32 or 64 bits, written out or as a seed, found {bits}")
-        return cls(sid, number, owner, receiver, ctx, size, bits, _FORMS[form], repeats - 1 if repeats else None)
+        if whole not in (0, 1):
+            raise EncodingError(f"share: expected 1 for a sum over all owners only, or 0, found {whole}")
+        again = repeats - 1 if repeats else None
+        return cls(sid, number, owner, receiver, ctx, size, bits, _FORMS[form], again, bool(whole))
 
 
 HEADER_BYTES = len(ShareHeader(bytes(32), 0, 0, 0, bytes(32), 0, 64, "seed").encode())

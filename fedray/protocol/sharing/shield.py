@@ -65,6 +65,8 @@ class SharingShield(Guarded):
         self._certified: tuple[Round, tuple[PartyName, ...]] | None = None
         self._spoilt: set[tuple[bytes, Purpose]] = set()
         self._sent: tuple[Round, bytes] | None = None
+        self._opening: RoundContext | None = None
+        self._whole = False
         self._messages: dict[PartyName, Message] = {}
         self.adder: ShareAdder | None = None
         if member.index in self._roles.compute_parties:
@@ -120,9 +122,9 @@ class SharingShield(Guarded):
         self._sent, self._messages = None, {}
         messages = self._split(context, ctx, contribution)
         if not repeat:
-            self._member.record(self._sid, context, self.owners)
+            self._member.record(self._sid, context, self.owners, open_later=True)
         self._last.sent(context, contribution, b"")
-        self._sent, self._messages = (context.number, ctx), messages
+        self._sent, self._messages, self._opening = (context.number, ctx), messages, context
         self._repeat = context if repeat else None
         return dict(messages)
 
@@ -131,6 +133,8 @@ class SharingShield(Guarded):
 
         What the round changed locally may be kept only after this: the inputs of others were computed on the same
         model, settings and manifest, and this party's own one is among them.
+
+        Over whom its rows were summed is remembered, whatever the server says of the round: it has the sum.
 
         Raises:
             ProtocolError: A signature is missing, or it is for another round, another context, or without this party.
@@ -146,6 +150,8 @@ class SharingShield(Guarded):
                 f"round {agreed.number} was opened without its input; what the round changed is put back"
             )
         names = names_of(agreed.members, member.roster)
+        if self._opening is not None:
+            member.record_opening(self._opening, names)
         self._certified = (agreed.number, names)
         return names
 
@@ -213,7 +219,9 @@ class SharingShield(Guarded):
             raise member.fault(f"round {context.number} is more than {MOST_STEPS} ahead of round {self._next}")
         if not repeat:
             spoilt = (context.model, context.purpose) in self._spoilt
-            member.check_model(self._sid, context, self.owners, more=spoilt)
+            member.check_model(self._sid, context, self.owners, more=spoilt, open_later=True)
+            # Before it is recorded itself; a repeat is over the same owners anyway.
+            self._whole = member.allows_only(context, self.owners)
 
     def _split(self, context: RoundContext, ctx: bytes, contribution: Contribution) -> dict[PartyName, Message]:
         """Encodes, splits and seals."""
@@ -231,7 +239,8 @@ class SharingShield(Guarded):
         messages: dict[PartyName, Message] = {}
         for number, share in zip(order, [*splitter.shares, rest], strict=True):
             form: ShareForm = "seed" if isinstance(share, bytes) else "words"
-            header = ShareHeader(self._sid, context.number, own, number, ctx, len(words), bits, form, context.repeats)
+            place = (self._sid, context.number, own, number, ctx)
+            header = ShareHeader(*place, len(words), bits, form, context.repeats, self._whole)
             key = self._channels[roles.compute_parties[number]]
             messages[config.receivers[number]] = seal(key, header, share if isinstance(share, bytes) else share.data)
         return messages
