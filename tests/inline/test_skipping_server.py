@@ -118,6 +118,20 @@ def test_rounds_that_all_are_said_to_have_missed_are_in_the_history(start, answe
     assert [one for one in fit(start, "recover").notices if one.startswith("epoch 1: round 1 came to no sum")]
 
 
+def test_metrics_that_come_to_no_sum_are_in_the_history(start, answers):
+    answers(lambda _, answer: Answer("abandoned") if answer.verdict == "opened" else answer)
+    history = fit(start, "recover")
+    assert "epoch 1: no sum of the training metrics was opened, so there are none of this epoch" in history.notices
+
+
+def test_an_evaluation_of_whose_end_nothing_is_said_names_the_server(start, answers):
+    fed = world(start, rows=(16, 16, 16, 16), y=TARGETS[:64], backend="numpy")
+    model = fed.model(regression, aggregator=SecureAggregator(fed.server, fed.devices, on_dropout="recover"))
+    answers(lambda message, _: Answer("missed", number=message.number + 1))
+    with pytest.raises(ServerFault, match="too late for round 0, and not what came of it"):
+        model.evaluate(fed.x, fed.y, verbose=0)
+
+
 def test_a_party_that_goes_on_where_it_is_told_to_trains_on_the_rows_that_the_server_chooses(
     start, answers, monkeypatch
 ):

@@ -105,6 +105,10 @@ class FitRun:
             if self.callbacks.model.stop_training:
                 break
         self.federation.epochs += 1
+        if not overall(reports):
+            self._notice(
+                f"epoch {epoch + 1}: no sum of the training metrics was opened, so there are none of this epoch"
+            )
         return overall(reports), local(reports)
 
     def _train(self, segment: Segment, begun: int, *, begins_epoch: bool, bar: EpochBar) -> dict[PartyName, Report]:
@@ -136,12 +140,14 @@ class FitRun:
             if rounds.anew is not None:
                 self.history.resets.append(Reset(epoch, rounds.first, rounds.anew))
             if rounds.lost:
-                lost = say_lost(epoch, rounds.lost)
-                self.history.notices.append(lost)
-                _log.warning(lost)
+                self._notice(say_lost(epoch, rounds.lost))
         self.history.faults += [
             FaultRecord(epoch, one.number, one.party, one.what, one.evidence) for one in self.federation.take_faults()
         ]
+
+    def _notice(self, text: str) -> None:
+        self.history.notices.append(text)
+        _log.warning(text)
 
     def _validate(self, epoch: int, source: Source, bar: EpochBar) -> tuple[Logs, dict[PartyName, Logs]]:
         self.callbacks.call("on_test_begin")

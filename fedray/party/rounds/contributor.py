@@ -218,7 +218,15 @@ class Contributor:
         Args:
             context: What the round was about, or an earlier try of it.
             answer: What the party was told when it came too late.
+
+        Raises:
+            ServerFault: The server does not say what came of the round, or the sum is not that of it.
         """
+        if answer.verdict == "missed" and all(past.number != context.number for past in answer.missed):
+            raise ServerFault(
+                f"party {self._context.name!r}: server {self.server!r} said that this party was too late for round "
+                f"{context.number}, and not what came of it; expected its sum, or that it was abandoned"
+            )
         for past in answer.missed:
             if past.number >= context.number and past.opened is not None:
                 self.verify_missed(replace(context, number=past.number), past.opened)
