@@ -36,22 +36,25 @@ def absent(sets: Sequence[SumSet], everybody: Collection[PartyName], said: Seque
     return tuple(found)
 
 
-def unexplained(sets: Sequence[SumSet], everybody: Collection[PartyName], said: Sequence[Missing]) -> tuple[Round, ...]:
-    """Returns the rounds of which there is no sum though nobody is named as missing from them.
+def unexplained(sets: Sequence[SumSet], there: Collection[PartyName], said: Sequence[Missing]) -> tuple[Round, ...]:
+    """Returns the rounds of which there is no sum though nobody is named as missing who took part in the one before.
 
     Args:
         sets: Whose inputs the rounds summed.
-        everybody: Whose inputs a full sum has.
+        there: Who was there when the first of them began.
         said: What the server says.
     """
-    named = {one.number for one in said if one.abandoned}
     found: list[Round] = []
-    before = frozenset(everybody)
+    before = frozenset(there)
     for one in sets:
-        there = frozenset(one.members)
-        if not one.opened:
-            # A smaller set that goes on tells who was missing from the first of them.
-            first = one.first + (there < before)
-            found += [number for number in range(first, one.first + one.count) if number not in named]
-        before = there
+        members = frozenset(one.members)
+        for number in range(one.first, one.first + one.count):
+            if one.opened:
+                before = members
+                continue
+            named = {word.party for word in said if word.number == number and word.abandoned}
+            # Who is not in the set that goes on is missing as well. Whoever was away before is no reason.
+            rest = (before & members) - named
+            found += [number] if rest == before else []
+            before = rest
     return tuple(found)

@@ -105,7 +105,7 @@ def test_a_round_that_is_lost_without_anybody_missing_is_in_the_history(start, a
     answers(lambda message, answer: Answer("abandoned") if seen(message, answer) else answer)
     history = fit(start, mode)
     (told,) = [one for one in history.notices if "came to no sum" in one]
-    assert told.startswith("epoch 1: round 1 came to no sum, and the server named nobody as missing")
+    assert told.startswith("epoch 1: round 1 came to no sum, and the server named nobody as missing who")
     assert told in caplog.text
     assert history.dropouts == []
 

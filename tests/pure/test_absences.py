@@ -7,7 +7,7 @@ from fedray.ml.nn.absences import Absences, Stretch, stretch
 from fedray.ml.nn.history import Dropout
 from fedray.party.records import Missing, SumSet
 from fedray.party.rounds.set_log import SetLog
-from fedray.rounds.absent import UNSAID, absent
+from fedray.rounds.absent import UNSAID, absent, unexplained
 
 DEAD, LATE = "its process has ended", "no message within 3 s"
 
@@ -148,3 +148,24 @@ def test_rounds_that_were_opened_without_a_party_are_counted_once():
     assert stretch(range(2, 2), missed("bob", 2, abandoned=True), {"carol": DEAD}, []).missing == (
         Missing(2, "bob", DEAD, True),
     )
+
+
+BUT_BOB = tuple(party for party in FOUR if party != "bob")
+BOB_LOST = tuple(missed("bob", 3, abandoned=True))
+
+
+@pytest.mark.parametrize(
+    ("sets", "there", "said", "expected"),
+    [
+        ([SumSet(2, 3, FOUR, True)], FOUR, (), ()),
+        ([SumSet(2, 1, FOUR, True), SumSet(3, 2, FOUR, False)], FOUR, (), (3, 4)),
+        ([SumSet(2, 1, FOUR, True), SumSet(3, 2, FOUR, False)], FOUR, BOB_LOST, (4,)),
+        ([SumSet(2, 1, FOUR, True), SumSet(3, 2, BUT_BOB, False)], FOUR, (), (4,)),
+        ([SumSet(2, 1, BUT_BOB, True), SumSet(3, 1, FOUR, False)], FOUR, BOB_LOST, (3,)),
+        ([SumSet(3, 1, BUT_BOB, False)], BUT_BOB, BOB_LOST, (3,)),
+        ([SumSet(3, 1, BUT_BOB, False)], FOUR, BOB_LOST, ()),
+    ],
+    ids=["none", "nobody", "twice", "a smaller set", "away before", "away before the segment", "by the set"],
+)
+def test_a_round_is_explained_by_whoever_was_there_before_and_is_missing_from_it(sets, there, said, expected):
+    assert unexplained(sets, there, said) == expected

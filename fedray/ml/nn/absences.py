@@ -72,8 +72,8 @@ def say_lost(epoch: int, lost: Sequence[Round]) -> str:
     """
     which = f"round{'s' * (len(lost) > 1)} {', '.join(map(str, lost))}"
     return (
-        f"epoch {epoch + 1}: {which} came to no sum, and the server named nobody as missing from there; the rows that "
-        "were in line for it taught the model nothing"
+        f"epoch {epoch + 1}: {which} came to no sum, and the server named nobody as missing who took part in the round "
+        "before; the rows that were in line taught the model nothing"
     )
 
 

@@ -107,8 +107,7 @@ class Federation:
             weakref.finalize(self, session.release, party, key)
         self._members = Membership(list(ends), [device.name for device in self._devices], self._sums)
         self._terms: tuple[int, RoundShape | None] = (1, None)
-        self._in_step = self._behind = False
-        self._fresh = True
+        self._in_step, self._behind, self._fresh = False, False, True
         self._evaluated = 0
         allowed = min(session.policies[party].rounds.get("evaluate", 0) for party in ends)
         self._evaluations = max(allowed - SPARE_EVALUATIONS, 1)
@@ -358,7 +357,8 @@ class Federation:
         }
         found = next(iter(outcome.reports.values())).sets, self._sums.members, outcome.missing  # sets as everybody's
         anew = [report.anew for report in outcome.reports.values()]
-        return stretch(rounds, absent(*found), left_out, outcome.reports, anew, unexplained(*found))
+        lost = unexplained(found[0], expected, outcome.missing)
+        return stretch(rounds, absent(*found), left_out, outcome.reports, anew, lost)
 
     def _open(self) -> None:
         """Opens a session where one is needed, or where others may take part than do: a party is lost, or is back."""
