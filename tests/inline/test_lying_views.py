@@ -38,7 +38,8 @@ def smuggled(verdict):
 
     def says(sender, session, number, model):
         said = verdict if number == 0 else "opened"
-        view = SMALLER if number == 0 and sender in REST else None
+        # "missed" is an error without a view as well: whoever is first, it is to be this one.
+        view = SMALLER if number == 0 and (sender in REST or verdict == "missed") else None
         return Lie(said, model + np.float32(1e-6) if said == "opened" else None, view)
 
     return says
