@@ -118,10 +118,17 @@ def test_rounds_that_all_are_said_to_have_missed_are_in_the_history(start, answe
     assert [one for one in fit(start, "recover").notices if one.startswith("epoch 1: round 1 came to no sum")]
 
 
-def test_metrics_that_come_to_no_sum_are_in_the_history(start, answers):
-    answers(lambda _, answer: Answer("abandoned") if answer.verdict == "opened" else answer)
+@pytest.mark.parametrize("rounds", [4, 99], ids=["only training", "all"])
+def test_metrics_that_come_to_no_sum_or_are_over_no_rows_are_in_the_history(start, answers, rounds):
+    """Over no rows a framework says that the loss is 0.0."""
+
+    def told(message, answer):
+        return Answer("abandoned") if answer.verdict == "opened" and message.number < rounds else answer
+
+    answers(told)
     history = fit(start, "recover")
-    assert "epoch 1: no sum of the training metrics was opened, so there are none of this epoch" in history.notices
+    assert "epoch 1: no training metrics were opened over any rows, so there are none of this epoch" in history.notices
+    assert "loss" not in history.global_history
 
 
 def test_an_evaluation_of_whose_end_nothing_is_said_names_the_server(start, answers):

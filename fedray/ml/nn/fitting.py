@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from fedray.backends.backend import ModelFacts
 from fedray.errors import NotFinite
-from fedray.metrics import Metric
+from fedray.metrics import Mean, Metric
 from fedray.ml.nn.absences import Absences, Stretch, say_lost
 from fedray.ml.nn.callbacks import CallbackList
 from fedray.ml.nn.federation import Federation
@@ -107,7 +107,7 @@ class FitRun:
         self.federation.epochs += 1
         if not overall(reports):
             self._notice(
-                f"epoch {epoch + 1}: no sum of the training metrics was opened, so there are none of this epoch"
+                f"epoch {epoch + 1}: no training metrics were opened over any rows, so there are none of this epoch"
             )
         return overall(reports), local(reports)
 
@@ -160,8 +160,11 @@ class FitRun:
 
 
 def overall(reports: Mapping[PartyName, Report]) -> Logs:
-    """Returns the metrics over all parties, the same in every report that has them."""
-    return values(next((report.overall for report in reports.values() if report.overall), ()))
+    """Returns the metrics over all parties, the same in every report that has them; none where no row is in them."""
+    found = next((report.overall for report in reports.values() if report.overall), ())
+    # Where every round was lost, frameworks say 0.0 of nothing: in a history that is a wrong number.
+    nothing = any(isinstance(one, Mean) and one.name == "loss" and not one.count for one in found)
+    return {} if nothing else values(found)
 
 
 def local(reports: Mapping[PartyName, Report]) -> dict[PartyName, Logs]:
