@@ -96,7 +96,8 @@ def test_the_sum_over_parties_is_the_metric_over_all_rows(case):
     for metric in merged[1:]:
         one = pooled[metric.name]
         expected = correct(output, labels).mean() if one is correct else one(output, labels)
-        np.testing.assert_allclose(metric.result(), expected.numpy(), rtol=2e-5, err_msg=metric.name)
+        # R2 and the explained variance are 1 less a ratio: near 0 the pooled float32 has lost what is here.
+        np.testing.assert_allclose(metric.result(), expected.numpy(), rtol=2e-5, atol=2e-5, err_msg=metric.name)
 
 
 def test_a_sum_of_many_rows_keeps_the_small_ones():
