@@ -75,7 +75,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle is untyp
             for name, value in code_modules.variables(function):
                 try:
                     type(self)(io.BytesIO(), []).dump(value)
-                except Exception:
+                except Exception:  # a user's object may raise anything where it is pickled: that is the answer
                     where = f"{function.__qualname__} of {function.__module__}"
                     return f"{where} uses {name!r}, which cannot travel; make it inside the function"
         return ""

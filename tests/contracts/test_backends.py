@@ -30,8 +30,7 @@ def keras_softmax(momentum: float, dtype: str = "float32", eager: bool = False) 
 
         model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="softmax", dtype=dtype)])
         made = keras.optimizers.SGD(RATE, momentum=momentum)
-        loss = "sparse_categorical_crossentropy"
-        model.compile(loss=loss, optimizer=made, metrics=["accuracy"], run_eagerly=eager)
+        model.compile(made, "sparse_categorical_crossentropy", metrics=["accuracy"], run_eagerly=eager)
         return model
 
     return builder

@@ -11,8 +11,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from fedray.backends.generators import BUILDING, generators_kept
 from fedray.backends.keras.quiet import quiet
-from fedray.backends.keras.state import BUILDING, generators_kept
 from fedray.errors import PlanError
 
 _LOG = logging.getLogger("fedray.backends")

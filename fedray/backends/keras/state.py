@@ -7,21 +7,16 @@ Works on the objects it is handed; imports no framework.
 from __future__ import annotations
 
 import hashlib
-import random
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
 
 from fedray.backends.backend import Backend, Batch, Data
+from fedray.backends.generators import BUILDING, generators_kept
 
 T = TypeVar("T")
-
-BUILDING = threading.Lock()
-"""Seeds are global to the process: parties that share one take turns where anything is built or traced."""
 
 
 def seeded(keras: Any, seed: int, work: Callable[[], T]) -> T:
@@ -42,17 +37,6 @@ def seeded(keras: Any, seed: int, work: Callable[[], T]) -> T:
 
     with BUILDING, generators_kept(), ThreadPoolExecutor(1) as fresh:
         return fresh.submit(run).result()
-
-
-@contextmanager
-def generators_kept() -> Iterator[None]:
-    """Puts Python's and NumPy's generators back as they were: the first import of TensorFlow draws from them too."""
-    kept = random.getstate(), np.random.get_state()
-    try:
-        yield
-    finally:
-        random.setstate(kept[0])
-        np.random.set_state(kept[1])
 
 
 def word(seed: int, purpose: str) -> int:

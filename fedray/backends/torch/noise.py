@@ -11,17 +11,15 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
 
-T = TypeVar("T")
+from fedray.backends.generators import BUILDING
 
-BUILDING = threading.RLock()
-"""Generators are global to the process: parties that share one take turns where anything is drawn."""
+T = TypeVar("T")
 
 _CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 
@@ -29,17 +27,6 @@ _CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 def word(seed: int, purpose: str) -> int:
     """Returns a 32-bit seed of its own for one purpose."""
     return int.from_bytes(hashlib.sha256(f"fedray torch {seed} {purpose}".encode()).digest()[:4], "big")
-
-
-@contextmanager
-def generators_kept() -> Iterator[None]:
-    """Puts Python's and NumPy's generators back as they were."""
-    kept = random.getstate(), np.random.get_state()
-    try:
-        yield
-    finally:
-        random.setstate(kept[0])
-        np.random.set_state(kept[1])
 
 
 def seeded(torch: Any, seed: int, work: Callable[[], T]) -> T:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Any
 
-from fedray.backends.torch.noise import BUILDING, generators_kept
+from fedray.backends.generators import BUILDING, generators_kept
 from fedray.errors import PlanError
 
 INSTALL = "pip install 'fedray[torch]'"
