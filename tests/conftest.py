@@ -43,6 +43,7 @@ ON_RAY = {
     *(f"tests/contracts/test_{name}.py" for name in ("sessions", "soak", "strict_egress", "transports")),
     *(f"tests/contracts/test_spu_{name}.py" for name in ("device", "programs", "sums")),
     *(f"tests/notebooks/test_{name}_notebook.py" for name in ("aggregation", "pytorch", "spu")),
+    "tests/notebooks/test_notebooks.py",
 }
 """Files that use the cluster: one process runs them all, so there is one cluster. Others may; they cost another."""
 

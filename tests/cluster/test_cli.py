@@ -74,7 +74,9 @@ def test_help_names_every_flag() -> None:
         assert flag in text
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_it_cleanly_however_often_it_is_pressed() -> None:
+    """In small, in one process: `tests/cluster/test_demo.py`."""
     running = subprocess.Popen(
         [sys.executable, "-c", LINEAR, "demo", "--train-samples", "1024", "--epochs", "1000"],
         stdout=subprocess.PIPE,

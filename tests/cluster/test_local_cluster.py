@@ -190,8 +190,12 @@ def test_control_c_while_ray_starts(program):
     assert run.left() == []
 
 
+@pytest.mark.slow
 def test_two_programs_at_once_do_not_meet_and_a_killed_one_takes_its_own_cluster_along(program):
-    """One asks to be shown what its parties print. It ends by SIGTERM after the other has been killed beside it."""
+    """One asks to be shown what its parties print. It ends by SIGTERM after the other has been killed beside it.
+
+    What a program leaves that ends by itself or by Control-C, the tests above look for.
+    """
     wait = "sf.reveal(alice(time.sleep)(600))"
     begin = BEGIN.replace('["alice", "bob"]', '["alice"]').replace(', sf.PYU("bob")', ", None")
     answer = "print('ready', flush=True); input(); print(sf.reveal(alice(os.getppid)()) > 0, flush=True); "
