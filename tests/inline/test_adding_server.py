@@ -106,7 +106,6 @@ def test_metrics_and_sums_of_values_are_compared(start, lying, aggregator):
 NOTHING = {
     "abandoned": lambda _: Answer("abandoned"),
     "missed": lambda message: Answer("missed", number=message.number + 1, missed=(PastRound(message.number, None),)),
-    "renew": lambda _: Answer("renew", reason="why not"),
 }
 
 
@@ -116,7 +115,6 @@ NOTHING = {
         ("abandoned", "abandon"),
         ("abandoned", "recover"),
         ("missed", "recover"),
-        ("renew", "abandon"),
     ],
 )
 def test_a_party_that_alone_is_told_that_nothing_was_opened_comes_to_light(start, monkeypatch, told, mode):
