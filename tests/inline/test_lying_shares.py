@@ -162,7 +162,7 @@ class Standing:
 def carol_s(start, server, monkeypatch):
     """Returns how near the server comes to what carol has trained, and the error; five owners, zoe only computes."""
     standing = Standing(monkeypatch)
-    # Strict egress would withhold what is said: `Standing` looks on from amid fedray's own calls, as a user's code does.
+    # Strict egress would withhold what is said: `Standing` looks on from amid our own calls, as user code does.
     more = NUMPY | {"egress": "default"}
     fed = world(lambda address, parties, **rest: start(address, (*parties, "zoe"), **rest), rows=(ROWS,) * 5, **more)
     model = fed.model(aggregator=SPUAggregator(sf.SPU(cluster_def(["alice", "bob", "zoe"])), round_timeout=1.0))
