@@ -135,6 +135,14 @@ def test_part_b_the_policy_bounds_how_often_the_set_changes() -> None:
     assert opened(stage, 3, rows(3), but=ALL[3]) == ALL[:3]
 
 
+def test_part_b_nobody_signs_for_fewer_where_the_policy_allows_no_smaller_set() -> None:
+    stage = Stage()
+    object.__setattr__(stage.shields[ALL[1]]._member, "policy", Policy(views=0))
+    assert opened(stage, 0, rows(0)) == ALL
+    with pytest.raises(ProtocolError, match=r"allows a sum over all parties only \(views = 0\), not over"):
+        opened(stage, 1, rows(1), but=ALL[3])
+
+
 def test_part_c_rows_of_a_pass_are_shared_among_one_set_of_owners() -> None:
     kit = shared()
     first, *_ = kit.owners
