@@ -76,7 +76,7 @@ def test_parties_are_told_what_init_was_given_and_a_lost_one_is_named_wherever_i
         with pytest.raises(PartyLost, match="'charlie'") as caught:
             use()
         assert caught.value.party == "charlie"
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 20, "the gate holds the message as long as that"
     assert value("alice", make("alice", lambda: 1)) == 1
     assert sf.reveal(kept) == 2
 
