@@ -256,16 +256,14 @@ sys.exit(main(sys.argv[2:]))
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_in_the_foreground_it_ends_with_what_it_is_told_and_otherwise_fails(machine, tmp_path, number) -> None:
-    """SIGTERM is a service manager's; SIGKILL stands for a node that ends by itself."""
+    """SIGTERM is a service manager's; SIGKILL stands for a node that ends by itself. Either may come at any moment."""
     line = ["head", "start", "--ip", "127.0.0.1", "--foreground", "--ports-from", str(free_block()), *ports()]
     process = subprocess.Popen([sys.executable, "-c", PROGRAM, str(tmp_path / "ray"), *line], stdout=subprocess.PIPE)
     assert process.stdout is not None
-    assert process.stdout.readline().startswith(b"head runs at 127.0.0.1")
     deadline = time.monotonic() + 20
     while not records() and time.monotonic() < deadline:
-        time.sleep(0.02)
+        time.sleep(0.001)
     (record,) = records()
-    time.sleep(0.2)
     os.kill(process.pid if number == signal.SIGTERM else record.pid, number)
     assert process.wait(20) == (0 if number == signal.SIGTERM else 1)
     assert environment.processes(record.mark) == []
