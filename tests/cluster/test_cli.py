@@ -99,6 +99,6 @@ def test_ctrl_c_ends_it_cleanly_however_often_it_is_pressed() -> None:
         running.kill()
     assert running.returncode == 130
     assert errors == "fedray: interrupted; every party has been stopped\n"
-    assert time.monotonic() - interrupted < 20
-    _, alive = psutil.wait_procs(started, timeout=5)
+    assert time.monotonic() - interrupted < 60
+    _, alive = psutil.wait_procs(started, timeout=30)
     assert alive == []

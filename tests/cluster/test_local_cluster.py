@@ -65,7 +65,7 @@ os.kill(pid, signal.SIGKILL)
 try:
     sf.wait([alice(abs)(-1), held])
 except sf.errors.PartyLost as error:
-    print(error.party, "lost", time.monotonic() - began < 10)
+    print(error.party, "lost", time.monotonic() - began < 60)
 sf.shutdown()
 print(sorted(k for k in set(before) | set(os.environ) if before.get(k) != os.environ.get(k)))
 """
@@ -153,7 +153,7 @@ def test_a_program_prints_its_own_lines_and_leaves_nothing(program, tmp_path):
     assert err.endswith("ValueError: mine\n")
     assert err.count("  File ") == 1
     assert run.left() == []
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 60
     assert list(run.home.iterdir()) == []
 
 

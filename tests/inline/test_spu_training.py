@@ -153,27 +153,27 @@ def with_zoe(start):
 @pytest.mark.parametrize("compute", [("alice", "zoe"), ("zoe", "bob")])
 def test_a_compute_party_without_data_that_ends(start, monkeypatch, compute):
     fed = world(with_zoe(start), (24, 20), backend="numpy")
-    model = fed.model(aggregator=shares(*compute, round_timeout=60.0))
+    model = fed.model(aggregator=shares(*compute, round_timeout=240.0))
     lose(monkeypatch, "zoe", 2, at="alice")
     begun = time.monotonic()
     with pytest.raises(PartyLost, match="zoe"):
         model.fit(fed.x, fed.y, epochs=1, batch_size=4, verbose=0)
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 120
 
 
 def test_a_compute_party_with_data_that_ends(start, monkeypatch):
     fed = world(start, (24, 20, 16, 16), backend="numpy")
-    model = fed.model(aggregator=shares("alice", "bob", round_timeout=60.0))
+    model = fed.model(aggregator=shares("alice", "bob", round_timeout=240.0))
     lose(monkeypatch, "bob", 2)
     begun = time.monotonic()
     with pytest.raises((PartyLost, ProtocolError), match="bob"):
         model.fit(fed.x, fed.y, epochs=1, batch_size=4, verbose=0)
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 120
 
 
 def test_an_owner_that_ends_before_its_round(start, monkeypatch):
     fed = world(start, (24, 20, 16, 16), backend="numpy")
-    model = fed.model(aggregator=shares("alice", "server", round_timeout=60.0))
+    model = fed.model(aggregator=shares("alice", "server", round_timeout=240.0))
     lose(monkeypatch, "dave", 2)
     history = model.fit(fed.x, fed.y, epochs=2, batch_size=4, verbose=0)
     assert len(history.global_history["loss"]) == 2
@@ -182,7 +182,7 @@ def test_an_owner_that_ends_before_its_round(start, monkeypatch):
 
 def test_an_owner_that_ends_after_its_one_message(start, monkeypatch):
     fed = world(start, (24, 20, 16, 16), backend="numpy")
-    model = fed.model(aggregator=shares("alice", "server", round_timeout=60.0))
+    model = fed.model(aggregator=shares("alice", "server", round_timeout=240.0))
     done = lose(monkeypatch, "dave", 2, before=False)
     history = model.fit(fed.x, fed.y, epochs=2, batch_size=4, verbose=0)
     assert done == [2, "all have left"]
@@ -213,9 +213,9 @@ def test_an_owner_that_is_late_is_left_out(start, monkeypatch):
 
 def test_two_owners_of_whom_one_ends(start, monkeypatch):
     fed = world(start, (24, 20), backend="numpy")
-    model = fed.model(aggregator=shares("alice", "server", round_timeout=60.0))
+    model = fed.model(aggregator=shares("alice", "server", round_timeout=240.0))
     lose(monkeypatch, "bob", 2)
     begun = time.monotonic()
     with pytest.raises(PartyLost, match="bob"):
         model.fit(fed.x, fed.y, epochs=1, batch_size=4, verbose=0)
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 120
