@@ -14,6 +14,7 @@ from types import TracebackType
 
 from fedray import errors
 from fedray.errors import OWN_TYPE, FedRayError, PartyError, PartyLost
+from fedray.party import tracebacks
 from fedray.types import Failure, PartyName
 
 _PLUMBING = ("fedray.party.party",)  # modules whose frames say nothing about what the user's code did
@@ -64,23 +65,27 @@ def to_failure(error: BaseException, party: PartyName, function: str, *, text: b
         error, ours = cause, _raised_by_us(cause.__traceback__) and type(cause).__module__ == errors.__name__
     kind = type(error).__name__
     if ours and isinstance(error, PartyError):  # it happened elsewhere and was told us: pass it on unchanged
-        return Failure(kind, str(error), error.party, error.function, error.remote_type, error.remote_traceback)
+        told = (error.party, error.function, error.remote_type, error.remote_traceback, error.remote_frames)
+        return Failure(kind, error.sentence, *told)
     seen = _beyond_us(error.__traceback__)
-    trace = "".join(traceback.format_exception(type(error), error, seen)) if text else _frames(seen)
+    trace = tracebacks.whole(error, seen) if text else _frames(seen)
+    frames = tracebacks.own(seen, source=text)
     where = f"party {party!r}"
     if type(error).__module__ == errors.__name__ and not isinstance(error, PartyError):
         message = f"{kind} in {function} (the party's policy withholds the message)"
         if text or ours:
             message = _text_of(error) if text else _discreet(error)
+            message = tracebacks.cut(message) if ours else tracebacks.sentence(message)
         message = message.removeprefix(f"{party}: ")  # as protocol code names whose end it is
         message = message if where in message else f"{where}: {message}"
         origin: str = getattr(error, "party", "") or party if ours else party
-        return Failure(kind, message, origin, function, kind, "" if ours else trace)  # our own text says it all
-    detail = f": {_text_of(error)}" if text else ""
+        if ours:  # our own text says it all
+            return Failure(kind, message, origin, function, kind)
+        return Failure(kind, message, origin, function, kind, trace, frames)
+    detail = f": {tracebacks.sentence(_text_of(error))}" if text else ""
     if isinstance(error, ImportError):
         detail += _IMPORT_REMEDY
-    message = f"{where}: {kind} in {function}{detail}\n\n--- traceback in {where} ---\n{trace}".rstrip()
-    return Failure("PartyError", message, party, function, kind, trace)
+    return Failure("PartyError", f"{where}: {kind} in {function}{detail}", party, function, kind, trace, frames)
 
 
 def to_error(failure: Failure) -> FedRayError:
@@ -89,20 +94,23 @@ def to_error(failure: Failure) -> FedRayError:
     kind = getattr(errors, failure.error, PartyError)
     if not (isinstance(kind, type) and issubclass(kind, FedRayError)):
         kind = PartyError
+    shown = tracebacks.remote(failure.party, failure.traceback, failure.frames) if failure.traceback else ""
     if issubclass(kind, PartyError):
         return kind(
-            failure.message,
+            f"{failure.message}\n\n{shown}".rstrip(),
             party=failure.party,
             function=failure.function,
             remote_type=failure.remote_type,
             remote_traceback=failure.traceback,
+            remote_frames=failure.frames,
+            sentence=failure.message,
         )
     if issubclass(kind, PartyLost):
         return kind(failure.message, party=failure.party)
     error = kind(failure.message)
-    if failure.traceback:
+    if shown:
         # A note, so that `str(error)` stays short and the traceback still shows at the end of the driver's own.
-        error.add_note(f"--- traceback in party {failure.party!r} ---\n{failure.traceback.rstrip()}")
+        error.add_note(shown)
     return error
 
 
