@@ -11,10 +11,12 @@ import os
 import re
 import sysconfig
 import traceback
+from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
 
+from fedray.party.code_source import has_lines
 from fedray.types import PartyName
 
 FULL = "FEDRAY_TRACEBACK"
@@ -31,17 +33,35 @@ _INSTALLED = tuple({os.path.join(path, "") for name, path in sysconfig.get_paths
 _FRAME = re.compile(r'\s*File "([^"]*)", line \d+')
 
 
-def own(trace: TracebackType | None, *, source: bool) -> str:
-    """Returns the frames of a traceback that are neither a library's nor fedray's, the last ones of many.
+def own(trace: TracebackType | None) -> str:
+    """Returns the frames of a traceback that are neither a library's nor fedray's, with source lines; the last of many.
 
     Args:
         trace: The traceback.
-        source: Whether with their lines of code; else file, line and function only.
     """
-    found = [frame for frame in traceback.extract_tb(trace) if _users(frame.filename)][-_MOST_FRAMES:]
-    if source:
-        return "".join(traceback.format_list(found))
-    return "".join(f"  {frame.filename}:{frame.lineno} {frame.name}\n" for frame in found)
+    return "".join(traceback.format_list(_own(traceback.extract_tb(trace))))
+
+
+def places(trace: TracebackType | None, *, own: bool = False) -> str:
+    """Returns where an exception was raised, without lines of code.
+
+    Code of a function that came here, and of a file, says where it is. Code that was made here may be called, and lie
+    on, whatever line its maker likes.
+
+    Args:
+        trace: The traceback.
+        own: Whether only the frames are wanted that are neither a library's nor fedray's.
+    """
+    frames = traceback.extract_tb(trace)
+    shown = [
+        f"{f.filename}:{f.lineno} {f.name}" if has_lines(f.filename) else "(code made in the party)"
+        for f in (_own(frames) if own else frames)
+    ]
+    return "".join(f"  {line}\n" for line in shown)
+
+
+def _own(frames: Iterable[traceback.FrameSummary]) -> list[traceback.FrameSummary]:
+    return [frame for frame in frames if _users(frame.filename)][-_MOST_FRAMES:]
 
 
 def whole(error: BaseException, trace: TracebackType | None) -> str:

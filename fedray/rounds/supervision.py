@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fedray.errors import EncodingError, FedRayError, PartyLost, PartyTimeout, ProtocolError, ServerFault
@@ -40,6 +40,7 @@ class SegmentOutcome:
         dead: Parties whose process has ended.
         busy: Parties that are still at it though the others have finished, and their calls.
         again: How many rounds of it were repeats.
+        failed: Parties whose part failed though the server does not say that they were missing, and what they raised.
     """
 
     reports: dict[PartyName, Any]
@@ -47,6 +48,7 @@ class SegmentOutcome:
     dead: frozenset[PartyName]
     busy: dict[PartyName, Ref]
     again: int = 0
+    failed: Mapping[PartyName, FedRayError] = field(default_factory=dict)
 
 
 class Supervision:
@@ -115,7 +117,9 @@ class Supervision:
             self._hear_last_words(self._failure)
             raise self._failure
         reports = {party: self._reports[party] for party in self._parties if party in self._reports}
-        return SegmentOutcome(reports, self.missing, self.dead, self.busy, self._progress.again)
+        said = {one.party for one in self.missing}
+        failed = {party: error for party, error in self._late.items() if party not in said}
+        return SegmentOutcome(reports, self.missing, self.dead, self.busy, self._progress.again, failed)
 
     @property
     def missing(self) -> tuple[Missing, ...]:
