@@ -17,7 +17,7 @@ from typing import Literal
 from fedray import errors
 from fedray.errors import OWN_TYPE, FedRayError, PartyError, PartyLost
 from fedray.party import tracebacks
-from fedray.party.code_modules import is_own
+from fedray.party.code_modules import is_own, of_a_library
 from fedray.types import Failure, PartyName
 
 _PLUMBING = ("fedray.party.party",)  # modules whose frames say nothing about what the user's code did
@@ -66,7 +66,7 @@ def to_failure(error: BaseException, party: PartyName, function: str, *, text: b
     if not text and ours and cause is not None and _text_of(error) == f"party {party!r}: {_text_of(cause)}":
         # Put under the party's name and passed on, so it is the other's to the last word.
         error, ours = cause, _raised_by_us(cause.__traceback__) and type(cause).__module__ == errors.__name__
-    kind = type(error).__name__ if text or _is_a_library_s(type(error)) else OWN_TYPE
+    kind = type(error).__name__ if text or of_a_library(type(error)) else OWN_TYPE
     if ours and isinstance(error, PartyError):  # it happened elsewhere and was told us: pass it on unchanged
         told = (error.party, error.function, error.remote_type, error.remote_traceback, error.remote_frames)
         return Failure(kind, error.sentence, *told)
@@ -178,12 +178,6 @@ def _text_of(error: BaseException) -> str:
         return str(error)
     except Exception:  # a user's class may fail to print itself
         return "(no printable message)"
-
-
-def _is_a_library_s(kind: type) -> bool:
-    """Returns whether a class is one that a module has which is not the user's; a user's may have any name."""
-    module = sys.modules.get(kind.__module__)
-    return module is not None and not is_own(module) and vars(module).get(kind.__name__) is kind
 
 
 def _beyond_us(trace: TracebackType | None) -> TracebackType | None:

@@ -24,6 +24,7 @@ from fedray.protocol.policy import Policy
 from fedray.runtime.ledger_reading import read_pages
 from fedray.runtime.releases import Releases
 from fedray.runtime.settings import holder, warn_of_rules
+from fedray.runtime.signals import exit_code
 from fedray.runtime.waits import Waits
 from fedray.types import Key, PartyConfig, PartyName, Ref, Transport
 
@@ -146,8 +147,10 @@ class Session:
         if not self.open:
             raise NotInitialized("this session has ended; call sf.init(...) and make new handles")
 
-    def _told(self, error: FedRayError) -> FedRayError:
+    def _told(self, error: FedRayError | SystemExit) -> BaseException:
         """Returns what an answer's error is to the user: without our own frames, which say nothing of it."""
+        if isinstance(error, SystemExit):
+            return exit_code(error)
         if not self.open:
             # What the end did to the call says less than that there was one.
             return NotInitialized("the session was ended while this waited for an answer")
@@ -163,7 +166,7 @@ class Session:
         try:
             with self._waits.one():
                 return self.transport.get(refs, timeout)
-        except FedRayError as error:
+        except (FedRayError, SystemExit) as error:
             raise self._told(error) from None
 
     def wait(self, refs: Sequence[Ref], timeout: float | None = None, first: bool = False) -> list[Ref]:
@@ -176,7 +179,7 @@ class Session:
         try:
             with self._waits.one():
                 return self.transport.wait(refs, timeout, first)
-        except FedRayError as error:
+        except (FedRayError, SystemExit) as error:
             raise self._told(error) from None
 
     def serve(self, party: PartyName, cls: type[Any], *args: Any, label: str | None = None) -> Key:

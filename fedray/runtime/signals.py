@@ -78,6 +78,7 @@ class _Waiting:
 
 
 _guarded = threading.Event()
+_came: list[int] = []  # which of them has ended this program
 
 
 def guard() -> None:
@@ -101,8 +102,18 @@ def unguard() -> None:
                 signal.signal(number, signal.SIG_DFL)
 
 
+def exit_code(error: SystemExit) -> SystemExit:
+    """Returns how the program ends: Ray, while it waits for an answer, makes code 1 of any other.
+
+    Args:
+        error: What ends it.
+    """
+    return SystemExit(128 + _came[-1]) if _came else error
+
+
 def _end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 (what `signal` calls it with)
     if _guarded.is_set():
+        _came.append(number)
         raise SystemExit(128 + number)  # as shells count a program that ended by a signal
     # A thread has ended the session, and could not take this handler back.
     signal.signal(number, signal.SIG_DFL)

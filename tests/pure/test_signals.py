@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from fedray.runtime import signals
-from fedray.runtime.signals import guard, held, unguard
+from fedray.runtime.signals import exit_code, guard, held, unguard
 
 ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -19,6 +19,7 @@ def handlers() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in ALL}
     signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
+    signals._came.clear()
     for number, handler in before.items():
         signal.signal(number, handler)
 
@@ -100,6 +101,7 @@ def test_a_program_ends_in_order(number: signal.Signals) -> None:
     with pytest.raises(SystemExit) as raised:
         signal.raise_signal(number)
     assert raised.value.code == 128 + number
+    assert exit_code(SystemExit(1)).code == 128 + number  # as Ray hands it on
     unguard()
     assert signal.getsignal(number) is signal.SIG_DFL
 

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import get_args, get_type_hints
 
 import numpy as np
 
-from fedray.errors import ServerFault
+from fedray.errors import ServerFault, shown
 from fedray.party.records import Answer, PastRound, RoundOutcome
 from fedray.protocol.opened import OpenedSum
 from fedray.protocol.scheme import View
@@ -37,7 +38,7 @@ def well_formed(source: PartyName, found: object) -> Answer:
             # It is the reason that says to the driver that a new session is wanted.
             and (found.verdict != "renew" or found.reason != "")
         ):
-            return found
+            return found if found.reason.isprintable() else replace(found, reason=shown(found.reason))
     kind = f"one that says {found.verdict!r}" if type(found) is Answer else type(found).__name__
     raise ServerFault(
         f"{source!r} gave an answer that is none: expected an Answer whose fields hold what they should, found {kind}. "
