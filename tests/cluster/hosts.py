@@ -44,6 +44,7 @@ class Host:
         self.home = folder / name  # short: Ray keeps sockets below it
         self.home.mkdir(parents=True)
         self._pids: list[subprocess.Popen[str]] = []
+        self._relay: subprocess.Popen[str] | None = None
 
     def up(self) -> None:
         """Plugs it in."""
@@ -100,9 +101,21 @@ class Host:
         """Takes its link up again."""
         _ip("link", "set", self._link, "up")
 
+    def slow(self, delay_ms: float, mbit: float) -> None:
+        """Gives it a link of so many milliseconds and Mbit/s each way in the place of its own."""
+        script = str(Path(__file__).with_name("slow_link.py"))
+        place = [self._namespace, self._link, self._bridge, self.ip]
+        line = [sys.executable, script, *place, f"{delay_ms:g}", f"{mbit:g}"]
+        self._relay = subprocess.Popen(line, stdout=subprocess.PIPE, text=True)
+        if self._relay.stdout is None or self._relay.stdout.readline() != "ready\n":
+            raise RuntimeError("the link could not be made slow")
+
     def down(self) -> None:
         """Ends everything on it and takes it away."""
         self.kill()
+        if self._relay is not None:
+            self._relay.kill()
+            self._relay.communicate()
         for process in self._pids:
             process.wait(10)
             for stream in (process.stdout, process.stderr):

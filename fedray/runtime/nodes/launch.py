@@ -13,6 +13,7 @@ from pathlib import Path
 from fedray.party.house.in_force import VARIABLE as PARTY_FILE
 from fedray.party.keys.credentials import VARIABLE as KEYS
 from fedray.runtime.environment import LOOPBACK
+from fedray.runtime.far.lines import VARIABLE as LINES
 from fedray.runtime.nodes.ports import Ports
 from fedray.types import PartyName
 
@@ -149,6 +150,7 @@ class Launch:
             mark: By what its processes are found again.
         """
         found = _RAY | self.security.variables() | dict(mark)
+        found[LINES] = "{} {}-{}".format(self.ip, *self.ports.lines)
         if on_loopback(self.ip):
             # Else Ray puts the address of the network in the place of the loopback one, and listens there.
             found[LOOPBACK] = "0"
