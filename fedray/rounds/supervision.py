@@ -6,6 +6,7 @@ Waits for the parties and for the server's news, whichever comes first. Knows no
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -15,8 +16,11 @@ from typing import Any
 from fedray.errors import EncodingError, FedRayError, PartyLost, PartyTimeout, ProtocolError, ServerFault
 from fedray.party.records import Missing, Progress
 from fedray.protocol.scheme import Fault
+from fedray.rounds.awaited import Awaited
 from fedray.runtime.session import Session
 from fedray.types import Key, PartyName, Ref
+
+_log = logging.getLogger("fedray")
 
 REMEDY = "Start again with sf.shutdown() and sf.init(...)"
 
@@ -59,6 +63,7 @@ class Supervision:
         on_round: Called with the number of rounds that are over.
         patience: Seconds that a party may take longer for the segment than the first that has reported.
         compute: Compute party -> key of its `ComputeParty`: none of them may be lost.
+        awaited: Says who keeps a round waiting.
 
     Attributes:
         missing: Every party that was missing from a round so far.
@@ -75,6 +80,7 @@ class Supervision:
         on_round: Callable[[int], None],
         patience: float,
         compute: Mapping[PartyName, Key] | None = None,
+        awaited: Awaited | None = None,
     ) -> None:
         self._session = session
         self._server, self._round_server = round_server
@@ -93,6 +99,7 @@ class Supervision:
         self._asked = 0.0
         self.busy: dict[PartyName, Ref] = {}
         self._compute = dict(compute or {})
+        self._awaited = awaited or Awaited(patience)
         self._alive: dict[PartyName, Ref] = {}
         self._found: dict[PartyName, tuple[Fault, ...]] = {}
 
@@ -186,6 +193,8 @@ class Supervision:
         if progress.done != self._progress.done:
             self._on_round(progress.done)
         self._progress = progress
+        if told := self._awaited.look(progress, time.monotonic()):
+            _log.warning(told)
         if progress.error:
             self._fail(ProtocolError(progress.error))
 

@@ -128,6 +128,7 @@ class ServerRounds:
             self._attendance.away,
             tuple(self._attendance.faults),
             0 if self._announced is None else self._announced.again + self._announced.void,
+            () if self._round is None else self._round.awaited,
         )
 
     def watch(self, ticket: Ticket, seen: int, seconds: float, now: float) -> None:

@@ -58,10 +58,10 @@ class StreamOut:
         head = _COUNT.pack(len(parts)) + b"".join(_SIZE.pack(len(part)) for part in parts)
         # What is short goes in one piece with the begin of what is long: each piece costs a call and wakes somebody.
         first, rest = bytearray(head), list[memoryview]()
-        for part in map(memoryview, parts):
-            begin = part[: max(0, _FIRST - len(first))]
+        for part in parts:
+            begin = memoryview(part)[: max(0, _FIRST - len(first))]
             first += begin
-            rest.append(part[len(begin) :])
+            rest.append(memoryview(part)[len(begin) :])
         pieces = [memoryview(first), *rest]
         self._pieces = [piece for piece in pieces if len(piece)]
         self.length = sum(map(len, self._pieces))
