@@ -24,10 +24,20 @@ def several(*parties: str) -> Iterator[dict[str, Host]]:
             for name, machine in machines.items()
         ]
         shell(server, "; ".join(["fedray tls init --ca ca", *issued]))
-        shell(server, "fedray party init charlie; fedray head start --party charlie --tls for-charlie --cpus 1")
+        for name, machine in machines.items():
+            shell(machine, f"fedray party init {name}")
+        for name, machine in machines.items():
+            others = " ".join(str(keys(one) / f"{other}.pub") for other, one in machines.items() if other != name)
+            shell(machine, f"fedray keys roster {others} --dir {keys(machine)}")
+        shell(server, "fedray head start --party charlie --tls for-charlie --cpus 1")
         for name in parties:
             start(machines, name)
         yield machines
+
+
+def keys(machine: Host) -> Path:
+    """Returns the key folder of a machine's party."""
+    return machine.home / ".fedray" / "parties" / machine.name / "keys"
 
 
 def start(machines: dict[str, Host], party: str) -> None:
@@ -35,9 +45,7 @@ def start(machines: dict[str, Host], party: str) -> None:
     server, machine = machines["charlie"], machines[party]
     if not (machine.home / "tls").exists():
         shutil.copytree(server.home / f"for-{party}", machine.home / "tls")
-        (machine.home / ".fedray").mkdir(mode=0o700)
         shutil.copy(server.home / ".fedray" / "token", machine.home / ".fedray" / "token")
-        shell(machine, f"fedray party init {party}")
     shell(machine, f"fedray party start {party} --head {HEAD} --tls tls --cpus 1")
 
 

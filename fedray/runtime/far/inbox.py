@@ -152,6 +152,13 @@ class Serving:
         return self.held is not None and self.held.former is not None and self.held.former.reads
 
     @property
+    def hungry(self) -> bool:
+        """Whether there is nothing to be done here but to receive."""
+        if self._out or self.works or self.stale or self.held_up:
+            return False
+        return self.held is None or self.held.handled is Handled.COMING
+
+    @property
     def idle(self) -> bool:
         """Whether there is nothing to be done here until the answer is made."""
         return self.held is not None and self.held.handled is Handled.WORKED_ON and not self._out

@@ -201,6 +201,8 @@ class FarLines:
                 serving.reads = False
                 if count:
                     serving.received(count)
+                    while serving.hungry and line.pending():  # the head comes in small pieces, of one record of TLS
+                        serving.received(line.recv_into(serving.next_in()))
                 self._changed.notify_all()  # a line that waits may have been taken over, or go on
 
     def _work(self, serving: Serving, held: Held) -> None:

@@ -31,7 +31,7 @@ MOST_STREAM = 1 << 33
 LONG = 1 << 20
 """A message of so many bytes is receipted before it is answered, so that its sender can let go of it."""
 
-PIECE = 1 << 18
+PIECE = 1 << 20
 """Most bytes that are sent at a time."""
 
 ORDER = struct.Struct(">cQQQ")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fedray.party.house.in_force import VARIABLE as PARTY_FILE
 from fedray.party.keys.credentials import VARIABLE as KEYS
-from fedray.runtime.environment import LOOPBACK
+from fedray.runtime.environment import KEEPALIVE_MS, LOOPBACK
 from fedray.runtime.far.lines import VARIABLE as LINES
 from fedray.runtime.nodes.ports import Ports
 from fedray.types import PartyName
@@ -36,6 +36,8 @@ _DEAD_AFTER = {
     "RAY_health_check_period_ms": "3000",
     "RAY_health_check_timeout_ms": "10000",
     "RAY_health_check_failure_threshold": "5",
+    # Nor its connections: Ray ends one by itself after 20 s without a word, and what was called over it is lost.
+    "RAY_grpc_keepalive_timeout_ms": KEEPALIVE_MS,
 }
 
 _RAY = {
