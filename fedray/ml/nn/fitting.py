@@ -21,6 +21,7 @@ from fedray.ml.nn.progress import EpochBar
 from fedray.ml.nn.source import Source
 from fedray.party.training.model_rounds import Report
 from fedray.party.training.orders import TrainOrder
+from fedray.security.aggregation import RoundShape
 from fedray.types import PartyName
 
 _log = logging.getLogger("fedray")
@@ -179,3 +180,13 @@ def values(metrics: Sequence[Metric]) -> Logs:
 
 def _prefixed(logs: Logs) -> Logs:
     return {f"val_{name}": value for name, value in logs.items()}
+
+
+def plan_shape(plan: FitPlan) -> RoundShape:
+    """Returns what an aggregator needs to know of the rounds of a plan."""
+    rounds = plan.rounds(plan.initial_epoch)
+    sizes = tuple(plan.sizes.values())
+    share = max((rows / size for r in rounds for rows, size in zip(r.rows, sizes, strict=True) if size), default=0.0)
+    largest = max((rows for r in rounds for rows in r.rows), default=0)
+    batches = max(plan.aggregate_freq, -(-largest // plan.sampling.batch_size))
+    return RoundShape(batches, share, (len(rounds) + 1) * (plan.epochs - plan.initial_epoch))

@@ -11,6 +11,7 @@ Knows sizes and the seed; sees no data, calls no party.
 
 from __future__ import annotations
 
+import hashlib
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -274,3 +275,16 @@ def _validation(freq: int | Sequence[int]) -> int | frozenset[int]:
     if isinstance(freq, Sequence | frozenset | set) and not isinstance(freq, str):
         return frozenset(whole("validation_freq", epoch, least=1) for epoch in freq)
     return whole("validation_freq", freq, least=1)
+
+
+def order_seed(seed: int, fits: int) -> int:
+    """Returns the seed of the next fit's order of rows, so that repeated calls do not repeat one order.
+
+    Args:
+        seed: The model's.
+        fits: How many fits there were before.
+    """
+    if fits == 0:
+        return seed
+    digest = hashlib.sha256(f"fedray fit {seed} {fits}".encode()).digest()
+    return int.from_bytes(digest[:8], "big")
