@@ -392,9 +392,9 @@ class ServerRounds:
         self._past.note(current.number, None)
         if not smaller:
             return Answer("abandoned", stop=self._stop)
+        members = tuple(name for name in self._view.members if name not in absent)
+        self._own_coordinator.check_view(members)  # it may raise, and then nobody goes on
         for party in absent:  # in this scheme a smaller view never grows again
             self._attendance.gone.setdefault(party, "the others went on without it")
-        members = tuple(name for name in self._view.members if name not in absent)
-        self._own_coordinator.check_view(members)
         self._view = View(self._view.counter + 1, members)
         return Answer("abandoned", view=self._view, stop=self._stop)
