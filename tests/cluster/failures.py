@@ -33,7 +33,6 @@ import numpy as np
 import fedray as sf
 from fedray.data.ndarray import load
 from fedray.ml.nn import FLModel
-from fedray.ml.nn.callbacks import Callback
 from fedray.security.aggregation import SecureAggregator
 
 
@@ -66,7 +65,7 @@ try:
     model.fit(x, y, epochs=1, batch_size=4, verbose=0)
     print("begun", flush=True)
     if "hog" in sys.argv:
-        sf.reveal(alice(hog)())
+        sf.wait([alice(hog)()])
     end, epochs, lost = time.monotonic() + seconds, 0, []
     while time.monotonic() < end:
         history = model.fit(x, y, epochs=1, batch_size=4, verbose=0)
