@@ -209,12 +209,12 @@ def test_a_failure_at_the_receiver_reaches_the_sender_and_the_driver_unchanged(s
 def test_released_objects_are_gone(session, make, value):
     key = make("alice", lambda: 1)
     session.release("alice", key)
+    deadline = time.monotonic() + 20
+
+    def asked_until_it_is_gone():
+        while time.monotonic() < deadline:
+            session.get([session.call("alice", "settle", [key])], 20)
+            time.sleep(0.02)
+
     with pytest.raises(PlanError, match="no object"):
-        ask_for(session, key, until=time.monotonic() + 20)
-
-
-def ask_for(session, key, until):
-    """Asks for an object as long as it is there."""
-    while time.monotonic() < until:
-        session.get([session.call("alice", "settle", [key])], 20)
-        time.sleep(0.02)
+        asked_until_it_is_gone()
