@@ -36,6 +36,12 @@ def test_ctrl_c_comes_when_the_block_is_done(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().err == "interrupted; Ray starts, which takes a few seconds more\n"
 
 
+def test_an_end_goes_on_without_a_word(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(KeyboardInterrupt), held():
+        signal.raise_signal(signal.SIGINT)
+    assert capsys.readouterr().err == ""
+
+
 def test_an_interrupt_is_told_even_if_the_block_fails() -> None:
     before = now()
 
