@@ -61,7 +61,9 @@ def to_failure(error: BaseException, party: PartyName, function: str, *, text: b
         return error.failure
     # The class has to be ours and so has the code that raised it: user code could raise DataError with a row of data
     # in its text, which strict egress must not let out.
-    ours = type(error).__module__ == errors.__name__ and _raised_by_us(error.__traceback__)
+    # Where text may leave, one that fedray raises in a call of user code's is still told as it is: of whom it speaks.
+    trace_is_ours = _raised_by_us(error.__traceback__) or (text and _owners(error.__traceback__)[-1:] == ["fedray"])
+    ours = type(error).__module__ == errors.__name__ and trace_is_ours
     cause = error.__cause__
     if not text and ours and cause is not None and _text_of(error) == f"party {party!r}: {_text_of(cause)}":
         # Put under the party's name and passed on, so it is the other's to the last word.
@@ -158,11 +160,15 @@ def _raised_by_us(trace: TracebackType | None) -> bool:
 
     So user code can neither borrow our error classes, nor have one of our functions quote what it is given.
     """
-    owners = [_owner(frame) for frame, _ in traceback.walk_tb(trace)]
+    owners = _owners(trace)
     # Frames before our first one are of whoever called the party.
     while owners and owners[0] != "fedray":
         owners.pop(0)
     return bool(owners) and owners[-1] == "fedray" and "user" not in owners
+
+
+def _owners(trace: TracebackType | None) -> list[str]:
+    return [_owner(frame) for frame, _ in traceback.walk_tb(trace)]
 
 
 def _owner(frame: FrameType) -> Literal["fedray", "library", "user"]:

@@ -102,7 +102,9 @@ def test_help_names_every_flag() -> None:
         assert flag in text
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_it_cleanly_however_often_it_is_pressed() -> None:
+    """In small, in one process: `tests/cluster/test_demo.py`."""
     running = subprocess.Popen(
         [sys.executable, "-c", LINEAR, "demo", "--train-samples", "1024", "--epochs", "1000"],
         stdout=subprocess.PIPE,
@@ -125,6 +127,6 @@ def test_ctrl_c_ends_it_cleanly_however_often_it_is_pressed() -> None:
         running.kill()
     assert running.returncode == 130
     assert errors == "fedray: interrupted; every party has been stopped\n"
-    assert time.monotonic() - interrupted < 20
-    _, alive = psutil.wait_procs(started, timeout=5)
+    assert time.monotonic() - interrupted < 60
+    _, alive = psutil.wait_procs(started, timeout=30)
     assert alive == []

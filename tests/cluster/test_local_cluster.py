@@ -66,7 +66,7 @@ os.kill(pid, signal.SIGKILL)
 try:
     sf.wait([alice(abs)(-1), held])
 except sf.errors.PartyLost as error:
-    print(error.party, "lost", time.monotonic() - began < 10)
+    print(error.party, "lost", time.monotonic() - began < 60)
 threading.Timer(0.2, sf.shutdown).start()
 try:
     sf.reveal(alice(time.sleep)(600))
@@ -117,23 +117,6 @@ gate.unlink()
 raise ValueError('mine')
 """
 
-INTERRUPTED = """
-import signal
-import ray._raylet
-import fedray as sf
-make = ray._raylet.CoreWorker
-def interrupted(*arguments, **settings):
-    ray._raylet.CoreWorker = make
-    made = make(*arguments, **settings)
-    signal.raise_signal(signal.SIGINT)
-    return made
-ray._raylet.CoreWorker = interrupted
-try:
-    sf.init(["alice"])
-except KeyboardInterrupt:
-    print("interrupted", flush=True)
-"""
-"""Control-C at the worst moment: Ray is connected and does not know it yet. A new start would kill the program."""
 
 BREAKPOINT = (
     "party 'alice': breakpoint() has no terminal in a party's own process; use address='inline' to debug, where every "
@@ -190,7 +173,7 @@ def test_a_program_prints_its_own_lines_and_leaves_nothing(program, tmp_path):
     assert err.endswith("ValueError: mine\n")
     assert err.count("  File ") == 1
     assert run.left() == []
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 60
     assert list(run.home.iterdir()) == []
 
 
@@ -216,23 +199,51 @@ print(sf.reveal(sf.PYU("alice")(abs)(-1)))
     assert run.left() == []
 
 
+def test_control_c_while_ray_starts(program):
+    """It comes at the worst moment: Ray is connected and does not know it yet. A new start would kill the program."""
+    run = program(
+        """
+import signal
+import ray._raylet
+import fedray as sf
+make = ray._raylet.CoreWorker
+def interrupted(*arguments, **settings):
+    ray._raylet.CoreWorker = make
+    made = make(*arguments, **settings)
+    signal.raise_signal(signal.SIGINT)
+    return made
+ray._raylet.CoreWorker = interrupted
+try:
+    sf.init(["alice"])
+except KeyboardInterrupt:
+    print("interrupted")
+sf.init(["alice"])
+print(sf.reveal(sf.PYU("alice")(abs)(-1)))
+"""
+    )
+    told = "interrupted; Ray starts, which takes a few seconds more\n"
+    assert run.finish(200) == (0, "interrupted\n1\n", told)
+    assert run.left() == []
+
+
+@pytest.mark.slow
 def test_two_programs_at_once_do_not_meet_and_a_killed_one_takes_its_own_cluster_along(program):
-    """One asks to be shown what its parties print. It ends by SIGTERM after the other has been killed beside it, which
-    was interrupted while it started Ray, and has started it again.
+    """One asks to be shown what its parties print. It ends by SIGTERM after the other has been killed beside it.
+
+    What a program leaves that ends by itself or by Control-C, the tests above look for.
     """
     wait = "sf.reveal(alice(time.sleep)(600))"
     begin = BEGIN.replace('["alice", "bob"]', '["alice"]').replace(', sf.PYU("bob")', ", None")
     answer = "print('ready', flush=True); input(); print(sf.reveal(alice(os.getppid)()) > 0, flush=True); "
-    killed = program(INTERRUPTED + begin + answer + wait)
+    killed = program(begin + answer + wait)
     talking = begin.replace("seed=1", "log_level='INFO'") + answer + f"alice(print)('in a party'); {wait}"
     ended = program(talking, PYTHONUNBUFFERED="1")
-    assert killed.read_line() == "interrupted"
     for run in (killed, ended):  # both clusters run now
         assert run.read_line() == "ready"
     killed.tell("go")
     assert killed.read_line() == "True"
     os.kill(killed.process.pid, signal.SIGKILL)
-    assert killed.finish(30)[2] == "interrupted; Ray starts, which takes a few seconds more\n"
+    killed.finish(30)
     # nobody was there to tidy up: a folder of logs stays, and no process
     assert [each for each in killed.left(90) if not each.startswith(str(killed.files))] == []
     ended.tell("go")

@@ -103,6 +103,7 @@ def start(launch: Launch, ray: str) -> Started:
                 return node
         except BaseException:
             end(node.record)
+            node.record.erase()
             raise
         end(node.record)
         node.process.wait()
