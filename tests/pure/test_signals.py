@@ -108,6 +108,8 @@ def test_a_program_ends_in_order(number: signal.Signals) -> None:
         signal.raise_signal(number)
     assert raised.value.code == 128 + number
     assert exit_code(SystemExit(1)).code == 128 + number  # as Ray hands it on
+    with held():
+        assert signal.getsignal(number) is not signal.SIG_DFL
     unguard()
     assert signal.getsignal(number) is signal.SIG_DFL
 
