@@ -3,6 +3,7 @@
 
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future
 
 import pytest
@@ -25,6 +26,13 @@ def left() -> list[str]:
     while ours() and time.monotonic() < deadline:
         time.sleep(0.01)
     return ours()
+
+
+@pytest.fixture(autouse=True)
+def none_is_left() -> Iterator[None]:
+    """Waits for the threads of one test before the next one counts its own."""
+    yield
+    assert left() == []
 
 
 def test_each_of_many_parties_takes_one_thread() -> None:
@@ -78,4 +86,3 @@ def test_jobs_that_block_get_a_thread_each_up_to_the_width_and_free_ones_are_use
     assert began[3].wait(30)
     lane.close()
     lane.join(time.monotonic() + 30)
-    assert left() == []
