@@ -6,7 +6,6 @@ The driver's side only: it checks arguments, plans, and hands the plan to a run.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,16 +18,21 @@ from fedray.device import PYU, PYUObject
 from fedray.errors import PlanError
 from fedray.metrics import Metric
 from fedray.ml.nn.callbacks import CallbackList, ModelAccess, as_list
+from fedray.ml.nn.checkpoints.checkpoint import Checkpoint, Resume
+from fedray.ml.nn.checkpoints.experiment import experiment_of
+from fedray.ml.nn.checkpoints.fit_keeping import Rows, keeping
+from fedray.ml.nn.checkpoints.said import described, versions
 from fedray.ml.nn.federation import Federation
-from fedray.ml.nn.fitting import FitRun, values
+from fedray.ml.nn.fitting import FitRun, plan_shape, values
 from fedray.ml.nn.history import History
 from fedray.ml.nn.optimizer import Optimizer
-from fedray.ml.nn.plan import FitPlan, plan_evaluate, plan_fit, whole
+from fedray.ml.nn.parties import checked_aggregator, checked_devices
+from fedray.ml.nn.plan import order_seed, plan_evaluate, plan_fit, whole
 from fedray.ml.nn.progress import EpochBar, Verbose, check_verbose
 from fedray.ml.nn.saving import SavedModels
 from fedray.ml.nn.source import VALIDATION, Arrays, Source, check_columns, check_inputs, check_source
 from fedray.runtime.session import current
-from fedray.security.aggregation import Aggregator, PlainAggregator, RoundShape, SecureAggregator, SPUAggregator
+from fedray.security.aggregation import Aggregator, PlainAggregator, SPUAggregator
 from fedray.strategies import make_strategy
 from fedray.types import PartyName
 
@@ -93,7 +97,7 @@ class FLModel:
         local: Sequence[str] = (),
     ) -> None:
         session = current()
-        self._devices = _checked_devices(device_list)
+        self._devices = checked_devices(device_list)
         method = framework(backend).method
         # A class whose models are made without arguments is as good as a function.
         if not callable(model) or (hasattr(model, method) and not isinstance(model, type)):
@@ -104,7 +108,7 @@ class FLModel:
             )
         patterns = checked_patterns(local)
         made = make_strategy(strategy, strategy_parameters)
-        self._aggregator = _checked_aggregator(server, self._devices, aggregator)
+        self._aggregator = checked_aggregator(server, self._devices, aggregator)
         self._seed = session.seed if random_seed is None else whole("random_seed", random_seed, least=0)
         self._files = SavedModels(backend, model, self._devices, patterns)
         self._federate = partial(
@@ -118,6 +122,7 @@ class FLModel:
             local_metrics=bool(local_metrics),
             local=patterns,
         )
+        self._said = described(self._aggregator, backend, made, patterns, bool(local_metrics), random_seed)
         self._federation = self._federate(self._seed)
         self._seed_is_open = random_seed is None
         self._fits = 0
@@ -150,6 +155,8 @@ class FLModel:
         aggregate_freq: int = 1,
         sampler_method: str = "batch",
         random_seed: int | None = None,
+        checkpoint: Checkpoint | None = None,
+        resume: Resume = True,
     ) -> History:
         """Trains, and returns the history; arguments mean what they mean in Keras's `fit`.
 
@@ -170,9 +177,12 @@ class FLModel:
             sampler_method: `"batch"`, or `"poisson"` (each row with probability batch_size / rows).
             random_seed: Seed of the order of rows; None takes the model's, in another order for every call. Where the
                 model was given none and nothing has been asked of it yet, also the seed of its initial weights.
+            checkpoint: Where the run is kept, e.g. `sf.Checkpoint("runs/mnist")`; None keeps nothing.
+            resume: Whether an unfinished run that was kept there goes on; False begins a new one, `"must"` is an error
+                where there is none.
 
         Raises:
-            PlanError: An argument cannot work; nothing has started.
+            PlanError: An argument cannot work, or the run that was kept is another one; nothing has started.
             DataError: A party's rows or labels do not fit.
             NotFinite: A party's weights became NaN or infinite; the round was put back.
             PartyLost: A party's process ended; the message names party and round.
@@ -186,7 +196,10 @@ class FLModel:
         if validation is not None:
             check_columns(validation.x, columns)
         watched = CallbackList(as_list(callbacks), self._access())
-        seed = self._order_seed() if random_seed is None else whole("random_seed", random_seed, least=0)
+        kept = keeping(checkpoint, resume)
+        fits = self._fits if kept is None else kept.fits(self._fits)
+        seed = order_seed(self._seed, fits) if random_seed is None else whole("random_seed", random_seed, least=0)
+        seed = seed if kept is None else kept.seed(random_seed, seed)
         plan = plan_fit(
             train.sizes,
             seed=seed,
@@ -199,6 +212,7 @@ class FLModel:
             validation_freq=validation_freq,
             every_round=watched.wants_rounds,
             alone=self._alone,
+            pause=0 if checkpoint is None else checkpoint.rounds,
         )
         if random_seed is not None and self._seed_is_open:
             self._seed, self._federation = seed, self._federate(seed)
@@ -207,14 +221,21 @@ class FLModel:
         if validation is not None:
             facts = self._federation.bind("evaluate", validation)
         watched.check(facts.apart)
+        if kept is not None:
+            rows = Rows(self._devices, train, validation, class_weight)
+            sizes = None if validation is None else validation.sizes
+            experiment = experiment_of(self._said, plan, facts.spec, sizes, class_weight, random_seed)
+            plan = kept.settle(
+                self._federation, rows, plan, experiment, versions(self._said["backend"], self._seed), fits
+            )
         self._federation.open(plan.largest_weight(), plan_shape(plan))
         self._say_notices(level)
         params = {"epochs": epochs, "steps": plan.steps, "batch_size": batch_size, "verbose": level, "seed": seed}
         watched.prepare(params, facts.directions)
         history = History(params, notices=list(self._federation.notices))
-        run = FitRun(self._federation, facts, plan, validation, watched, history, level, self._optimizer)
+        run = FitRun(self._federation, facts, plan, validation, watched, history, level, self._optimizer, kept)
         self._columns = columns
-        self._fits += 1
+        self._fits = fits + 1
         return run.execute()
 
     def evaluate(
@@ -325,13 +346,6 @@ class FLModel:
     def _alone(self) -> bool:
         return isinstance(self._aggregator, PlainAggregator)
 
-    def _order_seed(self) -> int:
-        """Returns the seed of the next fit's order of rows, so that repeated calls do not repeat one order."""
-        if self._fits == 0:
-            return self._seed
-        digest = hashlib.sha256(f"fedray fit {self._seed} {self._fits}".encode()).digest()
-        return int.from_bytes(digest[:8], "big")
-
     def _checked_validation(self, data: Any) -> Source | None:
         if data is None:
             return None
@@ -350,51 +364,3 @@ class FLModel:
             save_weights=lambda path: self._files.save(federation, path, "weights"),
             optimizer=self._optimizer,
         )
-
-
-def plan_shape(plan: FitPlan) -> RoundShape:
-    """Returns what an aggregator needs to know of the rounds of a plan."""
-    rounds = plan.rounds(plan.initial_epoch)
-    sizes = tuple(plan.sizes.values())
-    share = max((rows / size for r in rounds for rows, size in zip(r.rows, sizes, strict=True) if size), default=0.0)
-    largest = max((rows for r in rounds for rows in r.rows), default=0)
-    batches = max(plan.aggregate_freq, -(-largest // plan.sampling.batch_size))
-    return RoundShape(batches, share, (len(rounds) + 1) * (plan.epochs - plan.initial_epoch))
-
-
-def _checked_devices(device_list: Any) -> tuple[PYU, ...]:
-    several = isinstance(device_list, Sequence) and not isinstance(device_list, str)
-    if not several or not device_list or not all(isinstance(device, PYU) for device in device_list):
-        raise PlanError(
-            f"device_list: expected a list of the PYUs that hold rows, e.g. [sf.PYU('alice'), sf.PYU('bob')], found "
-            f"{device_list!r}"
-        )
-    if len(set(device_list)) != len(device_list):
-        raise PlanError(f"device_list: expected every party once, found {[device.name for device in device_list]}")
-    return tuple(device_list)
-
-
-def _checked_aggregator(
-    server: PYU | None, devices: tuple[PYU, ...], aggregator: Aggregator | SPUAggregator | None
-) -> Aggregator:
-    if server is not None and not isinstance(server, PYU):
-        raise PlanError(f"server: expected a PYU, found {type(server).__name__}")
-    if aggregator is None:
-        if server is None:
-            raise PlanError("server: expected the PYU that sums, or an aggregator that names one; found neither")
-        return SecureAggregator(server, devices)
-    if isinstance(aggregator, SPUAggregator):
-        return aggregator.bind(server, devices)
-    if not isinstance(aggregator, Aggregator):
-        raise PlanError(f"aggregator: expected a SecureAggregator or another aggregator, found {aggregator!r}")
-    if server is not None and server != aggregator.server:
-        raise PlanError(
-            f"server: found {server.name}, but the aggregator's server is {aggregator.server.name}; leave server out, "
-            "or pass the same"
-        )
-    if set(aggregator.participants) != set(devices):
-        raise PlanError(
-            f"aggregator: its participants are {sorted(p.name for p in aggregator.participants)}, but device_list is "
-            f"{sorted(d.name for d in devices)}; they must be the same parties"
-        )
-    return aggregator

@@ -36,6 +36,15 @@ class Commitments(Guarded):
         """Names the session that the next commitments are of."""
         self._sid = sid
 
+    @property
+    def name(self) -> str:
+        """What the key goes by, 16 hexadecimal digits that tell nothing of it."""
+        return hmac.new(self._key, b"fedray name of a key", hashlib.sha256).hexdigest()[:16]
+
+    def secret(self) -> bytes:
+        """Returns the key, for the party's own disk."""
+        return self._key
+
     def of(self, context: RoundContext, contribution: Contribution) -> str:
         """Returns the commitment to a contribution, 64 hexadecimal digits.
 

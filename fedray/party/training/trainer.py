@@ -119,6 +119,14 @@ class Trainer:
         self._state = None
         self._model.known, self._model.state, self._model.scales = (), None, None
 
+    def remembered(self) -> tuple[State | None, list[Metric], bytes]:
+        """Returns what a checkpoint holds: the strategy's state, the epoch's metrics so far, the run's own name."""
+        return self._state, self._measured, self._run
+
+    def remember(self, state: State | None, measured: list[Metric], run: bytes) -> None:
+        """Puts back what `remembered` returned."""
+        self._state, self._measured, self._run = state, measured, run
+
     def train(self, order: TrainOrder) -> Reply:
         """Runs the rounds of a segment and returns a `Report`.
 
