@@ -4,9 +4,12 @@
 import random
 
 import pytest
-from inline.kept_runs import Steps, counted, fit, killed, same
+from inline.federated import as_bytes, regression, world
+from inline.kept_runs import ROWS, Steps, counted, fit, killed, same
 
 import fedray as sf
+from fedray.ml.nn.federation import Federation
+from fedray.security.aggregation import SecureAggregator
 from fedray.strategies import STRATEGIES
 
 WHOM = ("driver", "all", "alice", "carol", "server")
@@ -47,3 +50,48 @@ def test_a_run_that_was_killed_is_the_run_that_was_not(monkeypatch, start, tmp_p
     for seed in range(12):
         found, but = trial(monkeypatch, start, tmp_path / str(seed), seed, count, **arguments)
         same(found, expected, but)
+
+
+@pytest.mark.parametrize(("step", "whom"), [(20, "driver"), (33, "alice"), (40, "all"), (47, "server")])
+def test_a_few_of_them(monkeypatch, start, tmp_path, step, whom):
+    expected, count = steps_of(monkeypatch, start, tmp_path / "whole")
+    assert count > step
+    assert killed(monkeypatch, start, sf.Checkpoint(tmp_path / "run"), step, whom) is None
+    same(fit(start, sf.Checkpoint(tmp_path / "run")), expected)
+
+
+@pytest.mark.parametrize("again", ["the same model", "another model"])
+@pytest.mark.parametrize("on_dropout", ["abandon", "recover"])
+def test_ctrl_c_and_the_same_cell_again_goes_on(monkeypatch, start, tmp_path, on_dropout, again):
+    expected, _ = steps_of(monkeypatch, start, tmp_path / "whole", on_dropout=on_dropout, epochs=3, every=2)
+    fed = world(start, rows=ROWS, backend="numpy")
+
+    def cell(model=None):
+        if model is None:
+            aggregator = SecureAggregator(fed.server, fed.devices, on_dropout=on_dropout)
+            model = fed.model(regression(momentum=0.9), aggregator=aggregator)
+        arguments = {"batch_size": 8, "epochs": 3, "verbose": 0, "validation_data": (fed.x, fed.y)}
+        return model, lambda: model.fit(fed.x, fed.y, checkpoint=sf.Checkpoint(tmp_path / "run", every=2), **arguments)
+
+    model, run = cell()
+    for step in (2, 3, 2):  # counted from where the run goes on
+        with monkeypatch.context() as patch:
+            interrupt_after(patch, step)
+            with pytest.raises(KeyboardInterrupt):
+                run()
+        model, run = cell(model if again == "the same model" else None)
+    same((run(), as_bytes(model)), expected)
+
+
+def interrupt_after(patch, segments):
+    """Lets Ctrl-C be pressed while so many segments of a fit have been begun."""
+    train, count = Federation.train, [0]
+
+    def watched(self, facts, order, on_round):
+        count[0] += 1
+        return train(self, facts, order, on_round if count[0] < segments else interrupting)
+
+    def interrupting(_done):
+        raise KeyboardInterrupt
+
+    patch.setattr(Federation, "train", watched)
