@@ -241,7 +241,11 @@ class TorchBackend:
         return stored.plain(kept)
 
     def take_stored(self, kept: Any) -> None:
-        """Puts back what `stored` returned; see `LocalState.take_stored`."""
+        """Puts back what `stored` returned; see `LocalState.take_stored`.
+
+        Raises:
+            DataError: It is of another model.
+        """
         shapes = [tuple(tensor.shape) for tensor in self._private]
         found = stored.with_tensors(self._torch, kept, self._device)
         if [tuple(tensor.shape) for tensor in found["tensors"]] != shapes:

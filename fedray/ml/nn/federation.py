@@ -20,7 +20,7 @@ from fedray.device.pyu import issue, parcel
 from fedray.errors import PartyLost, ProtocolError, ServerFault
 from fedray.ml.nn.absences import Stretch, stretch
 from fedray.ml.nn.agreement import agreed, apart, cut_short, differ, say_apart, split
-from fedray.ml.nn.checkpoints.parts import Parts
+from fedray.ml.nn.checkpoints.parts import PartyParts
 from fedray.ml.nn.handing import hand_round
 from fedray.ml.nn.membership import Membership, with_remedy
 from fedray.ml.nn.services import Services
@@ -160,9 +160,9 @@ class Federation:
                 self._members.lose([error.party])
                 self._sums.config = None
 
-    def parts(self) -> Parts:
+    def parts(self) -> PartyParts:
         """Returns what reaches the parties' own parts of checkpoints, in which each of them keeps what is its own."""
-        return Parts(self._session, self._services.keepers(self._session, self))
+        return PartyParts(self._session, self._services.keepers(self._session, self))
 
     def resumed(self) -> None:
         """Says that everybody's part was put back: the next rounds are held in a new session, by all who are there."""

@@ -20,7 +20,7 @@ from fedray.metrics import Metric
 from fedray.ml.nn.callbacks import CallbackList, ModelAccess, as_list
 from fedray.ml.nn.checkpoints.checkpoint import Checkpoint, Resume
 from fedray.ml.nn.checkpoints.experiment import experiment_of
-from fedray.ml.nn.checkpoints.fit_keeping import Rows, keeping
+from fedray.ml.nn.checkpoints.fit_keeping import FitRows, keeping
 from fedray.ml.nn.checkpoints.said import described, versions
 from fedray.ml.nn.federation import Federation
 from fedray.ml.nn.fitting import FitRun, plan_shape, values
@@ -222,7 +222,7 @@ class FLModel:
             facts = self._federation.bind("evaluate", validation)
         watched.check(facts.apart)
         if kept is not None:
-            rows = Rows(self._devices, train, validation, class_weight)
+            rows = FitRows(self._devices, train, validation, class_weight)
             sizes = None if validation is None else validation.sizes
             experiment = experiment_of(self._said, plan, facts.spec, sizes, class_weight, random_seed)
             plan = kept.settle(

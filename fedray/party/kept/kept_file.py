@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from fedray.errors import DataError
-from fedray.party.kept.nest import Arrays, put_together
+from fedray.party.kept.nest import NamedArrays, put_together
 from fedray.party.whole_file import replace_file
 
 VERSION = 1
@@ -25,7 +25,7 @@ OWN = 0o600  # what a party keeps is made of its rows
 
 
 def write(
-    folder: Path, name: str, what: str, record: Mapping[str, Any], content: tuple[Any, Arrays] | None = None
+    folder: Path, name: str, what: str, record: Mapping[str, Any], content: tuple[Any, NamedArrays] | None = None
 ) -> None:
     """Writes one thing for good; what was there under that name is replaced, or stays as it was.
 

@@ -16,19 +16,19 @@ from numpy.typing import NDArray
 
 from fedray.errors import DataError
 
-Arrays: TypeAlias = dict[str, NDArray[Any]]
+NamedArrays: TypeAlias = dict[str, NDArray[Any]]
 """Name of an array -> it, of at least one axis."""
 
 _KINDS = "biuf"  # complex numbers and text have no place in safetensors
 
 
-def taken_apart(value: Any) -> tuple[Any, Arrays]:
+def taken_apart(value: Any) -> tuple[Any, NamedArrays]:
     """Returns what stands for a value in JSON, and the arrays that it names.
 
     Raises:
         DataError: Something in it is not plain.
     """
-    arrays: Arrays = {}
+    arrays: NamedArrays = {}
     return _plain(value, arrays), arrays
 
 
@@ -48,7 +48,7 @@ def put_together(plain: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
         raise DataError("expected what fedray writes for a plain value, found something else") from error
 
 
-def _plain(value: Any, arrays: Arrays) -> Any:
+def _plain(value: Any, arrays: NamedArrays) -> Any:
     if value is None or type(value) in (bool, int, str):
         return value
     if isinstance(value, np.ndarray | np.generic):
@@ -69,7 +69,7 @@ def _plain(value: Any, arrays: Arrays) -> Any:
     )
 
 
-def _array(value: Any, arrays: Arrays) -> Any:
+def _array(value: Any, arrays: NamedArrays) -> Any:
     array = np.asarray(value)
     if array.dtype.kind not in _KINDS:
         raise DataError(f"an array of {array.dtype} cannot be kept: expected numbers of NumPy's own types")

@@ -19,7 +19,7 @@ from fedray.errors import DataError, FedRayError
 from fedray.party.context import PartyContext, Reply
 from fedray.party.door.egress import Kind
 from fedray.party.kept import kept_file
-from fedray.party.kept.nest import Arrays, taken_apart
+from fedray.party.kept.nest import NamedArrays, taken_apart
 from fedray.party.kept.pass_log import PassLog
 from fedray.party.rounds.contributor import Contributor
 from fedray.party.training.local_model import LocalModel
@@ -193,7 +193,9 @@ class Keeping:
         own = self._context.folder
         return (own / FOLDER if own is not None else Path(named).expanduser() / self._context.name) / run
 
-    def _write(self, number: int, stay: tuple[int, ...], record: Mapping[str, Any], part: tuple[Any, Arrays]) -> None:
+    def _write(
+        self, number: int, stay: tuple[int, ...], record: Mapping[str, Any], part: tuple[Any, NamedArrays]
+    ) -> None:
         try:
             # Before the new one is written: a disk that is full needs the room.
             for old in removable(_numbers(self._folder), stay):

@@ -69,7 +69,7 @@ def put_back(part: Mapping[str, Any], model: LocalModel, past: Past, trainer: Tr
     model.scales = None if part["reaches"] is None else Scales(part["reaches"])
     # Names of rows count how often arrays were bound: the same rows must have the same names.
     model.bound = Counter(part["bound"])
-    trainer.remember(part["strategy"], [_metric(one) for one in part["measured"]], part["run"])
+    trainer.remember((part["strategy"], [_metric(one) for one in part["measured"]], part["run"]))
     past.take(part["past"])
 
 

@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,9 @@ from fedray.protocol.scheme import Contribution, Opened, RoundContext
 from fedray.strategies import State, Strategy, make_strategy
 from fedray.strategies.halves import known, payload
 from fedray.types import PartyName, Round, Vector
+
+Remembered: TypeAlias = tuple[State | None, list[Metric], bytes]
+"""What a trainer remembers from one segment to the next."""
 
 
 @dataclass(slots=True)
@@ -119,13 +123,13 @@ class Trainer:
         self._state = None
         self._model.known, self._model.state, self._model.scales = (), None, None
 
-    def remembered(self) -> tuple[State | None, list[Metric], bytes]:
+    def remembered(self) -> Remembered:
         """Returns what a checkpoint holds: the strategy's state, the epoch's metrics so far, the run's own name."""
         return self._state, self._measured, self._run
 
-    def remember(self, state: State | None, measured: list[Metric], run: bytes) -> None:
+    def remember(self, kept: Remembered) -> None:
         """Puts back what `remembered` returned."""
-        self._state, self._measured, self._run = state, measured, run
+        self._state, self._measured, self._run = kept
 
     def train(self, order: TrainOrder) -> Reply:
         """Runs the rounds of a segment and returns a `Report`.

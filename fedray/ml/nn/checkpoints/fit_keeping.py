@@ -21,7 +21,7 @@ from fedray.errors import DataError, PartyLost, PlanError
 from fedray.ml.nn.checkpoints.checkpoint import Checkpoint, Resume
 from fedray.ml.nn.checkpoints.choice import Found, common, decide, say_behind, say_lacking, staying
 from fedray.ml.nn.checkpoints.experiment import differences, experiment_hash
-from fedray.ml.nn.checkpoints.parts import Parts
+from fedray.ml.nn.checkpoints.parts import PartyParts
 from fedray.ml.nn.checkpoints.run_folder import RunFolder
 from fedray.ml.nn.checkpoints.state import callback_states, history_state, set_callback_states, set_history
 from fedray.ml.nn.federation import Federation
@@ -55,13 +55,13 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class FitRows:
     """The rows of a fit, as its parties are handed them.
 
     Attributes:
         devices: The parties.
-        train: Rows of training.
-        validation: Rows of validation, or None.
+        train: FitRows of training.
+        validation: FitRows of validation, or None.
         class_weight: Weights of classes, or None.
     """
 
@@ -91,7 +91,7 @@ class FitKeeping:
         # One that was killed before its first checkpoint has nothing to go on from, and has done nothing.
         self._last = next((one for one in reversed(runs) if one.run["finished"] or one.numbers()), None)
         self._folder: RunFolder | None = None
-        self._parts: Parts
+        self._parts: PartyParts
         self._state: Mapping[str, Any] = {}
         self.start: Position | None = None
         self._notices: list[str] = []
@@ -124,7 +124,7 @@ class FitKeeping:
     def settle(
         self,
         federation: Federation,
-        rows: Rows,
+        rows: FitRows,
         plan: FitPlan,
         experiment: Mapping[str, Any],
         beside: Mapping[str, Any],
@@ -213,7 +213,7 @@ class FitKeeping:
         self.start = Position(**self._state["position"])
         federation.begun, federation.epochs = self.start.begun, self.start.epochs
         federation.resumed()
-        self._notices += torn
+        self._notices += [f"checkpoint: {text}" for text in torn]
         behind = say_behind(self._number, whole, held)
         self._notices += [behind] if behind else []
         _log.info("%s goes on after checkpoint %d", where, self._number)
@@ -229,8 +229,8 @@ class FitKeeping:
         if moved:
             self._notices.append(
                 f"checkpoint: rounds after it were held without a party, as {', '.join(map(repr, moved))} knows. The "
-                "same rows summed over others would show one party's part: rows are dealt anew from here on, and the run is "
-                "not bit by bit what it would have been"
+                "same rows summed over others would show one party's part: rows are dealt anew from here on, and the "
+                "run is not bit by bit what it would have been"
             )
         if not deals:
             return plan
@@ -318,7 +318,9 @@ class FitKeeping:
             folder.write(number, _record(number, position, there, history), state)
         except (OSError, DataError, PartyLost) as error:
             why = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
-            self._say(f"checkpoint {number} was not kept at the driver: {why}. The run goes on; the ones before stay")
+            self._say(
+                f"checkpoint: not kept at the driver: {why}. The run goes on; the checkpoints before stay", history
+            )
         self._say_failures(history)
 
     def finish(self, there: Sequence[PartyName], history: History) -> None:

@@ -13,7 +13,7 @@ from fedray.runtime.session import Session
 from fedray.types import Key, PartyName
 
 
-class Parts:
+class PartyParts:
     """One `Keeping` in each party of a model.
 
     Args:
@@ -66,6 +66,11 @@ class Parts:
 
     def restore(self, run: str, named: str, number: int) -> None:
         """Puts every party's part back.
+
+        Args:
+            run: The run's name.
+            named: Folder of parties that have none of their own.
+            number: Of the checkpoint.
 
         Raises:
             DataError: One is damaged, or of another model.
