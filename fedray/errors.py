@@ -51,6 +51,21 @@ def type_of(value: object) -> str:
     return f"type {name!r}" if name.isascii() and name.isidentifier() else OWN_TYPE
 
 
+_MOST_SHOWN = 2000  # characters of one text
+
+
+def shown(text: str) -> str:
+    """Returns a text that somebody else has written as a line for a terminal, at most 2,000 characters of it.
+
+    Whatever a terminal would act upon is escaped, as in a Python string: it could hide the lines around it, or make up
+    some. Of a longer text the rest is counted.
+    """
+    rest = len(text) - _MOST_SHOWN
+    line = text[:_MOST_SHOWN]
+    line = line if line.isprintable() else repr(line)[1:-1]
+    return line if rest <= 0 else f"{line} ... ({rest} more characters)"
+
+
 class FedRayError(Exception):
     """Base of all errors raised by fedray."""
 

@@ -14,6 +14,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from fedray.backends.backend import Backend, FileKind
+from fedray.backends.generators import BUILDING, generators_kept
 from fedray.errors import PlanError
 from fedray.tree import Tree
 
@@ -23,7 +24,7 @@ class Framework:
     """What is known of a framework without importing it.
 
     Attributes:
-        module: The module that holds `make` and `build_at_driver`.
+        module: The module that holds `make`, `build_at_driver` and `describe_at_driver`.
         suffixes: How the names of its files may end, by what is in them.
         method: A method that its models have, by which a model is told from the function that builds one.
         extra: The extra that installs it; empty where fedray itself does.
@@ -109,3 +110,16 @@ def build_at_driver(
         rate: The learning rate that its optimizer is set to; None leaves the compiled one.
     """
     return import_module(BACKENDS[name].module).build_at_driver(builder, weights, rows, rate)
+
+
+def describe_at_driver(name: str, builder: Callable[[], Any], rows: Tree | None, say: Callable[[str], Any]) -> None:
+    """Describes the builder's model in this process, as its framework does.
+
+    Args:
+        name: A key of `BACKENDS`.
+        builder: Returns a compiled model.
+        rows: A row of each input, where they are known.
+        say: Takes each line.
+    """
+    with BUILDING, generators_kept():  # whoever asks for a summary draws nothing
+        import_module(BACKENDS[name].module).describe_at_driver(builder, rows, say)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The standard deviation over parties from two sums, of values and of squares, that one round opens together.
+"""The variance over parties from two sums, of values and of squares, that one round opens together.
 
 In two rounds, the mean first and the squares around it after, a party might be in one of them and late for the other.
 The textbook's formula for one round, squares less the squared mean, loses all digits where the spread is small beside
@@ -64,8 +64,8 @@ def power_sums(values: NDArray[Any], axes: tuple[int, ...] | None) -> list[int] 
     return [*sums, *squares]
 
 
-def deviation(sums: Sequence[int], count: int, ddof: int) -> NDArray[np.float64]:
-    """Returns the standard deviation.
+def variance(sums: Sequence[int], count: int, ddof: int) -> NDArray[np.float64]:
+    """Returns the variance, the square of the standard deviation.
 
     Args:
         sums: 2n integers, the sums over parties of their `power_sums`.
@@ -79,7 +79,7 @@ def deviation(sums: Sequence[int], count: int, ddof: int) -> NDArray[np.float64]
     pairs = zip(sums[: len(sums) // 2], sums[len(sums) // 2 :], strict=True)
     # What is cut off below 2^-160 may leave a little less than nothing for values that are all alike.
     squares = [max((square << FRACTION_BITS) * count - total * total, 0) for total, square in pairs]
-    return np.sqrt(np.array([number / divisor for number in squares], dtype=np.float64))
+    return np.array([number / divisor for number in squares], dtype=np.float64)
 
 
 def _units(value: float, bits: int) -> int:

@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fedray.data import inside
-from fedray.data.casting import Casting, checked_casting
+from fedray.data.casting import Casting
 from fedray.data.columns import Names, joined, kept, stretched
 from fedray.data.files import Column, Header, ReadOptions
 from fedray.data.loading import ArraySource, place
-from fedray.data.operators import Operators
 from fedray.data.parts import ArrayPart, array_part, joint_dtype, joint_shape
 from fedray.data.rows import as_slice, local_ranges, locate, split_key
 from fedray.data.statistics import Axis, IntegerSums, Spread
+from fedray.data.words import ArrayWords
 from fedray.device import PYU, PYUObject, describe
 from fedray.errors import DataError, DeviceMismatch, FedRayError, PlanError
 from fedray.types import PartyName
@@ -29,7 +29,7 @@ from fedray.types import PartyName
 __all__ = ["FedNdarray", "load"]
 
 
-class FedNdarray(Operators):
+class FedNdarray(ArrayWords):
     """An array of any number of dimensions whose rows (axis 0) are spread over parties.
 
     Rows are numbered in partition order: the first party's rows come first. All else is as in NumPy:
@@ -40,6 +40,8 @@ class FedNdarray(Operators):
       not touch it. With a negative step the parties' order is reversed too, so `x[::-1]` ends with the first row.
     * `x[7]`: one row, as an object of the party that holds it.
     * `x[:, 0]`, `x[..., None]`: the other axes, inside the parties.
+    * `np.log1p(x)`, `np.where(x > 0, x, 0)`, `x.reshape(-1, 28, 28, 1)`, `x.map(fn)`: inside the parties, too.
+    * `x.head(n)`: the first rows of each party, for a look or a trial run.
 
     Operations return at once; an error inside a party appears when the result is used. Shapes and dtypes are asked of
     the parties when they are first needed, and leave them as egress kind `shape`.
@@ -175,25 +177,9 @@ class FedNdarray(Operators):
 
     def __array__(self, *_: Any, **__: Any) -> NDArray[Any]:
         raise DeviceMismatch(
-            "a FedNdarray is held by its parties and has no array here; sf.reveal(x.partitions[alice]) reveals one "
-            "party's part, x.mean(axis=0) opens a sum over parties"
+            "a FedNdarray is held by its parties and has no array here; x.mean(axis=0) opens a sum over parties, and "
+            "sf.reveal(x) brings each party's rows here, as kind 'raw'"
         )
-
-    def astype(self, dtype: DTypeLike, *, casting: Casting = "same_value") -> FedNdarray:
-        """Returns the array with every party's part converted to `dtype`.
-
-        Args:
-            dtype: The type.
-            casting: `"same_value"` refuses to change a number, but for the rounding of a float to a shorter float:
-                fractions, NaN and what is out of range do not become integers, nor long integers floats. `"unsafe"`
-                converts as NumPy does by default, whatever is lost.
-
-        Raises:
-            PlanError: `casting` is neither.
-            DataError: A number would be changed, told when the result is used; the message names the party.
-        """
-        name, allowed = np.dtype(dtype).name, checked_casting(casting)
-        return self._each(inside.convert, name, allowed, self.columns, columns=self.columns)
 
     def mean(self, axis: Axis = None, *, aggregator: IntegerSums | None = None) -> Any:
         """Returns the mean over rows (and other axes) as float64, opened by a sum over parties.
@@ -243,6 +229,10 @@ class FedNdarray(Operators):
             PlanError: As `mean`.
         """
         return self._spread(axis).std(aggregator, ddof)[()]
+
+    def var(self, axis: Axis = None, ddof: int = 0, *, aggregator: IntegerSums | None = None) -> Any:
+        """Returns the variance over rows, the square of `std`; see `std` for arguments and errors."""
+        return self._spread(axis).var(aggregator, ddof)[()]
 
     def quantile(self, q: float, axis: Axis = None, *, aggregator: IntegerSums | None = None) -> Any:
         """Returns the smallest element that at least the part `q` of all is not above, from sums of counts.
@@ -308,6 +298,9 @@ class FedNdarray(Operators):
     def _each(self, fn: Callable[..., Any], *args: Any, columns: Names | None) -> FedNdarray:
         made = {party: party(fn)(party.name, part, *args) for party, part in self.partitions.items()}
         return FedNdarray(made, columns)
+
+    def _made(self, parts: Mapping[PYU, PYUObject], columns: Names | None) -> FedNdarray:
+        return FedNdarray(parts, columns)
 
     def _unary(self, ufunc: np.ufunc) -> FedNdarray:
         made = {party: party(inside.transform)(party.name, ufunc, part) for party, part in self.partitions.items()}

@@ -17,8 +17,6 @@ from fedray.errors import PlanError
 class Operators(ABC):
     """NumPy's elementwise operators for a class that says how to apply a function to one operand and to two."""
 
-    # NumPy arrays on the left leave the operation to us instead of iterating over our rows.
-    __array_ufunc__ = None
     __iter__ = None
 
     @abstractmethod

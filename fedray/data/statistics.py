@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from fedray.data import inside
 from fedray.data.extremes import Extremes
-from fedray.data.moments import deviation, elements
+from fedray.data.moments import elements, variance
 from fedray.data.parts import ArrayPart, joint_shape
 from fedray.data.quantiles import Bisection, rank_of
 from fedray.data.rows import row_axes
@@ -99,16 +99,25 @@ class Spread:
         return rounded(self._numbers(words), count).reshape(self._reduced)
 
     def std(self, aggregator: IntegerSums | None, ddof: int) -> NDArray[np.float64]:
-        """Returns the standard deviation, from sums that open together and so are of the same parties.
+        """Returns the standard deviation; see `var`."""
+        return np.sqrt(self.var(aggregator, ddof, name="std"))
+
+    def var(self, aggregator: IntegerSums | None, ddof: int, *, name: str = "var") -> NDArray[np.float64]:
+        """Returns the variance, from sums that open together and so are of the same parties.
+
+        Args:
+            aggregator: What opens the sums.
+            ddof: The divisor is the number of elements less this.
+            name: What it is called, for errors.
 
         Raises:
             DataError: There are no more than `ddof` elements, or rows at one party only.
         """
-        chosen = self._chosen("std", aggregator)
-        self._require_more("std", self.count, ddof)
-        words, count = self._opened("std", chosen, inside.square_sums)
-        self._require_more("std", count, ddof)
-        return deviation(self._numbers(words), count, ddof).reshape(self._reduced)
+        chosen = self._chosen(name, aggregator)
+        self._require_more(name, self.count, ddof)
+        words, count = self._opened(name, chosen, inside.square_sums)
+        self._require_more(name, count, ddof)
+        return variance(self._numbers(words), count, ddof).reshape(self._reduced)
 
     def sum(self, aggregator: IntegerSums | None) -> NDArray[Any]:
         """Returns the sum: int64 for integers and booleans, the rounded sum of the parties' sums for real numbers."""

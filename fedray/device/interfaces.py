@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Device and Handle: what devices and the names of their values offer each other.
+"""Device, Handle and Parted: what devices and the names of their values offer each other.
 
-`moving` works with these two alone, so a new kind of device needs no change there. They are classes to derive from and
+`moving` works with these alone, so a new kind of device needs no change there. They are classes to derive from and
 not protocols, since a user's own object with a method of the same name must not pass for a device. They hold no code,
 so nothing is inherited but the promise.
 """
@@ -58,6 +58,16 @@ class Handle(ABC):
         Raises:
             NotInitialized: A handle's session has ended.
         """
+
+
+class Parted(ABC):
+    """An array of which several parties hold a part each.
+
+    Attributes:
+        partitions: Party -> the handle on its part.
+    """
+
+    partitions: Any
 
 
 class Device(ABC, Generic[H_co]):

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from fedray.device.interfaces import Device, Handle, live
+from fedray.device.interfaces import Device, Handle, Parted, live
 from fedray.device.pyu import PYUObject
 from fedray.errors import PlanError
 from fedray.party.table import replace
@@ -44,7 +44,8 @@ def reveal(data: Any) -> Any:
     A value that an SPU holds leaves every compute party as its share, and all of them have to let it pass.
 
     Args:
-        data: A handle, or lists, tuples and dicts that hold handles; everything else in them is returned as it is.
+        data: A handle, or lists, tuples and dicts that hold handles; everything else in them is returned as it is. A
+            `FedNdarray` becomes `{party: its rows}`: all of them leave their parties.
 
     Raises:
         EgressDenied: A party's policy refuses.
@@ -57,6 +58,7 @@ def reveal(data: Any) -> Any:
         >>> sf.reveal({"a": alice(max)(1, 2), "b": [bob(min)(1, 2), "kept"]})
         {'a': 2, 'b': [1, 'kept']}
     """
+    data = _as_handles(data)
     # By key: a value that is named twice leaves its party once. All are asked before the first answer is awaited.
     held = {one.key: one for one in _handles(data)}
     asked: dict[Key, list[Ref]] = {key: one.ask_value() for key, one in held.items()}
@@ -71,7 +73,7 @@ def wait(data: Any, timeout: float | None = None) -> None:
     """Waits until the values of all handles have been made; moves none of them.
 
     Args:
-        data: A handle, or lists, tuples and dicts that hold handles.
+        data: A handle or a `FedNdarray`, or lists, tuples and dicts that hold such.
         timeout: Seconds to wait at most.
 
     Raises:
@@ -84,7 +86,7 @@ def wait(data: Any, timeout: float | None = None) -> None:
         >>> sf.wait([alice(max)(1, 2), bob(max)(3, 4)], timeout=60)
     """
     by_kind: dict[type[Handle], list[Handle]] = {}
-    for held in _handles(data):
+    for held in _handles(_as_handles(data)):
         by_kind.setdefault(type(held), []).append(held)
     refs = [ref for kind, handles in by_kind.items() for ref in kind.ask_settled(handles)]
     if refs:
@@ -106,6 +108,11 @@ def describe(held: Iterable[PYUObject]) -> list[tuple[tuple[int, ...] | int | No
         session = live(h)
         refs.append(session.call(h.device.name, "describe", h.key, label=session.statement("describe")))
     return current().get(refs) if refs else []
+
+
+def _as_handles(data: Any) -> Any:
+    """Returns the same with arrays of several parties as their parts, by party."""
+    return replace(data, Parted, lambda array: dict(array.partitions))
 
 
 def _handles(data: Any) -> list[Handle]:

@@ -55,6 +55,13 @@ def is_own(module: ModuleType) -> bool:
     return _is_own(root, _place(module), _place(sys.modules.get(root)))
 
 
+def of_a_library(kind: type) -> bool:
+    """Returns whether a class is one that a module has which is not the user's; a user's may have any name."""
+    module = sys.modules.get(kind.__module__)
+    known = module is not None and module.__name__ != "__main__" and not is_own(module)
+    return known and vars(module).get(kind.__name__) is kind
+
+
 def _place(module: ModuleType | None) -> str:
     """Returns where a module was found; of a package, its folder; of one made by a program, nothing."""
     names = {} if module is None else vars(module)

@@ -19,6 +19,7 @@ import ast
 import hashlib
 import io
 import linecache
+import os
 import pickle
 import threading
 from collections import ChainMap
@@ -202,6 +203,11 @@ _MOST_PARSES = 10
 
 _learning = threading.Lock()
 _learnt: dict[str, _Known] = {}
+
+
+def has_lines(name: str) -> bool:
+    """Returns whether code of this file's name came in a pickle, or is in a file."""
+    return name in _learnt or os.path.isfile(name)
 
 
 def _learn(name: str, first: int, text: str) -> str:

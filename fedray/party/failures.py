@@ -9,11 +9,15 @@ another exception's, or the keys of a user's dict, the quotation is left out.
 from __future__ import annotations
 
 import re
+import sys
 import traceback
-from types import TracebackType
+from types import FrameType, TracebackType
+from typing import Literal
 
 from fedray import errors
 from fedray.errors import OWN_TYPE, FedRayError, PartyError, PartyLost
+from fedray.party.code_modules import is_own, of_a_library
+from fedray.party.code_source import has_lines
 from fedray.types import Failure, PartyName
 
 _PLUMBING = ("fedray.party.party",)  # modules whose frames say nothing about what the user's code did
@@ -62,7 +66,7 @@ def to_failure(error: BaseException, party: PartyName, function: str, *, text: b
     if not text and ours and cause is not None and _text_of(error) == f"party {party!r}: {_text_of(cause)}":
         # Put under the party's name and passed on, so it is the other's to the last word.
         error, ours = cause, _raised_by_us(cause.__traceback__) and type(cause).__module__ == errors.__name__
-    kind = type(error).__name__
+    kind = type(error).__name__ if text or of_a_library(type(error)) else OWN_TYPE
     if ours and isinstance(error, PartyError):  # it happened elsewhere and was told us: pass it on unchanged
         return Failure(kind, str(error), error.party, error.function, error.remote_type, error.remote_traceback)
     seen = _beyond_us(error.__traceback__)
@@ -143,12 +147,23 @@ def _speaks_of_no_data(error: BaseException) -> bool:
 
 
 def _raised_by_us(trace: TracebackType | None) -> bool:
-    """Whether the innermost frame belongs to fedray, so that user code cannot borrow our error classes."""
-    if trace is None:
-        return False
-    while trace.tb_next is not None:
-        trace = trace.tb_next
-    return str(trace.tb_frame.f_globals.get("__name__", "")).startswith("fedray.")
+    """Whether fedray raised it, and not in a call of user code's.
+
+    So user code can neither borrow our error classes, nor have one of our functions quote what it is given.
+    """
+    owners = [_owner(frame) for frame, _ in traceback.walk_tb(trace)]
+    # Frames before our first one are of whoever called the party.
+    while owners and owners[0] != "fedray":
+        owners.pop(0)
+    return bool(owners) and owners[-1] == "fedray" and "user" not in owners
+
+
+def _owner(frame: FrameType) -> Literal["fedray", "library", "user"]:
+    """Returns whose code a frame runs. Code is of a module where it has that very module's names."""
+    module = sys.modules.get(str(frame.f_globals.get("__name__", "")))
+    if module is None or vars(module) is not frame.f_globals or module.__name__ == "__main__" or is_own(module):
+        return "user"
+    return "fedray" if module.__name__.partition(".")[0] == "fedray" else "library"
 
 
 def _text_of(error: BaseException) -> str:
@@ -159,7 +174,16 @@ def _text_of(error: BaseException) -> str:
 
 
 def _frames(trace: TracebackType | None) -> str:
-    return "".join(f"  {f.filename}:{f.lineno} {f.name}\n" for f in traceback.extract_tb(trace))
+    """Returns where an exception was raised.
+
+    Code of a function that came here, and of a file, says where it is. Code that was made here may be called, and lie
+    on, whatever line its maker likes.
+    """
+    shown = [
+        f"{f.filename}:{f.lineno} {f.name}" if has_lines(f.filename) else "(code made in the party)"
+        for f in traceback.extract_tb(trace)
+    ]
+    return "".join(f"  {line}\n" for line in shown)
 
 
 def _beyond_us(trace: TracebackType | None) -> TracebackType | None:

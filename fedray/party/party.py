@@ -12,8 +12,9 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
-from fedray.errors import PlanError, type_of
+from fedray.errors import OWN_TYPE, PlanError, type_of
 from fedray.party.answers import LedgerReading, Making, Outgoing
+from fedray.party.code_modules import of_a_library
 from fedray.party.context import Calls, PartyContext, Reply
 from fedray.party.door.egress import DRIVER, POLICIES, Egress, EgressPolicy, Kind
 from fedray.party.door.journal import Journal, session_id
@@ -241,8 +242,13 @@ class Party:
         return Making((out,), lambda: self._calls.get(refs, None)[0])
 
     def describe(self, key: Key) -> Outgoing:
-        """Returns (shape, dtype) of an array, else (length or None, name of the type)."""
+        """Returns (shape, dtype) of an array, else (length or None, name of the type).
+
+        Under strict egress nothing of an object of a class of the user's own, which may say what it likes.
+        """
         value = self._table.get(key)
+        if not self._text and not of_a_library(type(value)):
+            return Outgoing((None, OWN_TYPE), DRIVER, Kind.SHAPE)
         # By what it looks like, so that tensors and data frames of any library count as arrays without being imported
         # here.
         shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)

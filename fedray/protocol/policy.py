@@ -48,8 +48,8 @@ class Policy:
         batch: Most rounds that one key set-up may serve (recovery).
         rounds: Most rounds per model hash (or operation id) and purpose, per session; each smaller view allows one
             more. Of training, most with the same rows. A purpose that is not listed is refused.
-        views: Most views a session may shrink to; None for as many as the thresholds allow. Sums of shares
-            have none: there 0 allows sums over all owners only, and other numbers mean nothing.
+        views: Most views a session may shrink to; None for as many as the thresholds allow. Recovery and sums of
+            shares have none: there 0 allows sums over all parties only, and other numbers mean nothing.
         member_changes: Most times that the set may change over which this party's rows are summed, in one run over all
             its sessions; None for any number. Each change may show one party's part of a sum.
         attempts: Most set-ups of one roster that were started and not finished.

@@ -7,12 +7,12 @@ Waits for the parties and for the server's news, whichever comes first. Knows no
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from fedray.errors import EncodingError, FedRayError, PartyLost, PartyTimeout, ProtocolError, ServerFault
+from fedray.errors import EncodingError, FedRayError, PartyLost, PartyTimeout, ProtocolError, ServerFault, shown
 from fedray.party.records import Missing, Progress
 from fedray.protocol.scheme import Fault
 from fedray.runtime.session import Session
@@ -40,6 +40,7 @@ class SegmentOutcome:
         dead: Parties whose process has ended.
         busy: Parties that are still at it though the others have finished, and their calls.
         again: How many rounds of it were repeats.
+        failed: Parties whose part failed though the server does not say that they were missing, and what they raised.
     """
 
     reports: dict[PartyName, Any]
@@ -47,6 +48,7 @@ class SegmentOutcome:
     dead: frozenset[PartyName]
     busy: dict[PartyName, Ref]
     again: int = 0
+    failed: Mapping[PartyName, FedRayError] = field(default_factory=dict)
 
 
 class Supervision:
@@ -115,7 +117,9 @@ class Supervision:
             self._hear_last_words(self._failure)
             raise self._failure
         reports = {party: self._reports[party] for party in self._parties if party in self._reports}
-        return SegmentOutcome(reports, self.missing, self.dead, self.busy, self._progress.again)
+        said = {one.party for one in self.missing}
+        failed = {party: error for party, error in self._late.items() if party not in said}
+        return SegmentOutcome(reports, self.missing, self.dead, self.busy, self._progress.again, failed)
 
     @property
     def missing(self) -> tuple[Missing, ...]:
@@ -173,7 +177,7 @@ class Supervision:
 
     def _check_alive(self, party: PartyName, ref: Ref) -> None:
         try:
-            (self._found[party],) = self._session.get([ref])
+            self._found[party] = _plain_faults(*self._session.get([ref]))
         except FedRayError as error:
             self._fail(error)
 
@@ -185,9 +189,9 @@ class Supervision:
             return
         if progress.done != self._progress.done:
             self._on_round(progress.done)
-        self._progress = progress
-        if progress.error:
-            self._fail(ProtocolError(progress.error))
+        self._progress = _plain(progress)
+        if self._progress.error:
+            self._fail(ProtocolError(self._progress.error))
 
     def _collect(self, party: PartyName, ref: Ref) -> None:
         try:
@@ -222,13 +226,14 @@ class Supervision:
             return
         with suppress(FedRayError):  # the failure is what counts
             news = self._session.tell(self._server, self._round_server, "progress")
-            (self._progress,) = self._session.get([news], GRACE_SECONDS)
+            self._progress = _plain(*self._session.get([news], GRACE_SECONDS))
         self._ask_for_faults()
 
     def _ask_for_faults(self) -> None:
         for party, key in self._compute.items():
             with suppress(FedRayError):  # that it has ended is no news of a segment that is over
-                (self._found[party],) = self._session.get([self._session.tell(party, key, "faults")], GRACE_SECONDS)
+                told = self._session.get([self._session.tell(party, key, "faults")], GRACE_SECONDS)
+                self._found[party] = _plain_faults(*told)
 
     def _fail(self, error: FedRayError) -> None:
         if self._failure is None:
@@ -265,3 +270,13 @@ class Supervision:
         if method != "stop":
             for party, key in self._compute.items():
                 self._session.tell(party, key, method, *args)
+
+
+def _plain(progress: Progress) -> Progress:
+    """Returns a server's news with nothing in its texts that a terminal would act upon."""
+    missing = tuple(replace(one, reason=shown(one.reason)) for one in progress.missing)
+    return replace(progress, error=shown(progress.error), missing=missing, faults=_plain_faults(progress.faults))
+
+
+def _plain_faults(faults: Sequence[Fault]) -> tuple[Fault, ...]:
+    return tuple(replace(fault, what=shown(fault.what)) for fault in faults)

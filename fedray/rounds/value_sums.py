@@ -147,10 +147,14 @@ class ValueSums:
             outcome = sums.run(self._clients, "contribute", order)
         finally:
             self.faults = sums.take_faults()
-        reports: dict[PartyName, SumReport] = {p: told for p, told in outcome.reports.items() if told is not None}
         self.dropouts = outcome.missing
+        try:
+            reports = _alike(outcome.reports)
+        except ProtocolError:
+            sums.config = None  # whoever was told something else shares no key with the others any more
+            raise
         if reports:
-            members = _alike(reports)
+            members = next(iter(reports.values())).members
             everybody = [party.name for party in self._aggregator.participants]
             sets = (SumSet(order.number, 1, members, True),)
             self.dropouts = absent(sets, everybody, outcome.missing)
@@ -272,20 +276,30 @@ def _checked(bound: float) -> float:
     return float(bound)
 
 
-def _alike(reports: Mapping[PartyName, SumReport]) -> tuple[PartyName, ...]:
-    """Returns whose values are in a sum, which all parties have read alike.
+def _alike(reports: Mapping[PartyName, SumReport | None]) -> dict[PartyName, SumReport]:
+    """Returns the reports of a sum that all parties have read alike; none where nothing came of it, at any of them.
+
+    Args:
+        reports: What each party that was heard tells; None where it was told that nothing was opened.
 
     Raises:
         ProtocolError: They have not.
     """
-    (first, report), *others = reports.items()
-    for party, other in others:
-        if (other.members, other.digest) != (report.members, report.digest):
+    read = {party: report for party, report in reports.items() if report is not None}
+    for party, report in read.items():
+        first = next(iter(read))
+        if (report.members, report.digest) != (read[first].members, read[first].digest):
             raise ProtocolError(
                 f"party {party!r} was handed another sum than party {first!r}: the server has told them different "
                 "things, and what they were told is no result"
             )
-    return report.members
+    if read and len(read) < len(reports):
+        others = ", ".join(repr(party) for party in reports if party not in read)
+        raise ProtocolError(
+            f"{others} had it from the server that nothing was opened, and {', '.join(map(repr, read))} were handed a "
+            "sum: the server has told them different things, and what they were told is no result"
+        )
+    return read
 
 
 def _shown(tensors: Sequence[Tensor]) -> str:

@@ -9,6 +9,7 @@ holds the memory of one array or byte string.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Sequence
@@ -58,6 +59,8 @@ _RECORDS: dict[str, Any] = {
 """What may travel between parties besides plain values. Where a record has a field that is none, it is refused."""
 
 _NUMBERS = "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64"
+_MOST_AXES = 64  # NumPy's own limit
+_LONGEST = 1 << 40
 _DTYPES = {np.dtype(name).str: np.dtype(name) for name in _NUMBERS.split()}  # NumPy would read a dtype as an expression
 
 
@@ -86,12 +89,12 @@ def read(parts: Sequence[WirePart]) -> Any:
     """
     try:
         text = bytes(parts[0])
-        value = _value(json.loads(text.decode()), parts[1:])
+        value = _Reading(parts[1:]).value(json.loads(text.decode()))
         # Written again and compared, so that every value has one form only. A message that could be written in two
         # ways could carry something past its reader.
         again = write(value)
-    except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
-        raise EncodingError(f"a message between parties cannot be read: {error}") from None
+    except (ValueError, TypeError, KeyError, IndexError, RecursionError, MemoryError) as error:
+        raise EncodingError(f"a message between parties cannot be read: {error or 'no memory'}") from None
     if again[0] != text or len(again) != len(parts):
         raise EncodingError("a message between parties cannot be read: it is written in another way than ours")
     return value
@@ -119,29 +122,60 @@ def _form(value: Any, buffers: list[WirePart]) -> Any:
     return {"record": name, "fields": [_form(getattr(value, field.name), buffers) for field in fields(value)]}
 
 
-def _value(form: Any, buffers: Sequence[WirePart]) -> Any:
-    match form:
-        case None | bool() | int() | float() | str():
-            return form
-        case {"list": list(items)}:
-            return [_value(item, buffers) for item in items]
-        case {"tuple": list(items)}:
-            return tuple(_value(item, buffers) for item in items)
-        case {"bytes": int(place)}:
-            return bytes(buffers[place])
-        case {"array": int(place), "dtype": str(dtype), "shape": list(shape)}:
-            return _array(buffers[place], _DTYPES[dtype], shape)
-        case {"scalar": int(place), "dtype": str(dtype), "shape": []}:
-            return _array(buffers[place], _DTYPES[dtype], [])[()]
-        case {"record": "OpenedSum", "fields": list(items)}:
-            return OpenedSum.unpacked(*[_value(item, buffers) for item in items])
-        case {"record": str(name), "fields": list(items)}:
-            return _RECORDS[name](*[_value(item, buffers) for item in items])
-    raise EncodingError(f"found {type(form).__name__}")
+class _Reading:
+    """Makes a value of a form and the parts that it names.
+
+    Each part is named once, in order, as `write` does: a form that named one again and again would take memory for it
+    each time.
+
+    Args:
+        parts: All but the first.
+    """
+
+    def __init__(self, parts: Sequence[WirePart]) -> None:
+        self._parts = parts
+        self._places = itertools.count()
+
+    def value(self, form: Any) -> Any:
+        """Returns the value of a form.
+
+        Raises:
+            EncodingError: It is none.
+        """
+        match form:
+            case None | bool() | int() | float() | str():
+                return form
+            case {"list": list(items)}:
+                return self._values(items)
+            case {"tuple": list(items)}:
+                return tuple(self._values(items))
+            case {"bytes": int(place)}:
+                return bytes(self._part(place))
+            case {"array": int(place), "dtype": str(dtype), "shape": list(shape)}:
+                return _array(self._part(place), _DTYPES[dtype], shape)
+            case {"scalar": int(place), "dtype": str(dtype), "shape": []}:
+                return _array(self._part(place), _DTYPES[dtype], [])[()]
+            case {"record": "OpenedSum", "fields": list(items)}:
+                return OpenedSum.unpacked(*self._values(items))
+            case {"record": str(name), "fields": list(items)}:
+                return _RECORDS[name](*self._values(items))
+        raise EncodingError(f"found {type(form).__name__}")
+
+    def _values(self, forms: list[Any]) -> list[Any]:
+        return [self.value(form) for form in forms]
+
+    def _part(self, place: int) -> WirePart:
+        expected = next(self._places)
+        if place != expected:
+            raise EncodingError(f"expected part {expected}, found another one")
+        return self._parts[place]
 
 
 def _array(part: WirePart, dtype: np.dtype[Any], shape: list[int]) -> NDArray[Any]:
-    # Checked first, since NumPy takes -1 in a shape for "whatever is left".
+    # Before anything is computed with them: lengths of thousands of digits would be multiplied for minutes.
+    if len(shape) > _MOST_AXES or not all(type(length) is int and 0 <= length <= _LONGEST for length in shape):
+        raise EncodingError(f"an array has at most {_MOST_AXES} axes, and at most {_LONGEST} numbers along each")
+    # NumPy would read as many items as there are bytes for.
     if math.prod(shape) * dtype.itemsize != len(part):
         raise EncodingError(f"{len(part)} bytes are not an array of {dtype} of shape {shape}")
     array = np.frombuffer(part, dtype).reshape(shape)

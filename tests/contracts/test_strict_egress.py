@@ -8,7 +8,7 @@ import pytest
 
 import fedray as sf
 from fedray.device import describe
-from fedray.errors import DataError, EgressDenied, PartyError
+from fedray.errors import OWN_TYPE, DataError, EgressDenied, PartyError
 from fedray.party.context import Reply
 from fedray.party.door.egress import Kind
 
@@ -58,6 +58,23 @@ def test_shapes_and_what_services_declare_still_leave(alice, session):
     assert session.get([session.ask("alice", service, "rows", x.slot())], 20) == [3]
     with pytest.raises(EgressDenied):
         session.get([session.ask("alice", service, "raw", x.slot())], 20)
+
+
+def test_an_object_that_only_looks_like_an_array_says_nothing(alice):
+    def looks(secret):
+        class Array:
+            shape, dtype = (4711,), secret
+
+            def __len__(self):
+                return 4711
+
+        return Array()
+
+    def named(secret):
+        return type(secret, (), {})()
+
+    assert describe([alice(looks)(SECRET), alice(named)(SECRET)]) == [(None, OWN_TYPE)] * 2
+    assert describe([alice(dict)(a=1)]) == [(1, "dict")]
 
 
 def everything_about(error):

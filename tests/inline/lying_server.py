@@ -19,6 +19,7 @@ import pytest
 from fedray.party.context import Reply
 from fedray.party.door.egress import Kind
 from fedray.party.records import Answer, ModelMessage, RoundMessage
+from fedray.party.rounds import contributor
 from fedray.party.rounds.contributor import Contributor
 from fedray.party.rounds.server import RoundServer
 from fedray.party.training import model_rounds
@@ -135,6 +136,8 @@ def lie(monkeypatch: pytest.MonkeyPatch, says: Says, hands: Hands = lambda _, mo
         return exchange(self, call, context, contribution)
 
     monkeypatch.setattr(Judge, "verify", lambda *_, **__: None)
+    # Parties take a new session from it at any time: the user's next `fit` would begin one as well.
+    monkeypatch.setattr(contributor, "check_held", lambda *_: None)
     monkeypatch.setattr(model_rounds, "pack", lambda model: hands(server.last + 1, pack(model)))
     monkeypatch.setattr(RoundServer, "deliver", lying)
     monkeypatch.setattr(Contributor, "exchange", watched)

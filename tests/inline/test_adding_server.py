@@ -13,10 +13,11 @@ from inline.turned_clock import turn_clock
 from fedray.errors import ProtocolError
 from fedray.ml.nn.numpy import LinearRegression
 from fedray.party.context import Reply
-from fedray.party.records import RoundMessage
+from fedray.party.records import Answer, PastRound, RoundMessage
 from fedray.party.rounds.server import RoundServer
 from fedray.party.training.trainer import Trainer
 from fedray.protocol.checks.judge import Judge
+from fedray.protocol.scheme import View
 from fedray.security.aggregation import PlainAggregator, SecureAggregator
 
 TARGETS = np.random.default_rng(5).normal(size=(80, 1))
@@ -100,6 +101,55 @@ def test_metrics_and_sums_of_values_are_compared(start, lying, aggregator):
     lying("carol", range(9), another_total)
     with pytest.raises(ProtocolError, match="differ on the joint metrics: 'carol' came to another result"):
         model.evaluate(fed.x, fed.y, verbose=0)
+
+
+NOTHING = {
+    "abandoned": lambda _: Answer("abandoned"),
+    "missed": lambda message: Answer("missed", number=message.number + 1, missed=(PastRound(message.number, None),)),
+}
+
+
+@pytest.mark.parametrize(
+    ("told", "mode"),
+    [
+        ("abandoned", "abandon"),
+        ("abandoned", "recover"),
+        ("missed", "recover"),
+    ],
+)
+def test_a_party_that_alone_is_told_that_nothing_was_opened_comes_to_light(start, monkeypatch, told, mode):
+    fed, _ = federated(start)
+    summing = SecureAggregator(fed.server, fed.devices, on_dropout=mode)
+    deliver = RoundServer.deliver
+
+    def lie(self, sender, message):
+        reply = deliver(self, sender, message)
+        opened = isinstance(message, RoundMessage) and reply.value.verdict == "opened"
+        return Reply(reply.kind, NOTHING[told](message)) if opened and sender == "carol" else reply
+
+    monkeypatch.setattr(RoundServer, "deliver", lie)
+    values = [device(lambda: np.arange(3))() for device in fed.devices]
+    with pytest.raises(
+        ProtocolError, match="'carol' had it from the server that nothing was opened, and 'alice', 'bob'"
+    ):
+        summing.sum(values)
+    monkeypatch.undo()
+    assert list(summing.sum(values)) == [0, 3, 6], "in a new session"
+
+
+def test_a_party_that_alone_goes_no_further_is_not_passed_over_in_silence(start, monkeypatch, caplog):
+    fed, _ = federated(start)
+    deliver = RoundServer.deliver
+
+    def lie(self, sender, message):
+        reply = deliver(self, sender, message)
+        opened = isinstance(message, RoundMessage) and reply.value.verdict == "opened"
+        smaller = Answer("abandoned", view=View(1, ("alice", "carol")))
+        return Reply(reply.kind, smaller) if opened and sender == "carol" else reply
+
+    monkeypatch.setattr(RoundServer, "deliver", lie)
+    SecureAggregator(fed.server, fed.devices).sum([device(lambda: np.arange(3))() for device in fed.devices])
+    assert "party 'carol' went no further, and server 'server' does not say so: " in caplog.text
 
 
 @pytest.mark.parametrize(

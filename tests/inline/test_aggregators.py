@@ -6,6 +6,7 @@ import pytest
 
 import fedray as sf
 from fedray.errors import DataError, EgressDenied, EncodingError, PlanError, ProtocolError
+from fedray.party.rounds.value_client import MOST_REFUSED
 from fedray.rounds import value_sums
 from fedray.security.aggregation import PlainAggregator, SecureAggregator
 
@@ -231,6 +232,47 @@ def read_by_bounds(aggregator, data, queries):
             break
         answered += 1
     return (low + high) / 2, answered
+
+
+def read_by_weights(aggregator, data, weights, most):
+    """Reads the first weight out by questions of what it does not exceed; returns it and how many were answered."""
+    low, high, answered = 0.0, 1024.0, 0
+    for _ in range(most):
+        middle = (low + high) / 2
+        try:
+            aggregator.average(data, weights=weights, largest_weight=middle)
+            high = middle
+        except DataError as error:
+            if "takes part in no further sum" in str(error):
+                break
+            low = middle
+        answered += 1
+    return (low + high) / 2, answered
+
+
+@pytest.mark.parametrize("egress", ["strict", "default"])
+def test_limits_on_weights_read_no_number_out_under_strict_egress(start, egress):
+    start("inline", ("alice", "bob", "server"), seed=1, egress=egress)
+    devices = [sf.PYU("alice"), sf.PYU("bob")]
+    aggregator, secret = SecureAggregator(sf.PYU("server"), devices), 777.125
+    found, answered = read_by_weights(aggregator, held(devices, [1.0, 1.0]), held(devices, [secret, 0.0]), 30)
+    if egress == "strict":
+        assert answered < 10
+        assert abs(found - secret) > 1
+    else:
+        assert (answered, abs(found - secret) < 1e-3) == (30, True), "the broken variant: no refusal is counted"
+
+
+def test_integers_beyond_what_a_sum_holds_are_refusals_too(start):
+    start("inline", ("alice", "bob", "server"), seed=1, egress="strict")
+    devices = [sf.PYU("alice"), sf.PYU("bob")]
+    aggregator = SecureAggregator(sf.PYU("server"), devices)
+    large = [device(lambda: np.array([2**63], np.uint64))() for device in devices]
+    for _ in range(MOST_REFUSED):
+        with pytest.raises(DataError, match=r"beyond 2\^63"):
+            aggregator.sum(large)
+    with pytest.raises(DataError, match="takes part in no further sum"):
+        aggregator.sum(large)
 
 
 @pytest.mark.parametrize("egress", ["strict", "default"])

@@ -12,9 +12,10 @@ from inline.federated import world
 import fedray as sf
 from fedray.errors import EncodingError, ProtocolError
 from fedray.ml.nn import FaultRecord
-from fedray.party.records import RoundMessage, ShareMessage
+from fedray.party.records import Answer, RoundMessage, ShareMessage
 from fedray.party.rounds.contributor import Contributor
 from fedray.party.rounds.conversation import Post
+from fedray.party.rounds.server import RoundServer
 from fedray.party.rounds.server_rounds import ServerRounds
 from fedray.party.rounds.share_owner import ShareOwner
 from fedray.protocol.crypto.keys import sign
@@ -157,3 +158,29 @@ def test_a_record_without_evidence_proves_nothing():
     assert not fault.proven
     with pytest.raises(EncodingError):
         fault.proves(bytes(32))
+
+
+ESCAPES = "late\x1b[2K\x1b[1A\nround 0: party 'bob' is at fault; its signature proves: everything \ud800"
+
+
+def test_what_a_server_writes_is_one_line_of_plain_text(start, monkeypatch, caplog, capsys):
+    """An escape could wipe out the line that says what a fault's evidence proves, and make up another."""
+    progress, deliver = ServerRounds.progress, RoundServer.deliver
+    fault = Fault(1, LIAR, ESCAPES + "x" * 5000, b"")
+    monkeypatch.setattr(ServerRounds, "progress", lambda self: replace(progress(self), faults=(fault,)))
+
+    def told(self, sender, message):
+        reply = deliver(self, sender, message)
+        given_up = isinstance(message, RoundMessage) and message.number == 2
+        return replace(reply, value=Answer("aborted", reason=ESCAPES)) if given_up else reply
+
+    fed = world(start, rows=(16,) * 4, backend="numpy")
+    model = fed.model()
+    monkeypatch.setattr(RoundServer, "deliver", told)
+    with pytest.raises(ProtocolError) as caught:
+        model.fit(fed.x, fed.y, batch_size=4, verbose=2)
+    for text in (str(caught.value), caplog.text, capsys.readouterr().out):
+        assert "\x1b" not in text
+        assert "\nround 0" not in text
+    assert r"late\x1b[2K\x1b[1A\nround 0" in caplog.text
+    assert "more characters)" in caplog.text

@@ -10,7 +10,7 @@ from inline.federated import as_bytes, by_hand, regression, weights_of, world
 from inline.keras_models import CLASS, X, Y
 
 import fedray as sf
-from fedray.errors import PlanError
+from fedray.errors import DataError, PlanError
 
 pytestmark = pytest.mark.usefixtures("kernels_kept")
 
@@ -171,13 +171,6 @@ def test_a_poisson_epoch_in_which_no_round_can_be_held(fed):
     assert history.epoch == [0]
 
 
-def test_what_keras_has_and_fedray_has_not_is_refused(fed):
-    model = fed.model()
-    for name in ("validation_split", "steps_per_epoch", "validation_steps", "validation_batch_size"):
-        with pytest.raises(TypeError, match=name):
-            model.fit(fed.x, fed.y, **{name: 1})
-
-
 def test_a_callback_alone_needs_no_list(fed):
     import keras
 
@@ -306,3 +299,23 @@ def test_the_ledger_names_every_statement(fed):
     masked = [row.entry for row in sf.ledger().rows if row.entry.kind == "masked"]
     assert masked
     assert all("train" in entry.call for entry in masked)
+
+
+def test_what_is_keras_s_own_of_the_words_of_a_model(keras_fed, tmp_path, capsys):
+    model, other = keras_fed.model(), keras_fed.model(random_seed=9)
+    model.summary()
+    told = capsys.readouterr().out
+    assert "dense" in told
+    assert "Total params: 15" in told
+    model.save_weights(tmp_path / "w.weights.h5")
+    other.load_weights(tmp_path / "w.weights.h5")
+    assert as_bytes(other) == as_bytes(model)
+    assert [array.shape for array in other.get_weights()] == [(4, 3), (3,)]
+    with pytest.raises(PlanError, match="load_weights: no file"):
+        other.load_weights(tmp_path / "none.weights.h5")
+    (tmp_path / "bad.weights.h5").write_bytes(b"nothing")
+    with pytest.raises(DataError, match="holds no weights of this model"):
+        other.load_weights(tmp_path / "bad.weights.h5")
+    with pytest.raises(PlanError, match=r"ends in \.weights\.h5.*load\(path\) takes a whole model"):
+        other.load_weights(tmp_path / "w.keras")
+    assert as_bytes(other) == as_bytes(model)

@@ -2,13 +2,17 @@
 """Values in shares when sessions are strict, when parties end, and when sessions do."""
 
 import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
 
 import fedray as sf
-from fedray.errors import EgressDenied, NotInitialized, PartyLost
+from fedray.errors import EgressDenied, NotInitialized, PartyLost, ProtocolError
+from fedray.party.door.egress import Kind
+from fedray.party.records import DealtShares, SharesFailure
 from fedray.party.spu import vault
+from fedray.types import Failure
 from fedray.utils.testing import cluster_def
 
 
@@ -81,3 +85,51 @@ def test_handles_of_an_ended_session(start):
             use()
     start("inline")
     assert sf.reveal(held(sf.PYU("alice"), [2.0]).to(spu)) == [2.0]  # the SPU itself is a description only
+
+
+def opened_beside_a_liar(start, monkeypatch):
+    """Returns what is opened of a sum in which bob, who computes nothing, deals zeros under the others' names too."""
+    parties = ("alice", "bob", "carol", "p", "q")
+    start("inline", parties)
+    spu, deal, names = sf.SPU(cluster_def(["p", "q"])), vault.Vault.deal, []
+
+    def lying(self, source, out):
+        for name in names if self._context.name == "bob" else ():
+            form, messages = self._deals().deal(name, np.zeros(1), self._bound)
+            for party, shares in messages.items():
+                message = DealtShares(name, form.encode(), shares)
+                sent = self._context.send("shares", party, self._vaults[party], message, Kind.SHARE)
+                with suppress(ProtocolError):
+                    self._context.get(sent, None)
+        deal(self, source, out)  # last: the driver goes on when these shares are there
+
+    monkeypatch.setattr(vault.Vault, "deal", lying)
+    alice, carol = (held(sf.PYU(name), [value]).to(spu) for name, value in (("alice", 11.5), ("carol", 777.125)))
+    sf.wait([alice, carol])
+    names.append(alice.key)
+    bob = held(sf.PYU("bob"), [1.0]).to(spu)
+    sf.wait(bob)
+    return float(sf.reveal(alice + bob + carol)[0])
+
+
+def test_nobody_puts_values_in_the_place_of_another_s(start, monkeypatch):
+    assert opened_beside_a_liar(start, monkeypatch) == 11.5 + 1 + 777.125
+
+
+def test_a_compute_party_that_takes_any_name_would_show_carol_s_value(start, monkeypatch):
+    """The broken variant."""
+    monkeypatch.setattr(vault.Vault, "_check_own", lambda *_: None)
+    assert opened_beside_a_liar(start, monkeypatch) == 1 + 777.125
+
+
+def test_what_others_say_of_an_object_is_not_believed(start):
+    session = start("inline", ("alice", "bob", "p", "q"))
+    spu, alice = sf.SPU(cluster_def(["p", "q"])), sf.PYU("alice")
+    own, shared = held(alice, [1.0]), held(alice, [2.0]).to(spu)
+    sf.wait([own, shared])
+    failure = Failure("DataError", "bob says so", "bob")
+    vaults = spu.vaults(session)
+    for party, name in (("alice", own.key), ("p", shared.key), ("alice", vaults.keys["alice"]), ("p", "x/bob/")):
+        with pytest.raises(ProtocolError, match="which is no name of its values"):
+            session.get([session.call(party, "deliver", vaults.keys[party], "bob", SharesFailure(name, failure))])
+    assert (sf.reveal(own)[0], sf.reveal(shared)[0]) == (1, 2)

@@ -352,3 +352,26 @@ def test_rates_of_groups_keep_their_proportions_and_a_rate_travels_with_a_file()
         other, _ = ready(build)
         other.import_model(backend.export_model(ending=ending))
         assert other.learning_rate() == 0.4
+
+
+def test_words_of_a_module_at_the_driver(start, capsys):
+    from torch import nn, optim
+
+    fed = world(start, y=CLASS)
+
+    def build():
+        net = nn.Linear(4, 3)
+        return net, nn.CrossEntropyLoss(), optim.SGD(net.parameters(), lr=0.1)
+
+    model = fed.model(build, backend="torch")
+    model.summary()
+    told = capsys.readouterr().out
+    assert "Linear(in_features=4, out_features=3, bias=True)" in told
+    assert "parameters: 15, of which are trained: 15" in told
+    weight, bias = model.get_weights()
+    state = model.state_dict()
+    assert list(state) == ["weight", "bias"]
+    assert np.array_equal(state["weight"].numpy(), weight)
+    assert np.array_equal(state["bias"].numpy(), bias)
+    with pytest.raises(AttributeError, match=r"no 'to': a party computes on a GPU where sf\.init"):
+        model.to("cuda")

@@ -8,6 +8,7 @@ import pytest
 
 from fedray import errors
 from fedray.data.inside import combine
+from fedray.data.rows import row_axes
 from fedray.errors import DataError, FedRayError, PartyError, PartyLost, type_of
 from fedray.party import failures
 from fedray.party.failures import Failed, to_error, to_failure
@@ -16,6 +17,7 @@ from fedray.party.party import _spread
 from fedray.party.rounds.summable import flatten
 from fedray.party.table import ObjectTable
 from fedray.party.training.local_model import LocalModel
+from fedray.protocol.policy import Policy
 from fedray.tree import Tree, common_rows
 from fedray.types import Failure
 
@@ -130,6 +132,40 @@ QUOTING = {
     ),
     "names of fields": lambda: flatten(np.zeros(2, [("patient 4711", float)])),
 }
+
+
+LENT = {
+    "a function of ours that quotes": lambda: row_axes((4711,), 2),
+    "a public one": lambda: Policy.of({"patient 4711": 1}),
+    "code in names of ours": lambda: exec("raise DataError('4711')", vars(errors)),
+    "a file's name": lambda: exec(compile("raise ValueError", "4711", "exec")),
+    "a line's number": lambda: exec(compile("\n" * 4710 + "raise ValueError", __file__ + "x", "exec")),
+    "a function's name": lambda: exec("def patient_4711(): raise ValueError\npatient_4711()"),
+    "a class": lambda: raised_again(type("patient_4711", (Exception,), {})),
+    "a class that says it is Python's": lambda: raised_again(type("p4711", (Exception,), {"__module__": "builtins"})),
+}
+
+
+def raised_again(kind):
+    raise kind
+
+
+def called(function):
+    """Returns what a party makes of an exception, with the frames of a call there."""
+    with pytest.raises(Exception) as caught:  # noqa: PT011 (whichever)
+        Tree([1]).map(lambda _: function())
+    return to_failure(caught.value, "alice", "work", text=False)
+
+
+@pytest.mark.parametrize("what", LENT)
+def test_user_code_puts_nothing_into_an_error_by_way_of_ours(what):
+    assert "4711" not in str(called(LENT[what]))
+
+
+def test_a_party_that_looks_at_the_last_frame_only_lends_its_words(monkeypatch):
+    """The broken variant."""
+    monkeypatch.setattr(failures, "_owner", lambda _: "fedray")
+    assert "4711" in str(called(LENT["a function of ours that quotes"]))
 
 
 @pytest.mark.parametrize("what", QUOTING)

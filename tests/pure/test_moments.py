@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedray.data.moments import deviation, power_sums
+from fedray.data.moments import power_sums, variance
 
 PARTS = st.lists(st.lists(st.floats(-1e6, 1e6), max_size=6), min_size=1, max_size=4).filter(any)
 
@@ -30,7 +30,7 @@ def exact(numbers: list[float], ddof: int = 0) -> float:
 def test_any_parts_give_the_deviation_of_all_numbers(parts: list[list[float]], shift: float) -> None:
     arrays = [np.array(part, np.float64) + shift for part in parts]
     pooled = np.concatenate(arrays)
-    found = deviation(summed(arrays), len(pooled), 0)
+    found = np.sqrt(variance(summed(arrays), len(pooled), 0))
     # The floor: what is cut off at 2^-160 of a square.
     assert found[0] == pytest.approx(exact(pooled.tolist()), rel=1e-12, abs=1e-23)
 
@@ -38,14 +38,14 @@ def test_any_parts_give_the_deviation_of_all_numbers(parts: list[list[float]], s
 def test_by_column_and_by_degree_of_freedom() -> None:
     parts = [np.arange(12.0).reshape(4, 3) ** 2, np.ones((1, 3)), np.zeros((0, 3))]
     pooled = np.concatenate(parts)
-    assert np.allclose(deviation(summed(parts, (0,)), 5, 2), pooled.std(axis=0, ddof=2), rtol=1e-15)
+    assert np.allclose(np.sqrt(variance(summed(parts, (0,)), 5, 2)), pooled.std(axis=0, ddof=2), rtol=1e-15)
 
 
 @pytest.mark.parametrize("dtype", ["bool", "uint8", "int16", "float32"])
 def test_small_types_neither_overflow_nor_round(dtype: str) -> None:
     parts = [np.arange(250).astype(dtype), np.full(7, 200).astype(dtype)]
     pooled = np.concatenate(parts).astype(np.float64)
-    assert deviation(summed(parts), len(pooled), 0)[0] == pytest.approx(pooled.std(), rel=1e-14)
+    assert np.sqrt(variance(summed(parts), len(pooled), 0))[0] == pytest.approx(pooled.std(), rel=1e-14)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e300, 1e60, 2.0**80])

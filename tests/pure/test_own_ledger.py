@@ -236,6 +236,13 @@ def marked_anew(bodies, number, before):
     return b"".join(marks.line(body) for body in [canonical(first), *bodies[1:]])
 
 
+@pytest.mark.parametrize("before", ["\ud800", "0" * 31, "G" * 32, 7, None])
+def test_a_first_line_that_is_made_up_is_refused(before):
+    body = own_ledger._first_line("alice", 1, before, bytes(32), bytes(64))
+    with pytest.raises(BrokenLedger, match="line 1: not a party's own ledger"):
+        own_ledger.read(b"0" * 32 + b" " + body + b"\n")
+
+
 def emptied(one, two, three):
     return one, b"", marked_anew(three, 3, last_mark(one))
 

@@ -13,6 +13,7 @@ from pure.sharing_kit import session as shared
 
 from fedray.errors import ProtocolError
 from fedray.protocol.config import Encoding
+from fedray.protocol.member import Member
 from fedray.protocol.policy import Policy
 from fedray.protocol.rows import Rows
 from fedray.protocol.scheme import View
@@ -134,6 +135,14 @@ def test_part_b_the_policy_bounds_how_often_the_set_changes() -> None:
     assert opened(stage, 3, rows(3), but=ALL[3]) == ALL[:3]
 
 
+def test_part_b_nobody_signs_for_fewer_where_the_policy_allows_no_smaller_set() -> None:
+    stage = Stage()
+    object.__setattr__(stage.shields[ALL[1]]._member, "policy", Policy(views=0))
+    assert opened(stage, 0, rows(0)) == ALL
+    with pytest.raises(ProtocolError, match=r"allows a sum over all parties only \(views = 0\), not over"):
+        opened(stage, 1, rows(1), but=ALL[3])
+
+
 def test_part_c_rows_of_a_pass_are_shared_among_one_set_of_owners() -> None:
     kit = shared()
     first, *_ = kit.owners
@@ -146,6 +155,30 @@ def test_part_c_rows_of_a_pass_are_shared_among_one_set_of_owners() -> None:
     with pytest.raises(ProtocolError, match="already summed in this pass"):
         memory.check_rows(rows(0), kit.owners[:2])
     memory.check_rows(rows(0), tuple(kit.owners))
+
+
+def stretch_again(kit) -> None:
+    """Sums one stretch over all owners but the last, and asks for it once more on a model that has hardly moved."""
+    kit.expect(MANIFEST)
+    inputs = {name: plain_values(np.ones(2)) for name in kit.owners}
+    told = [replace(context_of(number, MANIFEST, NEARLY[number]), rows=rows(0)) for number in (0, 1)]
+    kit.round(told[0], {name: inputs[name] for name in kit.owners[:-1]})
+    (adder, *_) = kit.adders.values()
+    for name in kit.owners[:-1]:
+        kit.shields[name].certify(adder.proof(0))
+    assert kit.round(told[1], inputs).parties == kit.owners
+
+
+def test_part_c_a_stretch_that_was_opened_over_some_is_not_shared_again() -> None:
+    """It could be opened over all owners, and the two sums differ by the input of the one that was away."""
+    with pytest.raises(ProtocolError, match=r"summed in this pass over \['p00', 'p01', 'p02'\], now over"):
+        stretch_again(shared(4))
+
+
+def test_part_c_an_owner_that_asks_for_nothing_shares_a_stretch_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The broken variant: the sum over all is opened."""
+    monkeypatch.setattr(Member, "check_opening", lambda *_: None)
+    stretch_again(shared(4))
 
 
 def test_a_party_that_asks_for_the_model_only_sends_the_same_rows_twice() -> None:

@@ -3,6 +3,7 @@
 
 import json
 import pickle
+import tracemalloc
 from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
@@ -19,7 +20,7 @@ from fedray.party.parcel import measure
 from fedray.party.records import Answer, Progress, RoundMessage, RoundOutcome
 from fedray.protocol.opened import OpenedSum
 from fedray.protocol.scheme import View
-from fedray.runtime.wire import _RECORDS, read, write
+from fedray.runtime.wire import _RECORDS, WirePart, _Reading, read, write
 from fedray.types import Failure
 
 ARRAYS = nps.arrays(
@@ -160,12 +161,12 @@ def test_other_values_are_refused(value: Any) -> None:
         write(value)
 
 
-def text(form: Any, *buffers: bytes) -> list[bytes]:
+def text(form: Any, *buffers: WirePart) -> list[WirePart]:
     """Returns the parts of a message whose first part says what it likes."""
     return [json.dumps(form).encode(), *buffers]
 
 
-WRONG: dict[str, Sequence[bytes]] = {
+WRONG: dict[str, Sequence[WirePart]] = {
     "nothing": [],
     "no JSON": [b"{"],
     "no UTF-8": [b'"\xff"'],
@@ -232,3 +233,34 @@ def test_a_pickle_is_never_opened() -> None:
 
 def test_a_reader_that_opens_pickles_is_found() -> None:
     assert spring(lambda parts: pickle.loads(parts[0]) if parts[0][:1] == b"\x80" else read(parts))
+
+
+PART = memoryview(bytes(1 << 20))  # of which a copy is one
+BOMBS = {
+    "one part a hundred times": text({"list": [{"bytes": 0}] * 100}, PART),
+    "one sum a hundred times": text(
+        {"list": [{"record": "OpenedSum", "fields": [{"bytes": 0}, 1 << 20, 8, {"tuple": []}, 0]}] * 100}, PART
+    ),
+    "lengths of thousands of digits": text({"array": 0, "dtype": "|u1", "shape": [10**4000] * 1000}, PART),
+}
+
+
+def most_memory(parts: Sequence[WirePart]) -> int:
+    """Returns the bytes that a refusal takes."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(EncodingError):
+            read(parts)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("parts", BOMBS.values(), ids=BOMBS)
+def test_a_message_takes_no_memory_for_what_it_says_again(parts: Sequence[WirePart]) -> None:
+    assert most_memory(parts) < 24 * len(PART)
+
+
+def test_a_reader_that_takes_parts_as_often_as_they_are_named_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_Reading, "_part", lambda reading, place: reading._parts[place])
+    assert most_memory(BOMBS["one part a hundred times"]) > 90 * len(PART)

@@ -38,3 +38,15 @@ def build_at_driver(
     layers.take_over(model)
     rates.set_rate(model.optimizer, rate)
     return model
+
+
+def describe_at_driver(builder: Callable[[], Any], rows: Tree | None, say: Callable[[str], Any]) -> None:
+    """Says Keras's own summary of the builder's model; see `fedray.backends.describe_at_driver`."""
+    with quietly():
+        model = builder()
+        if not model.built and rows is not None:
+            model(rows.nest)
+    # One text, since its table is one: some versions hand it over in a piece, some by lines.
+    lines: list[str] = []
+    model.summary(print_fn=lambda line, **_: lines.append(str(line)))
+    say("\n".join(lines).strip())

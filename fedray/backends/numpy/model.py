@@ -375,3 +375,14 @@ def build_at_driver(
     if rate is not None:
         regression = replace(regression, learning_rate=rate)
     return Trained(regression, kernel, bias)
+
+
+def describe_at_driver(
+    builder: Callable[[], Any],
+    rows: Tree | None,  # noqa: ARG001 (a regression knows its shape)
+    say: Callable[[str], Any],
+) -> None:
+    """Says the regression's settings, and how many parameters it has; see `fedray.backends.describe_at_driver`."""
+    regression = builder()
+    say(str(regression))
+    say(f"parameters: {(regression.features + 1) * regression.outputs:,}")

@@ -31,6 +31,32 @@ def build_at_driver(
     """Returns the builder's module with these weights, in `eval()` mode; see `fedray.backends.build_at_driver`."""
     torch = start.framework()
 
+    module = _built(torch, builder, rows)
+    with torch.no_grad():
+        for tensor, values in zip(flat.named_tensors(torch, module).values(), weights, strict=True):
+            tensor.copy_(torch.from_numpy(values.copy()))
+    return module
+
+
+def describe_at_driver(builder: Callable[[], Any], rows: Tree | None, say: Callable[[str], Any]) -> None:
+    """Says PyTorch's own text of the builder's module, and how many parameters it has.
+
+    See `fedray.backends.describe_at_driver`.
+    """
+    torch = start.framework()
+    module = _built(torch, builder, rows)
+    say(str(module))
+    if checks.waits_for_shape(torch, module):
+        say("parameters: known once fit or evaluate has seen the data's shape")
+        return
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in module.parameters()]
+    total, trained = sum(size for size, _ in sizes), sum(size for size, grad in sizes if grad)
+    say(f"parameters: {total:,}, of which are trained: {trained:,}")
+
+
+def _built(torch: Any, builder: Callable[[], Any], rows: Tree | None) -> Any:
+    """Returns the builder's module in `eval()` mode, with its shapes where a row tells them."""
+
     def built() -> Any:
         module = checks.as_compiled(torch, builder()).module.eval()
         if rows is not None and checks.waits_for_shape(torch, module):
@@ -38,8 +64,4 @@ def build_at_driver(
                 called(module, to_tensors(torch, rows, torch.device("cpu"), checks.number_type(torch, module)))
         return module
 
-    module = noise.seeded(torch, 0, built)
-    with torch.no_grad():
-        for tensor, values in zip(flat.named_tensors(torch, module).values(), weights, strict=True):
-            tensor.copy_(torch.from_numpy(values.copy()))
-    return module
+    return noise.seeded(torch, 0, built)

@@ -15,7 +15,7 @@ from fedray.device.spu.definition import Cluster
 from fedray.device.spu.vaults import Vaults
 from fedray.errors import DeviceMismatch, PlanError
 from fedray.party.parcel import pack
-from fedray.party.spu.vault import Shared, Vault
+from fedray.party.spu.vault import Shared, Vault, from_party
 from fedray.party.table import Slot
 from fedray.protocol.spu.form import Form
 from fedray.protocol.spu.secret import Secret, combine
@@ -243,7 +243,9 @@ def make_handle(spu: ShareHolder, session: Session, owner: PartyName | None = No
         owner: The party that shares the value; None for a result.
     """
     made = object.__new__(SPUObject)
-    made.device, made.key, made.session, made.owner = spu, session.new_key(), session, owner
+    # A compute party takes shares from nobody but the party that their name ends with.
+    key = session.new_key() if owner is None else from_party(session.new_key(), owner)
+    made.device, made.key, made.session, made.owner = spu, key, session, owner
     made._described = None
     return made
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from fedray.backends.backend import ModelFacts
-from fedray.errors import PlanError
+from fedray.errors import PlanError, ServerFault
 from fedray.party.training.model_rounds import Report
 from fedray.types import PartyName
 
@@ -73,23 +73,36 @@ def split(reports: Mapping[PartyName, Report]) -> tuple[str, tuple[PartyName, ..
     return "", ()
 
 
-def cut_short(reports: Mapping[PartyName, Report], planned: int, server: PartyName) -> str:
-    """Returns that a segment has ended before its last round, in words; else nothing.
+MOST_RENEWALS = 8
+"""New sessions in a row in which no round was held: parties may miss the making of keys, and not for ever."""
 
-    The driver asks for that only where it was interrupted itself, and then reads no report.
+
+def check_whole(reports: Mapping[PartyName, Report], planned: int, held: Sequence[int], server: PartyName) -> None:
+    """Checks that a segment has not ended before its last round without a reason, and not in session after session.
+
+    The driver asks for an early end only where it was interrupted itself, and then reads no report.
 
     Args:
         reports: What each party reports.
         planned: How many rounds the segment has.
+        held: How many rounds were held in each of its sessions so far, this one last.
         server: Who says when it ends.
+
+    Raises:
+        ServerFault: It has.
     """
     least = min(report.done for report in reports.values())
-    if least >= planned or any(report.renew for report in reports.values()):
-        return ""
-    return (
-        f"server {server!r} has ended training after {least} of {planned} round{'s' * (planned != 1)}, and nobody has "
-        "asked for that: the rows of the rest are in no sum. The server lies, or is of another version"
-    )
+    renew = next((report.renew for report in reports.values() if report.renew), "")
+    if least < planned and not renew:
+        raise ServerFault(
+            f"server {server!r} has ended training after {least} of {planned} round{'s' * (planned != 1)}, and nobody "
+            "has asked for that: the rows of the rest are in no sum. The server lies, or is of another version"
+        )
+    if renew and len(held) >= MOST_RENEWALS and not any(held[-MOST_RENEWALS:]):
+        raise ServerFault(
+            f"server {server!r} has said {MOST_RENEWALS} times in a row that a new session is needed ({renew}), and no "
+            "round was held. Ask the parties that are missing, or leave them out: FLModel(device_list=[...])"
+        )
 
 
 def say_apart(reasons: Mapping[str, str], said: set[str]) -> None:

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from fedray.backends.backend import FileKind, ModelFacts
 from fedray.device import PYU, PYUObject
 from fedray.device.pyu import issue, parcel
-from fedray.errors import PartyLost, ProtocolError, ServerFault
+from fedray.errors import PartyLost, ProtocolError
 from fedray.ml.nn.absences import Stretch, stretch
-from fedray.ml.nn.agreement import agreed, apart, cut_short, differ, say_apart, split
+from fedray.ml.nn.agreement import agreed, apart, check_whole, differ, say_apart, split
 from fedray.ml.nn.checkpoints.parts import PartyParts
 from fedray.ml.nn.handing import hand_round
 from fedray.ml.nn.membership import Membership, with_remedy
@@ -198,9 +198,10 @@ class Federation:
             ServerFault: Rounds were left out though nobody has asked for it.
             FedRayError: What the first failing party raised.
         """
-        over, stretches = 0, list[Stretch]()
+        stretches, held = list[Stretch](), list[int]()
         while True:
             self.open()
+            over = sum(held)
             draft = order(0, over)
             manifest = train_manifest(facts, self._strategy, self._row_weights["train"])
             report = report_manifest(facts, self._row_weights["train"])
@@ -210,14 +211,13 @@ class Federation:
             outcome = self._run(self._trainers, "train", order(number, over), drawn)
             done = max(r.done for r in outcome.reports.values())
             stretches.append(self._stretch(range(number, number + done), expected, outcome))
-            over += done
+            held.append(done)
             renew = any(r.renew for r in outcome.reports.values())
-            cut = cut_short(outcome.reports, len(draft.spans), self._aggregator.server.name)
-            self._behind = self._behind or renew or bool(cut)
+            behind, self._behind = self._behind or renew, True  # as it stays where the server has cut it short
             self._fresh = all(r.fresh for r in outcome.reports.values())
             self._evaluated = max(r.evaluated for r in outcome.reports.values())
-            if cut:
-                raise ServerFault(cut)
+            check_whole(outcome.reports, len(draft.spans), held, self._aggregator.server.name)
+            self._behind = behind
             if not renew or len(draft.spans) == done:
                 return outcome.reports, stretches
 

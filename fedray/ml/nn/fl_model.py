@@ -9,35 +9,34 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 from fedray.backends import framework
 from fedray.backends.roles import checked_patterns
 from fedray.data.columns import Names
 from fedray.device import PYU, PYUObject
 from fedray.errors import PlanError
-from fedray.metrics import Metric
 from fedray.ml.nn.callbacks import CallbackList, ModelAccess, as_list
 from fedray.ml.nn.checkpoints.checkpoint import Checkpoint, Resume
 from fedray.ml.nn.checkpoints.experiment import experiment_of
 from fedray.ml.nn.checkpoints.fit_keeping import FitRows, keeping
 from fedray.ml.nn.checkpoints.said import described, versions
 from fedray.ml.nn.federation import Federation
-from fedray.ml.nn.fitting import FitRun, plan_shape, values
+from fedray.ml.nn.fitting import FitRun, local, plan_shape, values
 from fedray.ml.nn.history import History
 from fedray.ml.nn.optimizer import Optimizer
 from fedray.ml.nn.parties import checked_aggregator, checked_devices
 from fedray.ml.nn.plan import order_seed, plan_evaluate, plan_fit, whole
 from fedray.ml.nn.progress import EpochBar, Verbose, check_verbose
 from fedray.ml.nn.saving import SavedModels
-from fedray.ml.nn.source import VALIDATION, Arrays, Source, check_columns, check_inputs, check_source
+from fedray.ml.nn.source import Arrays, check_columns, check_inputs, check_source, fit_sources
+from fedray.ml.nn.words import ModelWords, refuse, trial
 from fedray.runtime.session import current
 from fedray.security.aggregation import Aggregator, PlainAggregator, SPUAggregator
 from fedray.strategies import make_strategy
-from fedray.types import PartyName
 
 
-class FLModel:
+class FLModel(ModelWords):
     """A model that several parties train together.
 
     Every party builds the model under the same seed and keeps its own rows; what leaves a party in a round is its
@@ -127,6 +126,7 @@ class FLModel:
         self._seed_is_open = random_seed is None
         self._fits = 0
         self._columns: dict[str, Names] = {}
+        self._history: History | None = None
         self._optimizer = Optimizer(lambda: self._federation)  # a first fit may make another one
 
     @property
@@ -140,14 +140,15 @@ class FLModel:
     def fit(
         self,
         x: Arrays,
-        y: Arrays,
-        *,
+        y: Arrays | None = None,
         batch_size: int = 32,
         epochs: int = 1,
         verbose: Verbose = "auto",
         callbacks: Any = None,
+        validation_split: float = 0.0,
         validation_data: tuple[Arrays, ...] | None = None,
         shuffle: bool = True,
+        *,
         class_weight: Mapping[int, float] | None = None,
         sample_weight: Arrays | None = None,
         initial_epoch: int = 0,
@@ -155,8 +156,10 @@ class FLModel:
         aggregate_freq: int = 1,
         sampler_method: str = "batch",
         random_seed: int | None = None,
+        first: int | None = None,
         checkpoint: Checkpoint | None = None,
         resume: Resume = True,
+        **refused: Never,
     ) -> History:
         """Trains, and returns the history; arguments mean what they mean in Keras's `fit`.
 
@@ -167,6 +170,7 @@ class FLModel:
             epochs: Epoch to stop before.
             verbose: `"auto"` or 1: a bar per epoch; 2: a line per epoch; 0: nothing.
             callbacks: Keras callbacks, a list or one; they run at the driver on the aggregated metrics.
+            validation_split: Share of the rows to validate on in place of training: the last ones of each party.
             validation_data: `(x, y)` or `(x, y, sample_weight)`.
             shuffle: Whether each party deals its rows in a new order each epoch.
             class_weight: Weight of each class, of the one output.
@@ -177,9 +181,11 @@ class FLModel:
             sampler_method: `"batch"`, or `"poisson"` (each row with probability batch_size / rows).
             random_seed: Seed of the order of rows; None takes the model's, in another order for every call. Where the
                 model was given none and nothing has been asked of it yet, also the seed of its initial weights.
+            first: For a trial run: only so many rows of each party, of training and of validation.
             checkpoint: Where the run is kept, e.g. `sf.Checkpoint("runs/mnist")`; None keeps nothing.
             resume: Whether an unfinished run that was kept there goes on; False begins a new one, `"must"` is an error
                 where there is none.
+            **refused: Words of Keras's that have no meaning here; the error says what has.
 
         Raises:
             PlanError: An argument cannot work, or the run that was kept is another one; nothing has started.
@@ -187,13 +193,15 @@ class FLModel:
             NotFinite: A party's weights became NaN or infinite; the round was put back.
             PartyLost: A party's process ended; the message names party and round.
         """
+        refuse("fit", refused)
         level = check_verbose(verbose)
         if class_weight is not None and not isinstance(class_weight, Mapping):
             raise PlanError(f"class_weight: expected {{class number: weight}}, found {type(class_weight).__name__}")
-        train = check_source(self._devices, x, y, sample_weight)
-        validation = self._checked_validation(validation_data)
+        given = (x, y, sample_weight)
+        train, validation = fit_sources(self._devices, given, validation_data, validation_split, first)
         columns = check_columns(train.x, self._columns)
         if validation is not None:
+            plan_evaluate(validation.sizes, alone=self._alone)
             check_columns(validation.x, columns)
         watched = CallbackList(as_list(callbacks), self._access())
         kept = keeping(checkpoint, resume)
@@ -229,10 +237,13 @@ class FLModel:
                 self._federation, rows, plan, experiment, versions(self._said["backend"], self._seed), fits
             )
         self._federation.open(plan.largest_weight(), plan_shape(plan))
-        self._say_notices(level)
+        self._say_notices(level, () if first is None else (trial(first),))
         params = {"epochs": epochs, "steps": plan.steps, "batch_size": batch_size, "verbose": level, "seed": seed}
         watched.prepare(params, facts.directions)
         history = History(params, notices=list(self._federation.notices))
+        if first is not None:
+            history.notices.append(trial(first))
+        self._history = history  # from here on, so that a fit that is interrupted leaves what it has done
         run = FitRun(self._federation, facts, plan, validation, watched, history, level, self._optimizer, kept)
         self._columns = columns
         self._fits = fits + 1
@@ -241,25 +252,34 @@ class FLModel:
     def evaluate(
         self,
         x: Arrays,
-        y: Arrays,
-        *,
+        y: Arrays | None = None,
         batch_size: int = 32,
-        sample_weight: Arrays | None = None,
         verbose: Verbose = "auto",
-    ) -> tuple[list[Metric], dict[PartyName, list[Metric]]]:
+        sample_weight: Arrays | None = None,
+        *,
+        return_dict: bool = False,
+        **refused: Never,
+    ) -> Any:
         """Returns the metrics over all parties' rows, and each party's own.
 
         Args:
             x: Rows, as in `fit`.
             y: Labels, as in `fit`.
             batch_size: Rows in one local batch.
-            sample_weight: One weight per row, as in `fit`.
             verbose: 0 for silence; otherwise a line.
+            sample_weight: One weight per row, as in `fit`.
+            return_dict: Whether to return numbers by name.
+            **refused: As in `fit`.
+
+        Returns:
+            `([Mean(name='loss', ...), ...], {"alice": [...], ...})`, or as numbers `({"loss": 0.3, ...}, {"alice":
+            {"loss": 0.2, ...}, ...})`.
 
         Raises:
             PlanError: An argument cannot work.
             DataError: A party's rows or labels do not fit.
         """
+        refuse("evaluate", refused)
         level = check_verbose(verbose)
         source = check_source(self._devices, x, y, sample_weight)
         check_columns(source.x, self._columns)
@@ -275,18 +295,26 @@ class FLModel:
             overall = list(next((report.overall for report in reports.values() if report.overall), ()))
             bar.close(complete=True)
             bar.figures(values(overall))
+        if return_dict:
+            return values(overall), local(reports)
         return overall, {party: list(report.local) for party, report in reports.items() if report.local}
 
-    def predict(self, x: Arrays, *, batch_size: int = 32) -> dict[PYU, PYUObject]:
+    def predict(
+        self, x: Arrays, batch_size: int = 32, verbose: Verbose = "auto", **refused: Never
+    ) -> dict[PYU, PYUObject]:
         """Returns each party's predictions for its own rows, one array or as the model has outputs; they stay there.
 
         Args:
             x: Rows, at any of the model's parties; a list, tuple or dict where the model has several inputs.
             batch_size: Rows in one local batch.
+            verbose: Of no effect: the call returns at once, and nothing is printed.
+            **refused: As in `fit`.
 
         Raises:
             PlanError: A party that holds rows is not one of the model's, or lacks those of an input.
         """
+        refuse("predict", refused)
+        check_verbose(verbose)
         inputs, places = check_inputs(self._devices, x)
         check_columns(inputs, self._columns)
         rows = whole("batch_size", batch_size, least=1)
@@ -337,23 +365,14 @@ class FLModel:
         self._seed_is_open = False
         return self._files.global_model(self._federation, self._optimizer.chosen)
 
-    def _say_notices(self, verbose: int) -> None:
+    def _say_notices(self, verbose: int, more: Sequence[str] = ()) -> None:
         if verbose:
-            for text in self._federation.unsaid():
+            for text in (*self._federation.unsaid(), *more):
                 print(f"note: {text}", flush=True)
 
     @property
     def _alone(self) -> bool:
         return isinstance(self._aggregator, PlainAggregator)
-
-    def _checked_validation(self, data: Any) -> Source | None:
-        if data is None:
-            return None
-        if not isinstance(data, tuple | list) or len(data) not in (2, 3):
-            raise PlanError("validation_data: expected (x, y) or (x, y, sample_weight)")
-        source = check_source(self._devices, *data, prefix=VALIDATION)
-        plan_evaluate(source.sizes, alone=self._alone)
-        return source
 
     def _access(self) -> ModelAccess:
         federation = self._federation

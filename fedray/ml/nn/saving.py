@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedray.backends import BACKENDS, build_at_driver
+from fedray.backends import BACKENDS, build_at_driver, describe_at_driver
 from fedray.backends.backend import FileKind
 from fedray.device import PYU
-from fedray.errors import PlanError
+from fedray.errors import DataError, PlanError
 from fedray.ml.nn.federation import Federation
+from fedray.tree import Tree
 
 _log = logging.getLogger("fedray")
 
@@ -28,10 +29,13 @@ class SavedModels:
         builder: The user's function that returns a compiled model.
         devices: The model's parties.
         local: The user's patterns for tensors that stay in their party.
+
+    Attributes:
+        backend: The same.
     """
 
     def __init__(self, backend: str, builder: Callable[[], Any], devices: Sequence[PYU], local: Sequence[str]) -> None:
-        self._backend, self._builder, self._devices = backend, builder, tuple(devices)
+        self.backend, self._builder, self._devices = backend, builder, tuple(devices)
         self._unsaid = bool(local)
 
     def save(
@@ -48,7 +52,7 @@ class SavedModels:
         Raises:
             PlanError: The path or the party cannot be.
         """
-        endings, file = BACKENDS[self._backend].suffixes[kind], Path(path)
+        endings, file = BACKENDS[self.backend].suffixes[kind], Path(path)
         ending = next((ending for ending in endings if file.name.endswith(ending)), None)
         if ending is None:
             raise PlanError(f"path: expected a name that ends in {' or '.join(endings)}, found {str(file)!r}")
@@ -79,6 +83,34 @@ class SavedModels:
             raise PlanError(f"load: no file {str(file)!r}; expected one that save(path) wrote")
         return federation.import_model(file.read_bytes())
 
+    def load_weights(self, federation: Federation, path: str | Path) -> None:
+        """Takes everybody's shared and frozen tensors from a file of weights alone.
+
+        Args:
+            federation: The model.
+            path: The file, at the driver.
+
+        Raises:
+            PlanError: There is no such file, or it is of another kind.
+            DataError: It holds another model's.
+        """
+        endings, file = BACKENDS[self.backend].suffixes["weights"], Path(path)
+        if not file.name.endswith(endings):
+            raise PlanError(
+                f"path: expected a name that ends in {' or '.join(endings)}, found {str(file)!r}; load(path) "
+                "takes a whole model"
+            )
+        if self.backend != "tensorflow":  # where weights and models are files of one kind
+            return self.load(federation, file)
+        if not file.is_file():
+            raise PlanError(f"load_weights: no file {str(file)!r}; expected one that save_weights(path) wrote")
+        model = self.global_model(federation, None)
+        try:
+            model.load_weights(file)
+        except (ValueError, KeyError, OSError) as error:
+            raise DataError(f"load_weights: {str(file)!r} holds no weights of this model: {error}") from None
+        return federation.set_arrays(model.get_weights())
+
     def global_model(self, federation: Federation, learning_rate: float | None) -> Any:
         """Returns the global model as a stock model in this process.
 
@@ -93,7 +125,16 @@ class SavedModels:
         if not arrays:
             raise PlanError("global_model: the model learns its shape from the data; call fit or evaluate first")
         self._say_what_is_missing(federation, "global_model")
-        return build_at_driver(self._backend, self._builder, arrays, federation.row, learning_rate)
+        return build_at_driver(self.backend, self._builder, arrays, federation.row, learning_rate)
+
+    def summary(self, row: Tree | None, say: Callable[[str], Any]) -> None:
+        """Describes the model as its framework does, from the builder, without any party's weights.
+
+        Args:
+            row: A row of each input, where arrays have been bound.
+            say: Takes each line.
+        """
+        describe_at_driver(self.backend, self._builder, row, say)
 
     def _say_what_is_missing(self, federation: Federation, call: str) -> None:
         if self._unsaid:

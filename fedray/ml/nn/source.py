@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 
 from fedray.data.columns import Names, listed
 from fedray.data.ndarray import FedNdarray
+from fedray.data.split import train_test_split
 from fedray.device import PYU
 from fedray.errors import DataError, PlanError
+from fedray.ml.nn.foreign import remedy
+from fedray.ml.nn.plan import whole
 from fedray.tree import Tree
 from fedray.types import PartyName
 
@@ -48,6 +51,35 @@ class Source:
             return x, y, None
         return x, y, weight.map(lambda array: None if array is None else array.partitions[device].slot()).nest
 
+    def head(self, first: int) -> Source:
+        """Returns the first rows of each party, all of a party that has fewer."""
+        return self._changed([array.head(first) for array in self._arrays()])
+
+    def held_out(self, share: float) -> tuple[Source, Source]:
+        """Returns (all other rows, the last rows of each party), which are `share` of all.
+
+        Raises:
+            PlanError: `share` is not between 0 and 1, or leaves no row on one side.
+        """
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < 1:
+            raise PlanError(f"validation_split: expected a number between 0 and 1, found {share!r}")
+        halves = train_test_split(*self._arrays(), test_size=float(share), shuffle=False)
+        return self._changed(halves[::2]), self._changed(halves[1::2])
+
+    def _arrays(self) -> list[FedNdarray]:
+        trees = [self.x, self.y] + ([] if self.sample_weight is None else [self.sample_weight])
+        return [array for tree in trees for array in tree.leaves() if array is not None]
+
+    def _changed(self, arrays: Sequence[FedNdarray]) -> Source:
+        """Returns the same with other arrays in the places of its own, in their order."""
+        turn = iter(arrays)
+        x, y = (tree.map(lambda _: next(turn)) for tree in (self.x, self.y))
+        weight = self.sample_weight
+        if weight is not None:
+            weight = weight.map(lambda array: None if array is None else next(turn))
+        shapes = arrays[0].partition_shape()
+        return Source(x, y, weight, {party.name: shape[0] for party, shape in shapes.items()})
+
     def row(self) -> Tree:
         """Returns one row of nothing like those of x: zeros, or empty text."""
         return self.x.map(_row)
@@ -80,6 +112,37 @@ def check_source(devices: Sequence[PYU], x: Any, y: Any, sample_weight: Any = No
             raise DataError(f"{name}: expected one number per row, found shape {array.shape}")
     shapes = rows.partition_shape()
     return Source(trees["x"], trees["y"], weight, {device.name: shapes[device][0] for device in devices})
+
+
+def fit_sources(
+    devices: Sequence[PYU], given: tuple[Any, Any, Any], validation: Any, split: float, first: int | None
+) -> tuple[Source, Source | None]:
+    """Returns what is trained on and what is validated on, if anything.
+
+    Args:
+        devices: The model's parties.
+        given: x, y and sample_weight, as in `check_source`.
+        validation: `(x, y)` or `(x, y, sample_weight)`, or None.
+        split: Share of the rows that are to be validated on in place of training; 0 for none.
+        first: So many rows of each party are to be taken; None for all.
+
+    Raises:
+        PlanError: An argument cannot work.
+        DataError: As `check_source`.
+    """
+    train, held = check_source(devices, *given), None
+    if validation is not None:
+        if split:
+            raise PlanError("validation_split: validation_data is given as well; say one of the two")
+        if not isinstance(validation, tuple | list) or len(validation) not in (2, 3):
+            raise PlanError("validation_data: expected (x, y) or (x, y, sample_weight)")
+        held = check_source(devices, *validation, prefix=VALIDATION)
+    elif split:
+        train, held = train.held_out(split)
+    if first is None:
+        return train, held
+    first = whole("first", first, least=1)
+    return train.head(first), None if held is None else held.head(first)
 
 
 def check_inputs(devices: Sequence[PYU], x: Any) -> tuple[Tree, list[PYU]]:
@@ -144,16 +207,21 @@ def _arrays(nest: Any, name: str, *, optional: bool = False) -> Tree:
     Raises:
         PlanError: It is something else, or holds no array.
     """
-    remedy = "make one with fedray.data.ndarray.load({alice: ..., bob: ...})"
+    if nest is None and not optional:
+        if name.endswith("y"):
+            raise PlanError(
+                f"{name}: expected labels, a FedNdarray, found None; a model that returns its input takes x"
+            )
+        raise PlanError(f"{name}: expected a FedNdarray, found None; {remedy(None)}")
     try:
         tree = Tree(nest, name)
     except DataError as error:
-        raise PlanError(f"{error} of FedNdarrays, or one FedNdarray; {remedy}") from None
+        raise PlanError(f"{error} of FedNdarrays, or one FedNdarray; {remedy(nest)}") from None
     for path, array in tree.named():
         if not isinstance(array, FedNdarray) and not (array is None and optional and tree.nested):
-            raise PlanError(f"{path}: expected a FedNdarray, found {type(array).__name__}; {remedy}")
+            raise PlanError(f"{path}: expected a FedNdarray, found {type(array).__name__}; {remedy(array)}")
     if not tree.leaves():
-        raise PlanError(f"{name}: expected at least one FedNdarray, found none; {remedy}")
+        raise PlanError(f"{name}: expected at least one FedNdarray, found none; {remedy(None)}")
     return tree
 
 

@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from fedray.errors import shown
 from fedray.party.door.entry import Entry, Total
 from fedray.party.door.ledger_file import Book, to_bytes
 from fedray.party.door.ledger_page import LedgerPage
@@ -127,14 +128,6 @@ def table(totals: Mapping[tuple[PartyName, PartyName, str], Total], missing: tup
     widths = [max(len(line[column]) for line in lines) for column in range(6)]
     rows = ["  ".join(_aligned(line, widths)).rstrip() for line in lines]
     return "\n".join([*rows, *(f"{shown(name)}: missing" for name in missing)])
-
-
-def shown(text: str) -> str:
-    """Returns a text as one line for a terminal: whatever it would act upon is escaped, as in a Python string.
-
-    What a ledger says was put down by others, and an escape in a name could hide the lines around it.
-    """
-    return text if text.isprintable() else repr(text)[1:-1]
 
 
 def _aligned(line: tuple[str, ...], widths: list[int]) -> list[str]:

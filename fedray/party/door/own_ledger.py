@@ -166,7 +166,12 @@ def read(content: bytes) -> OwnLedger:
     first = record_of(bodies[0][1], 1)
     party, number, before = first.get("party"), first.get("number"), first.get("before")
     key, signature = first.get("key"), first.get("signature")
-    right = isinstance(party, str) and type(number) is int and 0 < number <= _MOST_FILES and isinstance(before, str)
+    right = (
+        isinstance(party, str)
+        and type(number) is int
+        and 0 < number <= _MOST_FILES
+        and (before == "" or is_hex(before, _MARK // 2))
+    )
     if not (right and is_hex(key, 32) and is_hex(signature, 64)):
         raise BrokenLedger("line 1: not a party's own ledger")
     book = OwnLedger(

@@ -21,7 +21,7 @@ from fedray.party.rounds.conversation import Conversation, Errand, Post, answer_
 from fedray.party.rounds.key_supply import KeySupply
 from fedray.party.rounds.past import Past
 from fedray.party.rounds.share_owner import ShareOwner
-from fedray.party.rounds.told import check_missed
+from fedray.party.rounds.told import check_held, check_missed, well_formed
 from fedray.protocol.config import Config
 from fedray.protocol.fixed_point import decode
 from fedray.protocol.manifest import Manifest
@@ -155,7 +155,7 @@ class Contributor:
         Raises:
             ProtocolError: The segment was given up, or the others went on without this party.
         """
-        answer: Answer = self.ask_server(call, SumsRequest(self.session, number), Kind.SHAPE)
+        answer = well_formed(self.server, self.ask_server(call, SumsRequest(self.session, number), Kind.SHAPE))
         self._check_open(number, answer)
         check_missed(self.server, number, answer, returns=self._batched is not None)
         self._check_set(number, answer, None)
@@ -204,6 +204,7 @@ class Contributor:
         answer = yield from self._key_supply.cover(number)
         if answer is None:
             answer = yield from self._answered(shield, call, context, contribution)
+            check_held(self.server, number, answer)
         self._check_open(number, answer)
         check_missed(self.server, number, answer, returns=self._batched is not None)
         if answer.view is not None:
@@ -355,8 +356,7 @@ class Contributor:
         if isinstance(sent, threading.Thread):
             sent.join()
             return None
-        answer: Answer = self._context.get(sent, None)
-        return answer
+        return well_formed(self.server, self._context.get(sent, None))
 
     def _dispatch(self, post: Post) -> Ref:
         return self._context.send(post.call, self.server, self._round_server, post.message, post.kind, post.commitment)

@@ -14,6 +14,7 @@ from fedray.party.context import PartyContext
 from fedray.party.door.egress import Kind
 from fedray.party.records import Answer, RoundOutcome, ShareMessage
 from fedray.party.rounds.compute_party import ComputeParty, register
+from fedray.party.rounds.told import outcome
 from fedray.protocol.scheme import Contribution, RoundContext
 from fedray.protocol.sharing import SharingShield
 from fedray.types import Key, Message, PartyName, Ref
@@ -65,10 +66,10 @@ class ShareOwner:
         # Every message of it: any of them may be the one that arrives.
         send = partial(self._send, call, self._context.commitments.of(context, contribution))
         acknowledged = [send(to, ShareMessage(number, message, False)) for to, message in messages.items()]
-        outcome = self._at_home(send, home, number, last, acknowledged)
-        answer = outcome.answer
+        told = self._at_home(send, home, number, last, acknowledged)
+        answer = told.answer
         # Whatever the server says of it: a sum that it was sent is one that it has.
-        members = self._shield.certify(outcome.proof) if outcome.proof else ()
+        members = self._shield.certify(told.proof) if told.proof else ()
         if members and answer.verdict not in ("opened", "aborted"):
             raise ServerFault(
                 f"server {self._server!r} said {answer.verdict!r} of round {number}, whose sum it was sent; nothing "
@@ -95,11 +96,10 @@ class ShareOwner:
             end: ComputeParty = self._context.value(self._compute[home])
             end.take(home, number, message)
             self._confirm(others)  # before waiting: if a compute party refused its share, nothing may come
-            return end.wait(home, number)
+            return outcome(home, end.wait(home, number))
         ref = send(home, ShareMessage(number, message, True))
         self._confirm(others)
-        outcome: RoundOutcome = self._context.get(ref, None)
-        return outcome
+        return outcome(home, self._context.get(ref, None))
 
     def _confirm(self, refs: list[Ref]) -> None:
         for ref in refs:

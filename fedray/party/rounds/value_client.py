@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +16,6 @@ from numpy.typing import NDArray
 from fedray.errors import DataError, EncodingError, ProtocolError
 from fedray.party.context import PartyContext, Reply
 from fedray.party.door.egress import Kind
-from fedray.party.records import Answer
 from fedray.party.rounds import summable
 from fedray.party.rounds.contributor import Contributor
 from fedray.protocol.manifest import Manifest
@@ -95,10 +96,7 @@ class ValueClient:
         nest, tensors, arrays = summable.flatten(value)
         self._weight = 1.0
         if weight is not None:
-            self._weight = float(np.asarray(weight))
-            if not (0 <= self._weight < math.inf and (most is None or self._weight <= most)):
-                limits = "of 0 or more" if most is None else f"from 0 to {most:g}"
-                raise DataError(f"party {self._context.name!r}: its weight is not a number {limits}")
+            self._weight = self._checked(weight, most)
             tensors = [replace(tensor, dtype="float64") if tensor.integer else tensor for tensor in tensors]
             arrays = [array.astype(np.float64) for array in arrays]
         self._arrays = arrays
@@ -118,8 +116,9 @@ class ValueClient:
         told = f"averaged {order.averaged}, unit {order.unit!r}".encode()
         context = RoundContext(order.number, operation, told, order.manifest, "sum")
         exact = len(order.manifest.metrics) > 0
-        contribution = self._exact(arrays, order) if exact else self._compact(arrays, order)
-        answer = self._exchange(context, contribution)
+        with self._counting_refusals():
+            contribution = self._exact(arrays, order) if exact else self._compact(arrays, order)
+            answer = self._contributor.exchange("sum", context, contribution)
         found = answer.opened if answer.verdict == "opened" else self._contributor.missed_sum(context, answer)
         if found is None:
             return Reply(Kind.AGGREGATE, None)
@@ -148,21 +147,31 @@ class ValueClient:
             raise DataError(f"party {self._context.name!r} has no opened sum to tell")
         return Reply(Kind.AGGREGATE, self._opened)
 
-    def _exchange(self, context: RoundContext, contribution: Contribution) -> Answer:
-        """Takes part in the round; under strict egress, a few values may be out of range and no more.
+    def _checked(self, weight: Any, most: float | None) -> float:
+        """Returns a weight that is in range."""
+        with self._counting_refusals():
+            found = float(np.asarray(weight))
+            if not (0 <= found < math.inf and (most is None or found <= most)):
+                limits = "of 0 or more" if most is None else f"from 0 to {most:g}"
+                raise DataError(f"party {self._context.name!r}: its weight is not a number {limits}")
+        return found
 
-        Whoever chooses `bound` and sees whether it was kept learns a number of this party's, bit by bit.
+    @contextmanager
+    def _counting_refusals(self) -> Iterator[None]:
+        """Lets numbers of this party's be looked at; under strict egress, a few may be out of range and no more.
+
+        Whoever chooses `bound` or `largest_weight` and sees whether it was kept learns a number bit by bit.
         """
         state = self._context.state
         if self._context.config.egress == "strict" and state.get(_REFUSED, 0) >= MOST_REFUSED:
             raise DataError(
                 f"party {self._context.name!r} has refused {MOST_REFUSED} sums for values out of their range and "
                 "takes part in no further sum under egress='strict': each refusal says something about a value. "
-                "Start the session again with a wider bound="
+                "Start the session again with a wider bound= or largest_weight="
             )
         try:
-            return self._contributor.exchange("sum", context, contribution)
-        except EncodingError:
+            yield
+        except (DataError, EncodingError):
             state[_REFUSED] = state.get(_REFUSED, 0) + 1
             raise
 

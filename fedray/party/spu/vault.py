@@ -198,7 +198,7 @@ class Vault:
             to: Who opens it.
             ticket: Name of the opening.
         """
-        name = _part(ticket, self._context.name)
+        name = from_party(ticket, self._context.name)
         try:
             secret = self._secret(one)
             if to == self._context.name:
@@ -211,7 +211,7 @@ class Vault:
 
     def collect(self, ticket: Key) -> Value:
         """Returns a value from the shares that all compute parties give."""
-        parts = [Shared(_part(ticket, party), party) for party in self._computing]
+        parts = [Shared(from_party(ticket, party), party) for party in self._computing]
         try:
             self._await(parts)
             return combine(self._layout, [self._secret(part) for part in parts])
@@ -234,11 +234,14 @@ class Vault:
     def _take(self, sender: PartyName, message: object) -> None:
         match message:
             case DealtShares(str(key), bytes(form), list(shares)):
+                self._check_own(sender, key)
                 with self._making([key], "to(spu)"):
                     self._context.put(key, self._deals().receive(sender, key, Form.decode(form), shares))
             case GivenShares(str(key), bytes(form), np.ndarray() as words) if sender in self._computing:
+                self._check_own(sender, key)
                 self._context.put(key, Secret(Form.decode(form), words))
             case SharesFailure(str(key), Failure() as failure):
+                self._check_own(sender, key)
                 self._context.put(key, failure)
             case AreYouThere():
                 pass
@@ -247,6 +250,19 @@ class Vault:
                 raise unknown(sender, message, receiver, DealtShares, GivenShares, SharesFailure, AreYouThere)
 
     # Inside.
+
+    def _check_own(self, sender: PartyName, key: Key) -> None:
+        """Checks that a party may say what is under a name: it is one of its own, and nothing is there yet.
+
+        Whoever could put values in the place of others' would be the only one to know what is opened.
+
+        Raises:
+            ProtocolError: It may not.
+        """
+        if key != from_party(key.rpartition("/")[0], sender):
+            raise ProtocolError(f"{sender} sent shares under {key!r}, which is no name of its values")
+        if self._context.holds(key):
+            raise ProtocolError(f"{sender} sent shares of {key!r} a second time: the first ones count")
 
     def _secret(self, one: Shared) -> Secret:
         """Returns this party's shares, when they have come."""
@@ -324,6 +340,6 @@ class Vault:
         return self._linear
 
 
-def _part(ticket: Key, party: PartyName) -> Key:
-    """Returns what the shares that one compute party gives towards an opening are called."""
-    return f"{ticket}/{party}"
+def from_party(name: Key, party: PartyName) -> Key:
+    """Returns the name of shares that a party sends: those of a value that it owns, or its own ones of an opening."""
+    return f"{name}/{party}"  # no party has a "/" in its name

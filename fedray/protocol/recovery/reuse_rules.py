@@ -108,8 +108,14 @@ class InputRules(Guarded):
         """Checks that this party may help to open a sum over these survivors.
 
         Raises:
-            ProtocolError: The same input, or in another session its model, was already summed over others.
+            ProtocolError: The same input, or in another session its model, was already summed over others; or they are
+                not all, and the party's policy allows no smaller set.
         """
+        everybody = self._member.roster.names
+        if self._member.policy.views == 0 and members != everybody:
+            raise self._member.fault(
+                f"its policy allows a sum over all parties only (views = 0), not over {members} of {everybody}"
+            )
         others = self._member.policy.allow_other_members
         uses = self._of(context)
         mine = uses[context.number]

@@ -222,6 +222,8 @@ class SharingShield(Guarded):
             member.check_model(self._sid, context, self.owners, more=spoilt, open_later=True)
             # Before it is recorded itself; a repeat is over the same owners anyway.
             self._whole = member.allows_only(context, self.owners)
+            if self._whole:  # and over all of them it may be opened only if that is the set they had before
+                member.check_opening(context, self.owners)
 
     def _split(self, context: RoundContext, ctx: bytes, contribution: Contribution) -> dict[PartyName, Message]:
         """Encodes, splits and seals."""
