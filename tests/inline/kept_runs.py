@@ -25,16 +25,14 @@ class Killed(BaseException):
 
 @dataclass
 class Steps:
-    """Counts the steps of a run, and kills somebody at one of them.
+    """Counts the steps of a run, and kills somebody at some of them.
 
     Attributes:
-        kill: Number of the step, from 1; 0 for none.
-        whom: `"driver"`, `"all"`, or a party.
+        kills: Number of a step, from 1 -> `"driver"`, `"all"`, or a party.
         count: How many there were.
     """
 
-    kill: int = 0
-    whom: str = "driver"
+    kills: dict[int, str] = field(default_factory=dict)
     count: int = 0
     _thread: int = field(default_factory=threading.get_ident)
 
@@ -42,12 +40,11 @@ class Steps:
         if threading.get_ident() != self._thread:
             return
         self.count += 1
-        if self.count != self.kill:
-            return
-        for party in session.parties if self.whom == "all" else [self.whom]:
-            if party != "driver":
+        whom = self.kills.get(self.count)
+        for party in session.parties if whom == "all" else [whom]:
+            if party not in ("driver", None):
                 session.transport.lose(party)
-        if self.whom in ("driver", "all"):
+        if whom in ("driver", "all"):
             raise Killed
 
 
@@ -64,8 +61,9 @@ def counted(monkeypatch, steps):
 
 def fit(start, checkpoint, on_dropout="auto", backend="numpy", builder=None, rows=ROWS, callbacks=None, **arguments):
     """Returns history and weights of one `fit` in a session of its own, and what its program builds."""
-    fed = world(start, rows=rows, backend=backend)
+    fed = world(start, rows=rows, backend=backend, **arguments.pop("session", {}))
     aggregator = SecureAggregator(fed.server, fed.devices, on_dropout=on_dropout)
+    arguments.pop("act", lambda _: None)(fed)
     own = {name: arguments.pop(name) for name in ("strategy", "strategy_parameters", "local") if name in arguments}
     builder = builder or (regression(momentum=0.9) if backend == "numpy" else None)
     model = fed.model(builder, aggregator=aggregator, **own)
@@ -74,10 +72,10 @@ def fit(start, checkpoint, on_dropout="auto", backend="numpy", builder=None, row
     return history, as_bytes(model)
 
 
-def killed(monkeypatch, start, checkpoint, step, whom, **arguments):
-    """Runs until somebody is killed; returns whether it came so far, or its history and weights."""
+def killed(monkeypatch, start, checkpoint, kills, **arguments):
+    """Runs until somebody is killed; returns None, or its history and weights where it came to its end."""
     with monkeypatch.context() as patch:
-        steps = Steps(step, whom)
+        steps = Steps(kills)
         counted(patch, steps)
         try:
             return fit(start, checkpoint, **arguments)

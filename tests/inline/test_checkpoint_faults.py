@@ -32,7 +32,7 @@ def whole(start, tmp_path):
 
 def left(monkeypatch, start, path, step=45):
     """Leaves a run that was killed in its last epoch but one, or as the step says."""
-    assert killed(monkeypatch, start, sf.Checkpoint(path), step, "driver", epochs=EPOCHS) is None
+    assert killed(monkeypatch, start, sf.Checkpoint(path), {step: "driver"}, epochs=EPOCHS) is None
 
 
 def parts(path, party):

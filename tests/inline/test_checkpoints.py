@@ -31,7 +31,7 @@ def trial(monkeypatch, start, path, seed, count, **arguments):
     every = arguments.pop("every", "epoch")
     for _ in range(draw.randint(1, 3)):
         step, whom = draw.randint(8, count), draw.choice(WHOM)
-        found = killed(monkeypatch, start, sf.Checkpoint(path, every=every), step, whom, **arguments)
+        found = killed(monkeypatch, start, sf.Checkpoint(path, every=every), {step: whom}, **arguments)
         if found is not None:
             return found, whom
     found = fit(start, sf.Checkpoint(path, every=every), **arguments)
@@ -56,7 +56,7 @@ def test_a_run_that_was_killed_is_the_run_that_was_not(monkeypatch, start, tmp_p
 def test_a_few_of_them(monkeypatch, start, tmp_path, step, whom):
     expected, count = steps_of(monkeypatch, start, tmp_path / "whole")
     assert count > step
-    assert killed(monkeypatch, start, sf.Checkpoint(tmp_path / "run"), step, whom) is None
+    assert killed(monkeypatch, start, sf.Checkpoint(tmp_path / "run"), {step: whom}) is None
     same(fit(start, sf.Checkpoint(tmp_path / "run")), expected)
 
 

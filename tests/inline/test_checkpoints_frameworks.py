@@ -81,5 +81,6 @@ def test_all_that_stays_in_a_party_comes_back(monkeypatch, start, tmp_path, name
         expected = fit(start, sf.Checkpoint(tmp_path / "whole", every=2), **arguments)
     sf.shutdown()
     for step in (steps.count // 2, steps.count // 4):  # the second one counts from where the run goes on
-        assert killed(monkeypatch, start, sf.Checkpoint(tmp_path / "run", every=2), step, "driver", **arguments) is None
+        kept = sf.Checkpoint(tmp_path / "run", every=2)
+        assert killed(monkeypatch, start, kept, {step: "driver"}, **arguments) is None
     same(fit(start, sf.Checkpoint(tmp_path / "run", every=2), **arguments), expected)

@@ -26,6 +26,7 @@ class PassLog:
 
     Attributes:
         lines: (pass, set), in the order in which they came.
+        written: How many of them are on the disk.
 
     Raises:
         DataError: A line is damaged that is not the last one.
@@ -38,7 +39,7 @@ class PassLog:
         content = path.read_bytes() if path.exists() else b""
         whole = content.rpartition(b"\n")[0]
         # What follows the last line end was cut off while it was written: the rows that it stood for never left.
-        self._size = len(whole) + bool(whole)
+        self._size, self.written = len(whole) + bool(whole), 0
         for number, line in enumerate(whole.splitlines(), start=1):
             try:
                 name, *members = json.loads(line)
@@ -48,6 +49,23 @@ class PassLog:
                     f"line {number} of {path} is damaged; it tells over whom this run's rows were summed. Restore it, "
                     "or begin a new run (resume=False)"
                 ) from None
+        self.written = len(self.lines)
+
+    def check(self, written: int) -> None:
+        """Checks that no line is missing that was there once.
+
+        Args:
+            written: How many there were.
+
+        Raises:
+            DataError: There are fewer.
+        """
+        if self.written < written:
+            raise DataError(
+                f"party {self._party!r}: {self._path} has lost lines: expected {written} at least, found "
+                f"{self.written}. It tells over whom this run's rows were summed, and is never put back to an older "
+                "copy. Restore it, or begin a new run (resume=False)"
+            )
 
     def make(self) -> None:
         """Makes the file where there is none.
@@ -84,6 +102,7 @@ class PassLog:
                 os.fsync(descriptor)
             settle(self._path.parent)
             self._size += len(line)
+            self.written += 1
         except OSError as error:
             if not known:
                 raise ProtocolError(

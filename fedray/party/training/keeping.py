@@ -77,6 +77,9 @@ class Keeping:
             `held`, numbers of whole checkpoints; `torn`, words on those that are not; `differs`, number -> how what
             this party has differs from the experiment now; `moved`, number -> whether rows that come again after it
             may have been summed over others than everybody.
+
+        Raises:
+            DataError: What tells over whom rows were summed is damaged, or has lost lines.
         """
         self._settle()
         folder = self._place(run, named)
@@ -88,6 +91,7 @@ class Keeping:
             except (DataError, OSError) as error:
                 torn.append(str(error))
                 continue
+            passes.check(record["passes"])
             held.append(number)
             differs[number] = self._differences(record)
             moved[number] = _moved(passes.lines, record["passes"], everybody) or self._unseen(part["run"])
@@ -122,7 +126,7 @@ class Keeping:
             "number": number,
             "model": self._model.backend.fingerprint().hex(),
             "rows": dict(self._data),
-            "passes": 0 if self._passes is None else len(self._passes.lines),
+            "passes": 0 if self._passes is None else self._passes.written,
         }
         try:
             apart = taken_apart(part)
