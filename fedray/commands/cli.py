@@ -20,6 +20,7 @@ from fedray.commands import doctor as doctor_commands
 from fedray.commands import keys as key_commands
 from fedray.commands import ledger as ledger_commands
 from fedray.commands import nodes as node_commands
+from fedray.commands import replay as replay_commands
 from fedray.commands import runs as run_commands
 from fedray.commands import tls as tls_commands
 from fedray.errors import FedRayError, PlanError
@@ -105,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     ledger_commands.add_arguments(commands)
     key_commands.add_arguments(commands)
     run_commands.add_arguments(commands)
+    replay_commands.add_arguments(commands)
     tls_commands.add_arguments(commands)
     node_commands.add_arguments(commands)
     doctor_commands.add_arguments(commands)
@@ -156,6 +158,7 @@ _COMMANDS = {
     "ledger": ledger_commands.run,
     "keys": key_commands.run,
     "runs": run_commands.run,
+    "replay": replay_commands.run,
     "tls": tls_commands.run,
     "doctor": doctor_commands.run,
     **dict.fromkeys(("head", "party", "status", "stop"), node_commands.run),

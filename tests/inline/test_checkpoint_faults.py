@@ -42,7 +42,7 @@ def parts(path, party):
 
 
 def numbers(folder):
-    return sorted(int(one.stem) for one in folder.glob("0*.json"))
+    return sorted(int(one.stem) for one in folder.glob("0?????.json"))
 
 
 @SLOW
@@ -96,7 +96,8 @@ def test_a_disk_that_is_full_is_told_and_ends_no_run(monkeypatch, start, tmp_pat
     write, count = kept_file.write, []
 
     def watched(folder, name, *rest):
-        if (whose in str(folder)) if whose == "alice" else (folder.name == "0001" and name != "run"):
+        theirs = (whose in str(folder)) if whose == "alice" else folder.name == "0001"
+        if theirs and name.isdigit():
             count.append(name)
             if len(count) > 2:
                 full()
@@ -198,7 +199,7 @@ def test_the_last_ones_are_kept_and_nothing_secret_is_in_them(start, path):
     assert numbers(parts(path, "alice"))[-1] == 7
     assert {one.rpartition(".")[2] for one in on_disk(path / "0001")} == {"json", "safetensors"}
     kinds = {one.rpartition("/")[2].lstrip("0123456789").partition(".key.")[0] for one in on_disk(path / "parties")}
-    assert kinds == {".json", ".safetensors", "passes.log", "replay"}
+    assert kinds == {".json", "-round.json", ".safetensors", "passes.log", "replay"}
 
 
 def test_runs_are_listed_and_shown(monkeypatch, start, path, capsys):

@@ -59,5 +59,10 @@ def test_a_run_that_was_killed_goes_on_from_the_key_folders(monkeypatch, start, 
     same(fit(start, kept, **arguments), expected)
     assert not (tmp_path / "runs" / "parties").exists()
     (folder,) = (keys / "alice" / "checkpoints").iterdir()
-    assert {one.name.lstrip("0123456789") for one in folder.iterdir()} == {".json", ".safetensors", "passes.log"}
+    assert {one.name.lstrip("0123456789") for one in folder.iterdir()} == {
+        ".json",
+        "-round.json",
+        ".safetensors",
+        "passes.log",
+    }
     assert all(one.stat().st_mode & 0o077 == 0 for one in folder.iterdir())

@@ -13,7 +13,8 @@ from fedray.errors import NotFinite
 from fedray.metrics import Mean, Metric
 from fedray.ml.nn.absences import Absences, Stretch, say_lost
 from fedray.ml.nn.callbacks import CallbackList
-from fedray.ml.nn.checkpoints.fit_keeping import FitKeeping, Position
+from fedray.ml.nn.checkpoints.fit_keeping import FitKeeping
+from fedray.ml.nn.checkpoints.position import Position
 from fedray.ml.nn.federation import Federation
 from fedray.ml.nn.history import FaultRecord, History, MetricValue, Reset
 from fedray.ml.nn.optimizer import Optimizer

@@ -19,7 +19,8 @@ from fedray.errors import PlanError
 from fedray.ml.nn.callbacks import CallbackList, ModelAccess, as_list
 from fedray.ml.nn.checkpoints.checkpoint import Checkpoint, Resume
 from fedray.ml.nn.checkpoints.experiment import experiment_of
-from fedray.ml.nn.checkpoints.fit_keeping import FitRows, keeping
+from fedray.ml.nn.checkpoints.fit_keeping import keeping
+from fedray.ml.nn.checkpoints.position import FitRows
 from fedray.ml.nn.checkpoints.said import described, versions
 from fedray.ml.nn.federation import Federation
 from fedray.ml.nn.fitting import FitRun, local, plan_shape, values

@@ -24,8 +24,11 @@ from fedray.party.kept.pass_log import PassLog
 from fedray.party.rounds.contributor import Contributor
 from fedray.party.training.local_model import LocalModel
 from fedray.party.training.part import content_hash, gathered, put_back
+from fedray.party.training.replaying import WHAT as ROUND
+from fedray.party.training.replaying import Committed, again, in_own_ledger, name_of_round, noted
 from fedray.party.training.trainer import Trainer
 from fedray.party.whole_file import write_new
+from fedray.protocol.scheme import RoundContext
 from fedray.types import PartyName, Value
 
 WHAT = "checkpoint of a party"
@@ -56,6 +59,7 @@ class Keeping:
         self._passes: PassLog | None = None
         self._writing: threading.Thread | None = None
         self._failure = ""
+        self._following: tuple[int, dict[str, Any]] | None = None
 
     def know(
         self, purpose: str, x: Value, y: Value, sample_weight: Value | None, class_weight: Mapping[int, float] | None
@@ -133,13 +137,21 @@ class Keeping:
         except DataError as error:
             self._failure = f"party {self._context.name!r}: {error}"
             return self._status()
-        self._writing = threading.Thread(target=self._write, args=(number, stay, record, apart), name="fedray-keeping")
+        following, self._following = self._following, None
+        given = (number, stay, record, apart, following)
+        self._writing = threading.Thread(target=self._write, args=given, name="fedray-keeping")
         self._writing.start()
+        self._note(number)
         return self._status()
 
     def settle(self) -> Reply:
         """Waits for what is being written; returns the status."""
         self._settle()
+        following, self._following = self._following, None
+        try:
+            self._write_round(following)
+        except OSError as error:
+            self._failure = self._unwritten(error)
         return self._status()
 
     def restore(self, run: str, named: str, number: int) -> None:
@@ -161,8 +173,49 @@ class Keeping:
             raise DataError(f"party {self._context.name!r}: checkpoint {number} cannot be read: {error}") from None
         put_back(part, self._model, self._contributor.past, self._trainer)
         self._watch()
+        self._note(number)
         if self._contributor.recovers:
             self._context.memory.run(part["run"]).forgive()
+
+    def replay(self, run: str, named: str, committed: Committed | None) -> Reply:
+        """Makes the round after each checkpoint once more, and returns the verdicts; nothing of a round is sent.
+
+        Args:
+            run: The run's name.
+            named: As in `look`.
+            committed: Commitments in a ledger that the driver has saved; None for this party's own ledger.
+
+        Raises:
+            DataError: A checkpoint is damaged, or there is no ledger.
+        """
+        folder = self._place(run, named)
+        if committed is None:
+            if self._context.folder is None:
+                raise DataError(
+                    f"party {self._context.name!r} has no key folder, and so no ledger of its own; name one that "
+                    "sf.shutdown(ledger=FILE) has saved with --ledger FILE"
+                )
+            committed = in_own_ledger(self._context.folder)
+        verdicts = []
+        for number in _numbers(folder):
+            _, part = kept_file.read(folder, name_of(number), WHAT)
+            put_back(part, self._model, self._contributor.past, self._trainer)
+            verdicts.append(again(self._context, self._trainer, folder, number, name_of(number), committed))
+        return Reply(Kind.SHAPE, verdicts)
+
+    def _note(self, number: int) -> None:
+        """Keeps what the round is about that follows a checkpoint, when it is there."""
+        commitments = self._context.commitments
+
+        def note(sid: bytes, context: RoundContext) -> None:
+            if context.purpose == "train":
+                commitments.watch, self._following = None, (number, noted(sid, context, commitments))
+
+        commitments.watch = note
+
+    def _write_round(self, following: tuple[int, dict[str, Any]] | None) -> None:
+        if following is not None:
+            kept_file.write(self._folder, name_of_round(name_of(following[0])), ROUND, following[1])
 
     def _watch(self) -> None:
         """Lets over whom rows are summed outlast the process."""
@@ -198,11 +251,18 @@ class Keeping:
         return (own / FOLDER if own is not None else Path(named).expanduser() / self._context.name) / run
 
     def _write(
-        self, number: int, stay: tuple[int, ...], record: Mapping[str, Any], part: tuple[Any, NamedArrays]
+        self,
+        number: int,
+        stay: tuple[int, ...],
+        record: Mapping[str, Any],
+        part: tuple[Any, NamedArrays],
+        following: tuple[int, dict[str, Any]] | None,
     ) -> None:
         try:
+            self._write_round(following)
             # Before the new one is written: a disk that is full needs the room.
             for old in removable(_numbers(self._folder), stay):
+                kept_file.remove(self._folder, name_of_round(name_of(old)))
                 kept_file.remove(self._folder, name_of(old))
             kept_file.write(self._folder, name_of(number), WHAT, record, part)
             self._failure = ""

@@ -9,66 +9,31 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedray.device import PYU
 from fedray.errors import DataError, PartyLost, PlanError
 from fedray.ml.nn.checkpoints.checkpoint import Checkpoint, Resume
 from fedray.ml.nn.checkpoints.choice import Found, common, decide, say_behind, say_lacking, staying
 from fedray.ml.nn.checkpoints.experiment import differences, experiment_hash
 from fedray.ml.nn.checkpoints.parts import PartyParts
+from fedray.ml.nn.checkpoints.position import FitRows, Position
+from fedray.ml.nn.checkpoints.replay import Replay, Replayed, asked
 from fedray.ml.nn.checkpoints.run_folder import RunFolder
 from fedray.ml.nn.checkpoints.state import callback_states, history_state, set_callback_states, set_history
 from fedray.ml.nn.federation import Federation
 from fedray.ml.nn.history import History
 from fedray.ml.nn.optimizer import Optimizer
 from fedray.ml.nn.plan import FitPlan, order_seed
-from fedray.ml.nn.source import Source
 from fedray.party.training.keeping import removable
 from fedray.types import PartyName
 
 _log = logging.getLogger("fedray")
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """Where a run is, between two segments.
-
-    Attributes:
-        epoch: Which epoch comes next, or is under way, from 0.
-        segments: How many of its segments are over.
-        begun: Steps of all epochs and fits before this epoch.
-        epochs: Epochs of all fits before this one.
-        stopped: Whether a callback has ended the run.
-    """
-
-    epoch: int
-    segments: int = 0
-    begun: int = 0
-    epochs: int = 0
-    stopped: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class FitRows:
-    """The rows of a fit, as its parties are handed them.
-
-    Attributes:
-        devices: The parties.
-        train: FitRows of training.
-        validation: FitRows of validation, or None.
-        class_weight: Weights of classes, or None.
-    """
-
-    devices: Sequence[PYU]
-    train: Source
-    validation: Source | None
-    class_weight: Mapping[int, float] | None
 
 
 class FitKeeping:
@@ -147,6 +112,9 @@ class FitKeeping:
         parts.know(rows.devices, "train", rows.train, rows.class_weight)
         if rows.validation is not None:
             parts.know(rows.devices, "evaluate", rows.validation)
+        for replay in asked:
+            if replay.concerns(Path(self._checkpoint.path).expanduser()):
+                self._replay(replay)
         left, looked = self._left, dict[PartyName, dict[str, Any]]()
         if left is not None:
             looked = parts.look(left.name, self._checkpoint.named)
@@ -159,6 +127,23 @@ class FitKeeping:
             [f"checkpoint: the run was begun with other versions: {'; '.join(versions)}"] if versions else []
         )
         return self._go_on(left, looked, federation, plan)
+
+    def _replay(self, replay: Replay) -> NoReturn:
+        """Lets a party make its rounds again in place of training.
+
+        Raises:
+            PlanError: There is no such run, or the party's rows or model are others.
+            Replayed: Always, in the end.
+        """
+        path = Path(self._checkpoint.path).expanduser()
+        wanted = replay.run_in(path)
+        run = next((one for one in reversed(RunFolder.all(path)) if wanted in (None, one.folder.name)), None)
+        if run is None or replay.party not in self._parts.parties:
+            parties = ", ".join(map(repr, self._parts.parties))
+            raise PlanError(f"replay: expected a run in {path} and one of its parties {parties}, found none")
+        found = self._parts.replay(replay.party, run.name, self._checkpoint.named, replay.committed)
+        replay.verdicts = found
+        raise Replayed
 
     def _found(
         self, experiment: Mapping[str, Any], beside: Mapping[str, Any], looked: Mapping[PartyName, Mapping[str, Any]]

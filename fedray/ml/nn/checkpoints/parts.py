@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedray.device import PYU
-from fedray.errors import PartyLost
+from fedray.errors import PartyLost, PlanError
 from fedray.ml.nn.source import Source
+from fedray.party.training.replaying import ReplayVerdict
 from fedray.runtime.session import Session
 from fedray.types import Key, PartyName
 
@@ -76,6 +77,25 @@ class PartyParts:
             DataError: One is damaged, or of another model.
         """
         self._everywhere(self.parties, "restore", run, named, number)
+
+    def replay(self, party: PartyName, run: str, named: str, committed: Any) -> list[ReplayVerdict]:
+        """Lets a party make its rounds again, and returns what came of it; see `Keeping.replay`.
+
+        Args:
+            party: Whose.
+            run: The run's name.
+            named: Folder of parties that have none of their own.
+            committed: Its commitments in a ledger that was saved, or None for its own.
+
+        Raises:
+            PlanError: Its rows or its model are others.
+        """
+        found = self._everywhere([party], "look", run, named, self.parties)[party]
+        differs = [one for some in found["differs"].values() for one in some]
+        if differs:
+            raise PlanError(f"replay: party {party!r} has {differs[0]} than the run")
+        verdicts: list[ReplayVerdict] = self._everywhere([party], "replay", run, named, committed)[party]
+        return verdicts
 
     def begin(self, run: str, named: str) -> None:
         """Lets every party make its folder of a run."""
