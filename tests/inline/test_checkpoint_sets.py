@@ -93,3 +93,13 @@ def test_a_log_that_was_put_back_to_an_older_copy_is_refused(start, path):
         one.write_bytes(b"")
     with pytest.raises(DataError, match=r"party 'bob': .*passes\.log has lost lines: expected 1 at least, found 0"):
         goes_on(start, path)
+
+
+def test_a_party_that_is_lost_for_good_may_be_left_out(start, path):
+    """The others deal rows anew, as policies allow, and say without whom they go on."""
+    history, _ = fit(start, sf.Checkpoint(path), **(ARGUMENTS | {"rows": (24,) * 3}))
+    assert history.epoch == [0, 1, 2]
+    assert "checkpoint: goes on without 'dave', whose rows are gone with it" in history.notices
+    assert any("dealt anew" in text for text in history.notices)
+    assert sorted(history.local_history) == list(ALL), "what dave measured before is in the one history"
+    assert [len(history.local_history[party]["loss"]) for party in ALL] == [3, 3, 3, 1]

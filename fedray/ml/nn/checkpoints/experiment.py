@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from fedray.backends.spec import ParamSpec
 from fedray.ml.nn.plan import FitPlan
+from fedray.types import PartyName
 
 NOTHING = "nothing"
 
@@ -60,6 +61,21 @@ def experiment_of(
 def experiment_hash(experiment: Mapping[str, Any]) -> str:
     """Returns SHA-256 over an experiment, hexadecimal."""
     return hashlib.sha256(json.dumps(experiment, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def without(experiment: Mapping[str, Any], gone: Sequence[PartyName]) -> dict[str, Any]:
+    """Returns an experiment as it would be without some of its parties.
+
+    Args:
+        experiment: As `experiment_of` returns it.
+        gone: Who is not in it.
+    """
+    left = dict(experiment)
+    left["parties"] = [party for party in experiment["parties"] if party not in gone]
+    for name in ("rows", "rows of validation"):
+        if experiment[name] is not None:
+            left[name] = {party: rows for party, rows in experiment[name].items() if party not in gone}
+    return left
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from fedray.errors import DataError, PartyLost, PlanError
 from fedray.ml.nn.checkpoints.checkpoint import Checkpoint, Resume
 from fedray.ml.nn.checkpoints.choice import Found, common, decide, say_behind, say_lacking, staying
-from fedray.ml.nn.checkpoints.experiment import differences, experiment_hash
+from fedray.ml.nn.checkpoints.experiment import differences, experiment_hash, without
 from fedray.ml.nn.checkpoints.parts import PartyParts
 from fedray.ml.nn.checkpoints.position import FitRows, Position
 from fedray.ml.nn.checkpoints.replay import Replay, Replayed, asked
@@ -151,11 +151,21 @@ class FitKeeping:
         last = self._last
         if last is None:
             return None
-        differ = [] if last.run["finished"] else differences(last.run["experiment"], experiment)
+        differ = [] if last.run["finished"] else self._differ(last.run["experiment"], experiment)
         for party, told in looked.items():
             differ += [f"party {party!r} has {one}" for one in next(iter(reversed(told["differs"].values())), ())]
         versions = differences(last.run["versions"], beside)
         return Found(last.folder.name, bool(last.run["finished"]), differ, versions)
+
+    def _differ(self, then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+        """Returns how an experiment differs from what it was; not where it is the same without some of its parties."""
+        gone = [party for party in then["parties"] if party not in now["parties"]]
+        if gone and self._resume != "must" and not differences(without(then, gone), now):
+            self._notices.append(
+                f"checkpoint: goes on without {', '.join(map(repr, gone))}, whose rows are gone with it"
+            )
+            return []
+        return differences(then, now)
 
     def _begin(self, plan: FitPlan, experiment: Mapping[str, Any], beside: Mapping[str, Any], fits: int) -> None:
         said = {
@@ -196,6 +206,9 @@ class FitKeeping:
         _, self._state = left.read(self._number)
         self._parts.restore(left.name, self._checkpoint.named, self._number)
         self.start = Position(**self._state["position"])
+        if len(self._parts.parties) < len(left.run["parties"]):
+            # With other rows an epoch has other rounds: the one under way is begun once more.
+            self.start = replace(self.start, segments=0)
         federation.begun, federation.epochs = self.start.begun, self.start.epochs
         federation.resumed()
         self._notices += [f"checkpoint: {text}" for text in torn]
