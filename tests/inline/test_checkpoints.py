@@ -9,6 +9,7 @@ from inline.kept_runs import ROWS, Steps, counted, fit, killed, same
 
 import fedray as sf
 from fedray.ml.nn.federation import Federation
+from fedray.party.rounds.past import Past
 from fedray.security.aggregation import SecureAggregator
 from fedray.strategies import STRATEGIES
 
@@ -88,6 +89,20 @@ def test_ctrl_c_and_the_same_cell_again_goes_on(monkeypatch, start, tmp_path, on
                 run()
         model, run = cell(model if again == "the same model" else None)
     same((run(), as_bytes(model)), expected)
+
+
+def test_heads_that_were_kept_and_differ_make_all_begin_anew(monkeypatch, start, tmp_path):
+    """Local state is made of what a party was told; whoever was told something else is not summed with it as it is."""
+    kept = Past.kept
+
+    def told_something_else(self):
+        return kept(self) | ({"head": b"another"} if self._party == "alice" else {})
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Past, "kept", told_something_else)
+        assert killed(monkeypatch, start, sf.Checkpoint(tmp_path / "run"), {40: "driver"}) is None
+    history, _ = fit(start, sf.Checkpoint(tmp_path / "run"))
+    assert [one.parties for one in history.resets] == [("alice",)]
 
 
 def interrupt_after(patch, segments):
