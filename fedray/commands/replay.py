@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
         PlanError: The program came to no fit that keeps its runs there.
     """
     from fedray.ml.nn.checkpoints import replay
-    from fedray.runtime.session import shutdown
+    from fedray.runtime.lifetime import shutdown
 
     committed = None if options.ledger is None else _committed(options.ledger, options.party)
     one = replay.Replay(options.run, options.party, committed)

@@ -47,11 +47,11 @@ def enc(purpose: str, *fields: int | str | bytes) -> bytes:
     Raises:
         EncodingError: An integer is outside 0..2^64-1 or a string is not Unicode text.
     """
-    whole = bytearray((len(fields) + 1).to_bytes(4, "big"))
+    parts = [(len(fields) + 1).to_bytes(4, "big")]
     for one in (LABEL + purpose, *fields):
         part = _field(one)
-        whole += len(part).to_bytes(4, "big") + part
-    return bytes(whole)
+        parts += (len(part).to_bytes(4, "big"), part)
+    return b"".join(parts)
 
 
 def dec(purpose: str, data: bytes, schema: tuple[FieldKind, ...]) -> list[Any]:
@@ -121,6 +121,8 @@ def _field(value: int | str | bytes) -> bytes:
     if isinstance(value, bytes):
         return value
     if isinstance(value, str):
+        if value.isascii():  # and so in NFC: nearly all text in statements, of which a round makes a dozen
+            return value.encode()
         try:
             return unicodedata.normalize("NFC", value).encode()
         except UnicodeEncodeError:

@@ -8,8 +8,10 @@ names. Knows no row, no model and no session.
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from operator import attrgetter
 
 from fedray.errors import ProtocolError
 from fedray.protocol.rows import Rows
@@ -19,6 +21,8 @@ Members = tuple[PartyName, ...]
 
 _WHOLE = 2**63
 """A step behind the last one of any pass."""
+
+_START = attrgetter("start")
 
 
 @dataclass(slots=True)
@@ -36,11 +40,38 @@ class _Sent:
     over: Members | None
 
 
+@dataclass(slots=True)
+class _Pass:
+    """The stretches of one pass that have left.
+
+    A pass may have as many rounds as batches, and each looks for its own rows among them: they are in order, so that it
+    looks at its neighbours only.
+
+    Attributes:
+        stretches: By their first step.
+        longest: Steps of the longest one.
+    """
+
+    stretches: list[_Sent] = field(default_factory=list)
+    longest: int = 0
+
+    def meeting(self, rows: Rows) -> list[_Sent]:
+        """Returns the stretches that have steps in common with these rows; equal ones in the order of their leaving."""
+        begin = bisect_left(self.stretches, rows.start - self.longest + 1, key=_START)
+        end = bisect_left(self.stretches, rows.stop, key=_START)
+        return [sent for sent in self.stretches[begin:end] if rows.start < sent.stop]
+
+    def add(self, sent: _Sent) -> None:
+        """Adds a stretch."""
+        insort(self.stretches, sent, key=_START)
+        self.longest = max(self.longest, sent.stop - sent.start)
+
+
 class Turnover:
     """What one run at one party has summed."""
 
     def __init__(self) -> None:
-        self._passes: dict[bytes, list[_Sent]] = {}
+        self._passes: dict[bytes, _Pass] = {}
         self._last: Members | None = None
         self._changes = 0
         self._store: Callable[[bytes, Members], None] | None = None
@@ -58,19 +89,19 @@ class Turnover:
         for pass_name, members in known:
             self._changes += self._last not in (None, members)
             self._last = members
-            self._passes.setdefault(pass_name, []).append(_Sent(0, _WHOLE, members))
+            self._passes.setdefault(pass_name, _Pass()).add(_Sent(0, _WHOLE, members))
 
     def unseen(self) -> bool:
         """Returns whether rows have left of which this party does not know over whom they were summed."""
-        return any(sent.over is None for stretches in self._passes.values() for sent in stretches)
+        return any(sent.over is None for one in self._passes.values() for sent in one.stretches)
 
     def forgive(self) -> None:
         """Forgets rows of which this party never saw a set, where another honest one has signed whatever set there was.
 
         Whoever signs for the same rows over another set has signed for the first: two quorums share an honest party.
         """
-        for stretches in self._passes.values():
-            stretches[:] = [sent for sent in stretches if sent.over is not None]
+        for one in self._passes.values():
+            one.stretches = [sent for sent in one.stretches if sent.over is not None]
 
     def check_rows(self, rows: Rows, members: Members | None, *, leaving: bool = True) -> None:
         """Checks that no other set has these rows of this pass.
@@ -83,9 +114,7 @@ class Turnover:
         Raises:
             ProtocolError: One has, or may have.
         """
-        for sent in self._passes.get(rows.pass_name, ()):
-            if not (sent.start < rows.stop and rows.start < sent.stop):
-                continue
+        for sent in self._met(rows):
             if sent.over is None and leaving:
                 raise _again("a set that this party never saw", members)
             if None not in (sent.over, members) and sent.over != members:
@@ -117,8 +146,7 @@ class Turnover:
             rows: The party's own rows.
             most: As in `check_change`.
         """
-        again = any(sent.start < rows.stop and rows.start < sent.stop for sent in self._passes.get(rows.pass_name, ()))
-        return again or (self._last is not None and most is not None and self._changes >= most)
+        return bool(self._met(rows)) or (self._last is not None and most is not None and self._changes >= most)
 
     def record(self, rows: Rows, members: Members | None) -> None:
         """Remembers rows that are about to leave, or over whom those were summed that have left.
@@ -132,13 +160,17 @@ class Turnover:
                 self._store(rows.pass_name, members)
             self._changes += self._last not in (None, members)
             self._last = members
-        stretches = self._passes.setdefault(rows.pass_name, [])
-        same = [sent for sent in stretches if (sent.start, sent.stop) == (rows.start, rows.stop)]
+        same = [sent for sent in self._met(rows) if (sent.start, sent.stop) == (rows.start, rows.stop)]
         known = next((sent for wanted in (None, members) for sent in same if sent.over == wanted), None)
         if known is None or (members is None and known.over is not None):
-            stretches.append(_Sent(rows.start, rows.stop, members))
+            self._passes.setdefault(rows.pass_name, _Pass()).add(_Sent(rows.start, rows.stop, members))
         else:
             known.over = members
+
+    def _met(self, rows: Rows) -> list[_Sent]:
+        """Returns what has left of the pass and has steps in common with these rows."""
+        passed = self._passes.get(rows.pass_name)
+        return [] if passed is None else passed.meeting(rows)
 
 
 def _again(before: str, now: Members | None) -> ProtocolError:

@@ -6,15 +6,18 @@ Each step of the way is looked at only where the one before it is good: behind a
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fedray.errors import PlanError
 from fedray.runtime.joining import Entrance, check_member, local
 from fedray.runtime.nodes import findings
 from fedray.runtime.nodes.findings import Finding
+from fedray.runtime.nodes.launch import Security
+from fedray.runtime.nodes.ports import Ports
 from fedray.runtime.own_nodes import Node, listed, own_nodes, parties_of
 from fedray.runtime.ray_interior import node_records
 
@@ -29,10 +32,12 @@ class NodeReport:
     Attributes:
         findings: What it has found.
         clock: Its time, seconds since 1970.
+        versions: Of what is installed there.
     """
 
     findings: tuple[Finding, ...]
     clock: float
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 def way(entrance: Entrance, environment: Mapping[str, str]) -> tuple[list[Finding], list[Node]]:
@@ -70,22 +75,40 @@ def way(entrance: Entrance, environment: Mapping[str, str]) -> tuple[list[Findin
 
 def between(nodes: Sequence[Node]) -> list[Finding]:
     """Returns which ports of the other nodes can be called from this machine."""
-    return [
+    others = [node for node in nodes if not local(node.address)]
+    found = [
         _called(node.address, port, f"{node.name}, port {port}", f"let it in at {node.address}")
-        for node in nodes
+        for node in others
         for port in node.ports
-        if not local(node.address)
     ]
+    return found + [_let_in(node) for node in others if node.started and node.ports]
 
 
-def at_node(nodes: Sequence[Node]) -> NodeReport:
+def at_node(nodes: Sequence[Node], head: tuple[str, int]) -> NodeReport:
     """Returns everything that a node can find by itself; runs on the node.
 
     Args:
         nodes: The cluster's nodes.
+        head: Where the cluster is called: host and port; port 0 where that is not known.
     """
-    found = [*findings.software(), *findings.machine(), *findings.parties(), *between(nodes)]
-    return NodeReport(tuple(found), time.time())
+    found = [*findings.software(), *findings.machine(), *findings.parties()]
+    here = next((node.address for node in nodes if local(node.address)), None)
+    found += [*findings.secured(Security.of(os.environ), here), findings.settings(os.environ)]
+    if head[1] and not local(head[0]):
+        found.append(_called(*head, f"head, port {head[1]}", f"let it in at {head[0]}"))
+    return NodeReport((*found, *between(nodes)), time.time(), findings.versions())
+
+
+def all_of(report: NodeReport, asked: float, answered: float) -> list[Finding]:
+    """Returns what a node has found, and how it compares with this machine.
+
+    Args:
+        report: What it has said.
+        asked: When it was asked, by this machine's clock.
+        answered: When its answer had come.
+    """
+    compared = findings.differences(report.versions, findings.versions())
+    return [*report.findings, *compared, clock(report, asked, answered)]
 
 
 def clock(report: NodeReport, asked: float, answered: float) -> Finding:
@@ -115,6 +138,20 @@ def _members(entrance: Entrance, nodes: Sequence[Node]) -> list[Finding]:
     except PlanError as error:
         found.append(Finding("nodes", "bad", str(error), "as the message says"))
     return found
+
+
+def _let_in(node: Node) -> Finding:
+    """Returns whether a firewall stands before a node's lines, where somebody listens during sessions only."""
+    first, last = Ports(node.ports[0]).lines
+    check = f"{node.name}, ports {first}-{last}"
+    try:
+        socket.create_connection((node.address, first), _CALL_SECONDS).close()
+    except ConnectionRefusedError:
+        pass  # its own kernel says so
+    except OSError as error:
+        said = f"{node.address}:{first} does not answer: {error.strerror or error}"
+        return Finding(check, "doubtful", said, "let them in where a server or a compute party of an SPU runs")
+    return Finding(check, "good", "nothing stands before its lines")
 
 
 def _called(host: str, port: int, check: str, remedy: str) -> Finding:

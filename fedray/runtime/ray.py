@@ -20,12 +20,15 @@ from fedray.runtime import environment, placement
 from fedray.runtime.environment import LOOPBACK, Environment
 from fedray.runtime.gather import gather, opened
 from fedray.runtime.joined_cluster import JoinedCluster
-from fedray.runtime.line import LinedCalls, Lines
+from fedray.runtime.lined import LinedCalls, Whereabouts
 from fedray.runtime.local_cluster import LocalCluster, RayProcess
+from fedray.runtime.memory import MemoryWatch
+from fedray.runtime.obstacles import check_no_fork, note_begun
 from fedray.runtime.own_nodes import Node, own_nodes
-from fedray.runtime.ray_errors import reason, translate
+from fedray.runtime.ray_errors import node_gone, reason, translate
 from fedray.runtime.ray_interior import left_alone, say_nothing_of_lost_workers
 from fedray.runtime.settings import Reach
+from fedray.runtime.signals import guard, held, unguard
 from fedray.types import PartyConfig, PartyName, Ref
 
 # Ray reads its variables when it is imported, and never again. They are set for that moment only.
@@ -43,12 +46,6 @@ _importing.restore()
 _untyped: Any = ray  # where Ray's own annotations stop
 
 _START_TRIES = 3  # on a busy machine the first may fail for no reason that would fail the second
-# What a call gets that was sent to a node of which only a record is left.
-_NODE_GONE = (
-    ray.exceptions.ActorDiedError,
-    ray.exceptions.ActorUnavailableError,
-    ray.exceptions.ActorUnschedulableError,
-)
 _START_SECONDS = 60.0  # for a party's process to answer; ten times what it takes on an idle machine
 
 
@@ -69,6 +66,7 @@ class RayCalls:
 
     def __init__(self) -> None:
         self._handles: dict[tuple[PartyName, Lane], Any] = {}
+        self._short_of_memory: Callable[[], int] = int  # see `MemoryWatch.since`; known on a cluster of our own only
 
     def connect(self, actors: Mapping[PartyName, Any]) -> None:
         """Makes the parties known."""
@@ -113,46 +111,43 @@ class RayCalls:
         ours = cast("Sequence[RayRef]", refs)
         # The common case: no `ray.wait` is needed in front of a single `ray.get`.
         if len(ours) == 1:
-            return [_take(ours[0], timeout)]
+            return [self._take(ours[0], timeout)]
         return gather(
             ours,
             timeout,
             lambda pending, seconds: cast("list[RayRef]", self.wait(pending, seconds, first=True)),
-            lambda ref: _take(ref, None),
+            lambda ref: self._take(ref, None),
         )
 
-
-def _take(ref: RayRef, timeout: float | None) -> Any:
-    try:
-        answer = ray.get(ref.ref, timeout=timeout)
-    except Exception as error:
-        raise translate(error, ref.party, ref.method) from None  # what Ray says at length is in the message, in short
-    return opened(answer)
-
-
-@dataclass(frozen=True, slots=True)
-class Whereabouts:
-    """Where a party runs: its Ray node, and the address of its lines there; empty where it has none."""
-
-    node: str
-    address: str
+    def _take(self, ref: RayRef, timeout: float | None) -> Any:
+        try:
+            answer = ray.get(ref.ref, timeout=timeout)
+        except Exception as error:  # what Ray says at length is in the message, in short
+            raise translate(error, ref.party, ref.method, self._short_of_memory()) from None
+        return opened(answer)
 
 
 class RayParty:
-    """The actor: a `Party` and the calls inside it."""
+    """The actor: a `Party` and the calls inside it.
 
-    def __init__(self, config: PartyConfig) -> None:
+    Args:
+        config: What the party is told.
+        several: Whether the cluster may have several nodes.
+    """
+
+    def __init__(self, config: PartyConfig, several: bool) -> None:
         # First of all: NumPy and TensorFlow read these when they are loaded, and the user's code may load them in any
         # call.
         settled = settle(config)
         os.environ.update(environment.computing(settled.config.threads) | environment.debugging())
         logging.getLogger("fedray").setLevel(config.log_level)
         self._calls = RayCalls()
-        self._lines = Lines.opened(config.name, self._delivered)
-        # Nobody calls these lines before `ready` has told their address, so the party that answers there may come
+        # Nobody calls these lines before `ready` has told their addresses, so the party that answers there may come
         # second.
-        calls = LinedCalls(self._calls, self._lines) if self._lines else self._calls
-        self._party = Party(settled.config, calls, refusal=settled.refusal)
+        self._lined = LinedCalls(config.name, self._calls, self._delivered)
+        self._party = Party(settled.config, self._lined, refusal=settled.refusal)
+        if several:
+            self._lined.open_far(self._party.line_keys(), _untyped.util.get_node_ip_address)
         self._output: Output | None = None
         if not settled.printing_stays:
             self._output = Output(self._party.printed, silent=settled.config.egress == "strict")
@@ -164,16 +159,13 @@ class RayParty:
     @ray.method(concurrency_group="command")
     def ready(self) -> Whereabouts:
         """Returns where the process runs, once it does."""
-        return Whereabouts(_untyped.get_runtime_context().get_node_id(), self._lines.address if self._lines else "")
+        return self._lined.whereabouts(_untyped.get_runtime_context().get_node_id())
 
     @ray.method(concurrency_group="command")
     def connect(self, actors: Mapping[PartyName, Any], places: Mapping[PartyName, Whereabouts]) -> None:
         """Learns how to reach every party, itself included."""
         self._calls.connect(actors)
-        if self._lines:
-            # A line is a local socket, so only parties on the same node are dialled.
-            here = places[self._party.name].node
-            self._lines.connect({name: place.address for name, place in places.items() if place.node == here})
+        self._lined.connect(places)
 
     # One method per lane. The arguments come in a tuple so that Ray leaves references inside them alone.
 
@@ -220,8 +212,11 @@ class RayTransport(RayCalls):
             PlanError: The cluster cannot be started or reached, lacks what a party asks for, or has no node of its own
                 for one.
         """
+        check_no_fork(ray.is_initialized())
+        guard()
         if self._address == "local":
             self._cluster = local_cluster()
+            self._short_of_memory = MemoryWatch().since
             # The cluster's workers inherit one number from here; each party then sets its own.
             threads = max(config.threads for config in parties.values())
             self._cluster.start(placement.custom(parties), threads, self._show_output)
@@ -233,12 +228,15 @@ class RayTransport(RayCalls):
         lacking = placement.shortage(parties, [node["Resources"] for node in _untyped.nodes() if node["Alive"]])
         if lacking is not None:
             raise PlanError(f"resources: {lacking}")
-        places = self._start_parties(parties)
+        try:
+            places = self._start_parties(parties)
+        except PlanError as error:
+            raise PlanError(f"{error}{self._cluster.looked_over()}") from error
         # Only now, when every party answers: an actor that did not start was replaced by another, with another handle.
         self.connect(self._actors)
         connecting = {name: actor.connect.remote(self._actors, places) for name, actor in self._actors.items()}
         for name, ref in connecting.items():
-            _take(RayRef(name, "connect", ref), _START_SECONDS)
+            self._take(RayRef(name, "connect", ref), _START_SECONDS)
 
     def _start_parties(self, parties: Mapping[PartyName, PartyConfig]) -> dict[PartyName, Whereabouts]:
         """Starts the actors. Takes several tries, since Ray can forget a process that it starts on a busy host.
@@ -292,20 +290,28 @@ class RayTransport(RayCalls):
         actor_class: Any = ray.remote(concurrency_groups=widths)(RayParty)  # type: ignore[call-overload]
         # No restart and no second try: a party that came back without its objects, or took part in a round twice,
         # would be worse than one that is lost.
-        return actor_class.options(**chosen, max_restarts=0, max_task_retries=0).remote(config)
+        return actor_class.options(**chosen, max_restarts=0, max_task_retries=0).remote(
+            config, isinstance(self._cluster, JoinedCluster)
+        )
+
+    def abandon(self) -> None:
+        """Ends every party, whatever it does; see `fedray.types.Transport.abandon`."""
+        for actor in self._actors.values():
+            with contextlib.suppress(Exception):  # it may have ended by itself, or Ray has
+                ray.kill(actor, no_restart=True)
 
     def stop(self) -> None:
         """Ends every party and, if it was started here, the cluster. Harmless when nothing runs."""
-        # First, so that a finalizer that runs meanwhile finds no party to call.
-        self._handles.clear()
-        actors, self._actors = self._actors, {}
-        cluster, self._cluster = self._cluster, None
-        if isinstance(cluster, JoinedCluster) and ray.is_initialized():
-            for actor in actors.values():
-                with contextlib.suppress(Exception):  # it may have ended by itself
-                    ray.kill(actor, no_restart=True)
-        if cluster is not None:
-            cluster.stop()
+        with held("Ray ends"):
+            # First, so that a finalizer that runs meanwhile finds no party to call.
+            self._handles.clear()
+            if isinstance(self._cluster, JoinedCluster):
+                self.abandon()
+            self._actors = {}
+            cluster, self._cluster = self._cluster, None
+            if cluster is not None:
+                cluster.stop()
+            unguard()
 
 
 def on_every_node(address: str, insecure: bool, work: Callable[..., Any], *args: Any) -> dict[str, Any]:
@@ -360,15 +366,16 @@ def _placed(party: PartyName, ready: Any, deadline: float) -> Whereabouts | Plan
         place: Whereabouts = ray.get(ready, timeout=max(0.0, deadline - time.monotonic()))
     except ray.exceptions.GetTimeoutError:
         return None
-    except _NODE_GONE as error:
-        return PlanError(f"party {party!r} could not start: its node has gone ({reason(error)})")
     except Exception as error:
+        if node_gone(error):
+            return PlanError(f"party {party!r} could not start: its node has gone ({reason(error)})")
         raise PlanError(f"party {party!r} could not start: {str(error).strip()}") from error
     return place
 
 
 def _init(address: str, show_output: bool, **own_cluster: Any) -> None:
     """Connects to Ray, quietly."""
+    note_begun()
     say_nothing_of_lost_workers()
     # The variable is set where this machine's node of the cluster is on loopback; Ray has read it before that.
     loopback = address == "local" or os.environ.get(LOOPBACK) == "0"

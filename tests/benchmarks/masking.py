@@ -106,7 +106,7 @@ def mask_only(words: NDArray, keys: list[bytes]) -> None:
 
 def both_checks(words: NDArray, key: bytes) -> None:
     """Takes both inner products of a round, with a party's own words and with those of a sum."""
-    checks = RoundChecks(key, 8)
+    checks = RoundChecks(key, 8, len(words))
     for _ in range(2):
         run(words, (product := checks.product()).take)
         checks.check(product, range(8))

@@ -18,7 +18,7 @@ from fedray.runtime.diagnosis import NodeReport
 from fedray.runtime.joining import Entrance
 from fedray.runtime.nodes import certificates, findings
 from fedray.runtime.nodes.findings import Finding
-from fedray.runtime.nodes.launch import Security
+from fedray.runtime.nodes.launch import RAY_SETTINGS, Security
 from fedray.runtime.own_nodes import Node
 
 
@@ -139,6 +139,22 @@ def test_ports_of_the_other_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "let it in at 127.0.0.1" in bad.remedy
 
 
+def test_lines_are_let_in_where_the_machine_itself_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diagnosis, "local", lambda _host: False)
+    node = Node("1", "bob", "10.9.9.9", {"fedray-started": "1"}, {}, (20000, 20001))
+
+    def answering(error: OSError) -> list[Finding]:
+        def connect(*_: object) -> None:
+            raise error
+
+        monkeypatch.setattr(socket, "create_connection", connect)
+        return diagnosis.between([node])
+
+    assert [one.health for one in answering(ConnectionRefusedError(111, "refused"))] == ["bad", "bad", "good"]
+    *_, dropped = answering(TimeoutError(110, "timed out"))
+    assert (dropped.health, dropped.check) == ("doubtful", "bob, ports 20010-20099")
+
+
 def test_clocks() -> None:
     now = time.time()
     for off, health in ((0.0, "good"), (-5.0, "good"), (6.0, "good"), (9.0, "bad"), (86400.0, "bad"), (-8.0, "bad")):
@@ -146,6 +162,41 @@ def test_clocks() -> None:
         assert diagnosis.clock(NodeReport((), now - 5 + off), now - 10, now).health == health, off
     assert "86395 s ahead of" in diagnosis.clock(NodeReport((), now - 5 + 86400), now - 10, now).found
     assert "86395 s behind" in diagnosis.clock(NodeReport((), now - 5 - 86400), now - 10, now).found
+
+
+def test_another_version_on_one_node() -> None:
+    here = findings.versions()
+    assert {"Python", "ray", "fedray", "numpy"} <= set(here)
+    assert [each.health for each in findings.differences(here, here)] == ["good"]
+    for name, health in (("ray", "bad"), ("Python", "bad"), ("fedray", "bad"), ("numpy", "doubtful")):
+        (found,) = findings.differences({**here, name: "0.0.1"}, here)
+        assert (found.check, found.health) == (f"{name} version", health)
+        assert found.found == f"0.0.1 there, {here[name]} here"
+        assert "on every machine" in found.remedy
+    # What only one of them has is no difference: a server needs no framework.
+    assert findings.differences({**here, "there": "2"}, {**here, "here": "1"})[0].health == "good"
+    now = time.time()
+    report = NodeReport((), now, {**here, "ray": "0.0.1"})
+    assert [each.check for each in diagnosis.all_of(report, now, now)] == ["ray version", "clock"]
+
+
+def test_a_node_that_was_started_otherwise(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert findings.settings(RAY_SETTINGS).health == "good"
+    other = findings.settings({**RAY_SETTINGS, "RAY_memory_monitor_refresh_ms": "250"})
+    assert (other.health, other.found) == ("doubtful", "RAY_memory_monitor_refresh_ms is 250")
+    assert "RAY_worker_niceness is not set" in findings.settings({}).found
+    for secure in (Security(Path("/t"), Path("/c")), Security(None, None)):
+        assert Security.of(secure.variables()) == secure
+    for name, value in {**RAY_SETTINGS, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": "/nowhere/token"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(diagnosis, "local", lambda host: host == "127.0.0.1")
+    with socket.create_server(("localhost", 0)) as server:
+        head = ("localhost", server.getsockname()[1])
+        found = told(list(diagnosis.at_node([Node("1", "bob", "127.0.0.1", {}, {})], head).findings))
+    assert found[f"head, port {head[1]}"].health == "good"
+    assert found["Ray's settings"].health == "good"
+    assert (found["token"].health, found["TLS"].health) == ("bad", "good")  # on loopback it takes no certificate
+    assert found["alice: keys"].health == "good"
 
 
 def test_what_is_bad_is_marked_with_its_remedy_below() -> None:

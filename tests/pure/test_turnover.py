@@ -55,6 +55,23 @@ def test_rows_of_which_nobody_said_over_whom_they_were_opened_are_not_sent_again
         sums.check_rows(rows(0), FOUR, leaving=False)
 
 
+def test_stretches_of_any_length_and_order_are_found_again() -> None:
+    """A pass of many rounds looks at neighbours only: no stretch that overlaps is overlooked, no other found."""
+    draw = np.random.default_rng(0)
+    sums, left = Turnover(), []
+    for start, length in zip(draw.integers(0, 300, 60), draw.integers(1, 40, 60) ** 2 // 40 + 1, strict=True):
+        step, stop = int(start), int(start + length)
+        apart = all(stop <= begin or end <= step for begin, end in left)
+        if apart:
+            sums.check_rows(rows(step, stop=stop), THREE)
+            sums.record(rows(step, stop=stop), FOUR)
+            left.append((step, stop))
+        else:
+            with pytest.raises(ProtocolError, match="already summed in this pass"):
+                sums.check_rows(rows(step, stop=stop), THREE)
+    assert 10 < len(left) < 50
+
+
 def test_how_often_the_set_changes_is_counted_in_both_directions() -> None:
     sums = Turnover()
     sums.check_change(FOUR, 0)

@@ -92,9 +92,20 @@ def order_of(told: bytes) -> TrainOrder:
 
 
 @lru_cache(maxsize=4)
-def _told(sampling: Sampling) -> str:
-    """Returns a sampling in words; the same one is asked for in every round of a fit."""
-    return json.dumps(asdict(sampling), sort_keys=True)
+def _pass(sampling: Sampling, epoch: int, total: int, arrays: int) -> tuple[str, bytes, bytes]:
+    """Returns what the rounds of a pass have in common: the sampling in words, the names of deal and of pass.
+
+    Args:
+        sampling: As the party was told.
+        epoch: Likewise.
+        total: The party's rows.
+        arrays: As in `rows_of`.
+    """
+    told = json.dumps(asdict(sampling), sort_keys=True)
+    # In file order all epochs deal alike, whatever number and seed they are given.
+    drawn = (str(sampling.seed), epoch) if sampling.shuffle else ()
+    deal = digest("deal", total, sampling.steps, *drawn)
+    return told, deal, digest("pass", told, total, arrays, epoch)
 
 
 def rows_of(order: TrainOrder, place: int, party: PartyName, used: int, arrays: int, run: bytes = b"") -> Rows:
@@ -110,11 +121,7 @@ def rows_of(order: TrainOrder, place: int, party: PartyName, used: int, arrays: 
         run: The party's own name for the run.
     """
     sampling, total, (start, stop) = order.sampling, order.sizes[party], order.spans[place]
-    told = _told(sampling)
+    told, deal, pass_name = _pass(sampling, order.epoch, total, arrays)
     name = digest("rows", told, total, arrays, order.epoch, start, stop)
-    # In file order all epochs deal alike, whatever number and seed they are given.
-    drawn = (str(sampling.seed), order.epoch) if sampling.shuffle else ()
-    deal = digest("deal", total, sampling.steps, *drawn)
     # Rows that are drawn anew in every step may come in any two of them.
-    pass_name = digest("pass", told, total, arrays, order.epoch)
     return Rows(name, name if sampling.method == "poisson" else deal, start, stop, used, total, run, pass_name)

@@ -358,7 +358,9 @@ class Trainer:
     @contextmanager
     def _unless_opened(self, segment: UnderWay) -> Iterator[list[Answer]]:
         """Puts model, optimizer, metrics and random state back as they were, unless an opened answer is put in."""
-        state, measured, local = self._state, self._measured, segment.local or self._model.backend.snapshot()
+        state, measured, local = self._state, self._measured, segment.local
+        if local is None:  # an empty one is one, too: of a step that moves no local state
+            local = self._model.backend.snapshot()
         segment.local = None
         opened: list[Answer] = []
         try:

@@ -11,7 +11,6 @@ Knows words and coefficients. Does not know whose words they are, nor what the p
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from operator import mul
 from typing import Any
 
@@ -19,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.errors import EncodingError
-from fedray.protocol.crypto.field import PRIME, elements
+from fedray.protocol.crypto.field import PRIME
 from fedray.protocol.crypto.keys import Guarded
 from fedray.protocol.crypto.keystream import CHUNK_BYTES
 from fedray.protocol.messages import Words
@@ -47,12 +46,12 @@ _WEIGHTS = [
 class InnerProduct(Guarded):
     """One inner product, taken stretch by stretch: `take` is a stage of a pipeline that only looks at the words."""
 
-    def __init__(self, columns: NDArray[np.float64], rows: Callable[[int, int], bytes]) -> None:
+    def __init__(self, columns: NDArray[np.float64], rows: NDArray[np.float64]) -> None:
         """Begins with nothing.
 
         Args:
-            columns: b for each column, as `limbs` makes of them.
-            rows: (first row, how many) -> what a is made of for each of them, 16 bytes each.
+            columns: float64[512, 5], b for each column, as `limbs` makes of them.
+            rows: float64[rows, 5], a for each row of the vector, likewise.
         """
         self._columns, self._coefficients, self._done = columns, rows, 0
         self._sums = np.zeros((_ROWS, _HALVES * _LIMBS))
@@ -81,7 +80,8 @@ class InnerProduct(Guarded):
         for number, half in enumerate(_halves(words)):
             np.copyto(real[: len(words)], half)
             # About 160,000 products a stretch: too few for a library of matrices to begin threads of its own.
-            sums[:, number * _LIMBS : (number + 1) * _LIMBS] = real.reshape(rows, COLUMNS) @ self._columns
+            target = sums[:, number * _LIMBS : (number + 1) * _LIMBS]
+            np.matmul(real.reshape(rows, COLUMNS), self._columns, out=target)
         self._rows += rows
         self._next += len(words)
 
@@ -95,7 +95,7 @@ class InnerProduct(Guarded):
         rows, self._rows = self._rows, 0
         if not rows:
             return
-        own = limbs(elements(self._coefficients(self._done, rows)))
+        own = self._coefficients[self._done : self._done + rows]
         self._done += rows
         whole = self._sums[:rows].astype("<i8")
         parts = np.empty((rows, 2 * whole.shape[1]))

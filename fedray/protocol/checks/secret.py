@@ -101,33 +101,30 @@ class GroupSecret(Guarded):
             bits: Bits l of a word.
         """
         info = enc("checks", scheme, over, number, ctx, size, bits)
-        return RoundChecks(kdf(self._secret, self._sid, info), self._places)
+        return RoundChecks(kdf(self._secret, self._sid, info), self._places, size)
 
 
 class RoundChecks(Guarded):
     """Coefficients and offsets of one round: the stream of one key, first an offset for each place of the roster."""
 
-    def __init__(self, key: bytes, places: int) -> None:
+    def __init__(self, key: bytes, places: int, size: int) -> None:
         """Takes the key.
 
         Args:
             key: 32 bytes.
             places: Parties of the roster.
+            size: Words L of the vector.
         """
         self._key = key
-        self._stream = stream = Keystream(key)
-        self._read = bytearray()  # of the coefficients of rows: a party needs them for its own words, and for the sum
-        self._offsets = elements(stream.read(places * ELEMENT_BYTES)).tolist()
-        self._columns = limbs(elements(stream.read(COLUMNS * ELEMENT_BYTES)))
+        # All at once, and for both products of a round, a party's own words' and the sum's: for short vectors the
+        # calls cost more than the numbers, and for long ones the coefficients are a hundredth of the vector.
+        drawn = elements(Keystream(key).read((places + COLUMNS + -(-size // COLUMNS)) * ELEMENT_BYTES))
+        self._offsets, coefficients = drawn[:places].tolist(), limbs(drawn[places:])
+        self._columns, self._rows = coefficients[:COLUMNS], coefficients[COLUMNS:]
 
     def product(self) -> InnerProduct:
         """Returns an inner product with this round's coefficients, of which nothing was taken yet."""
         return InnerProduct(self._columns, self._rows)
-
-    def _rows(self, first: int, count: int) -> bytes:
-        stop = (first + count) * ELEMENT_BYTES
-        self._read += self._stream.read(max(stop - len(self._read), 0))
-        return bytes(self._read[first * ELEMENT_BYTES : stop])
 
     def check(self, product: InnerProduct, members: Iterable[int]) -> int:
         """Returns the check of a vector, or of a sum: its inner product and the offsets of those whose words are in it.

@@ -16,7 +16,8 @@ PRIME = (1 << PRIME_BITS) - 1
 ELEMENT_BYTES = 16
 """Bytes of randomness for one element: it is uniform to within 2^-67."""
 
-_LOW, _SHIFT = np.uint64(PRIME), np.uint64(PRIME_BITS)
+_LOW = np.uint64(PRIME)
+_PAST, _THREE, _HIGH = np.uint64(PRIME_BITS), np.uint64(3), np.uint64(PRIME_BITS - 3)
 
 
 def element(data: bytes) -> int:
@@ -27,13 +28,10 @@ def element(data: bytes) -> int:
 def elements(data: bytes) -> NDArray[np.uint64]:
     """Returns uint64[m], the elements that 16 m random bytes stand for."""
     halves = np.frombuffer(data, "<u8").reshape(-1, 2)
-    low, high = _folded(halves[:, 0]), _folded(halves[:, 1])
-    # 2^64 is 8 mod p. Folded twice a value is at most p, and 8 times that stays below 2^64.
-    found = _folded(_folded(_folded(high) << np.uint64(3)) + low)
-    return np.where(found >= _LOW, found - _LOW, found)
-
-
-def _folded(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Returns values that are the same mod p, and at most p + 7."""
-    folded: NDArray[np.uint64] = (values & _LOW) + (values >> _SHIFT)
-    return folded
+    low, high = halves[:, 0], halves[:, 1]
+    # 2^61 is 1 mod p, and so 2^64 is 8: both halves are cut at 61 bits, the high one three bits further up. The four
+    # pieces together are below 2^63.
+    found = (low & _LOW) + (low >> _PAST) + ((high << _THREE) & _LOW) + (high >> _HIGH)
+    found = (found & _LOW) + (found >> _PAST)  # below 2 p
+    smaller: NDArray[np.uint64] = np.minimum(found, found - _LOW)  # what is below p wraps around, and is the smaller
+    return smaller
