@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs that are killed at any step end with the very weights, metrics and history of the run that was not."""
 
+import itertools
 import random
 
 import pytest
@@ -8,6 +9,7 @@ from inline.federated import as_bytes, regression, world
 from inline.kept_runs import ROWS, Steps, counted, fit, killed, same
 
 import fedray as sf
+from fedray.ml.nn.checkpoints.run_folder import RunFolder
 from fedray.ml.nn.federation import Federation
 from fedray.party.rounds.past import Past
 from fedray.security.aggregation import SecureAggregator
@@ -117,3 +119,13 @@ def interrupt_after(patch, segments):
         raise KeyboardInterrupt
 
     patch.setattr(Federation, "train", watched)
+
+
+def test_a_time_is_looked_at_between_two_stops(monkeypatch, start, tmp_path):
+    """A clock that goes on by five minutes with each look: a checkpoint with every second one, as an epoch has two."""
+    clock = itertools.count(0, 300)
+    monkeypatch.setattr("fedray.ml.nn.checkpoints.fit_keeping._seconds", lambda: next(clock))
+    monkeypatch.setattr("fedray.ml.nn.checkpoints.checkpoint.ROUNDS_BY_TIME", 2)
+    fit(start, sf.Checkpoint(tmp_path, every="10min", keep=99), epochs=3)
+    kept = [RunFolder.at(tmp_path / "0001").record(number) for number in range(1, 5)]
+    assert [(one["epoch"], one["segments"]) for one in kept] == [(0, 0), (1, 0), (2, 0), (3, 0)]

@@ -34,6 +34,7 @@ from fedray.party.training.keeping import removable
 from fedray.types import PartyName
 
 _log = logging.getLogger("fedray")
+_seconds = time.monotonic
 
 
 class FitKeeping:
@@ -61,7 +62,7 @@ class FitKeeping:
         self.start: Position | None = None
         self._notices: list[str] = []
         self._said: set[str] = set()
-        self._number, self._rounds, self._clock = 0, 0, time.monotonic()
+        self._number, self._rounds, self._clock = 0, 0, _seconds()
 
     @property
     def _left(self) -> RunFolder | None:
@@ -269,7 +270,7 @@ class FitKeeping:
         """
         self._rounds += rounds
         if self._checkpoint.seconds is not None:
-            return time.monotonic() - self._clock >= self._checkpoint.seconds
+            return _seconds() - self._clock >= self._checkpoint.seconds
         if self._checkpoint.every == "epoch":
             return ends_epoch
         return self._rounds >= self._checkpoint.rounds
@@ -295,7 +296,7 @@ class FitKeeping:
             optimizer: The learning rate.
             weights: Returns the global model.
         """
-        self._rounds, self._clock = 0, time.monotonic()
+        self._rounds, self._clock = 0, _seconds()
         if self._folder is None:
             return
         self._number += 1
