@@ -94,7 +94,8 @@ class Party:
         self._egress = Egress(self.name, policy or POLICIES[config.egress](), self._journal)
         self._table = ObjectTable(self.name)
         self._context = PartyContext(
-            *(config, own.identity, own.policy, own.memory, own.commitments, self._table, self._egress, calls)
+            *(config, own.identity, own.policy, own.memory, own.commitments, self._table, self._egress, calls),
+            folder=own.folder,
         )
 
     def printed(self, stream: str, nbytes: int) -> bool:

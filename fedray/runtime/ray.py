@@ -302,15 +302,17 @@ class RayTransport(RayCalls):
 
     def stop(self) -> None:
         """Ends every party and, if it was started here, the cluster. Harmless when nothing runs."""
-        with held("Ray ends"):
-            # First, so that a finalizer that runs meanwhile finds no party to call.
-            self._handles.clear()
-            if isinstance(self._cluster, JoinedCluster):
-                self.abandon()
-            self._actors = {}
-            cluster, self._cluster = self._cluster, None
-            if cluster is not None:
-                cluster.stop()
+        try:
+            with held():
+                # First, so that a finalizer that runs meanwhile finds no party to call.
+                self._handles.clear()
+                if isinstance(self._cluster, JoinedCluster):
+                    self.abandon()
+                self._actors = {}
+                cluster, self._cluster = self._cluster, None
+                if cluster is not None:
+                    cluster.stop()
+        finally:
             unguard()
 
 
