@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from fedray.errors import PlanError
 from fedray.party.house.process import settle
+from fedray.party.logs import SHOWN, write_logs
 from fedray.party.party import LANES, Lane, Party, lane_widths
 from fedray.party.printing import Output
 from fedray.runtime import environment, placement
@@ -23,9 +24,11 @@ from fedray.runtime.joined_cluster import JoinedCluster
 from fedray.runtime.line import LinedCalls, Lines
 from fedray.runtime.local_cluster import LocalCluster, RayProcess
 from fedray.runtime.own_nodes import Node, own_nodes
+from fedray.runtime.placement import Whereabouts
 from fedray.runtime.ray_errors import reason, translate
-from fedray.runtime.ray_interior import left_alone, say_nothing_of_lost_workers
+from fedray.runtime.ray_interior import left_alone, say_nothing_of_lost_workers, show_lines
 from fedray.runtime.settings import Reach
+from fedray.runtime.shown import show_parties
 from fedray.types import PartyConfig, PartyName, Ref
 
 # Ray reads its variables when it is imported, and never again. They are set for that moment only.
@@ -130,14 +133,6 @@ def _take(ref: RayRef, timeout: float | None) -> Any:
     return opened(answer)
 
 
-@dataclass(frozen=True, slots=True)
-class Whereabouts:
-    """Where a party runs: its Ray node, and the address of its lines there; empty where it has none."""
-
-    node: str
-    address: str
-
-
 class RayParty:
     """The actor: a `Party` and the calls inside it."""
 
@@ -146,7 +141,6 @@ class RayParty:
         # call.
         settled = settle(config)
         os.environ.update(environment.computing(settled.config.threads) | environment.debugging())
-        logging.getLogger("fedray").setLevel(config.log_level)
         self._calls = RayCalls()
         self._lines = Lines.opened(config.name, self._delivered)
         # Nobody calls these lines before `ready` has told their address, so the party that answers there may come
@@ -157,6 +151,7 @@ class RayParty:
         if not settled.printing_stays:
             self._output = Output(self._party.printed, silent=settled.config.egress == "strict")
             self._output.take()
+        write_logs(config.log_level)
 
     def _delivered(self, *message: Any) -> Any:
         return self._party.handle("deliver", *message)
@@ -164,7 +159,9 @@ class RayParty:
     @ray.method(concurrency_group="command")
     def ready(self) -> Whereabouts:
         """Returns where the process runs, once it does."""
-        return Whereabouts(_untyped.get_runtime_context().get_node_id(), self._lines.address if self._lines else "")
+        address = self._lines.address if self._lines else ""
+        prints = self._output is not None and not self._output.silent
+        return Whereabouts(_untyped.get_runtime_context().get_node_id(), address, os.getpid(), prints)
 
     @ray.method(concurrency_group="command")
     def connect(self, actors: Mapping[PartyName, Any], places: Mapping[PartyName, Whereabouts]) -> None:
@@ -209,7 +206,7 @@ class RayTransport(RayCalls):
         super().__init__()
         self._address, self._reach = address, reach
         self._anywhere = address == "local" or reach.placement == "anywhere"
-        self._show_output = log_level in ("DEBUG", "INFO")
+        self._show_output = log_level in SHOWN
         self._cluster: LocalCluster | JoinedCluster | None = None
         self._actors: dict[PartyName, Any] = {}
 
@@ -234,6 +231,10 @@ class RayTransport(RayCalls):
         if lacking is not None:
             raise PlanError(f"resources: {lacking}")
         places = self._start_parties(parties)
+        if self._show_output:
+            machines = {node.id: node.address for node in Node.alive(_untyped.nodes())}
+            shown = {name: (machines.get(at.node, ""), at.process) for name, at in places.items() if at.prints}
+            show_parties(list(parties), shown, show_lines)
         # Only now, when every party answers: an actor that did not start was replaced by another, with another handle.
         self.connect(self._actors)
         connecting = {name: actor.connect.remote(self._actors, places) for name, actor in self._actors.items()}
