@@ -9,6 +9,7 @@ there is no other way out of a party.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -45,6 +46,8 @@ LANES: Mapping[str, Lane] = {
     # What other parties wait for must not queue behind a command that waits for them.
     "deliver": "message",
     "tell": "message",
+    # What a cell has printed is shown while it runs, or after an interrupt.
+    "mark": "message",
     # Apart from both, so that news of a round comes through while all message threads are taken.
     "watch": "watch",
     # At the end of a session a command may still run, and nobody waits for it any more.
@@ -108,6 +111,11 @@ class Party:
         except Exception:  # refused; or the ledger is closed, or cannot be written
             return False
         return True
+
+    def mark(self, text: str) -> None:
+        """Prints a text to both streams, by the way that all output goes; what stands before it came before it."""
+        for stream in (sys.stdout, sys.stderr):
+            print(text, file=stream, flush=True)
 
     def close(self) -> None:
         """Closes the ledger and lets go of the party's files; nothing leaves from here on."""

@@ -9,7 +9,6 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 from fedray.errors import PlanError
@@ -19,7 +18,7 @@ from fedray.party.party import LANES, Lane, Party, lane_widths
 from fedray.party.printing import Output
 from fedray.runtime import environment, placement
 from fedray.runtime.environment import LOOPBACK, Environment
-from fedray.runtime.gather import gather, opened
+from fedray.runtime.gather import RayRef, gather, opened
 from fedray.runtime.joined_cluster import JoinedCluster
 from fedray.runtime.line import LinedCalls, Lines
 from fedray.runtime.local_cluster import LocalCluster, RayProcess
@@ -28,7 +27,7 @@ from fedray.runtime.placement import Whereabouts
 from fedray.runtime.ray_errors import reason, translate
 from fedray.runtime.ray_interior import left_alone, say_nothing_of_lost_workers, show_lines
 from fedray.runtime.settings import Reach
-from fedray.runtime.shown import show_parties
+from fedray.runtime.shown import follow
 from fedray.types import PartyConfig, PartyName, Ref
 
 # Ray reads its variables when it is imported, and never again. They are set for that moment only.
@@ -53,18 +52,6 @@ _NODE_GONE = (
     ray.exceptions.ActorUnschedulableError,
 )
 _START_SECONDS = 60.0  # for a party's process to answer; ten times what it takes on an idle machine
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class RayRef:
-    """A call under way."""
-
-    party: PartyName
-    method: str
-    ref: Any
-
-    def __str__(self) -> str:
-        return f"{self.method} at {self.party!r}"
 
 
 class RayCalls:
@@ -207,6 +194,7 @@ class RayTransport(RayCalls):
         self._address, self._reach = address, reach
         self._anywhere = address == "local" or reach.placement == "anywhere"
         self._show_output = log_level in SHOWN
+        self._unfollow: Callable[[], None] = lambda: None
         self._cluster: LocalCluster | JoinedCluster | None = None
         self._actors: dict[PartyName, Any] = {}
 
@@ -231,15 +219,15 @@ class RayTransport(RayCalls):
         if lacking is not None:
             raise PlanError(f"resources: {lacking}")
         places = self._start_parties(parties)
-        if self._show_output:
-            machines = {node.id: node.address for node in Node.alive(_untyped.nodes())}
-            shown = {name: (machines.get(at.node, ""), at.process) for name, at in places.items() if at.prints}
-            show_parties(list(parties), shown, show_lines)
         # Only now, when every party answers: an actor that did not start was replaced by another, with another handle.
         self.connect(self._actors)
         connecting = {name: actor.connect.remote(self._actors, places) for name, actor in self._actors.items()}
         for name, ref in connecting.items():
             _take(RayRef(name, "connect", ref), _START_SECONDS)
+        if self._show_output:
+            machines = {node.id: node.address for node in Node.alive(_untyped.nodes())}
+            shown = {(machines.get(at.node, ""), at.process): name for name, at in places.items() if at.prints}
+            self._unfollow = follow(list(parties), shown, self, show_lines)
 
     def _start_parties(self, parties: Mapping[PartyName, PartyConfig]) -> dict[PartyName, Whereabouts]:
         """Starts the actors. Takes several tries, since Ray can forget a process that it starts on a busy host.
@@ -297,6 +285,7 @@ class RayTransport(RayCalls):
 
     def stop(self) -> None:
         """Ends every party and, if it was started here, the cluster. Harmless when nothing runs."""
+        self._unfollow()
         # First, so that a finalizer that runs meanwhile finds no party to call.
         self._handles.clear()
         actors, self._actors = self._actors, {}
