@@ -16,9 +16,11 @@ from fedray import errors, utils
 from fedray.data.statistics import use_by_default as _use_by_default
 from fedray.device import PYU, SPU, PYUObject, SPUObject, proxy, reveal, to, wait
 from fedray.protocol.policy import Policy
-from fedray.runtime.session import in_force, init, ledger, shutdown
+from fedray.runtime.lifetime import in_force, init, ledger, shutdown
 from fedray.security.aggregation import SecureAggregator as _SecureAggregator
 from fedray.utils import testing as _testing  # noqa: F401 (so that sf.utils.testing resolves)
+
+__version__ = "0.1.0"
 
 _use_by_default(_SecureAggregator)
 

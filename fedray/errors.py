@@ -110,17 +110,23 @@ class PartyError(FedRayError):
     """Code that ran inside a party raised an exception.
 
     Args:
-        message: What `str(error)` says: party, function, and the remote traceback where it may be shown.
+        message: What `str(error)` says: party, function, and as much of the remote traceback as is shown.
         party: As the attribute, and so are the others.
         function: What was called there.
         remote_type: Class name of the remote exception.
         remote_traceback: The traceback as text.
+        remote_frames: The user's own frames in it.
+        sentence: What happened; None for the message.
 
     Attributes:
         party: Name of the party.
         function: What was called there.
         remote_type: Class name of the remote exception.
-        remote_traceback: The traceback as text, or an empty string where the party's policy withholds it.
+        remote_traceback: The traceback as text, long ones without their middle. It holds no lines of code where the
+            party's policy withholds them.
+        remote_frames: Those of its frames that the user has written, which are shown. With `FEDRAY_TRACEBACK=full` in
+            the driver's environment, all are.
+        sentence: What happened, without any frames.
     """
 
     def __init__(
@@ -131,12 +137,16 @@ class PartyError(FedRayError):
         function: str = "",
         remote_type: str = "",
         remote_traceback: str = "",
+        remote_frames: str = "",
+        sentence: str | None = None,
     ) -> None:
         super().__init__(message)
         self.party = party
         self.function = function
         self.remote_type = remote_type
         self.remote_traceback = remote_traceback
+        self.remote_frames = remote_frames
+        self.sentence = message if sentence is None else sentence
 
 
 class PartyLost(FedRayError):

@@ -66,7 +66,9 @@ class Failure:
         party: Where it happened.
         function: What was called.
         remote_type: Class name of the original exception.
-        traceback: The remote traceback, empty where the party's policy withholds it.
+        traceback: The remote traceback, without lines of code where the party's policy withholds them; empty for
+            errors of fedray's own.
+        frames: Those of its frames that the user has written.
     """
 
     error: str
@@ -75,6 +77,7 @@ class Failure:
     function: str = ""
     remote_type: str = ""
     traceback: str = ""
+    frames: str = ""
 
 
 class Ref(Protocol):
@@ -121,6 +124,9 @@ class Transport(Protocol):
             PartyTimeout: `timeout` seconds passed.
             FedRayError: What the call itself failed with, rebuilt from its `Failure`.
         """
+
+    def abandon(self) -> None:
+        """Ends every party at once, whatever it does, so that whoever waits for one learns it. `stop` is to follow."""
 
     def stop(self) -> None:
         """Ends every party. Harmless when nothing runs."""

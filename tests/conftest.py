@@ -43,6 +43,7 @@ ON_RAY = {
     *(f"tests/contracts/test_{name}.py" for name in ("sessions", "soak", "strict_egress", "transports")),
     *(f"tests/contracts/test_spu_{name}.py" for name in ("device", "programs", "sums")),
     *(f"tests/notebooks/test_{name}_notebook.py" for name in ("aggregation", "pytorch", "spu")),
+    "tests/notebooks/test_notebooks.py",
 }
 """Files that use the cluster: one process runs them all, so there is one cluster. Others may; they cost another."""
 
@@ -59,12 +60,15 @@ def pytest_collection_finish() -> None:
 class Grouped(LoadFileScheduling):
     """Deals whole files to the processes, and what uses the cluster in those of `ON_RAY` together.
 
-    That takes longest and waits most; the same tests on the other transport may run anywhere.
+    That takes longest and waits most; the same tests on the other transport may run anywhere, but for those of an SPU:
+    JAX takes seconds to import, and one process is enough.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         file = super()._split_scope(nodeid)
-        return "on Ray" if file in ON_RAY and not re.search(r"[\[-]inline[]-]", nodeid) else file
+        if file in ON_RAY and not re.search(r"[\[-]inline[]-]", nodeid):
+            return "on Ray"
+        return "on shares" if "/test_spu_" in file else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling | None:

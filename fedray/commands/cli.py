@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: `fedray demo`, `fedray ledger`, `fedray keys`, and the nodes of a cluster.
 
-Exit codes: 0 done, 1 failed (for `ledger`: the file is not as the parties signed it), 2 wrong usage, 130 interrupted.
+Exit codes: 0 done, 1 failed (for `ledger`: the file is not as the parties signed it), 2 wrong usage, 130 interrupted,
+141 nobody reads the output any more.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
+from fedray import __version__
 from fedray.commands import doctor as doctor_commands
 from fedray.commands import keys as key_commands
 from fedray.commands import ledger as ledger_commands
 from fedray.commands import nodes as node_commands
+from fedray.commands import streams
 from fedray.commands import tls as tls_commands
 from fedray.errors import FedRayError, PlanError
 
@@ -35,12 +39,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     signal.signal(signal.SIGINT, _Interrupt())
     try:
-        return _COMMANDS[options.command](options)
+        code = _COMMANDS[options.command](options)
+        streams.finish()
+        return code
     # 130 is what shells give a program that ended by Ctrl-C.
     except KeyboardInterrupt:
         print("fedray: interrupted; every party has been stopped", file=sys.stderr)
         return 130
     except (FedRayError, OSError) as error:
+        # `fedray ledger FILE | head` is no mistake; a connection of Ray's that breaks is one.
+        if isinstance(error, BrokenPipeError) and streams.unread():
+            streams.forget()
+            return streams.PIPE_CODE
         print(f"fedray: {error}", file=sys.stderr)
         return 1
 
@@ -57,10 +67,18 @@ class _Interrupt:
             raise KeyboardInterrupt
 
 
+class _Parser(argparse.ArgumentParser):
+    """Takes options by their full names: an abbreviation means something else once there is another option."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings, allow_abbrev=False)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="fedray", description="Federated learning: one process per party, sums that open and nothing else."
     )
+    parser.add_argument("--version", action="version", version=f"fedray {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     demo = commands.add_parser(
         "demo",
@@ -128,8 +146,8 @@ def _demo(options: argparse.Namespace) -> int:
         )
         if picture is not None:
             demo_report.check_plot(picture)
-        if record is not None and not record.parent.is_dir():
-            raise PlanError(f"ledger: there is no folder {str(record.parent)!r}")
+        if record is not None:
+            streams.check_writable("ledger", record)
     except PlanError as error:
         print(f"fedray demo: --{error}", file=sys.stderr)
         return 2

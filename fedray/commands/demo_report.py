@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fedray.commands.demo import BATCH_SIZE, SERVER, TEST_IMAGES, Curves, Result, Settings
+from fedray.commands.streams import check_writable
 from fedray.errors import FedRayError, PlanError
 
 _KINDS = {
@@ -110,13 +111,12 @@ def check_plot(path: Path) -> None:
     """Checks that a picture can be written there, before anybody trains for minutes and then finds out.
 
     Raises:
-        PlanError: There is no such folder, or the name ends otherwise.
+        PlanError: It cannot, or the name ends otherwise.
         FedRayError: matplotlib is missing.
     """
     if path.suffix != ".png":
         raise PlanError(f"plot: expected a name that ends in .png, found {path.name!r}")
-    if not path.parent.is_dir():
-        raise PlanError(f"plot: there is no folder {str(path.parent)!r}")
+    check_writable("plot", path)
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:

@@ -87,20 +87,21 @@ def _cluster(options: argparse.Namespace, changed: Environment) -> Mapping[str, 
     way, nodes = diagnosis.way(entrance, os.environ)
     found = {f"way to {entrance.address}": [*way, *diagnosis.between(nodes)]}
     if options.everywhere and all(each.health != "bad" for each in way):
-        found |= _everywhere(options, nodes)
+        found |= _everywhere(options, entrance, nodes)
     return found
 
 
-def _everywhere(options: argparse.Namespace, nodes: Sequence[Any]) -> Mapping[str, list[Finding]]:
+def _everywhere(options: argparse.Namespace, entrance: Entrance, nodes: Sequence[Any]) -> Mapping[str, list[Finding]]:
     from fedray.runtime.ray import on_every_node  # only here: the other checks need no Ray that runs
 
     asked = time.time()
-    answers = on_every_node(options.address or "auto", options.insecure, diagnosis.at_node, list(nodes))
+    head = (entrance.host, 0 if entrance.by_client else entrance.port)
+    answers = on_every_node(options.address or "auto", options.insecure, diagnosis.at_node, list(nodes), head)
     answered = time.time()
     found: dict[str, list[Finding]] = {}
     for name, answer in answers.items():
         if isinstance(answer, diagnosis.NodeReport):
-            found[f"node {name}"] = [*answer.findings, diagnosis.clock(answer, asked, answered)]
+            found[f"node {name}"] = diagnosis.all_of(answer, asked, answered)
         else:
             remedy = "install the same fedray there, and start its node again"
             found[f"node {name}"] = [Finding("answer", "bad", str(answer), remedy)]

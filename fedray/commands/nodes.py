@@ -148,16 +148,25 @@ def _start(options: argparse.Namespace, party: PartyName | None, head: str | Non
     began = time.monotonic()
     service.check_ports(launch)
     node = service.start(launch, _ray())
-    kind = "head" if head is None else f"node of party {party!r}"
+    try:
+        _tell(launch, began)
+        return service.stay(node) if options.foreground else 0
+    except SystemExit:  # told to end before it stayed: then nobody else would end the node
+        service.end(node.record)
+        node.record.erase()
+        raise
+
+
+def _tell(launch: Launch, began: float) -> None:
+    kind = "head" if launch.head is None else f"node of party {launch.party!r}"
     print(f"{kind} runs at {launch.ip}, cluster {launch.address} (after {time.monotonic() - began:.0f} s)")
     print(f"\na firewall has to let in at {launch.ip}:\n{ports.table(launch.ports.firewall())}")
-    if head is None:
+    if launch.head is None:
         print(
             f"\nthe cluster's token is in {launch.security.token}; copy it to every party's machine, then start there:"
         )
         print(f"  fedray party start NAME --head {launch.address}")
     print(f"\n'fedray stop {launch.name}' ends it; Ray's files are in {launch.folder.parent}", flush=True)
-    return service.stay(node) if options.foreground else 0
 
 
 def _ended(*_: object) -> None:

@@ -16,8 +16,8 @@ from typing import Literal
 
 from fedray import errors
 from fedray.errors import OWN_TYPE, FedRayError, PartyError, PartyLost
+from fedray.party import tracebacks
 from fedray.party.code_modules import is_own, of_a_library
-from fedray.party.code_source import has_lines
 from fedray.types import Failure, PartyName
 
 _PLUMBING = ("fedray.party.party",)  # modules whose frames say nothing about what the user's code did
@@ -61,30 +61,36 @@ def to_failure(error: BaseException, party: PartyName, function: str, *, text: b
         return error.failure
     # The class has to be ours and so has the code that raised it: user code could raise DataError with a row of data
     # in its text, which strict egress must not let out.
-    ours = type(error).__module__ == errors.__name__ and _raised_by_us(error.__traceback__)
+    # Where text may leave, one that fedray raises in a call of user code's is still told as it is: of whom it speaks.
+    trace_is_ours = _raised_by_us(error.__traceback__) or (text and _owners(error.__traceback__)[-1:] == ["fedray"])
+    ours = type(error).__module__ == errors.__name__ and trace_is_ours
     cause = error.__cause__
     if not text and ours and cause is not None and _text_of(error) == f"party {party!r}: {_text_of(cause)}":
         # Put under the party's name and passed on, so it is the other's to the last word.
         error, ours = cause, _raised_by_us(cause.__traceback__) and type(cause).__module__ == errors.__name__
     kind = type(error).__name__ if text or of_a_library(type(error)) else OWN_TYPE
     if ours and isinstance(error, PartyError):  # it happened elsewhere and was told us: pass it on unchanged
-        return Failure(kind, str(error), error.party, error.function, error.remote_type, error.remote_traceback)
+        told = (error.party, error.function, error.remote_type, error.remote_traceback, error.remote_frames)
+        return Failure(kind, error.sentence, *told)
     seen = _beyond_us(error.__traceback__)
-    trace = "".join(traceback.format_exception(type(error), error, seen)) if text else _frames(seen)
+    trace = tracebacks.whole(error, seen) if text else tracebacks.places(seen)
+    frames = tracebacks.own(seen) if text else tracebacks.places(seen, own=True)
     where = f"party {party!r}"
     if type(error).__module__ == errors.__name__ and not isinstance(error, PartyError):
         message = f"{kind} in {function} (the party's policy withholds the message)"
         if text or ours:
             message = _text_of(error) if text else _discreet(error)
+            message = tracebacks.cut(message) if ours else tracebacks.sentence(message)
         message = message.removeprefix(f"{party}: ")  # as protocol code names whose end it is
         message = message if where in message else f"{where}: {message}"
         origin: str = getattr(error, "party", "") or party if ours else party
-        return Failure(kind, message, origin, function, kind, "" if ours else trace)  # our own text says it all
-    detail = f": {_text_of(error)}" if text else ""
+        if ours:  # our own text says it all
+            return Failure(kind, message, origin, function, kind)
+        return Failure(kind, message, origin, function, kind, trace, frames)
+    detail = f": {tracebacks.sentence(_text_of(error))}" if text else ""
     if isinstance(error, ImportError):
         detail += _IMPORT_REMEDY
-    message = f"{where}: {kind} in {function}{detail}\n\n--- traceback in {where} ---\n{trace}".rstrip()
-    return Failure("PartyError", message, party, function, kind, trace)
+    return Failure("PartyError", f"{where}: {kind} in {function}{detail}", party, function, kind, trace, frames)
 
 
 def to_error(failure: Failure) -> FedRayError:
@@ -93,20 +99,23 @@ def to_error(failure: Failure) -> FedRayError:
     kind = getattr(errors, failure.error, PartyError)
     if not (isinstance(kind, type) and issubclass(kind, FedRayError)):
         kind = PartyError
+    shown = tracebacks.remote(failure.party, failure.traceback, failure.frames) if failure.traceback else ""
     if issubclass(kind, PartyError):
         return kind(
-            failure.message,
+            f"{failure.message}\n\n{shown}".rstrip(),
             party=failure.party,
             function=failure.function,
             remote_type=failure.remote_type,
             remote_traceback=failure.traceback,
+            remote_frames=failure.frames,
+            sentence=failure.message,
         )
     if issubclass(kind, PartyLost):
         return kind(failure.message, party=failure.party)
     error = kind(failure.message)
-    if failure.traceback:
+    if shown:
         # A note, so that `str(error)` stays short and the traceback still shows at the end of the driver's own.
-        error.add_note(f"--- traceback in party {failure.party!r} ---\n{failure.traceback.rstrip()}")
+        error.add_note(shown)
     return error
 
 
@@ -151,11 +160,15 @@ def _raised_by_us(trace: TracebackType | None) -> bool:
 
     So user code can neither borrow our error classes, nor have one of our functions quote what it is given.
     """
-    owners = [_owner(frame) for frame, _ in traceback.walk_tb(trace)]
+    owners = _owners(trace)
     # Frames before our first one are of whoever called the party.
     while owners and owners[0] != "fedray":
         owners.pop(0)
     return bool(owners) and owners[-1] == "fedray" and "user" not in owners
+
+
+def _owners(trace: TracebackType | None) -> list[str]:
+    return [_owner(frame) for frame, _ in traceback.walk_tb(trace)]
 
 
 def _owner(frame: FrameType) -> Literal["fedray", "library", "user"]:
@@ -171,19 +184,6 @@ def _text_of(error: BaseException) -> str:
         return str(error)
     except Exception:  # a user's class may fail to print itself
         return "(no printable message)"
-
-
-def _frames(trace: TracebackType | None) -> str:
-    """Returns where an exception was raised.
-
-    Code of a function that came here, and of a file, says where it is. Code that was made here may be called, and lie
-    on, whatever line its maker likes.
-    """
-    shown = [
-        f"{f.filename}:{f.lineno} {f.name}" if has_lines(f.filename) else "(code made in the party)"
-        for f in traceback.extract_tb(trace)
-    ]
-    return "".join(f"  {line}\n" for line in shown)
 
 
 def _beyond_us(trace: TracebackType | None) -> TracebackType | None:

@@ -6,15 +6,17 @@ Each step of the way is looked at only where the one before it is good: behind a
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fedray.errors import PlanError
 from fedray.runtime.joining import Entrance, check_member, local
 from fedray.runtime.nodes import findings
 from fedray.runtime.nodes.findings import Finding
+from fedray.runtime.nodes.launch import Security
 from fedray.runtime.own_nodes import Node, listed, own_nodes, parties_of
 from fedray.runtime.ray_interior import node_records
 
@@ -29,10 +31,12 @@ class NodeReport:
     Attributes:
         findings: What it has found.
         clock: Its time, seconds since 1970.
+        versions: Of what is installed there.
     """
 
     findings: tuple[Finding, ...]
     clock: float
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 def way(entrance: Entrance, environment: Mapping[str, str]) -> tuple[list[Finding], list[Node]]:
@@ -78,14 +82,31 @@ def between(nodes: Sequence[Node]) -> list[Finding]:
     ]
 
 
-def at_node(nodes: Sequence[Node]) -> NodeReport:
+def at_node(nodes: Sequence[Node], head: tuple[str, int]) -> NodeReport:
     """Returns everything that a node can find by itself; runs on the node.
 
     Args:
         nodes: The cluster's nodes.
+        head: Where the cluster is called: host and port; port 0 where that is not known.
     """
-    found = [*findings.software(), *findings.machine(), *findings.parties(), *between(nodes)]
-    return NodeReport(tuple(found), time.time())
+    found = [*findings.software(), *findings.machine(), *findings.parties()]
+    here = next((node.address for node in nodes if local(node.address)), None)
+    found += [*findings.secured(Security.of(os.environ), here), findings.settings(os.environ)]
+    if head[1] and not local(head[0]):
+        found.append(_called(*head, f"head, port {head[1]}", f"let it in at {head[0]}"))
+    return NodeReport((*found, *between(nodes)), time.time(), findings.versions())
+
+
+def all_of(report: NodeReport, asked: float, answered: float) -> list[Finding]:
+    """Returns what a node has found, and how it compares with this machine.
+
+    Args:
+        report: What it has said.
+        asked: When it was asked, by this machine's clock.
+        answered: When its answer had come.
+    """
+    compared = findings.differences(report.versions, findings.versions())
+    return [*report.findings, *compared, clock(report, asked, answered)]
 
 
 def clock(report: NodeReport, asked: float, answered: float) -> Finding:

@@ -23,6 +23,9 @@ MARK = "FEDRAY_CLUSTER"
 LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Variable of Ray's: with "0" it listens on the loopback address, where that is the one it is given."""
 
+PREFIX = "fedray-"
+"""How the names of folders for a cluster's files begin."""
+
 _PEACE_SECONDS = 2.0  # for a cluster's processes to end by themselves
 _GIVE_UP_SECONDS = 10.0  # for all of them to be gone, by force if need be
 _token = secrets.token_hex(32)  # one per process: Ray reads its token once, so a second session cannot have another
@@ -82,6 +85,8 @@ def services(mark: str) -> dict[str, str]:
         MARK: mark,
         "RAY_worker_niceness": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
+        # Where memory runs short Ray would end every party, idle ones first. The system itself ends the largest one.
+        "RAY_memory_monitor_refresh_ms": "0",
         # In so many words: no cluster of several machines. Then all that Ray starts takes this one's own address.
         LOOPBACK: "0",
     }
@@ -133,7 +138,7 @@ def private_folder() -> str:
 
     Warns where another user could put one of theirs in its place.
     """
-    made = tempfile.mkdtemp(prefix="fedray-", dir=short_folder())
+    made = tempfile.mkdtemp(prefix=PREFIX, dir=short_folder())
     try:
         real_folder(Path(made))
     except PlanError as error:
@@ -157,15 +162,20 @@ def processes(mark: str) -> list[int]:
     return found
 
 
-def end_processes(mark: str) -> None:
-    """Waits until every process that inherited a mark has ended, and ends those that do not by themselves."""
+def end_processes(mark: str, peace: float = _PEACE_SECONDS) -> None:
+    """Waits until every process that inherited a mark has ended, and ends those that do not by themselves.
+
+    Args:
+        mark: The mark.
+        peace: Seconds for them to do so.
+    """
     began = time.monotonic()
     while left := processes(mark):
         waited = time.monotonic() - began
         if waited > _GIVE_UP_SECONDS:
             return
         # First in peace, so that they can write what they have. One left behind would keep its ports and its memory.
-        if waited > _PEACE_SECONDS:
+        if waited >= peace:
             for pid in left:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)

@@ -46,14 +46,16 @@ class InlineTransport:
         self._hosts: dict[PartyName, _Host] = {}
 
     def start(self, parties: Mapping[PartyName, PartyConfig]) -> None:
-        """Starts the threads of every party."""
-        self._hosts = {name: _Host(config, _Side(self, name), len(parties)) for name, config in parties.items()}
+        """Makes every party. Their threads start when they are needed."""
+        for name, config in parties.items():
+            # One by one: if one cannot be made, those before it can be ended.
+            self._hosts[name] = _Host(config, _Side(self, name), len(parties))
 
     def call(self, party: PartyName, method: str, *args: Any) -> Ref:
         """Calls a method of a party and returns at once; see `fedray.types.Transport.call`.
 
         Raises:
-            PlanError: There is no such party or method, or an argument cannot be pickled.
+            PlanError: There is no such party or method, an argument cannot be pickled, or no thread can be started.
         """
         if party not in self._hosts:
             raise PlanError(f"unknown party {party!r}; this session has {', '.join(map(repr, self._hosts)) or 'none'}")
@@ -95,11 +97,15 @@ class InlineTransport:
         """Returns whether the party has ended."""
         return self._hosts[party].ended is not None
 
+    def abandon(self) -> None:
+        """Ends every party, whatever it does; see `fedray.types.Transport.abandon`."""
+        for host in self._hosts.values():
+            host.end("the session has ended")
+
     def stop(self) -> None:
         """Ends every party. Harmless when nothing runs."""
-        for host in self._hosts.values():
-            # All are told before one is waited for: a party may block in a message from another.
-            host.end("the session has ended")
+        # All are told before one is waited for: a party may block in a message from another.
+        self.abandon()
         deadline = time.monotonic() + _STOP_SECONDS
         for host in self._hosts.values():
             host.join(deadline)
@@ -145,7 +151,12 @@ class _Host:
                 future.set_result(self._lost(self.ended))
                 return InlineRef(self._name, method, future)
             self._open.add(future)
-        self._lanes[LANES[method]].put(lambda: self._answer(method, args, future))
+        try:
+            self._lanes[LANES[method]].put(lambda: self._answer(method, args, future))
+        except PlanError:
+            with self._lock:
+                self._open.discard(future)
+            raise
         return InlineRef(self._name, method, future)
 
     def _answer(self, method: str, args: _Box, future: Future[_Box]) -> None:
@@ -181,21 +192,47 @@ class _Host:
 
 
 class _Lane:
-    """A queue and the threads that empty it. Daemon threads: one that blocks in user code must not hold up the exit."""
+    """A queue and the threads that empty it, which start when no other is free.
+
+    Daemon threads: one that blocks in user code must not hold up the exit.
+    """
 
     def __init__(self, name: str, width: int) -> None:
+        self._name, self._width = name, width
         self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._threads = [threading.Thread(target=self._work, name=name, daemon=True) for _ in range(width)]
-        for thread in self._threads:
-            thread.start()
+        self._lock = threading.Lock()
+        self._threads: list[threading.Thread] = []
+        self._pending = 0  # jobs that are not done yet, those in the queue included
+        self._closed = False
 
     def put(self, job: Callable[[], None]) -> None:
-        self._queue.put(job)
+        with self._lock:
+            if self._closed:
+                return
+            # Parties answer each other in few threads, but all of them may block in the server's messages at once.
+            if self._pending >= len(self._threads) < self._width:
+                self._start()
+            self._pending += 1
+            self._queue.put(job)
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            raise PlanError(
+                f"this process has {threading.active_count()} threads and can start no more ({error}); inline, each "
+                "party takes one and the server two for each party: take fewer parties, or raise the limit (ulimit -u, "
+                "or the container's limit of processes)"
+            ) from None
+        self._threads.append(thread)
 
     def close(self) -> None:
-        for _ in self._threads:
-            # One for each thread: each ends at the first None it takes.
-            self._queue.put(None)
+        with self._lock:
+            self._closed = True
+            for _ in self._threads:
+                # One for each thread: each ends at the first None it takes.
+                self._queue.put(None)
 
     def join(self, deadline: float) -> None:
         for thread in self._threads:
@@ -204,7 +241,11 @@ class _Lane:
 
     def _work(self) -> None:
         while (job := self._queue.get()) is not None:
-            job()
+            try:
+                job()
+            finally:
+                with self._lock:
+                    self._pending -= 1
 
 
 @dataclass(frozen=True, slots=True)

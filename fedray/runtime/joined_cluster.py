@@ -8,12 +8,14 @@ import time
 from collections.abc import Sequence
 
 from fedray.errors import PlanError
+from fedray.runtime import diagnosis
 from fedray.runtime.environment import Environment
 from fedray.runtime.joining import Entrance, check_answers, check_member, check_secure
 from fedray.runtime.local_cluster import RayProcess
 from fedray.runtime.own_nodes import Node, own_nodes
 from fedray.runtime.ray_errors import reason, versions
 from fedray.runtime.ray_interior import node_records, reread_authentication
+from fedray.runtime.signals import held
 from fedray.types import PartyName
 
 _BIRTH_SECONDS = 15.0  # for a head that has just been started to have a node, its own
@@ -32,6 +34,7 @@ class JoinedCluster:
     def __init__(self, ray: RayProcess, address: str, insecure: bool) -> None:
         self._ray, self._address, self._insecure = ray, address, insecure
         self._environment = Environment()
+        self._entrance: Entrance | None = None
         self._joined = False
 
     def start(self, own: Sequence[PartyName], show_output: bool) -> None:
@@ -47,9 +50,10 @@ class JoinedCluster:
         if self._ray.is_initialized():
             if self._address != "auto":
                 raise PlanError("Ray is running in this process already; use address='auto' to run on it")
-            self._look(Entrance(self._ray.address()), Node.alive(self._ray.nodes()), own)
+            self._entrance = Entrance(self._ray.address())
+            self._look(self._entrance, Node.alive(self._ray.nodes()), own)
             return
-        entrance = Entrance.of(self._address, os.environ)
+        entrance = self._entrance = Entrance.of(self._address, os.environ)
         try:
             self._environment.set(entrance.variables)
             reread_authentication()  # this process may have imported Ray before
@@ -61,30 +65,36 @@ class JoinedCluster:
     def _join(self, entrance: Entrance, own: Sequence[PartyName], show_output: bool) -> None:
         check_secure(entrance, [], os.environ, self._insecure)
         for left in reversed(range(_TRIES)):
-            try:
-                entrance.knock(os.environ)
-                if not entrance.by_client and entrance.port:
-                    # Before Ray is begun: what it makes of a wrong token or a missing node takes it a minute to say.
-                    nodes = _nodes(entrance.address)
-                    self._look(entrance, nodes, own)
-                    check_member(entrance, nodes)
-                self._joined = True
-                self._ray.init(entrance.address, show_output)
-                break
-            except PlanError:
-                raise
-            except (Exception, SystemExit) as error:  # Ray exits where it meets a cluster of another kind
-                self._ray.shutdown()
-                if left and "Initialization failure" in str(error):
-                    continue
-                if other := versions(str(error)):
-                    raise PlanError(f"address={self._address!r}: {other}") from error
-                raise PlanError(
-                    f"no Ray cluster can be reached at address={self._address!r} ({reason(error)}); start one with "
-                    "'fedray head start', or use address='local'"
-                ) from error
+            with held("Ray connects"):
+                try:
+                    self._join_once(entrance, own, show_output)
+                    break
+                except PlanError:
+                    raise
+                except (Exception, SystemExit) as error:  # Ray exits where it meets a cluster of another kind
+                    self._ray.shutdown()
+                    if left and "Initialization failure" in str(error):
+                        continue
+                    if other := versions(str(error)):
+                        raise PlanError(f"address={self._address!r}: {other}") from error
+                    # A port that is closed says so itself; what Ray says is seldom the cause.
+                    cause = "" if isinstance(error, OSError) else self.looked_over()
+                    raise PlanError(
+                        f"no Ray cluster can be reached at address={self._address!r} ({reason(error)}{cause}); start "
+                        "one with 'fedray head start', or use address='local'"
+                    ) from error
         if entrance.by_client:
             self._look(entrance, Node.alive(self._ray.nodes()), own)
+
+    def _join_once(self, entrance: Entrance, own: Sequence[PartyName], show_output: bool) -> None:
+        entrance.knock(os.environ)
+        if not entrance.by_client and entrance.port:
+            # Before Ray is begun: what it makes of a wrong token or a missing node takes it a minute to say.
+            nodes = _nodes(entrance.address)
+            self._look(entrance, nodes, own)
+            check_member(entrance, nodes)
+        self._joined = True
+        self._ray.init(entrance.address, show_output)
 
     def _look(self, entrance: Entrance, nodes: Sequence[Node], own: Sequence[PartyName]) -> None:
         check_secure(entrance, nodes, os.environ, self._insecure)
@@ -92,6 +102,14 @@ class JoinedCluster:
         # From outside the cluster (ray://) the nodes' own ports may well be closed.
         if not entrance.by_client:
             check_answers(places)
+
+    def looked_over(self) -> str:
+        """Returns what `fedray doctor` finds wrong on the way to it and between its nodes; empty for nothing."""
+        if self._entrance is None:
+            return ""
+        found, nodes = diagnosis.way(self._entrance, os.environ)
+        bad = [each for each in (*found, *diagnosis.between(nodes)) if each.health == "bad"]
+        return "".join(f"; {each.check}: {each.found} ({each.remedy})" for each in bad)
 
     def stop(self) -> None:
         """Leaves it. Harmless when it is not joined; a Ray that the user has begun goes on."""

@@ -5,9 +5,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
-import signal
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -15,14 +12,17 @@ from typing import Any
 
 from fedray.errors import PlanError
 from fedray.runtime import environment
+from fedray.runtime.cluster_folder import ClusterFolder, sweep
 from fedray.runtime.environment import Environment
 from fedray.runtime.keeper import Keeper
 from fedray.runtime.nodes.launch import INLINE_BYTES
+from fedray.runtime.obstacles import check_path, check_process, lasting
 from fedray.runtime.ray_errors import reason
 from fedray.runtime.ray_interior import reread_authentication
+from fedray.runtime.signals import held
 
 _START_TRIES = 3  # on a busy machine the first may fail for no reason that would fail the second
-_INNER = "r"  # short: the paths of Ray's sockets, 64 characters below this, may have 107
+_INNER = "r"  # short, see `fedray.runtime.obstacles.MOST_PATH`
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +55,7 @@ class LocalCluster:
         self._ray = ray
         self._mark = secrets.token_hex(8)
         self._environment = Environment()
-        self._folder = ""
-        self._sigterm: Any = None
+        self._folder: ClusterFolder | None = None
         self._keeper = Keeper()
 
     def start(self, resources: Mapping[str, float], threads: int, show_output: bool) -> None:
@@ -73,28 +72,38 @@ class LocalCluster:
         # A Ray that the user started has other settings and is not ours to end.
         if self._ray.is_initialized():
             raise PlanError("Ray is running in this process already; use sf.init(..., address='auto') to run on it")
-        # A folder of our own, to be removed whole; Ray's usual one would keep this session's logs for good. Ray lets
-        # everybody into its own, with its sockets and whatever parties print: so that lies inside one for us alone.
-        self._folder = environment.private_folder()
-        self._environment.set(environment.authentication())
-        # This process may have imported Ray before, and Ray keeps the token that it read first.
-        reread_authentication()
-        # Python lets only the main thread ask for signal handlers or set them.
-        if threading.current_thread() is threading.main_thread():
-            self._sigterm = signal.getsignal(signal.SIGTERM)  # Ray puts its own in place
+        check_process()
+        sweep()
+        try:
+            # A folder of our own, to be removed whole; Ray's usual one would keep this session's logs for good. Ray
+            # lets everybody into its own, with its sockets and whatever parties print: so that lies inside one for us
+            # alone.
+            self._folder = ClusterFolder(self._mark)
+            check_path(self._inner())
+            self._environment.set(environment.authentication())
+            # This process may have imported Ray before, and Ray keeps the token that it read first.
+            reread_authentication()
+            self._try(partial(self._start_once, resources, threads, show_output))
+        except BaseException:
+            self.stop()
+            raise
+
+    def _try(self, start: Callable[[], None]) -> None:
         for attempt in range(1, _START_TRIES + 1):
-            try:
-                self._start_once(resources, threads, show_output)
-                return
-            except Exception as error:
-                self._ray.shutdown()
-                environment.end_processes(self._mark)
-                if attempt == _START_TRIES:
-                    self.stop()
-                    raise PlanError(
-                        f"Ray did not start on this machine in {attempt} tries ({reason(error)}); "
-                        "close what keeps it busy, or use address='inline' to run without Ray"
-                    ) from error
+            with held("Ray starts"):  # an interrupt comes through between two tries
+                try:
+                    start()
+                    return
+                except Exception as error:
+                    self._ray.shutdown()
+                    environment.end_processes(self._mark)
+                    if lasting(error):
+                        raise PlanError(f"Ray cannot start on this machine: {reason(error)}") from error
+                    if attempt == _START_TRIES:
+                        raise PlanError(
+                            f"Ray did not start on this machine in {attempt} tries ({reason(error)}); "
+                            "close what keeps it busy, or use address='inline' to run without Ray"
+                        ) from error
 
     def _start_once(self, resources: Mapping[str, float], threads: int, show_output: bool) -> None:
         passing = environment.services(self._mark) | environment.computing(threads)
@@ -106,25 +115,30 @@ class LocalCluster:
                 show_output,
                 include_dashboard=False,
                 resources=dict(resources) or None,
-                _temp_dir=os.path.join(self._folder, _INNER),
+                _temp_dir=self._inner(),
                 _system_config={"max_direct_call_object_size": INLINE_BYTES},
             )
             self._keeper.run(begin)
         finally:  # the cluster has inherited them; this process needs none of them
             self._environment.restore(passing)
 
+    def _inner(self) -> str:
+        return os.path.join(self._folder.path, _INNER) if self._folder is not None else ""
+
+    def looked_over(self) -> str:
+        """Returns what is wrong on the way to it: nothing, on one's own machine."""
+        return ""
+
     def stop(self) -> None:
         """Ends it. Harmless when nothing runs."""
-        if not self._folder:
+        if self._folder is None:
             return  # never started: a Ray that runs in this process is somebody else's
-        self._ray.shutdown()
-        environment.end_processes(self._mark)
-        self._keeper.release()
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder = ""
-        # Last: while it ends the cluster, this process still needs the token that it started it with.
-        self._environment.restore()
-        reread_authentication()
-        if self._sigterm is not None:
-            signal.signal(signal.SIGTERM, self._sigterm)
-            self._sigterm = None
+        with held("Ray ends"):
+            self._ray.shutdown()
+            environment.end_processes(self._mark)
+            self._keeper.release()
+            folder, self._folder = self._folder, None
+            folder.remove()
+            # Last: while it ends the cluster, this process still needs the token that it started it with.
+            self._environment.restore()
+            reread_authentication()

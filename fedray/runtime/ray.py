@@ -22,12 +22,15 @@ from fedray.runtime.gather import RayRef, gather, opened
 from fedray.runtime.joined_cluster import JoinedCluster
 from fedray.runtime.line import LinedCalls, Lines
 from fedray.runtime.local_cluster import LocalCluster, RayProcess
+from fedray.runtime.memory import MemoryWatch
+from fedray.runtime.obstacles import check_no_fork, note_begun
 from fedray.runtime.own_nodes import Node, own_nodes
 from fedray.runtime.placement import Whereabouts
-from fedray.runtime.ray_errors import reason, translate
+from fedray.runtime.ray_errors import node_gone, reason, translate
 from fedray.runtime.ray_interior import left_alone, say_nothing_of_lost_workers, show_lines
 from fedray.runtime.settings import Reach
 from fedray.runtime.shown import follow
+from fedray.runtime.signals import guard, held, unguard
 from fedray.types import PartyConfig, PartyName, Ref
 
 # Ray reads its variables when it is imported, and never again. They are set for that moment only.
@@ -45,12 +48,6 @@ _importing.restore()
 _untyped: Any = ray  # where Ray's own annotations stop
 
 _START_TRIES = 3  # on a busy machine the first may fail for no reason that would fail the second
-# What a call gets that was sent to a node of which only a record is left.
-_NODE_GONE = (
-    ray.exceptions.ActorDiedError,
-    ray.exceptions.ActorUnavailableError,
-    ray.exceptions.ActorUnschedulableError,
-)
 _START_SECONDS = 60.0  # for a party's process to answer; ten times what it takes on an idle machine
 
 
@@ -59,6 +56,7 @@ class RayCalls:
 
     def __init__(self) -> None:
         self._handles: dict[tuple[PartyName, Lane], Any] = {}
+        self._short_of_memory: Callable[[], int] = int  # see `MemoryWatch.since`; known on a cluster of our own only
 
     def connect(self, actors: Mapping[PartyName, Any]) -> None:
         """Makes the parties known."""
@@ -103,21 +101,20 @@ class RayCalls:
         ours = cast("Sequence[RayRef]", refs)
         # The common case: no `ray.wait` is needed in front of a single `ray.get`.
         if len(ours) == 1:
-            return [_take(ours[0], timeout)]
+            return [self._take(ours[0], timeout)]
         return gather(
             ours,
             timeout,
             lambda pending, seconds: cast("list[RayRef]", self.wait(pending, seconds, first=True)),
-            lambda ref: _take(ref, None),
+            lambda ref: self._take(ref, None),
         )
 
-
-def _take(ref: RayRef, timeout: float | None) -> Any:
-    try:
-        answer = ray.get(ref.ref, timeout=timeout)
-    except Exception as error:
-        raise translate(error, ref.party, ref.method) from None  # what Ray says at length is in the message, in short
-    return opened(answer)
+    def _take(self, ref: RayRef, timeout: float | None) -> Any:
+        try:
+            answer = ray.get(ref.ref, timeout=timeout)
+        except Exception as error:  # what Ray says at length is in the message, in short
+            raise translate(error, ref.party, ref.method, self._short_of_memory()) from None
+        return opened(answer)
 
 
 class RayParty:
@@ -205,8 +202,11 @@ class RayTransport(RayCalls):
             PlanError: The cluster cannot be started or reached, lacks what a party asks for, or has no node of its own
                 for one.
         """
+        check_no_fork(ray.is_initialized())
+        guard()
         if self._address == "local":
             self._cluster = local_cluster()
+            self._short_of_memory = MemoryWatch().since
             # The cluster's workers inherit one number from here; each party then sets its own.
             threads = max(config.threads for config in parties.values())
             self._cluster.start(placement.custom(parties), threads, self._show_output)
@@ -218,12 +218,15 @@ class RayTransport(RayCalls):
         lacking = placement.shortage(parties, [node["Resources"] for node in _untyped.nodes() if node["Alive"]])
         if lacking is not None:
             raise PlanError(f"resources: {lacking}")
-        places = self._start_parties(parties)
+        try:
+            places = self._start_parties(parties)
+        except PlanError as error:
+            raise PlanError(f"{error}{self._cluster.looked_over()}") from error
         # Only now, when every party answers: an actor that did not start was replaced by another, with another handle.
         self.connect(self._actors)
         connecting = {name: actor.connect.remote(self._actors, places) for name, actor in self._actors.items()}
         for name, ref in connecting.items():
-            _take(RayRef(name, "connect", ref), _START_SECONDS)
+            self._take(RayRef(name, "connect", ref), _START_SECONDS)
         if self._show_output:
             machines = {node.id: node.address for node in Node.alive(_untyped.nodes())}
             shown = {(machines.get(at.node, ""), at.process): name for name, at in places.items() if at.prints}
@@ -283,19 +286,25 @@ class RayTransport(RayCalls):
         # would be worse than one that is lost.
         return actor_class.options(**chosen, max_restarts=0, max_task_retries=0).remote(config)
 
+    def abandon(self) -> None:
+        """Ends every party, whatever it does; see `fedray.types.Transport.abandon`."""
+        for actor in self._actors.values():
+            with contextlib.suppress(Exception):  # it may have ended by itself, or Ray has
+                ray.kill(actor, no_restart=True)
+
     def stop(self) -> None:
         """Ends every party and, if it was started here, the cluster. Harmless when nothing runs."""
         self._unfollow()
-        # First, so that a finalizer that runs meanwhile finds no party to call.
-        self._handles.clear()
-        actors, self._actors = self._actors, {}
-        cluster, self._cluster = self._cluster, None
-        if isinstance(cluster, JoinedCluster) and ray.is_initialized():
-            for actor in actors.values():
-                with contextlib.suppress(Exception):  # it may have ended by itself
-                    ray.kill(actor, no_restart=True)
-        if cluster is not None:
-            cluster.stop()
+        with held("Ray ends"):
+            # First, so that a finalizer that runs meanwhile finds no party to call.
+            self._handles.clear()
+            if isinstance(self._cluster, JoinedCluster):
+                self.abandon()
+            self._actors = {}
+            cluster, self._cluster = self._cluster, None
+            if cluster is not None:
+                cluster.stop()
+            unguard()
 
 
 def on_every_node(address: str, insecure: bool, work: Callable[..., Any], *args: Any) -> dict[str, Any]:
@@ -350,15 +359,16 @@ def _placed(party: PartyName, ready: Any, deadline: float) -> Whereabouts | Plan
         place: Whereabouts = ray.get(ready, timeout=max(0.0, deadline - time.monotonic()))
     except ray.exceptions.GetTimeoutError:
         return None
-    except _NODE_GONE as error:
-        return PlanError(f"party {party!r} could not start: its node has gone ({reason(error)})")
     except Exception as error:
+        if node_gone(error):
+            return PlanError(f"party {party!r} could not start: its node has gone ({reason(error)})")
         raise PlanError(f"party {party!r} could not start: {str(error).strip()}") from error
     return place
 
 
 def _init(address: str, show_output: bool, **own_cluster: Any) -> None:
     """Connects to Ray, quietly."""
+    note_begun()
     say_nothing_of_lost_workers()
     # The variable is set where this machine's node of the cluster is on loopback; Ray has read it before that.
     loopback = address == "local" or os.environ.get(LOOPBACK) == "0"

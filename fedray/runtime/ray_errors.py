@@ -11,6 +11,8 @@ import re
 from collections.abc import Mapping
 
 from fedray.errors import FedRayError, PartyError, PartyLost, PartyTimeout, PlanError
+from fedray.party.tracebacks import cut
+from fedray.runtime.memory import blamed
 
 TABLE: Mapping[str, type[FedRayError]] = {
     # The process is gone, or nothing is known of it any more.
@@ -75,26 +77,35 @@ _MEANING: Mapping[type[FedRayError], str] = {
 }
 
 
-def translate(error: BaseException, party: str, method: str) -> FedRayError:
+def translate(error: BaseException, party: str, method: str, short_of_memory: int = 0) -> FedRayError:
     """Returns our error for one of Ray's, naming party and call.
 
     Args:
         error: What Ray raised.
         party: Whom the call was for.
         method: What was called.
+        short_of_memory: How many processes of this machine have been ended for want of memory, as far as is known.
     """
     # By name along the bases: Ray makes classes on the fly that derive both from its own and from the user's
     # exception.
     names = (cls.__name__ for cls in type(error).__mro__)
     kind = next((TABLE[name] for name in names if name in TABLE), PartyError)
     # A PartyError is the user's to debug, so it keeps its traceback. The others are Ray's advice at length.
-    text = str(error) if kind is PartyError else reason(error)
+    text = cut(str(error)) if kind is PartyError else reason(error)
+    if kind is PartyLost:
+        text = blamed(str(error), short_of_memory) or text
     message = f"party {party!r} {_MEANING[kind]} ({method}): {text}"
     if issubclass(kind, PartyLost):
         return kind(message, party=party)
     if issubclass(kind, PartyError):
         return kind(message, party=party, function=method, remote_type=type(error).__name__)
     return kind(message)
+
+
+def node_gone(error: BaseException) -> bool:
+    """Returns whether a call was sent to a node of which only a record is left."""
+    names = {cls.__name__ for cls in type(error).__mro__}
+    return bool(names & {"ActorDiedError", "ActorUnavailableError", "ActorUnschedulableError"})
 
 
 def reason(error: BaseException) -> str:

@@ -6,9 +6,11 @@ Imports Ray when it is called, in a process that has done so.
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import os
 import re
+import signal
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +20,7 @@ from fedray.errors import PlanError
 from fedray.runtime.environment import Environment
 
 _PRINTING = "ray_print_logs"
+ctypes.pythonapi.PyOS_getsig.restype = ctypes.pythonapi.PyOS_setsig.restype = ctypes.c_void_p
 _LOST_WORKER = re.compile("^A worker died or was killed while executing")
 
 
@@ -88,10 +91,10 @@ def say_nothing_of_lost_workers() -> None:
 
 @contextmanager
 def left_alone(*, on_loopback: bool) -> Iterator[None]:
-    """Keeps Ray, while it connects in the block, from taking over `breakpoint()` and from copying the driver's folder.
+    """Keeps Ray, while it connects in the block, from taking over `breakpoint()`, SIGTERM and the driver's folder.
 
-    It does the latter where the driver was started by `uv run`. A variable says so, too, but Ray reads that when it is
-    imported, and this process may have imported it before us.
+    It copies that to the parties where the driver was started by `uv run`. A variable says so, too, but Ray reads that
+    when it is imported, and this process may have imported it before us.
 
     Args:
         on_loopback: Whether a cluster that is started listens on this machine only. Elsewhere than on Linux it does by
@@ -100,14 +103,25 @@ def left_alone(*, on_loopback: bool) -> Iterator[None]:
     kept = Environment()
     kept.keep("PYTHONBREAKPOINT")
     constants: Any = importlib.import_module("ray._private.ray_constants")
-    wanted = {"RAY_ENABLE_UV_RUN_RUNTIME_ENV": False} | ({"ENABLE_RAY_CLUSTER": False} if on_loopback else {})
-    before = {name: getattr(constants, name) for name in wanted if hasattr(constants, name)}
-    vars(constants).update({name: wanted[name] for name in before})
+    utils: Any = importlib.import_module("ray._private.utils")
+    wanted: list[tuple[Any, str, Any]] = [
+        (constants, "RAY_ENABLE_UV_RUN_RUNTIME_ENV", False),
+        (utils, "set_sigterm_handler", lambda _handler: None),
+    ]
+    wanted += [(constants, "ENABLE_RAY_CLUSTER", False)] if on_loopback else []
+    before = [(module, name, getattr(module, name)) for module, name, _ in wanted if hasattr(module, name)]
+    for module, name, value in wanted:
+        if hasattr(module, name):
+            setattr(module, name, value)
+    on_sigterm = ctypes.pythonapi.PyOS_getsig(signal.SIGTERM)
     try:
         yield
     finally:
+        # Ray's C++ takes SIGTERM, too, to write a stack dump. Past Python's own `signal`, which is for the main thread.
+        ctypes.pythonapi.PyOS_setsig(signal.SIGTERM, ctypes.c_void_p(on_sigterm))
         kept.restore()
-        vars(constants).update(before)
+        for module, name, value in before:
+            setattr(module, name, value)
 
 
 def show_lines(show: Callable[[str, int, list[str], bool], None]) -> None:

@@ -1,43 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
 """The session: which parties there are, how calls reach them, and the one that is current in this process.
 
-Imports no Ray: the transport that does is imported when a session asks for it.
+Imports no Ray and starts nothing; `fedray/runtime/lifetime.py` does.
 """
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import itertools
 import os
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 from fedray.errors import FedRayError, NotInitialized, PlanError
+from fedray.party import tracebacks
 from fedray.party.door.journal import session_id
 from fedray.party.door.ledger_file import Book
 from fedray.party.door.ledger_view import Ledger
 from fedray.party.parcel import pack
 from fedray.protocol.policy import Policy
-from fedray.runtime.inline import InlineTransport
 from fedray.runtime.ledger_reading import read_pages
 from fedray.runtime.releases import Releases
-from fedray.runtime.settings import (
-    KeyFolders,
-    Placement,
-    Reach,
-    checked_address,
-    checked_names,
-    checked_reach,
-    checked_settings,
-    holder,
-    warn_of_rules,
-)
+from fedray.runtime.settings import holder, warn_of_rules
+from fedray.runtime.signals import exit_code
+from fedray.runtime.waits import Waits
 from fedray.types import Key, PartyConfig, PartyName, Ref, Transport
 
 _CLOSING_SECONDS = 3.0  # for all parties to close their ledgers, of which each takes milliseconds
+_LEAVING_SECONDS = 5.0  # for other threads to learn that what they wait for will not come
 
 
 class Session:
@@ -66,6 +58,8 @@ class Session:
         self.in_force: dict[PartyName, dict[str, Any]] = {}
         self.sid = bytes(32)
         self.open = True
+        self._process = os.getpid()
+        self._waits = Waits()
         self._readings = itertools.count(1)
         self._closes = False  # whether there are ledgers to be closed
         # Counters and not lengths: they are safe from several threads, and a key is never given out twice.
@@ -129,13 +123,38 @@ class Session:
             NotInitialized: The session has ended.
             PlanError: There is no such party.
         """
-        self._check_open()
+        self.check_open()
         if party not in self.configs:
             raise PlanError(f"unknown party {party!r}; this session has {', '.join(map(repr, self.parties))}")
 
-    def _check_open(self) -> None:
+    @property
+    def own(self) -> bool:
+        """Whether this process has begun it, and is no fork of the one that did."""
+        return os.getpid() == self._process
+
+    def check_open(self) -> None:
+        """Checks that the session runs, and in this process.
+
+        Raises:
+            NotInitialized: It does not.
+        """
+        # A fork has the objects of its parent and none of its threads: it would wait for an answer for ever.
+        if not self.own:
+            raise NotInitialized(
+                f"this session and its handles belong to process {self._process}, and this is its fork {os.getpid()}; "
+                "use them there, or start processes by multiprocessing's 'spawn' and call sf.init(...) in them"
+            )
         if not self.open:
             raise NotInitialized("this session has ended; call sf.init(...) and make new handles")
+
+    def _told(self, error: FedRayError | SystemExit) -> BaseException:
+        """Returns what an answer's error is to the user: without our own frames, which say nothing of it."""
+        if isinstance(error, SystemExit):
+            return exit_code(error)
+        if not self.open:
+            # What the end did to the call says less than that there was one.
+            return NotInitialized("the session was ended while this waited for an answer")
+        return error if tracebacks.wanted() else error.with_traceback(None)
 
     def get(self, refs: Sequence[Ref], timeout: float | None = None) -> list[Any]:
         """Returns the results in order; see `fedray.types.Transport.get`.
@@ -143,8 +162,12 @@ class Session:
         Raises:
             NotInitialized: The session has ended.
         """
-        self._check_open()
-        return self.transport.get(refs, timeout)
+        self.check_open()
+        try:
+            with self._waits.one():
+                return self.transport.get(refs, timeout)
+        except (FedRayError, SystemExit) as error:
+            raise self._told(error) from None
 
     def wait(self, refs: Sequence[Ref], timeout: float | None = None, first: bool = False) -> list[Ref]:
         """Returns the calls that are done or failed; see `fedray.types.Transport.wait`.
@@ -152,8 +175,12 @@ class Session:
         Raises:
             NotInitialized: The session has ended.
         """
-        self._check_open()
-        return self.transport.wait(refs, timeout, first)
+        self.check_open()
+        try:
+            with self._waits.one():
+                return self.transport.wait(refs, timeout, first)
+        except (FedRayError, SystemExit) as error:
+            raise self._told(error) from None
 
     def serve(self, party: PartyName, cls: type[Any], *args: Any, label: str | None = None) -> Key:
         """Builds a service in a party, as `cls(context, *args)`, and returns its key at once.
@@ -231,8 +258,8 @@ class Session:
         return Ledger(Book(pages, self.roster, self.sid, reading))
 
     def stop(self) -> None:
-        """Ends every party. Harmless when repeated."""
-        if not self.open:
+        """Ends every party. Harmless when repeated, and in a fork, whose parent goes on."""
+        if not (self.open and self.own):
             return
         try:
             # A party that does not answer ends all the same; its ledger stays open, which is what happened.
@@ -243,6 +270,9 @@ class Session:
             # Before anything ends, so that finalizers and callbacks that run from now on call nobody.
             self.open = False
             self._releases.stop()
+            if self._waits.others():
+                self.transport.abandon()
+                self._waits.drain(_LEAVING_SECONDS)
             self.transport.stop()
 
 
@@ -253,148 +283,21 @@ def current() -> Session:
     """Returns the running session.
 
     Raises:
-        NotInitialized: There is none.
+        NotInitialized: There is none, or it is that of the process from which this one was forked.
     """
     if _current is None:
         raise NotInitialized("no session is running; call sf.init(['alice', 'bob', ...]) first")
+    if not _current.own:
+        _current.check_open()
     return _current
 
 
 def running() -> Session | None:
     """Returns the running session, or None."""
-    return _current
+    return _current if _current is not None and _current.own else None
 
 
-def init(
-    parties: Sequence[PartyName],
-    address: str | None = "local",
-    *,
-    seed: int | None = None,
-    egress: Literal["default", "strict"] = "default",
-    resources: Mapping[PartyName, Mapping[str, float]] | None = None,
-    log_level: str = "WARNING",
-    threads: int | None = None,
-    policies: Mapping[PartyName, Policy] | None = None,
-    keys: KeyFolders | None = None,
-    placement: Placement = "own",
-    insecure: bool = False,
-) -> None:
-    """Starts one process per party.
-
-    Args:
-        parties: Their names.
-        address: `"local"` starts a cluster on this machine for this session; `"inline"` runs every party in this
-            process; `None`, `"auto"`, `"host:port"` or `"ray://host:port"` join a Ray cluster that is there already.
-            `"auto"` is the one in RAY_ADDRESS, else that of the node that you have started on this machine.
-        seed: The run's seed; None draws one, which `fedray.runtime.session.current().seed` tells.
-        egress: `"strict"` lets no raw value leave a party, and nothing that it prints.
-        resources: What a party's process asks of the cluster, e.g. `{"alice": {"CPU": 1, "GPU": 1}}`.
-        log_level: Level of fedray's logger in the parties; at INFO and below their output (kind `log`) is shown at the
-            driver.
-        threads: Compute threads per party; 1 by default, so that results do not depend on the machine's cores.
-        policies: What parties accept of sums, e.g. `{"alice": sf.Policy(n_min=4)}`; the default policy for the others.
-            A party whose key folder states a policy takes none from here.
-        keys: Where parties keep their identity keys and know the others' from: one folder for each party, e.g.
-            `{"alice": "/etc/fedray/alice", ...}`, or one that holds a folder for each. The paths are the parties', on
-            their machines. None makes keys anew for this session, and the driver hands them round.
-        placement: On a cluster that is joined, `"own"` puts each party on its own node, as `fedray party start` makes
-            it; `"anywhere"` leaves it to Ray, for simulations.
-        insecure: Joins a cluster of several machines without token or TLS all the same.
-
-    Raises:
-        PlanError: An argument is wrong, a session is running already, the cluster cannot be reached or lacks a party's
-            node, a party serves another session, or it refuses its key folder or another party's key.
-
-    Example:
-        >>> sf.shutdown()
-        >>> sf.init(["alice", "bob", "charlie"], address="inline", seed=7)
-    """
+def make_current(session: Session | None) -> None:
+    """Makes a session the running one; None, when there is none any more."""
     global _current
-    if _current is not None:
-        raise PlanError("a session is running already; call sf.shutdown() first")
-    names = checked_names(parties)
-    settings = checked_settings(names, seed, egress, resources, log_level, threads, policies, keys)
-    session = Session(settings, _transport(checked_address(address), log_level, checked_reach(placement, insecure)))
-    try:
-        session.start()
-    except BaseException:  # an interrupt, too, must leave nothing behind
-        session.stop()
-        raise
     _current = session
-    atexit.unregister(shutdown)
-    atexit.register(shutdown)  # last registered, first run: before Ray's own
-
-
-def shutdown(ledger: str | os.PathLike[str] | None = None) -> None:
-    """Ends the running session and every process it started. Harmless when nothing runs.
-
-    Args:
-        ledger: Where to save what left every party, closed: each party signs that nothing leaves it any more. A file
-            that `sf.ledger().save(FILE)` wrote is open: it cannot say what left after it.
-
-    Raises:
-        NotInitialized: A ledger is wanted and nothing runs.
-        OSError: It cannot be written; the session has ended all the same.
-
-    Example:
-        >>> sf.shutdown()
-        >>> sf.shutdown()
-        >>> sf.init(["alice", "bob", "charlie"], address="inline", seed=7)
-    """
-    global _current
-    session, _current = _current, None
-    if session is None:
-        if ledger is not None:
-            raise NotInitialized("no session is running, so there is no ledger to save; say shutdown() alone")
-        return
-    try:
-        if ledger is not None:
-            session.ledger(close=True).save(ledger)
-    finally:
-        session.stop()
-
-
-def ledger(*, entries: bool = True) -> Ledger:
-    """Returns what left every party since the session began; reading it is itself an entry.
-
-    Args:
-        entries: Whether each entry is wanted. Totals alone, which the parties sign as well, come at once however long
-            the session was.
-
-    Raises:
-        NotInitialized: No session is running.
-        EgressDenied: A party's policy keeps its ledger to itself.
-
-    Example:
-        >>> sf.reveal(alice(np.ones)(3)).tolist()
-        [1.0, 1.0, 1.0]
-        >>> entry = sf.ledger().pages["alice"].entries[-2]  # the last one is this reading of the ledger
-        >>> entry.to, entry.kind, entry.shape, entry.dtype, entry.nbytes
-        ('driver', 'raw', (3,), 'float64', 24)
-        >>> sf.ledger().verify()
-        []
-    """
-    return current().ledger(entries=entries)
-
-
-def in_force() -> dict[PartyName, dict[str, Any]]:
-    """Returns what the operators of parties have laid down in their `party.toml`: party -> setting -> value.
-
-    No driver can loosen it. `data` lists the names to load by.
-
-    Raises:
-        NotInitialized: No session is running.
-
-    Example:
-        >>> sf.in_force()
-        {}
-    """
-    return {party: dict(rules) for party, rules in current().in_force.items()}
-
-
-def _transport(address: str, log_level: str, reach: Reach) -> Transport:
-    if address == "inline":
-        return InlineTransport()
-    from fedray.runtime.ray import RayTransport  # only here: Ray takes a second to import
-
-    return RayTransport(address, log_level, reach)

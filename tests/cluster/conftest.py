@@ -61,7 +61,7 @@ class Program:
         """Does what Ctrl-C does: everything in the foreground gets the signal."""
         os.killpg(self.process.pid, signal.SIGINT)
 
-    def left(self, seconds: float = 10) -> list[str]:
+    def left(self, seconds: float = 30) -> list[str]:
         """Returns the command lines of descendants that are alive after at most `seconds`, and files they left."""
         deadline = time.monotonic() + seconds
         while (found := self._alive()) and time.monotonic() < deadline:

@@ -2,6 +2,7 @@
 """The demo: what it returns and prints, and the ledger that it saves."""
 
 import json
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from fedray.commands import demo as demo_module
 from fedray.commands.demo import Settings, run
 from fedray.commands.demo_report import as_json
 from fedray.ml.nn import FLModel
+from fedray.runtime.session import running
 
 
 def without_framework() -> tuple[Callable[..., Any], ...]:
@@ -151,6 +153,27 @@ def test_ledger_finds_tampering(fedray: Fedray, demo: tuple[Path, Done], how: st
     assert done.stderr.startswith(f"fedray: {forged}: ")
     assert "verified" not in done.stdout
     assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_amid_training_ends_it_though_it_is_pressed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_small(monkeypatch, "inline")
+    pressed, end = [], sf.shutdown
+
+    def press(where: str) -> None:
+        pressed.append(where)
+        signal.raise_signal(signal.SIGINT)
+
+    def shutdown() -> None:
+        if running() is not None:
+            press("amid the clean-up")
+        end()
+
+    monkeypatch.setattr(FLModel, "fit", lambda *_, **__: press("in training"))
+    monkeypatch.setattr(sf, "shutdown", shutdown)
+    done = run_here(*SMALL)
+    assert pressed == ["in training", "amid the clean-up"]
+    assert (done.returncode, done.stderr) == (130, "fedray: interrupted; every party has been stopped\n")
+    assert running() is None
 
 
 def test_plain_aggregation_shows_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:

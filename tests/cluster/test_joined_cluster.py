@@ -12,6 +12,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+from free_ports import free_ports
 
 TOKEN = uuid.uuid4().hex * 2
 SOON = {"RAY_NUM_REDIS_GET_RETRIES": "2"}
@@ -83,16 +84,6 @@ print(sf.reveal(sf.PYU("alice")(abs)(-1)))
 """
 
 
-def ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    found = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return found
-
-
 def answers(port):
     try:
         socket.create_connection(("127.0.0.1", port), 1).close()
@@ -105,7 +96,7 @@ def answers(port):
 def head():
     """Starts a head node; returns (variables, gcs port, client port)."""
     folder = tempfile.mkdtemp(prefix="f", dir="/tmp")
-    port, client, *agents = ports(6)
+    port, client, *agents = free_ports(6)
     variables = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
     command = [Path(sys.executable).parent / "ray", "start", "--head", "--block", "--include-dashboard=false"]
     command += [f"--port={port}", f"--ray-client-server-port={client}", f"--temp-dir={folder}", "--num-cpus=2"]

@@ -47,3 +47,25 @@ def test_a_party_that_finds_no_place_is_named_with_what_is_free_and_tried_again(
     assert tried.count("bob") == 2
     assert sf.reveal([sf.PYU(name)(abs)(-1) for name in ("alice", "bob")]) == [1, 1]
     sf.shutdown()
+
+
+def test_a_node_that_vanishes_while_a_session_begins_is_tried_again_and_then_named(cluster, monkeypatch):
+    make, tried, lasting = transport.RayTransport._actor, [], []
+
+    def vanishing(self, config, node):
+        """Ends alice's process as a node that goes takes it along: the first time, or every time."""
+        tried.append(config.name)
+        made = make(self, config, node)
+        if config.name == "alice" and (lasting or tried.count("alice") == 1):
+            ray.kill(made)
+        return made
+
+    monkeypatch.setattr(transport.RayTransport, "_actor", vanishing)
+    sf.init(["alice", "bob"], cluster)
+    assert (tried.count("alice"), tried.count("bob")) == (2, 1)
+    assert sf.reveal([sf.PYU(name)(abs)(-1) for name in ("alice", "bob")]) == [1, 1]
+    sf.shutdown()
+    lasting.append(True)
+    with pytest.raises(PlanError, match="party 'alice' could not start: its node has gone"):
+        sf.init(["alice"], cluster)
+    assert tried.count("alice") == 5

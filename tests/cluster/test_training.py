@@ -94,7 +94,7 @@ def test_the_numpy_backend_imports_no_framework_equals_inline_and_loses_a_party_
     happening = keras.callbacks.LambdaCallback(on_epoch_begin=begin_epoch)
     with pytest.raises(PartyLost, match=r"'bob'.*round") as caught:
         model.fit(fed.x, fed.y, batch_size=1, epochs=100, verbose=0, callbacks=[happening])
-    assert time.monotonic() - killed[0] < 10
+    assert time.monotonic() - killed[0] < 60, "a round is given five minutes"
     assert caught.value.party == "bob"
     with pytest.raises(PartyLost, match="bob"):
         model.evaluate(fed.x, fed.y, verbose=0)
@@ -122,5 +122,5 @@ def test_an_interrupt_on_ray(lasting_start):
     with pytest.raises(KeyboardInterrupt):
         model.fit(fed.x, fed.y, batch_size=1, epochs=100, verbose=0, callbacks=[happening])
     ended.set()
-    assert time.monotonic() - sent[0] < 8
+    assert time.monotonic() - sent[0] < 60
     assert len(model.fit(fed.x, fed.y, batch_size=500, verbose=0).epoch) == 1

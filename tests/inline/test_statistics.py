@@ -15,7 +15,8 @@ from fedray.data.extremes import Extremes
 from fedray.data.ndarray import FedNdarray, load
 from fedray.device import PYU, PYUObject
 from fedray.errors import DataError, PlanError
-from fedray.runtime.session import current, init, shutdown
+from fedray.runtime.lifetime import init, shutdown
+from fedray.runtime.session import current
 
 RNG = np.random.default_rng(5)
 ALICE = RNG.normal(3, 2, (30, 4, 2))

@@ -15,7 +15,7 @@ import fedray as sf
 from fedray.data.ndarray import FedNdarray, load
 from fedray.device import PYU
 from fedray.errors import PlanError
-from fedray.runtime.session import init, shutdown
+from fedray.runtime.lifetime import init, shutdown
 from fedray.security.aggregation import PlainAggregator, SecureAggregator
 
 RNG = np.random.default_rng(8)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tutorial, executed: a copy with one epoch and a tenth of the images, or all of them (`slow`).
+"""The tutorial, executed: a copy with one epoch and a tenth of the images on the cluster that is there, or with all of
+them and a cluster of its own (`slow`).
 
 And what is committed of every notebook.
 """
@@ -17,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 TUTORIAL = ROOT / "notebooks" / "01_federated_image_classification.ipynb"
 EPOCHS = re.compile(r"epochs=\d+")
+ADDRESS = "address='local'"
 PARTIES = "parts=[alice, bob]"
 
 
@@ -44,6 +46,7 @@ class Size:
 TENTH = Size(
     10,
     {
+        ADDRESS: "address='auto'",
         PARTIES: "parts={alice: 0.05, bob: 0.05}",
         "6_700": "670",
         "mnist['x_test']": "mnist['x_test'][:1000]",
@@ -66,8 +69,12 @@ def size(request: pytest.FixtureRequest) -> Size:
 
 
 @pytest.fixture(scope="module")
-def tutorial(size: Size, tmp_path_factory: pytest.TempPathFactory) -> nbformat.NotebookNode:
+def tutorial(
+    request: pytest.FixtureRequest, size: Size, tmp_path_factory: pytest.TempPathFactory
+) -> nbformat.NotebookNode:
     """Returns the tutorial, executed with one epoch, and what the reference program in it says of itself."""
+    if ADDRESS in size.changes:
+        request.getfixturevalue("joined")
     notebook = read(TUTORIAL)
     for cell in notebook.cells:
         if cell.cell_type == "code":
@@ -81,9 +88,10 @@ def tutorial(size: Size, tmp_path_factory: pytest.TempPathFactory) -> nbformat.N
     return notebook
 
 
-def test_images_are_set_in_the_places_that_are_changed() -> None:
+def test_address_and_images_are_set_in_the_places_that_are_changed() -> None:
     text = "\n".join(code(read(TUTORIAL)))
     assert {old: text.count(old) for old in TENTH.changes} == {
+        ADDRESS: 1,
         PARTIES: 1,
         "6_700": 2,
         "mnist['x_test']": 1,

@@ -24,7 +24,7 @@ SCHEMAS = Path(__file__).parent / "deploy_schemas"
 NODE = Launch("alice", "alice", "10.0.0.2", None, Ports(head=6379), Path("/r"), 1, Security(None, None))
 
 
-class Strict(yaml.SafeLoader):
+class Strict(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
     """Refuses a name that stands twice, of which YAML takes the last and says nothing."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:

@@ -18,7 +18,7 @@ from fedray.runtime.diagnosis import NodeReport
 from fedray.runtime.joining import Entrance
 from fedray.runtime.nodes import certificates, findings
 from fedray.runtime.nodes.findings import Finding
-from fedray.runtime.nodes.launch import Security
+from fedray.runtime.nodes.launch import RAY_SETTINGS, Security
 from fedray.runtime.own_nodes import Node
 
 
@@ -146,6 +146,41 @@ def test_clocks() -> None:
         assert diagnosis.clock(NodeReport((), now - 5 + off), now - 10, now).health == health, off
     assert "86395 s ahead of" in diagnosis.clock(NodeReport((), now - 5 + 86400), now - 10, now).found
     assert "86395 s behind" in diagnosis.clock(NodeReport((), now - 5 - 86400), now - 10, now).found
+
+
+def test_another_version_on_one_node() -> None:
+    here = findings.versions()
+    assert {"Python", "ray", "fedray", "numpy"} <= set(here)
+    assert [each.health for each in findings.differences(here, here)] == ["good"]
+    for name, health in (("ray", "bad"), ("Python", "bad"), ("fedray", "bad"), ("numpy", "doubtful")):
+        (found,) = findings.differences({**here, name: "0.0.1"}, here)
+        assert (found.check, found.health) == (f"{name} version", health)
+        assert found.found == f"0.0.1 there, {here[name]} here"
+        assert "on every machine" in found.remedy
+    # What only one of them has is no difference: a server needs no framework.
+    assert findings.differences({**here, "there": "2"}, {**here, "here": "1"})[0].health == "good"
+    now = time.time()
+    report = NodeReport((), now, {**here, "ray": "0.0.1"})
+    assert [each.check for each in diagnosis.all_of(report, now, now)] == ["ray version", "clock"]
+
+
+def test_a_node_that_was_started_otherwise(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert findings.settings(RAY_SETTINGS).health == "good"
+    other = findings.settings({**RAY_SETTINGS, "RAY_memory_monitor_refresh_ms": "250"})
+    assert (other.health, other.found) == ("doubtful", "RAY_memory_monitor_refresh_ms is 250")
+    assert "RAY_worker_niceness is not set" in findings.settings({}).found
+    for secure in (Security(Path("/t"), Path("/c")), Security(None, None)):
+        assert Security.of(secure.variables()) == secure
+    for name, value in {**RAY_SETTINGS, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": "/nowhere/token"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(diagnosis, "local", lambda host: host == "127.0.0.1")
+    with socket.create_server(("localhost", 0)) as server:
+        head = ("localhost", server.getsockname()[1])
+        found = told(list(diagnosis.at_node([Node("1", "bob", "127.0.0.1", {}, {})], head).findings))
+    assert found[f"head, port {head[1]}"].health == "good"
+    assert found["Ray's settings"].health == "good"
+    assert (found["token"].health, found["TLS"].health) == ("bad", "good")  # on loopback it takes no certificate
+    assert found["alice: keys"].health == "good"
 
 
 def test_what_is_bad_is_marked_with_its_remedy_below() -> None:

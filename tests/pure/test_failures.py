@@ -52,8 +52,10 @@ def test_any_other_error_comes_back_as_party_error_with_all_it_knows():
     back = to_error(to_failure(raised(KeyError("k")), "alice", "work", text=True))
     assert type(back) is PartyError
     assert (back.party, back.function, back.remote_type) == ("alice", "work", "KeyError")
-    assert str(back).startswith("party 'alice': KeyError in work: 'k'\n\n--- traceback in party 'alice' ---\nTraceback")
-    assert "raise error" in back.remote_traceback
+    assert str(back).startswith("party 'alice': KeyError in work: 'k'\n\n--- traceback in party 'alice' ---\n  File")
+    assert back.sentence == "party 'alice': KeyError in work: 'k'"
+    assert "raise error" in back.remote_frames
+    assert back.remote_traceback.startswith("Traceback")
 
 
 def test_the_first_failure_is_passed_on():

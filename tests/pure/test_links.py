@@ -2,9 +2,11 @@
 """What a library's links have sent is counted by the kernel, peer by peer, and goes into the ledger."""
 
 import ctypes
+import fcntl
 import gc
 import os
 import socket
+import termios
 import time
 from dataclasses import replace
 from types import SimpleNamespace
@@ -36,7 +38,17 @@ def net():
 
 def send(connection, count):
     connection.sendall(b"x" * count)
-    time.sleep(0.02)  # for the kernel to have sent it
+    settle(connection.fileno())
+
+
+def settle(descriptor):
+    """Waits until the other end's kernel has what was sent."""
+    left = bytearray(4)
+    for _ in range(1000):
+        if fcntl.ioctl(descriptor, termios.TIOCOUTQ, left) == 0 and not any(left):
+            return
+        time.sleep(0.01)
+    raise AssertionError("it was never sent")
 
 
 @counts
@@ -147,7 +159,7 @@ def test_a_count_of_what_the_python_code_sends_misses_a_library_s_links(net, mon
     raw = socket.AF_INET.to_bytes(2, "little") + port.to_bytes(2, "big") + socket.inet_aton(host) + bytes(8)
     assert libc.connect(descriptor, raw, len(raw)) == 0
     assert libc.send(descriptor, b"x" * 400, 400, 0) == 400
-    time.sleep(0.02)
+    settle(descriptor)
     assert sent(addresses, 0) == {"bob": 400}
 
     def known():

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from free_ports import free_block, free_ports
 
 from fedray.commands import nodes
 from fedray.commands.cli import main
@@ -19,7 +20,8 @@ from fedray.party.house import in_force
 from fedray.party.house.turns import HOME
 from fedray.runtime import environment
 from fedray.runtime.nodes import service, token
-from fedray.runtime.nodes.record import records
+from fedray.runtime.nodes.ports import WIDTH, Ports
+from fedray.runtime.nodes.record import Record, records
 
 RAY = """#!/bin/sh
 {first}
@@ -50,20 +52,17 @@ def says(folder: Path, first: str) -> None:
     (folder / "ray").chmod(0o755)
 
 
-def free_block() -> int:
-    return 21000 + os.getpid() % 11 * 1000  # below those that the system gives out by itself
-
-
 def start(*more: str) -> int:
-    return main(["head", "start", "--ip", "127.0.0.1", "--ports-from", str(free_block()), *ports(), *more])
+    return main(["head", "start", "--ip", "127.0.0.1", "--ports-from", str(block()), *ports(), *more])
+
+
+def block() -> int:
+    return free_block(range(21_000, 32_000, WIDTH), len(Ports().single))
 
 
 def ports() -> list[str]:
-    found = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
-    numbers = [str(each.getsockname()[1]) for each in found]
-    for each in found:
-        each.close()
-    return ["--port", numbers[0], "--client-port", numbers[1]]
+    head, client = map(str, free_ports(2))
+    return ["--port", head, "--client-port", client]
 
 
 def test_a_head_is_started_shown_and_ended_with_all_its_processes(machine, tmp_path, capsys, monkeypatch) -> None:
@@ -106,7 +105,7 @@ def test_a_party_s_node(machine, tmp_path, capsys, monkeypatch) -> None:
     """Its file and keys are looked at before anything starts, as the party will look at them."""
     listener = socket.create_server(("127.0.0.1", 0))
     head = f"127.0.0.1:{listener.getsockname()[1]}"
-    line = ["party", "start", "alice", "--head", head, "--ip", "127.0.0.1", "--ports-from", str(free_block())]
+    line = ["party", "start", "alice", "--head", head, "--ip", "127.0.0.1", "--ports-from", str(block())]
     folder = machine / "parties" / "alice"
     for prepare, said in (
         (lambda: None, "'fedray party init alice' writes it"),
@@ -256,18 +255,36 @@ sys.exit(main(sys.argv[2:]))
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_in_the_foreground_it_ends_with_what_it_is_told_and_otherwise_fails(machine, tmp_path, number) -> None:
-    """SIGTERM is a service manager's; SIGKILL stands for a node that ends by itself."""
-    line = ["head", "start", "--ip", "127.0.0.1", "--foreground", "--ports-from", str(free_block()), *ports()]
+    """SIGTERM is a service manager's; SIGKILL stands for a node that ends by itself. Either may come at any moment."""
+    line = ["head", "start", "--ip", "127.0.0.1", "--foreground", "--ports-from", str(block()), *ports()]
     process = subprocess.Popen([sys.executable, "-c", PROGRAM, str(tmp_path / "ray"), *line], stdout=subprocess.PIPE)
     assert process.stdout is not None
-    assert process.stdout.readline().startswith(b"head runs at 127.0.0.1")
     deadline = time.monotonic() + 20
     while not records() and time.monotonic() < deadline:
-        time.sleep(0.02)
+        time.sleep(0.001)
     (record,) = records()
-    time.sleep(0.2)
     os.kill(process.pid if number == signal.SIGTERM else record.pid, number)
     assert process.wait(20) == (0 if number == signal.SIGTERM else 1)
     assert environment.processes(record.mark) == []
     assert records() == []
     process.stdout.close()
+
+
+def test_what_is_told_to_end_before_it_stays_takes_its_node_along(machine, monkeypatch) -> None:
+    seen: list[Record] = []
+
+    def told(*_: object) -> None:
+        seen.extend(records())
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(nodes, "_tell", told)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            start("--foreground")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert ended.value.code == 0
+    (record,) = seen
+    assert environment.processes(record.mark) == []
+    assert records() == []

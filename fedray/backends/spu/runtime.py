@@ -10,7 +10,9 @@ import hashlib
 import importlib.util
 import os
 import socket
+import threading
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -30,6 +32,8 @@ from fedray.backends.spu.program import (
 from fedray.errors import DataError, PlanError, ProtocolError
 from fedray.protocol.spu.form import Form, Layout
 from fedray.protocol.spu.secret import Secret
+
+_IMPORTING = threading.Lock()  # inline, the parties are threads of one process
 
 
 class SpuRuntime:
@@ -284,9 +288,22 @@ _DATA_TYPES: Mapping[str, str] = {
 
 
 def _library() -> Any:
+    with _IMPORTING:
+        return _imported()
+
+
+@cache
+def _imported() -> Any:
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     from spu import libspu
 
+    # Its links write on stderr when they begin to listen and when they end, and on stdout when they try again. That
+    # buries the user's own lines, and what there is to say of a failure is in the error that it raises, too.
+    options = libspu.logging.LogOptions()
+    options.enable_console_logger, options.log_level = False, libspu.logging.LogLevel.ERROR
+    # It insists on a file. None is kept, or it would try to rename the system's own when that is full.
+    options.system_log_path, options.max_log_file_count = os.devnull, 0
+    libspu.logging.setup_logging(options)
     return libspu
 
 

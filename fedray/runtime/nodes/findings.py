@@ -21,11 +21,12 @@ from fedray.party.house import in_force
 from fedray.party.house.turns import home
 from fedray.party.keys.key_folder import ROSTER, read_identity, read_roster
 from fedray.runtime.nodes import certificates, token
-from fedray.runtime.nodes.launch import Security
+from fedray.runtime.nodes.launch import RAY_SETTINGS, Security, on_loopback
 
 Health: TypeAlias = Literal["good", "doubtful", "bad"]
 
 _PACKAGES = ("fedray", "ray", "numpy", "tensorflow", "keras", "torch")
+_MUST_AGREE = ("Python", "fedray", "ray")
 _LEAST_MEMORY = 2 << 30  # bytes; a party with TensorFlow takes half a GB before it holds any data
 _LEAST_SHARED = 1 << 30
 _SHARED = "/dev/shm"  # noqa: S108 (looked at, not written to)
@@ -50,16 +51,53 @@ class Finding:
     remedy: str = ""
 
 
+def versions() -> dict[str, str]:
+    """Returns the versions of what has to be the same on every machine, of what is installed here."""
+    found = {"Python": platform.python_version()} | {name: _version(name) for name in _PACKAGES}
+    return {name: version for name, version in found.items() if version}
+
+
 def software() -> list[Finding]:
-    """Returns the versions of what has to be the same on every machine."""
-    there = {name: _version(name) for name in _PACKAGES}
-    text = ", ".join(f"{name} {version}" for name, version in there.items() if version)
-    found = [Finding("versions", "good", f"Python {platform.python_version()}, {text}")]
-    if not any(there[name] for name in ("tensorflow", "torch")):
+    """Returns those versions as a finding, and whether there is a framework."""
+    there = versions()
+    found = [Finding("versions", "good", ", ".join(f"{name} {version}" for name, version in there.items()))]
+    if not any(name in there for name in ("tensorflow", "torch")):
         found.append(
             Finding("framework", "doubtful", "neither tensorflow nor torch", "install what the model is made of")
         )
     return found
+
+
+def differences(there: Mapping[str, str], here: Mapping[str, str]) -> list[Finding]:
+    """Returns how the versions on another machine differ from those on this one.
+
+    Args:
+        there: As `versions` returns them, on the other machine.
+        here: On this one.
+    """
+    found = []
+    for name in sorted(set(there) & set(here)):
+        if there[name] != here[name]:
+            # Ray lets no node in whose Ray or Python is another one, and messages of two versions of fedray differ.
+            # What frameworks of two versions compute differs a little, and nobody would be told.
+            health: Health = "bad" if name in _MUST_AGREE else "doubtful"
+            said = f"{there[name]} there, {here[name]} here"
+            found.append(Finding(f"{name} version", health, said, f"install one version of {name} on every machine"))
+    return found or [Finding("same versions", "good", "as on this machine")]
+
+
+def settings(environment: Mapping[str, str]) -> Finding:
+    """Returns whether a node was started with the settings of Ray that fedray needs.
+
+    Args:
+        environment: Of a process of the node.
+    """
+    other = {name: environment.get(name) for name, value in RAY_SETTINGS.items() if environment.get(name) != value}
+    if not other:
+        return Finding("Ray's settings", "good", "as 'fedray head start' and 'fedray party start' make them")
+    listed = ", ".join(f"{name} is {value or 'not set'}" for name, value in other.items())
+    remedy = "start the node with 'fedray head start' or 'fedray party start', or set them as deploy/README.md says"
+    return Finding("Ray's settings", "doubtful", listed, remedy)
 
 
 def machine() -> list[Finding]:
@@ -106,6 +144,8 @@ def secured(security: Security, ip: str | None) -> list[Finding]:
         found.append(Finding("token", "bad", "none", "start nodes with 'fedray head start', which makes one"))
     else:
         found.append(_tried("token", security.token, _token))
+    if security.tls is None and ip is not None and on_loopback(ip):
+        return [*found, Finding("TLS", "good", "none, and nothing leaves this machine")]
     if security.tls is None:
         found.append(Finding("TLS", "bad", "none", "'fedray tls init' and 'fedray tls issue', then --tls DIR"))
         return found

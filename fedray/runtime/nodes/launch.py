@@ -37,7 +37,7 @@ _DEAD_AFTER = {
     "RAY_health_check_failure_threshold": "5",
 }
 
-_RAY = {
+RAY_SETTINGS: Mapping[str, str] = {
     **_DEAD_AFTER,
     # A slow link: after 10 s, Ray's own limit, it would send a value again that is still on its way.
     "RAY_object_manager_pull_timeout_ms": "600000",
@@ -49,6 +49,7 @@ _RAY = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
 }
+"""Variables that every node of a cluster is started with, whatever its security."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,17 @@ class Security:
 
     token: Path | None
     tls: Path | None
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> Security:
+        """Returns what a process runs under, by its variables.
+
+        Args:
+            environment: Those of the process.
+        """
+        token = environment.get("RAY_AUTH_TOKEN_PATH") if environment.get("RAY_AUTH_MODE", "") == "token" else None
+        tls = environment.get("RAY_TLS_SERVER_CERT") if environment.get("RAY_USE_TLS") == "1" else None
+        return cls(Path(token) if token else None, Path(tls).parent if tls else None)
 
     def variables(self) -> dict[str, str]:
         """Returns Ray's variables for it, the same for a node and for a driver."""
@@ -148,7 +160,7 @@ class Launch:
         Args:
             mark: By what its processes are found again.
         """
-        found = _RAY | self.security.variables() | dict(mark)
+        found = {**RAY_SETTINGS} | self.security.variables() | dict(mark)
         if on_loopback(self.ip):
             # Else Ray puts the address of the network in the place of the loopback one, and listens there.
             found[LOOPBACK] = "0"

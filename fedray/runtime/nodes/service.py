@@ -25,6 +25,7 @@ from fedray.party.keys.own_files import real_folder
 from fedray.runtime import environment
 from fedray.runtime.nodes.launch import Launch
 from fedray.runtime.nodes.record import Record, began, folder_of
+from fedray.runtime.obstacles import MOST_PATH
 from fedray.runtime.ray_errors import versions
 
 _TRIES = 3  # Ray gives a node 30 s to come up, which a busy machine may need twice
@@ -32,7 +33,6 @@ _TRY_SECONDS = 90.0
 _POLL_SECONDS = 0.1
 _LOG = "ray.log"
 _UP = "Ray runtime started."
-_MOST_FOLDER = 43  # characters of Ray's folder: its sockets' paths, 64 longer, may have 107
 _TAIL = 300  # characters of Ray's log in an error
 
 
@@ -54,9 +54,9 @@ def prepare(name: str) -> Path:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder = real_folder(folder)
     inner = folder / "r"  # Ray lets everybody into its own folder, which therefore lies in one that is closed
-    if len(str(inner)) > _MOST_FOLDER:
+    if len(str(inner)) > MOST_PATH:
         raise PlanError(
-            f"{inner} is too long by {len(str(inner)) - _MOST_FOLDER} characters for the sockets that Ray keeps in it; "
+            f"{inner} is too long by {len(str(inner)) - MOST_PATH} characters for the sockets that Ray keeps in it; "
             "set FEDRAY_HOME to a folder of yours with a short path"
         )
     shutil.rmtree(inner, ignore_errors=True)
@@ -103,6 +103,7 @@ def start(launch: Launch, ray: str) -> Started:
                 return node
         except BaseException:
             end(node.record)
+            node.record.erase()
             raise
         end(node.record)
         node.process.wait()
