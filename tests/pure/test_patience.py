@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from fedray.runtime import patience
+from fedray.runtime import lifetime, patience
 
 
 class Heard(logging.Handler):
@@ -42,3 +42,26 @@ def test_a_short_one_is_not_and_an_error_goes_through(caplog: pytest.LogCaptureF
         raise ValueError("inside")
     assert caplog.records == []
     assert not [thread for thread in threading.enumerate() if thread.name == "fedray-patience" and thread.join(10)]
+
+
+def test_init_says_whose_processes_it_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = Heard()
+
+    class Slow:
+        parties = ("alice", "bob")
+
+        def start(self) -> None:
+            assert heard.enough.wait(60)
+
+        def stop(self) -> None:
+            """Nothing was begun."""
+
+    monkeypatch.setattr(patience, "AGAIN", 0.0)
+    monkeypatch.setattr(lifetime, "_PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(lifetime, "make_current", lambda _: None)
+    logging.getLogger("fedray").addHandler(heard)
+    try:
+        lifetime._begin(Slow())  # type: ignore[arg-type]
+    finally:
+        logging.getLogger("fedray").removeHandler(heard)
+    assert heard.texts[0] == "init: waiting until the processes of alice, bob run, for 0 s so far"
