@@ -7,7 +7,6 @@ Sees plain dicts and imports no Ray. It looks before Ray does, since Ray waits w
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from fedray.types import PartyConfig, PartyName
@@ -16,19 +15,6 @@ Resources: TypeAlias = Mapping[str, float]
 
 # Ray takes these three under names of their own, and refuses them among its `resources`.
 _OWN_OPTION: Mapping[str, str] = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}
-
-
-@dataclass(frozen=True, slots=True)
-class Whereabouts:
-    """Where a party runs: its Ray node, the address of its lines there (empty where it has none), and its process.
-
-    And whether what it prints may leave it.
-    """
-
-    node: str
-    address: str
-    process: int
-    prints: bool
 
 
 def options(config: PartyConfig) -> dict[str, Any]:
