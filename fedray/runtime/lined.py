@@ -69,7 +69,7 @@ class LinedCalls:
         self._far = FarLines.opened(self._own, keys, answer, os.environ.get(VARIABLE) or f"{host()} 0-0")
 
     def whereabouts(self, node: str, *, prints: bool = True) -> Whereabouts:
-        """Returns where this party is called: `node` is the name of its node, `prints` whether its output may leave it."""
+        """Returns where this party is called; `node` is its node's name, `prints` whether its output may leave it."""
         near, far = self._near.address if self._near else "", self._far.address if self._far else None
         return Whereabouts(node, near, far, os.getpid(), prints)
 
