@@ -33,6 +33,9 @@ MOST_ANSWER_BYTES = 1 << 33
 """Longest answer: a model of a thousand million numbers. It has no other way to go, since it was asked for on a line;
 but memory is taken by what the answering party claims, before anything of it has come."""
 
+MOST_CALL = 1000
+"""Longest name of a call, which goes into its receiver's ledger."""
+
 Answering: TypeAlias = Callable[[str, Key, PartyName, Any], Any]
 
 _BREATH_SECONDS = 0.05  # between two tries to accept; without it a process without descriptors would spin
@@ -190,10 +193,12 @@ def reply(own: PartyName, answer: Answering, message: Any, caller: PartyName | N
         EncodingError: It is no message, or of another sender than it says.
     """
     match message:
-        case (str(call), str(key), str(sender), body) if caller in (None, sender):
+        case (str(call), str(key), str(sender), body) if caller in (None, sender) and len(call) <= MOST_CALL:
             answered = answer(call, key, sender, body)
         case _:
-            raise EncodingError("a message on a line has a call, a key, its sender and a body")
+            raise EncodingError(
+                f"a message on a line has a call of at most {MOST_CALL} characters, a key, its sender and a body"
+            )
     try:
         parts = write(answered)
         _check_length(map(len, parts), MOST_ANSWER_BYTES)
