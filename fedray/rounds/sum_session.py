@@ -22,6 +22,7 @@ from fedray.protocol.config import Config
 from fedray.protocol.manifest import Manifest
 from fedray.protocol.recovery.evidence import proves
 from fedray.protocol.scheme import Fault
+from fedray.rounds.awaited import Awaited
 from fedray.rounds.supervision import REMEDY, SegmentOutcome, Supervision
 from fedray.runtime.session import Session
 from fedray.types import Key, PartyName, Ref, Round
@@ -60,6 +61,7 @@ class SumSession:
         parties: Who contributes to it and has neither been lost nor been too late.
         compute: Compute party -> key of its `ComputeParty`.
         repeats: Rounds so far that only repeated another one, because its values did not fit.
+        told: Whether parties may have been told something in rounds before, in this process or an earlier one.
     """
 
     def __init__(
@@ -80,12 +82,14 @@ class SumSession:
         self.members: tuple[PartyName, ...] = ()
         self.parties: tuple[PartyName, ...] = ()
         self._timeout = round_timeout
+        self._awaited = Awaited(round_timeout)
         self._busy: dict[PartyName, Ref] = {}
         self._known_faults: list[Fault] = []
         self._fresh_faults: list[Fault] = []
         self._sessions = 0
         self._next: Round = 0
         self.repeats = 0
+        self.told = False
 
     def add(self, parties: Sequence[PartyName]) -> dict[PartyName, Key]:
         """Adds parties, in roster order; returns the key of each one's `Contributor`, made here."""
@@ -104,7 +108,7 @@ class SumSession:
             PartyLost: A party's process has ended.
             PartyTimeout: A party does not answer.
         """
-        if not self._sessions:
+        if not self.told:
             return  # nobody was told anything yet
         contributors = {party: self._contributors[party] for party in parties}
         heads = dict(zip(contributors, self._ask(contributors, "head", seconds=self._timeout), strict=True))
@@ -126,6 +130,7 @@ class SumSession:
         # None until all has gone well: a session that was half opened must not be taken for an open one.
         self.config, self.parties = None, tuple(self._contributors) if parties is None else tuple(parties)
         self._sessions += 1
+        self.told = True
         number, patience = self._sessions, max(config.set_up_timeout / 1000, self._timeout)
         members = self.compute | {party: self._contributors[party] for party in self.parties}
         # By the bytes of their names, which is how every party numbers the roster it signs.
@@ -227,7 +232,8 @@ class SumSession:
         """
         calls = {party: self.session.ask(party, services[party], method, order) for party in self.parties}
         server = (self.server, self.round_server)
-        watch = Supervision(self.session, server, calls, on_round or (lambda _: None), self._timeout, self.compute)
+        on_round = on_round or (lambda _: None)
+        watch = Supervision(self.session, server, calls, on_round, self._timeout, self.compute, self._awaited)
         try:
             with self._server_named():
                 outcome = watch.run()

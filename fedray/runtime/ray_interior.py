@@ -41,6 +41,25 @@ def node_records(address: str) -> list[dict[str, Any]]:
         PlanError: The cluster does not take this process's token.
         ConnectionError: The head does not answer.
     """
+    records: list[dict[str, Any]] = _state(address).node_table()
+    return records
+
+
+def system_settings(address: str) -> dict[str, Any]:
+    """Returns the settings that a cluster's head was started with, for all its nodes.
+
+    Args:
+        address: Where its head is, `"host:port"`.
+
+    Raises:
+        PlanError: The cluster does not take this process's token.
+        ConnectionError: The head does not answer.
+    """
+    settings: dict[str, Any] = _state(address).get_system_config()
+    return settings
+
+
+def _state(address: str) -> Any:
     raylet: Any = importlib.import_module("ray._raylet")
     state: Any = importlib.import_module("ray._private.state")
     options = raylet.GcsClientOptions.create(address, None, allow_cluster_id_nil=True, fetch_cluster_id_if_nil=False)
@@ -48,8 +67,7 @@ def node_records(address: str) -> list[dict[str, Any]]:
         if raylet.GlobalStateAccessor(options).connect():
             found = state.GlobalState()
             found._initialize_global_state(options)
-            records: list[dict[str, Any]] = found.node_table()
-            return records
+            return found
     # Ray tells only its log why.
     if any("AuthToken" in line or "Unauthenticated" in line for line in said):
         has = "has none" if os.environ.get("RAY_AUTH_MODE", "").lower() != "token" else "has another one, or an old one"
