@@ -14,6 +14,7 @@ import os
 import queue
 import re
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -24,7 +25,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from cluster.hosts import Host
-from cluster.several import ROOT, several, start
+from cluster.several import ROOT, keys, several, start
 
 DEADLINE = 40.0
 
@@ -169,7 +170,7 @@ def named(machine: Host, name: bytes) -> int:
 
 
 def observed(
-    machines: dict[str, Host], what: str, fail: Callable[[], None], seconds: float, first: str, *more: str
+    machines: dict[str, Host], what: str, fail: Callable[[], object], seconds: float, first: str, *more: str
 ) -> Row:
     """Returns what comes of a failure in the midst of a run.
 
@@ -251,6 +252,20 @@ def exhausted(machines: dict[str, Host]) -> Row:
         limit.write_text(before)
 
 
+def full_disk(machines: dict[str, Host]) -> Row:
+    alice = machines["alice"]
+    ledgers = str(keys(alice) / "ledger")
+    # As the party's process sees it: a disk of its own for what it writes down.
+    within = ["nsenter", "-t", str(named(alice, b"raylet/raylet")), "-m"]
+    subprocess.run([*within, "mount", "-t", "tmpfs", "-o", "size=256k,mode=700", "tmpfs", ledgers], check=True)
+    try:
+        fill = [*within, "dd", "if=/dev/zero", f"of={ledgers}/fill", "bs=4k"]
+        what = "the disk is full on which alice's ledger is written"
+        return observed(machines, what, lambda: subprocess.run(fill, capture_output=True), 20, "^done|Lost|Error")
+    finally:
+        subprocess.run([*within, "umount", "-l", ledgers], check=True)
+
+
 def killed_head(machines: dict[str, Host]) -> Row:
     def fail() -> None:
         os.kill(named(machines["charlie"], b"gcs_server"), signal.SIGKILL)
@@ -264,6 +279,7 @@ SCENARIOS: dict[str, Callable[[dict[str, Host]], Row]] = {
     "cut 30": lambda machines: cut(machines, 30),
     "frozen": frozen,
     "memory": exhausted,
+    "disk": full_disk,
     "node": killed_node,
     "slow": slow,
     "head": killed_head,  # last: the cluster is gone with it
