@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of failures in `deploy/README.md`: each is made to happen on machines of their own, and comes out as there."""
+"""The table of failures in `deploy/README.md`: each is made to happen on several machines, and comes out as it says."""
 
 import re
 from collections.abc import Iterator
