@@ -234,7 +234,13 @@ class ModelMessage:
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """Asks for the model that was published last; the answer is the `ModelMessage`, or nothing."""
+    """Asks for the model that a party has published; the answer is the `ModelMessage`, or nothing.
+
+    Attributes:
+        publisher: Who. What others have published does not come in its place.
+    """
+
+    publisher: PartyName
 
 
 # Messages to a compute party.

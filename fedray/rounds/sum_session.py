@@ -244,8 +244,6 @@ class SumSession:
             self._busy |= watch.busy
             self._tell(watch.faults)
         self.parties = tuple(party for party in self.parties if party in outcome.reports)
-        for party, error in outcome.failed.items():
-            _log.warning("party %r went no further, and server %r does not say so: %s", party, self.server, error)
         self._next += outcome.again
         self.repeats += outcome.again
         return outcome

@@ -164,7 +164,7 @@ class ServerRounds:
             self.barrier.tell(ticket, refusal)
             return
         if self._announced is not None:
-            self._announced.void = max(self._announced.void, message.void)
+            self._announced.take_void(sender, message.void, elsewhere=not self._bound)
         current = self._admitted(number, repeats=message.repeats)
         if current is not None and current.repeats is not message.repeats:
             error = current.other_kind(sender)
