@@ -20,8 +20,8 @@ LOST = r"^PartyLost: party 'alice' .*cannot go on without the others.* missing: 
 EXPECTED = {
     "party": (LOST, LOST, 5, 15),
     "cut 10": (GOES_ON, "has waited for alice", 9, 60),
-    "cut 30": (GOES_ON, "has waited for alice", 9, 90),
-    "frozen": (rf"missing: alice \(no message within {DEADLINE:g} s\)", "has waited for alice", 9, 75),
+    "cut 30": (GOES_ON, "has waited for alice", 9, 100),
+    "frozen": (rf"missing: alice \(no message within {DEADLINE:g} s\)", "has waited for alice", 9, 95),
     "memory": (r"^PartyError: party 'alice': MemoryError in hog", "MemoryError", 20, 40),
     "disk": ("cannot write its ledger", "cannot write its ledger", 20, 30),
     "node": (LOST, LOST, 15, 30),
