@@ -235,7 +235,8 @@ def frozen(machines: dict[str, Host]) -> Row:
         pid.append(party_process(machines["alice"]))
         os.kill(pid[0], signal.SIGSTOP)
         time.sleep(DEADLINE + 20)
-        os.kill(pid[0], signal.SIGCONT)
+        with contextlib.suppress(ProcessLookupError):  # the session may have ended meanwhile, and she with it
+            os.kill(pid[0], signal.SIGCONT)
 
     what = f"alice's process is frozen for {DEADLINE + 20:g} s, past the round's deadline"
     return observed(machines, what, fail, DEADLINE + 30, "alice|^done|Lost|Error")

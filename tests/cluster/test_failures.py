@@ -14,7 +14,7 @@ WHY_NOT = hosts.reason()
 TEXT = (Path(__file__).parents[2] / "deploy" / "README.md").read_text()
 RAY_S = re.compile(r"gcs|raylet|\.cc:|Traceback|[Aa]ctor|grpc|ObjectRef|RayError")
 GOES_ON = "^done with all$"
-LOST = r"^PartyLost: party 'alice' .*cannot go on without the others.* missing: alice"
+LOST = r"^PartyLost: party 'alice' has ended or cannot be reached .*[sS]tart again with"
 
 # How it ends, what is told first, after how many seconds at most, and when the program is over at the latest.
 EXPECTED = {
