@@ -6,7 +6,6 @@ from inline.kept_runs import Steps, counted, fit, killed, same
 
 import fedray as sf
 
-
 pytestmark = pytest.mark.usefixtures("kernels_kept")
 
 
