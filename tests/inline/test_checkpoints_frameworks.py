@@ -6,8 +6,6 @@ from inline.kept_runs import Steps, counted, fit, killed, same
 
 import fedray as sf
 
-pytestmark = pytest.mark.usefixtures("kernels_kept")
-
 
 def adam_with_noise(run_eagerly=False):
     import keras
