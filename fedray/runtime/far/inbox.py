@@ -17,7 +17,7 @@ from fedray.runtime.far import stream
 from fedray.runtime.wire import WirePart
 from fedray.types import PartyName
 
-MOST_OPEN = 256
+MOST_OPEN = 64
 """Most exchanges of one caller that are under way. Each of its threads has one; whoever has more fills memory."""
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from fedray.errors import EncodingError, FedRayError, PartyTimeout, PlanError, ProtocolError
 from fedray.party.keys.line_keys import LineKeys
-from fedray.runtime.far.calling import GREETING, MAGIC, OPENING_SECONDS, Address, FarParty, FarRef, filled, tune
+from fedray.runtime.far.calling import GREETING, MAGIC, OPENING_SECONDS, Address, FarParty, FarRef, fill, tune
 from fedray.runtime.far.inbox import Held, Inbox, Serving
 from fedray.runtime.wire import WirePart, read, write
 from fedray.types import Failure, Key, PartyName
@@ -219,15 +219,14 @@ class FarLines:
             space, serving.reads = serving.next_in(), True
         count = 0
         try:
-            for received in filled(line, space):
-                count += received
+            count = fill(line, space)
         finally:
             with self._changed:
                 serving.reads = False
                 if count:
                     serving.received(count)
                     while serving.hungry and line.pending():  # the head comes in small pieces, of one record of TLS
-                        serving.received(line.recv_into(serving.next_in()))
+                        serving.received(fill(line, serving.next_in()[: line.pending()]))
                 self._changed.notify_all()  # a line that waits may have been taken over, or go on
 
     def _work(self, serving: Serving, held: Held) -> None:
