@@ -6,8 +6,10 @@ from inline.kept_runs import Steps, counted, fit, killed, same
 
 import fedray as sf
 
+pytestmark = pytest.mark.usefixtures("kernels_kept")
 
-def adam_with_noise():
+
+def adam_with_noise(run_eagerly=False):
     import keras
 
     model = keras.Sequential(
@@ -19,10 +21,14 @@ def adam_with_noise():
             keras.layers.Dense(3, activation="softmax"),
         ]
     )
-    model.compile(
-        loss="categorical_crossentropy", optimizer="adam", metrics=["accuracy", keras.metrics.AUC(num_thresholds=20)]
-    )
+    metrics = ["accuracy", keras.metrics.AUC(num_thresholds=20)]
+    model.compile(loss="categorical_crossentropy", optimizer="adam", metrics=metrics, run_eagerly=run_eagerly)
     return model
+
+
+def adam_with_noise_eagerly():
+    """A graph costs ten of the steps of a test."""
+    return adam_with_noise(run_eagerly=True)
 
 
 def with_schedule():
@@ -57,7 +63,8 @@ def torch_model():
 
 
 CASES = {
-    "Adam, moving statistics, noise": {"builder": adam_with_noise},
+    "Adam, moving statistics, noise": {"builder": adam_with_noise_eagerly},
+    "the same in a graph": {"builder": adam_with_noise},
     "local tensors": {"builder": adam_with_noise, "local": ["*batch_normalization*"]},
     "a schedule": {"builder": with_schedule},
     "gradients": {"builder": with_schedule, "strategy": "fed_avg_g"},
