@@ -50,8 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except (FedRayError, OSError) as error:
         # `fedray ledger FILE | head` is no mistake; a connection of Ray's that breaks is one.
-        if isinstance(error, BrokenPipeError) and streams.unread():
-            streams.forget()
+        unread = isinstance(error, BrokenPipeError) and streams.unread()
+        streams.drop()
+        if unread:
             return streams.PIPE_CODE
         print(f"fedray: {error}", file=sys.stderr)
         return 1

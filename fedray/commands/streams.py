@@ -34,11 +34,14 @@ def unread() -> bool:
     return any(event & select.POLLERR for _, event in asked.poll(0))
 
 
-def forget() -> None:
-    """Drops what is held back for standard output: Python would try again at its end, and complain."""
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, sys.stdout.fileno())
-    os.close(nothing)
+def drop() -> None:
+    """Drops what is still held back and cannot be written: Python would try again at its end, and complain."""
+    try:
+        finish()
+    except OSError:
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, sys.stdout.fileno())
+        os.close(nothing)
 
 
 def check_writable(option: str, path: Path) -> None:

@@ -16,12 +16,14 @@ from fedray.errors import PlanError
 from fedray.runtime.joining import Entrance, check_member, local
 from fedray.runtime.nodes import findings
 from fedray.runtime.nodes.findings import Finding
-from fedray.runtime.nodes.launch import Security
+from fedray.runtime.nodes.launch import INLINE_BYTES, Security
 from fedray.runtime.nodes.ports import Ports
 from fedray.runtime.own_nodes import Node, listed, own_nodes, parties_of
-from fedray.runtime.ray_interior import node_records
+from fedray.runtime.ray_errors import reason
+from fedray.runtime.ray_interior import node_records, system_settings
 
 _CALL_SECONDS = 5.0
+_RAY_INLINE_BYTES = 100 << 10  # Ray's own limit, where nobody sets another
 _CLOCK_SECONDS = 2.0  # more than certificates and ledgers can do with
 
 
@@ -69,7 +71,7 @@ def way(entrance: Entrance, environment: Mapping[str, str]) -> tuple[list[Findin
         nodes = Node.alive(node_records(entrance.address))
     except (PlanError, ConnectionError) as error:
         return [*found, Finding("token at the head", "bad", str(error), "as the message says")], []
-    found.append(Finding("token at the head", "good", "it is taken"))
+    found += [Finding("token at the head", "good", "it is taken"), _inline(entrance.address)]
     return [*found, *_members(entrance, nodes)], nodes
 
 
@@ -129,6 +131,19 @@ def clock(report: NodeReport, asked: float, answered: float) -> Finding:
     )
 
 
+def _inline(address: str) -> Finding:
+    """Returns whether a model of ordinary size travels in the call itself."""
+    check = "inline limit"
+    try:
+        most = int(system_settings(address).get("max_direct_call_object_size", _RAY_INLINE_BYTES))
+    except Exception as error:  # Ray's own words for it, which no interface promises
+        return Finding(check, "doubtful", f"the head does not tell it: {reason(error)}", "start it with fedray")
+    if most >= INLINE_BYTES:
+        return Finding(check, "good", f"values of up to {most:,} bytes travel in the call itself")
+    remedy = "start the head with 'fedray head start', or as deploy/README.md says"
+    return Finding(check, "doubtful", f"{most:,} bytes: larger values, models too, take 15 ms more a round", remedy)
+
+
 def _members(entrance: Entrance, nodes: Sequence[Node]) -> list[Finding]:
     found = []
     try:
@@ -151,7 +166,7 @@ def _let_in(node: Node) -> Finding:
     except OSError as error:
         said = f"{node.address}:{first} does not answer: {error.strerror or error}"
         return Finding(check, "doubtful", said, "let them in where a server or a compute party of an SPU runs")
-    return Finding(check, "good", "nothing stands before its lines")
+    return Finding(check, "good", "its lines' port is reached, or refused (nobody listens outside of sessions)")
 
 
 def _called(host: str, port: int, check: str, remedy: str) -> Finding:

@@ -133,7 +133,7 @@ class LocalCluster:
         """Ends it. Harmless when nothing runs."""
         if self._folder is None:
             return  # never started: a Ray that runs in this process is somebody else's
-        with held("Ray ends"):
+        with held():
             self._ray.shutdown()
             environment.end_processes(self._mark)
             self._keeper.release()

@@ -12,13 +12,14 @@ import os
 import re
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from fedray.errors import PlanError
 from fedray.runtime.environment import Environment
 
+_PRINTING = "ray_print_logs"
 ctypes.pythonapi.PyOS_getsig.restype = ctypes.pythonapi.PyOS_setsig.restype = ctypes.c_void_p
 _LOST_WORKER = re.compile("^A worker died or was killed while executing")
 
@@ -41,6 +42,25 @@ def node_records(address: str) -> list[dict[str, Any]]:
         PlanError: The cluster does not take this process's token.
         ConnectionError: The head does not answer.
     """
+    records: list[dict[str, Any]] = _state(address).node_table()
+    return records
+
+
+def system_settings(address: str) -> dict[str, Any]:
+    """Returns the settings that a cluster's head was started with, for all its nodes.
+
+    Args:
+        address: Where its head is, `"host:port"`.
+
+    Raises:
+        PlanError: The cluster does not take this process's token.
+        ConnectionError: The head does not answer.
+    """
+    settings: dict[str, Any] = _state(address).get_system_config()
+    return settings
+
+
+def _state(address: str) -> Any:
     raylet: Any = importlib.import_module("ray._raylet")
     state: Any = importlib.import_module("ray._private.state")
     options = raylet.GcsClientOptions.create(address, None, allow_cluster_id_nil=True, fetch_cluster_id_if_nil=False)
@@ -48,8 +68,7 @@ def node_records(address: str) -> list[dict[str, Any]]:
         if raylet.GlobalStateAccessor(options).connect():
             found = state.GlobalState()
             found._initialize_global_state(options)
-            records: list[dict[str, Any]] = found.node_table()
-            return records
+            return found
     # Ray tells only its log why.
     if any("AuthToken" in line or "Unauthenticated" in line for line in said):
         has = "has none" if os.environ.get("RAY_AUTH_MODE", "").lower() != "token" else "has another one, or an old one"
@@ -121,3 +140,23 @@ def left_alone(*, on_loopback: bool) -> Iterator[None]:
         kept.restore()
         for module, name, value in before:
             setattr(module, name, value)
+
+
+def show_lines(show: Callable[[str, int, list[str], bool], None]) -> None:
+    """Hands what parties print to a function, until this process leaves the cluster, in place of Ray's own printing.
+
+    Ray names the actor's class and the process, not the party, merges lines that are alike, and advertises.
+
+    Args:
+        show: Takes the address of the machine, the process, its lines, and whether they were written to stderr.
+    """
+    logs: Any = importlib.import_module("ray._private.ray_logging")
+    dispatcher = logs.global_worker_stdstream_dispatcher
+
+    def handle(batch: Mapping[str, Any]) -> None:
+        process = str(batch.get("pid"))
+        if process.isdigit():  # Ray's own services have a name here
+            show(str(batch.get("ip")), int(process), list(batch.get("lines", ())), bool(batch.get("is_err")))
+
+    dispatcher.remove_handler(_PRINTING)
+    dispatcher.add_handler(_PRINTING, handle)  # under this name Ray takes it away when the process leaves

@@ -21,13 +21,14 @@ _PATIENCE_SECONDS = 60.0  # after which a signal breaks off even what it should 
 
 
 @contextlib.contextmanager
-def held(what: str) -> Iterator[None]:
+def held(what: str | None = None) -> Iterator[None]:
     """Lets signals wait until the block is done; then they do what they would have done, KeyboardInterrupt above all.
 
     Ray broken off while it connects cannot be started again in that process, and kills it when one tries.
 
     Args:
-        what: What goes on, for whoever presses Ctrl-C and sees nothing happen, e.g. `"Ray starts"`.
+        what: What goes on, for whoever presses Ctrl-C and sees nothing happen, e.g. `"Ray starts"`. None where that is
+            an end, which who presses it waits for anyway.
     """
     main = threading.current_thread() is threading.main_thread()
     if not main or isinstance(signal.getsignal(signal.SIGINT), _Waiting):
@@ -44,7 +45,7 @@ def held(what: str) -> Iterator[None]:
 class _Waiting:
     """The handler of all signals that wait, and what was there before."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str | None) -> None:
         self._what = what
         self._before: dict[int, Any] = {}
         self._came: dict[int, float] = {}
@@ -71,7 +72,7 @@ class _Waiting:
         before = self._before[number]
         if now - self._came.setdefault(number, now) > _PATIENCE_SECONDS and callable(before):
             before(number, frame)
-        elif now == self._came[number] and number == signal.SIGINT:
+        elif now == self._came[number] and number == signal.SIGINT and self._what is not None:
             # It may come in the middle of another `print`, which refuses a second one.
             with contextlib.suppress(Exception):
                 print(f"interrupted; {self._what}, which takes a few seconds more", file=sys.stderr, flush=True)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import psutil
@@ -14,6 +15,7 @@ import pytest
 from cluster.commands import COMMAND, SMALL, Fedray
 
 import fedray as sf
+from fedray.commands.cli import main
 
 LINEAR = """
 import sys
@@ -70,16 +72,16 @@ def test_the_version_is_that_of_the_package(fedray: Fedray) -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+", sf.__version__)
 
 
-def test_an_output_that_nobody_reads_is_no_mistake_and_one_that_cannot_be_written_is() -> None:
+def test_an_output_that_nobody_reads_is_no_mistake_and_one_that_cannot_be_written_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     read, write = os.pipe()
     os.close(read)
-    done = subprocess.run([*COMMAND, "status"], stdout=write, stderr=subprocess.PIPE, text=True, timeout=60)
-    os.close(write)
-    assert (done.returncode, done.stderr) == (141, "")
-    with Path("/dev/full").open("w") as full:
-        done = subprocess.run([*COMMAND, "status"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
-    assert done.returncode == 1
-    assert done.stderr == "fedray: [Errno 28] No space left on device\n"
+    full = os.open("/dev/full", os.O_WRONLY)
+    for file, code, said in ((write, 141, ""), (full, 1, "fedray: [Errno 28] No space left on device\n")):
+        with os.fdopen(file, "w") as stream, redirect_stdout(stream):
+            assert main(["status"]) == code
+        assert capsys.readouterr().err == said
 
 
 def test_a_missing_matplotlib_is_said_before_the_training(

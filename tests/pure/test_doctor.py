@@ -119,13 +119,27 @@ def test_the_way_ends_at_its_first_fault(monkeypatch: pytest.MonkeyPatch) -> Non
         assert looked(there)[3:] == [("token at the head", "bad")]
         record = {"Alive": True, "NodeID": "1", "NodeManagerAddress": "192.0.2.77", "Resources": {}, "NodeName": "bob"}
         monkeypatch.setattr(diagnosis, "node_records", lambda _address: [record])
-        assert looked(there)[3:] == [("token at the head", "good"), ("nodes", "bad")]  # this machine is none of them
+        monkeypatch.setattr(diagnosis, "system_settings", lambda _address: {"max_direct_call_object_size": 1 << 20})
+        # This machine is none of them.
+        assert looked(there)[3:] == [("token at the head", "good"), ("inline limit", "good"), ("nodes", "bad")]
         here = record | {"NodeManagerAddress": "127.0.0.1", "Labels": {"party": "bob"}}
         monkeypatch.setattr(diagnosis, "node_records", lambda _address: [here])
-        assert looked(there)[4:] == [("nodes", "good")]
+        assert looked(there)[5:] == [("nodes", "good")]
         twice = [here, record | {"Labels": {"party": "bob"}}]
         monkeypatch.setattr(diagnosis, "node_records", lambda _address: twice)
-        assert looked(there)[4:] == [("nodes", "bad")]
+        assert looked(there)[5:] == [("nodes", "bad")]
+
+
+def test_a_head_that_sends_models_by_way_of_its_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diagnosis, "system_settings", lambda _address: {})
+    found = diagnosis._inline("127.0.0.1:1")
+    assert (found.health, found.found[:13]) == ("doubtful", "102,400 bytes")
+
+    def fail(_address: str) -> dict[str, object]:
+        raise RuntimeError("of Ray's own")
+
+    monkeypatch.setattr(diagnosis, "system_settings", fail)
+    assert "does not tell it: of Ray's own" in diagnosis._inline("127.0.0.1:1").found
 
 
 def test_ports_of_the_other_nodes(monkeypatch: pytest.MonkeyPatch) -> None:

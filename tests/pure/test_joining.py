@@ -11,8 +11,11 @@ import fedray as sf
 from fedray.errors import PlanError
 from fedray.party.house.turns import HOME
 from fedray.runtime import joining
+from fedray.runtime.joined_cluster import JoinedCluster
 from fedray.runtime.joining import Entrance, check_answers, check_member, check_secure, local
+from fedray.runtime.local_cluster import RayProcess
 from fedray.runtime.nodes import record
+from fedray.runtime.nodes.findings import Finding
 from fedray.runtime.nodes.record import Record, began, records
 from fedray.runtime.own_nodes import Node
 
@@ -141,3 +144,27 @@ def test_arguments_of_init(wrong: dict[str, object], said: str) -> None:
     sf.shutdown()
     with pytest.raises(PlanError, match=said):
         sf.init(["alice"], "inline", **wrong)
+
+
+def test_what_ray_says_without_a_cause_is_explained_by_the_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedray.runtime.joined_cluster.reread_authentication", lambda: None)
+    monkeypatch.setattr("fedray.runtime.joined_cluster.node_records", lambda _address: [])
+    monkeypatch.setattr("fedray.runtime.joined_cluster._BIRTH_SECONDS", 0.0)
+    monkeypatch.setattr("fedray.runtime.joining._speaks_tls", lambda _entrance: False)
+    found = [Finding("name", "good", "fine"), Finding("bob, port 7", "bad", "it does not answer", "let it in")]
+    monkeypatch.setattr("fedray.runtime.diagnosis.way", lambda *_: (found, []))
+
+    def init(*_: object) -> None:
+        raise RuntimeError("Failed to get the system config")
+
+    ended: list[str] = []
+    ray = RayProcess(init, lambda: ended.append("shutdown"), lambda: False, list, str)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(PlanError) as raised:
+            JoinedCluster(ray, address, insecure=False).start([], show_output=False)
+    assert str(raised.value) == (
+        f"no Ray cluster can be reached at address='{address}' (Failed to get the system config; bob, port 7: it does "
+        "not answer (let it in)); start one with 'fedray head start', or use address='local'"
+    )
+    assert ended

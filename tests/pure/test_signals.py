@@ -36,6 +36,12 @@ def test_ctrl_c_comes_when_the_block_is_done(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().err == "interrupted; Ray starts, which takes a few seconds more\n"
 
 
+def test_an_end_goes_on_without_a_word(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(KeyboardInterrupt), held():
+        signal.raise_signal(signal.SIGINT)
+    assert capsys.readouterr().err == ""
+
+
 def test_an_interrupt_is_told_even_if_the_block_fails() -> None:
     before = now()
 
@@ -102,6 +108,8 @@ def test_a_program_ends_in_order(number: signal.Signals) -> None:
         signal.raise_signal(number)
     assert raised.value.code == 128 + number
     assert exit_code(SystemExit(1)).code == 128 + number  # as Ray hands it on
+    with held():
+        assert signal.getsignal(number) is not signal.SIG_DFL
     unguard()
     assert signal.getsignal(number) is signal.SIG_DFL
 

@@ -152,6 +152,8 @@ class FitRun:
                 self.federation.open()
                 return {"loss": float("nan")}, {}
             self.federation.begun = begun + (self.plan.steps if segment.ends_epoch else segment.rounds[-1].stop)
+            if not segment.ends_epoch:  # nothing more of the parties' is opened for a bar: this was, for a callback
+                bar.running(overall(reports))
             if self.callbacks.wants_rounds:
                 self.callbacks.call("on_train_batch_end", segment.rounds[-1].stop - 1, logs=overall(reports))
             if self.callbacks.model.stop_training:

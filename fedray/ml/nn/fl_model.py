@@ -173,7 +173,8 @@ class FLModel(ModelWords):
             y: Labels, as the model's loss wants them; nested in the same way where it has several outputs.
             batch_size: Rows in one local batch of each party.
             epochs: Epoch to stop before.
-            verbose: `"auto"` or 1: a bar per epoch; 2: a line per epoch; 0: nothing.
+            verbose: `"auto"` or 1: a bar per epoch, with the loss so far where a callback looks at every round; 2: a
+                line per epoch; 0: nothing.
             callbacks: Keras callbacks, a list or one; they run at the driver on the aggregated metrics.
             validation_split: Share of the rows to validate on in place of training: the last ones of each party.
             validation_data: `(x, y)` or `(x, y, sample_weight)`.
