@@ -50,6 +50,7 @@ from fedray.protocol.scheme import View
 from fedray.protocol.sharing.agreement import Agreement, AgreementSignature, Partial, Proof
 from fedray.protocol.sharing.sealing import ShareHeader, header_of, seal, unseal
 from fedray.protocol.spu.form import Form
+from fedray.runtime.far.stream import StreamIn, StreamOut
 from fedray.runtime.wire import read, write
 
 HASH, SIGNATURE, SHARE = bytes(range(32)), bytes(range(64)), bytes(33)
@@ -89,6 +90,28 @@ def masked_input() -> bytes:
     words[:] = np.arange(5)
     fill_header(frame, (HASH, 3, 1, HASH, 5, 64, HASH, SIGNATURE))
     return frame.tobytes()
+
+
+def streamed(parts: list[bytes]) -> bytes:
+    out, content = StreamOut(parts), b""
+    while len(content) < out.length:
+        content += out.at(len(content))
+    return content
+
+
+def parts_of(content: bytes) -> list[bytes]:
+    stream, rest = StreamIn(), memoryview(content)
+    while not stream.whole:
+        space = stream.space()
+        count = min(len(space), len(rest))
+        if count == 0:
+            raise EncodingError("cut off")
+        space[:count] = rest[:count]
+        stream.filled(count)
+        rest = rest[count:]
+    if rest:
+        raise EncodingError("left over")
+    return [bytes(part) for part in stream.parts]
 
 
 def ledger() -> bytes:
@@ -176,6 +199,7 @@ def targets() -> dict[str, Target]:
             lambda b: read([b, *memory]),
             lambda v: bytes(write(v)[0]),
         ),
+        "far line": Target((streamed([HASH, b"", SIGNATURE]), streamed([b""])), parts_of, streamed),
         "memory": Target(first, lambda b: _memo(_Chain("alice").body(b), [("x",)]), None, (ValueError, IndexError)),
         "own ledger": Target((own_ledger(),), read_own_ledger, None, (BrokenLedger,)),
         "ledger": Target((ledger(),), from_bytes, to_bytes, (BrokenLedger,)),

@@ -20,6 +20,7 @@ from fedray.party.door.egress import DRIVER, POLICIES, Egress, EgressPolicy, Kin
 from fedray.party.door.journal import Journal, session_id
 from fedray.party.failures import Failed, to_failure
 from fedray.party.house.household import Household
+from fedray.party.keys.line_keys import LineKeys
 from fedray.party.parcel import Parcel, dtype_of, pack
 from fedray.party.table import ObjectTable
 from fedray.protocol.crypto.keys import public_bytes
@@ -108,6 +109,10 @@ class Party:
         except Exception:  # refused; or the ledger is closed, or cannot be written
             return False
         return True
+
+    def line_keys(self) -> LineKeys:
+        """Returns what proves who is at the other end of its lines: its own key, and those that it accepts."""
+        return LineKeys(self.name, self._own.identity, self._context.roster)
 
     def close(self) -> None:
         """Closes the ledger and lets go of the party's files; nothing leaves from here on."""

@@ -136,6 +136,7 @@ class Progress:
         faults: What parties did wrong since the service was made; it only grows.
         again: How many further rounds it took to repeat some of them, which are not in `done`: a round is over when it
             was first opened.
+        awaited: Whose message is missing in the exchange under way, while that of another one is there.
     """
 
     done: int
@@ -144,6 +145,7 @@ class Progress:
     away: frozenset[PartyName] = frozenset()
     faults: tuple[Fault, ...] = ()
     again: int = 0
+    awaited: tuple[PartyName, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +234,13 @@ class ModelMessage:
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """Asks for the model that was published last; the answer is the `ModelMessage`, or nothing."""
+    """Asks for the model that a party has published; the answer is the `ModelMessage`, or nothing.
+
+    Attributes:
+        publisher: Who. What others have published does not come in its place.
+    """
+
+    publisher: PartyName
 
 
 # Messages to a compute party.

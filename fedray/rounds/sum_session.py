@@ -22,6 +22,7 @@ from fedray.protocol.config import Config
 from fedray.protocol.manifest import Manifest
 from fedray.protocol.recovery.evidence import proves
 from fedray.protocol.scheme import Fault
+from fedray.rounds.awaited import Awaited
 from fedray.rounds.supervision import REMEDY, SegmentOutcome, Supervision
 from fedray.runtime.session import Session
 from fedray.types import Key, PartyName, Ref, Round
@@ -80,6 +81,7 @@ class SumSession:
         self.members: tuple[PartyName, ...] = ()
         self.parties: tuple[PartyName, ...] = ()
         self._timeout = round_timeout
+        self._awaited = Awaited(round_timeout)
         self._busy: dict[PartyName, Ref] = {}
         self._known_faults: list[Fault] = []
         self._fresh_faults: list[Fault] = []
@@ -227,7 +229,8 @@ class SumSession:
         """
         calls = {party: self.session.ask(party, services[party], method, order) for party in self.parties}
         server = (self.server, self.round_server)
-        watch = Supervision(self.session, server, calls, on_round or (lambda _: None), self._timeout, self.compute)
+        on_round = on_round or (lambda _: None)
+        watch = Supervision(self.session, server, calls, on_round, self._timeout, self.compute, self._awaited)
         try:
             with self._server_named():
                 outcome = watch.run()
@@ -241,8 +244,6 @@ class SumSession:
             self._busy |= watch.busy
             self._tell(watch.faults)
         self.parties = tuple(party for party in self.parties if party in outcome.reports)
-        for party, error in outcome.failed.items():
-            _log.warning("party %r went no further, and server %r does not say so: %s", party, self.server, error)
         self._next += outcome.again
         self.repeats += outcome.again
         return outcome

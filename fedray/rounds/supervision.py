@@ -6,6 +6,7 @@ Waits for the parties and for the server's news, whichever comes first. Knows no
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -15,8 +16,11 @@ from typing import Any
 from fedray.errors import EncodingError, FedRayError, PartyLost, PartyTimeout, ProtocolError, ServerFault, shown
 from fedray.party.records import Missing, Progress
 from fedray.protocol.scheme import Fault
+from fedray.rounds.awaited import Awaited
 from fedray.runtime.session import Session
 from fedray.types import Key, PartyName, Ref
+
+_log = logging.getLogger("fedray")
 
 REMEDY = "Start again with sf.shutdown() and sf.init(...)"
 
@@ -61,6 +65,7 @@ class Supervision:
         on_round: Called with the number of rounds that are over.
         patience: Seconds that a party may take longer for the segment than the first that has reported.
         compute: Compute party -> key of its `ComputeParty`: none of them may be lost.
+        awaited: Says who keeps a round waiting.
 
     Attributes:
         missing: Every party that was missing from a round so far.
@@ -77,6 +82,7 @@ class Supervision:
         on_round: Callable[[int], None],
         patience: float,
         compute: Mapping[PartyName, Key] | None = None,
+        awaited: Awaited | None = None,
     ) -> None:
         self._session = session
         self._server, self._round_server = round_server
@@ -95,6 +101,7 @@ class Supervision:
         self._asked = 0.0
         self.busy: dict[PartyName, Ref] = {}
         self._compute = dict(compute or {})
+        self._awaited = awaited or Awaited(patience)
         self._alive: dict[PartyName, Ref] = {}
         self._found: dict[PartyName, tuple[Fault, ...]] = {}
 
@@ -190,6 +197,8 @@ class Supervision:
         if progress.done != self._progress.done:
             self._on_round(progress.done)
         self._progress = _plain(progress)
+        if told := self._awaited.look(self._progress, time.monotonic()):
+            _log.warning(told)
         if self._progress.error:
             self._fail(ProtocolError(self._progress.error))
 
@@ -275,7 +284,9 @@ class Supervision:
 def _plain(progress: Progress) -> Progress:
     """Returns a server's news with nothing in its texts that a terminal would act upon."""
     missing = tuple(replace(one, reason=shown(one.reason)) for one in progress.missing)
-    return replace(progress, error=shown(progress.error), missing=missing, faults=_plain_faults(progress.faults))
+    awaited = tuple(map(shown, progress.awaited))
+    faults = _plain_faults(progress.faults)
+    return replace(progress, error=shown(progress.error), missing=missing, faults=faults, awaited=awaited)
 
 
 def _plain_faults(faults: Sequence[Fault]) -> tuple[Fault, ...]:

@@ -148,6 +148,8 @@ class ValueSums:
         finally:
             self.faults = sums.take_faults()
         self.dropouts = outcome.missing
+        for party, error in outcome.failed.items():
+            _log.warning("party %r went no further, and server %r does not say so: %s", party, sums.server, error)
         try:
             reports = _alike(outcome.reports)
         except ProtocolError:

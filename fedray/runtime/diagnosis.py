@@ -17,6 +17,7 @@ from fedray.runtime.joining import Entrance, check_member, local
 from fedray.runtime.nodes import findings
 from fedray.runtime.nodes.findings import Finding
 from fedray.runtime.nodes.launch import INLINE_BYTES, Security
+from fedray.runtime.nodes.ports import Ports
 from fedray.runtime.own_nodes import Node, listed, own_nodes, parties_of
 from fedray.runtime.ray_errors import reason
 from fedray.runtime.ray_interior import node_records, system_settings
@@ -76,12 +77,13 @@ def way(entrance: Entrance, environment: Mapping[str, str]) -> tuple[list[Findin
 
 def between(nodes: Sequence[Node]) -> list[Finding]:
     """Returns which ports of the other nodes can be called from this machine."""
-    return [
+    others = [node for node in nodes if not local(node.address)]
+    found = [
         _called(node.address, port, f"{node.name}, port {port}", f"let it in at {node.address}")
-        for node in nodes
+        for node in others
         for port in node.ports
-        if not local(node.address)
     ]
+    return found + [_let_in(node) for node in others if node.started and node.ports]
 
 
 def at_node(nodes: Sequence[Node], head: tuple[str, int]) -> NodeReport:
@@ -151,6 +153,20 @@ def _members(entrance: Entrance, nodes: Sequence[Node]) -> list[Finding]:
     except PlanError as error:
         found.append(Finding("nodes", "bad", str(error), "as the message says"))
     return found
+
+
+def _let_in(node: Node) -> Finding:
+    """Returns whether a firewall stands before a node's lines, where somebody listens during sessions only."""
+    first, last = Ports(node.ports[0]).lines
+    check = f"{node.name}, ports {first}-{last}"
+    try:
+        socket.create_connection((node.address, first), _CALL_SECONDS).close()
+    except ConnectionRefusedError:
+        pass  # its own kernel says so
+    except OSError as error:
+        said = f"{node.address}:{first} does not answer: {error.strerror or error}"
+        return Finding(check, "doubtful", said, "let them in where a server or a compute party of an SPU runs")
+    return Finding(check, "good", "nothing stands before its lines")
 
 
 def _called(host: str, port: int, check: str, remedy: str) -> Finding:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lines: short messages between parties on one machine, over local sockets.
+"""Lines: short messages between parties on one node, over local sockets. To other nodes: `fedray/runtime/far`.
 
 They are here because a call by way of Ray takes milliseconds, and a round is made of many short messages. Knows sockets
 and which party listens where. Does not know what the messages say. Both ends ask the kernel whose process is at the
@@ -23,10 +23,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from fedray.errors import EncodingError, PartyLost, PartyTimeout
-from fedray.party.context import Calls
-from fedray.runtime.gather import opened
 from fedray.runtime.wire import MOST_PARTS, WirePart, read, write
-from fedray.types import Failure, Key, PartyName, Ref
+from fedray.types import Failure, Key, PartyName
 
 MOST_BYTES = 1 << 24
 """Longest message; what is longer travels by Ray, whose shared memory copies it less often."""
@@ -174,52 +172,34 @@ class Lines:
         with line:
             while True:
                 try:
-                    _transmit(line, self._answered(read(_receive(line, MOST_BYTES))))
+                    _transmit(line, reply(self._own, self._answer, read(_receive(line, MOST_BYTES))))
                 except (OSError, EOFError, EncodingError):
                     return
 
-    def _answered(self, message: Any) -> list[WirePart]:
-        match message:
-            case (str(call), str(key), str(sender), body):
-                answer = self._answer(call, key, sender, body)
-            case _:
-                raise EncodingError("a message on a line has a call, a key, a sender and a body")
-        try:
-            parts = write(answer)
-            _check_length(map(len, parts), MOST_ANSWER_BYTES)
-            return parts
-        except EncodingError as error:
-            return write(Failure("ProtocolError", f"party {self._own!r}: {error}", self._own))
 
-
-class LinedCalls:
-    """The calls of a party whose messages take a line where there is one; all others go the usual way.
+def reply(own: PartyName, answer: Answering, message: Any, caller: PartyName | None = None) -> list[WirePart]:
+    """Returns the parts of the answer to a message.
 
     Args:
-        calls: The usual way.
-        lines: The party's lines.
+        own: Who answers.
+        answer: As in `Lines`.
+        message: What came.
+        caller: Who has proved to be at the other end; None where the kernel knows that it is our own user.
+
+    Raises:
+        EncodingError: It is no message, or of another sender than it says.
     """
-
-    def __init__(self, calls: Calls, lines: Lines) -> None:
-        self._calls, self._lines = calls, lines
-
-    def call(self, party: PartyName, method: str, *args: Any) -> Ref:
-        """Calls a method of another party and returns at once; see `fedray.types.Transport.call`."""
-        # Commands keep to Ray, which runs them in the order they were made; lines keep no order among themselves.
-        sent = self._lines.send(party, *args) if method == "deliver" else None
-        return sent or self._calls.call(party, method, *args)
-
-    def get(self, refs: Sequence[Ref], timeout: float | None) -> list[Any]:
-        """Returns the results in order, or raises what a call failed with."""
-        if any(isinstance(ref, LineRef) for ref in refs):
-            # One after another, each with the whole time: services await one answer at a time.
-            return [self._awaited(ref, timeout) for ref in refs]
-        return self._calls.get(refs, timeout)
-
-    def _awaited(self, ref: Ref, timeout: float | None) -> Any:
-        if isinstance(ref, LineRef):
-            return opened(self._lines.take(ref, timeout))
-        return self._calls.get([ref], timeout)[0]
+    match message:
+        case (str(call), str(key), str(sender), body) if caller in (None, sender):
+            answered = answer(call, key, sender, body)
+        case _:
+            raise EncodingError("a message on a line has a call, a key, its sender and a body")
+    try:
+        parts = write(answered)
+        _check_length(map(len, parts), MOST_ANSWER_BYTES)
+        return parts
+    except EncodingError as error:
+        return write(Failure("ProtocolError", f"party {own!r}: {error}", own))
 
 
 def _dial(address: str) -> socket.socket:

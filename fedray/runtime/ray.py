@@ -20,7 +20,7 @@ from fedray.runtime import environment, placement
 from fedray.runtime.environment import LOOPBACK, Environment
 from fedray.runtime.gather import gather, opened
 from fedray.runtime.joined_cluster import JoinedCluster
-from fedray.runtime.line import LinedCalls, Lines
+from fedray.runtime.lined import LinedCalls, Whereabouts
 from fedray.runtime.local_cluster import LocalCluster, RayProcess
 from fedray.runtime.memory import MemoryWatch
 from fedray.runtime.obstacles import check_no_fork, note_begun
@@ -127,29 +127,27 @@ class RayCalls:
         return opened(answer)
 
 
-@dataclass(frozen=True, slots=True)
-class Whereabouts:
-    """Where a party runs: its Ray node, and the address of its lines there; empty where it has none."""
-
-    node: str
-    address: str
-
-
 class RayParty:
-    """The actor: a `Party` and the calls inside it."""
+    """The actor: a `Party` and the calls inside it.
 
-    def __init__(self, config: PartyConfig) -> None:
+    Args:
+        config: What the party is told.
+        several: Whether the cluster may have several nodes.
+    """
+
+    def __init__(self, config: PartyConfig, several: bool) -> None:
         # First of all: NumPy and TensorFlow read these when they are loaded, and the user's code may load them in any
         # call.
         settled = settle(config)
         os.environ.update(environment.computing(settled.config.threads) | environment.debugging())
         logging.getLogger("fedray").setLevel(config.log_level)
         self._calls = RayCalls()
-        self._lines = Lines.opened(config.name, self._delivered)
-        # Nobody calls these lines before `ready` has told their address, so the party that answers there may come
+        # Nobody calls these lines before `ready` has told their addresses, so the party that answers there may come
         # second.
-        calls = LinedCalls(self._calls, self._lines) if self._lines else self._calls
-        self._party = Party(settled.config, calls, refusal=settled.refusal)
+        self._lined = LinedCalls(config.name, self._calls, self._delivered)
+        self._party = Party(settled.config, self._lined, refusal=settled.refusal)
+        if several:
+            self._lined.open_far(self._party.line_keys(), _untyped.util.get_node_ip_address)
         self._output: Output | None = None
         if not settled.printing_stays:
             self._output = Output(self._party.printed, silent=settled.config.egress == "strict")
@@ -161,16 +159,13 @@ class RayParty:
     @ray.method(concurrency_group="command")
     def ready(self) -> Whereabouts:
         """Returns where the process runs, once it does."""
-        return Whereabouts(_untyped.get_runtime_context().get_node_id(), self._lines.address if self._lines else "")
+        return self._lined.whereabouts(_untyped.get_runtime_context().get_node_id())
 
     @ray.method(concurrency_group="command")
     def connect(self, actors: Mapping[PartyName, Any], places: Mapping[PartyName, Whereabouts]) -> None:
         """Learns how to reach every party, itself included."""
         self._calls.connect(actors)
-        if self._lines:
-            # A line is a local socket, so only parties on the same node are dialled.
-            here = places[self._party.name].node
-            self._lines.connect({name: place.address for name, place in places.items() if place.node == here})
+        self._lined.connect(places)
 
     # One method per lane. The arguments come in a tuple so that Ray leaves references inside them alone.
 
@@ -295,7 +290,9 @@ class RayTransport(RayCalls):
         actor_class: Any = ray.remote(concurrency_groups=widths)(RayParty)  # type: ignore[call-overload]
         # No restart and no second try: a party that came back without its objects, or took part in a round twice,
         # would be worse than one that is lost.
-        return actor_class.options(**chosen, max_restarts=0, max_task_retries=0).remote(config)
+        return actor_class.options(**chosen, max_restarts=0, max_task_retries=0).remote(
+            config, isinstance(self._cluster, JoinedCluster)
+        )
 
     def abandon(self) -> None:
         """Ends every party, whatever it does; see `fedray.types.Transport.abandon`."""

@@ -77,6 +77,17 @@ _MEANING: Mapping[type[FedRayError], str] = {
 }
 
 
+_LOST: Mapping[str, str] = {
+    "ActorDiedError": "its process ended before it had answered",
+    "ActorUnavailableError": "the connection to it was lost before it had answered",
+    "NodeDiedError": "its node has ended",
+    "OwnerDiedError": "who had made the answer has ended",
+}
+"""What Ray says of these in a page, by class name; whoever trains models knows no actors."""
+
+_NODE_DIED = re.compile(r"(?i)\bnode (has )?(died|was (terminated|marked dead))")
+
+
 def translate(error: BaseException, party: str, method: str, short_of_memory: int = 0) -> FedRayError:
     """Returns our error for one of Ray's, naming party and call.
 
@@ -93,13 +104,21 @@ def translate(error: BaseException, party: str, method: str, short_of_memory: in
     # A PartyError is the user's to debug, so it keeps its traceback. The others are Ray's advice at length.
     text = cut(str(error)) if kind is PartyError else reason(error)
     if kind is PartyLost:
-        text = blamed(str(error), short_of_memory) or text
+        text = blamed(str(error), short_of_memory) or _lost(error) or text
     message = f"party {party!r} {_MEANING[kind]} ({method}): {text}"
     if issubclass(kind, PartyLost):
         return kind(message, party=party)
     if issubclass(kind, PartyError):
         return kind(message, party=party, function=method, remote_type=type(error).__name__)
     return kind(message)
+
+
+def _lost(error: BaseException) -> str | None:
+    """Returns in our words how a party was lost; None where Ray's have to do."""
+    if _NODE_DIED.search(str(error)):
+        return "its node has ended, or was out of reach for a minute"
+    names = (cls.__name__ for cls in type(error).__mro__)
+    return next((_LOST[name] for name in names if name in _LOST), None)
 
 
 def node_gone(error: BaseException) -> bool:

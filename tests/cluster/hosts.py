@@ -39,17 +39,18 @@ class Host:
 
     def __init__(self, name: str, number: int, prefix: str, folder: Path) -> None:
         self.name, self.ip = name, f"{NETWORK}.{number}"
-        self._namespace, self._link = f"{prefix}-{name}", f"{prefix}{number}"
+        self._namespace, self.device = f"{prefix}-{name}", f"{prefix}{number}"
         self._bridge = f"{prefix}br"
         self.home = folder / name  # short: Ray keeps sockets below it
         self.home.mkdir(parents=True)
         self._pids: list[subprocess.Popen[str]] = []
+        self._relay: subprocess.Popen[str] | None = None
 
     def up(self) -> None:
         """Plugs it in."""
         _ip("netns", "add", self._namespace)
-        _ip("link", "add", self._link, "type", "veth", "peer", "name", "eth0", "netns", self._namespace)
-        _ip("link", "set", self._link, "master", self._bridge, "up")
+        _ip("link", "add", self.device, "type", "veth", "peer", "name", "eth0", "netns", self._namespace)
+        _ip("link", "set", self.device, "master", self._bridge, "up")
         _ip("-n", self._namespace, "addr", "add", f"{self.ip}/24", "dev", "eth0")
         _ip("-n", self._namespace, "link", "set", "lo", "up")
         _ip("-n", self._namespace, "link", "set", "eth0", "up")
@@ -94,22 +95,34 @@ class Host:
 
     def cut(self) -> None:
         """Takes its link down."""
-        _ip("link", "set", self._link, "down")
+        _ip("link", "set", self.device, "down")
 
     def heal(self) -> None:
         """Takes its link up again."""
-        _ip("link", "set", self._link, "up")
+        _ip("link", "set", self.device, "up")
+
+    def slow(self, delay_ms: float, mbit: float) -> None:
+        """Gives it a link of so many milliseconds and Mbit/s each way in the place of its own."""
+        script = str(Path(__file__).with_name("slow_link.py"))
+        place = [self._namespace, self.device, self._bridge, self.ip]
+        line = [sys.executable, script, *place, f"{delay_ms:g}", f"{mbit:g}"]
+        self._relay = subprocess.Popen(line, stdout=subprocess.PIPE, text=True)
+        if self._relay.stdout is None or self._relay.stdout.readline() != "ready\n":
+            raise RuntimeError("the link could not be made slow")
 
     def down(self) -> None:
         """Ends everything on it and takes it away."""
         self.kill()
+        if self._relay is not None:
+            self._relay.kill()
+            self._relay.communicate()
         for process in self._pids:
             process.wait(10)
             for stream in (process.stdout, process.stderr):
                 if stream is not None:
                     stream.close()
         subprocess.run(["ip", "netns", "del", self._namespace], capture_output=True)
-        subprocess.run(["ip", "link", "del", self._link], capture_output=True)
+        subprocess.run(["ip", "link", "del", self.device], capture_output=True)
 
 
 @contextlib.contextmanager

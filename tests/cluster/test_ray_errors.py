@@ -58,6 +58,16 @@ def test_only_the_first_line_of_rays_advice_is_kept():
     assert str(translate(error, "bob", "x")).endswith("(x): timed out")
 
 
+def test_how_a_party_was_lost_is_said_without_actors():
+    class ActorDiedError(Exception):
+        pass
+
+    said = str(translate(ActorDiedError("The actor died unexpectedly before finishing this task.\nadvice"), "bob", "x"))
+    assert said == "party 'bob' has ended or cannot be reached (x): its process ended before it had answered"
+    said = str(translate(ActorDiedError("The actor died because its node has died. Node Id: 12"), "bob", "x"))
+    assert said.endswith("(x): its node has ended, or was out of reach for a minute")
+
+
 def test_which_versions_differ_is_read_from_what_ray_says():
     check = importlib.import_module("ray._private.utils").check_version_info
     with pytest.raises(RuntimeError) as caught:

@@ -2,6 +2,7 @@
 """The server adds, and nobody believes it more: it knows no model, and what it tells one party alone comes to light."""
 
 import gc
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from inline.dropouts import PATCHED, at, happening, sleeping
 from inline.federated import weights_of, world
 from inline.turned_clock import turn_clock
 
+import fedray as sf
 from fedray.errors import ProtocolError
 from fedray.ml.nn.numpy import LinearRegression
 from fedray.party.context import Reply
@@ -20,6 +22,7 @@ from fedray.protocol.checks.judge import Judge
 from fedray.protocol.scheme import View
 from fedray.security.aggregation import PlainAggregator, SecureAggregator
 
+MODES = ["abandon", "recover"]
 TARGETS = np.random.default_rng(5).normal(size=(80, 1))
 
 
@@ -225,9 +228,54 @@ def test_the_server_holds_no_model_and_no_state_of_a_strategy(start):
     fed, model = federated(start, strategy="fed_adam")
     first = weights_of(model)[0]
     model.fit(fed.x, fed.y, batch_size=5, verbose=0)
-    servers = [item for item in gc.get_objects() if isinstance(item, RoundServer) and item._published is not None]
-    held = [one for one in servers if np.array_equal(one._published.weights[: first.size], first.ravel())]
+    servers = [item for item in gc.get_objects() if isinstance(item, RoundServer) and item._published]
+    published = {id(one): next(iter(one._published.values())) for one in servers}
+    held = [one for one in servers if np.array_equal(published[id(one)].weights[: first.size], first.ravel())]
     assert held, "the model with which all began it has passed on"
     for server in held:
-        assert server._published.state is None
+        assert published[id(server)].state is None
         assert not any(isinstance(value, np.ndarray) for value in vars(server).values())
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_party_that_is_alone_turned_away_from_the_last_round_is_told_of_and_brought_along(
+    start, monkeypatch, caplog, mode
+):
+    """Its input is in the sum, and it has not the model that follows from it."""
+    fed, model = federated(start, mode=mode)
+    deliver = RoundServer.deliver
+
+    def lie(self, sender, message):
+        reply = deliver(self, sender, message)
+        last = isinstance(message, RoundMessage) and message.number == 3 and reply.value.verdict == "opened"
+        return Reply(reply.kind, Answer("left", reason="too late")) if last and sender == "carol" else reply
+
+    monkeypatch.setattr(RoundServer, "deliver", lie)
+    history = model.fit(fed.x, fed.y, batch_size=5, verbose=0)
+    monkeypatch.undo()
+    (told,) = [one for one in history.notices if "went no further" in one]
+    assert told.startswith("epoch 1: party 'carol' went no further, and the server does not say so: ")
+    assert told in caplog.text
+    kernel, bias = weights_of(model)
+    predicted = model.predict(fed.x)
+    for device, (rows, _) in zip(fed.devices, fed.parts, strict=True):
+        np.testing.assert_allclose(np.ravel(sf.reveal(predicted[device])), np.ravel(rows @ kernel + bias), rtol=1e-5)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_evaluation_whose_sum_the_server_keeps_is_told_of(start, monkeypatch, caplog, mode):
+    fed, model = federated(start, mode=mode)
+    model.fit(fed.x, fed.y, batch_size=5, verbose=0)
+    deliver, kept = RoundServer.deliver, []
+
+    def lie(self, sender, message):
+        reply = deliver(self, sender, message)
+        if isinstance(message, RoundMessage) and reply.value.verdict == "opened" and len(kept) < 3:
+            kept.append(sender)
+            return Reply(reply.kind, Answer("abandoned"))
+        return reply
+
+    monkeypatch.setattr(RoundServer, "deliver", lie)
+    model.evaluate(fed.x, fed.y, verbose=0)
+    assert re.search(r"evaluation: round \d+ came to no sum, and the server named nobody as missing", caplog.text)
+    assert sorted(kept) == ["alice", "bob", "carol"]

@@ -263,6 +263,14 @@ def test_limits_on_weights_read_no_number_out_under_strict_egress(start, egress)
         assert (answered, abs(found - secret) < 1e-3) == (30, True), "the broken variant: no refusal is counted"
 
 
+def test_a_sum_beyond_its_type_is_an_error_and_not_infinite(start):
+    start("inline", ("alice", "bob", "server"), seed=1)
+    devices = [sf.PYU("alice"), sf.PYU("bob")]
+    half = [device(lambda: np.full(2, 40000, np.float16))() for device in devices]
+    with pytest.raises(DataError, match=r"value: the sum is beyond what float16 holds; .*astype\('float64'\)"):
+        SecureAggregator(sf.PYU("server"), devices).sum(half)
+
+
 def test_integers_beyond_what_a_sum_holds_are_refusals_too(start):
     start("inline", ("alice", "bob", "server"), seed=1, egress="strict")
     devices = [sf.PYU("alice"), sf.PYU("bob")]

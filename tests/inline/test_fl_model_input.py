@@ -156,7 +156,7 @@ def one_party(fed):
 
 
 REFUSED = [
-    ({"x": X}, PlanError, "x: expected a FedNdarray, found ndarray; make one with fedray.data.ndarray.load"),
+    ({"x": X}, PlanError, "x: expected a FedNdarray, found ndarray; these rows are at the driver"),
     ({"y": Y}, PlanError, "y: expected a FedNdarray, found ndarray"),
     (
         lambda f: {"x": one_party(f)},

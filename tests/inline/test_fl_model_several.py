@@ -186,7 +186,11 @@ def test_what_does_not_fit_is_said_by_its_name_before_anything_starts(start):
     bob = fed.devices[1]
     fewer = load({device: AGE[:13] if device == bob else age.partitions[device] for device in fed.devices})
     cases = [
-        ({"x": {"image": image, "age": AGE}}, PlanError, r"x\['age'\]: expected a FedNdarray, found ndarray; make one"),
+        (
+            {"x": {"image": image, "age": AGE}},
+            PlanError,
+            r"x\['age'\]: expected a FedNdarray, found ndarray; these rows are at the driver",
+        ),
         ({"x": []}, PlanError, "x: expected at least one FedNdarray, found none"),
         ({"x": {bob: X}}, PlanError, "x: expected a dict with string keys of FedNdarrays, or one FedNdarray; make one"),
         (

@@ -10,9 +10,12 @@ from inline.federated import weights_of, world
 from fedray.errors import ProtocolError, ServerFault
 from fedray.ml.nn.numpy import LinearRegression
 from fedray.party.context import Reply
+from fedray.party.door.egress import Kind
 from fedray.party.records import ModelMessage, ModelRequest
 from fedray.party.rounds.server import RoundServer
 from fedray.party.training import local_model, model_rounds
+from fedray.party.training.handing import pack
+from fedray.party.training.model_rounds import ModelRounds
 from fedray.security.aggregation import PlainAggregator, SecureAggregator
 
 TARGETS = np.random.default_rng(5).normal(size=(60, 1))
@@ -146,3 +149,43 @@ def test_weights_that_are_loaded_are_signed_too(start, handing, tmp_path):
     handing(CHANGES["weights"])
     with pytest.raises(ProtocolError, match=REFUSED):
         model.load(tmp_path / "model.npz")
+
+
+def test_what_others_publish_does_not_come_in_the_place_of_the_first_party_s(start, monkeypatch):
+    pull = ModelRounds.pull
+
+    def lying(self, sender, initial):
+        if self._model.party == "bob":
+            other = replace(pack(self._model), weights=self._model.weights + 1, signature=bytes(64))
+            self._contributor.ask_server("publish the model", other, Kind.AGGREGATE)
+        return pull(self, sender, initial)
+
+    monkeypatch.setattr(ModelRounds, "pull", lying)
+    fed, model = federated(start)
+    fit(fed, model)
+
+
+@pytest.mark.parametrize("says", [True, False])
+def test_whatever_a_party_calls_its_first_weights_others_compare_them(start, monkeypatch, caplog, says):
+    """alice hands round weights that no builder made, signed, and says that they are, or are not, what it has built."""
+    publish = ModelRounds.publish
+
+    def lying(self):
+        if self._model.party == "alice":
+            self._model.backend.set_weights(self._model.backend.weights() + np.float32(0.25))
+            self._model.as_built = says
+        return publish(self)
+
+    monkeypatch.setattr(ModelRounds, "publish", lying)
+    fed, model = federated(start)
+    history = fit(fed, model)
+    (told,) = [one for one in history.notices if "built other initial weights" in one]
+    assert "'bob', 'carol' built other initial weights than 'alice'" in told
+
+
+def test_weights_that_were_loaded_are_nobody_s_first_ones(start, tmp_path, caplog):
+    fed, model = federated(start)
+    fit(fed, model)
+    model.save(tmp_path / "model.npz")
+    fed.model(regression).load(tmp_path / "model.npz")
+    assert "built other initial weights" not in caplog.text

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 import fedray as sf
-from fedray.errors import EgressDenied, NotInitialized, PartyLost, ProtocolError
+from fedray.device.spu.handle import make_handle
+from fedray.errors import EgressDenied, EncodingError, NotInitialized, PartyLost, ProtocolError
 from fedray.party.door.egress import Kind
 from fedray.party.records import DealtShares, SharesFailure
 from fedray.party.spu import vault
+from fedray.protocol.spu.dealer import MOST_NUMBERS
+from fedray.protocol.spu.form import Form
 from fedray.types import Failure
 from fedray.utils.testing import cluster_def
 
@@ -133,3 +136,23 @@ def test_what_others_say_of_an_object_is_not_believed(start):
         with pytest.raises(ProtocolError, match="which is no name of its values"):
             session.get([session.call(party, "deliver", vaults.keys[party], "bob", SharesFailure(name, failure))])
     assert (sf.reveal(own)[0], sf.reveal(shared)[0]) == (1, 2)
+
+
+def test_a_seed_stands_for_no_more_numbers_than_a_value_may_have(start):
+    """32 bytes of it would be a share of any length, and take the compute party's memory."""
+    session = start("inline", ("alice", "bob", "p", "q"))
+    spu = sf.SPU(cluster_def(["p", "q"]))
+    shared = held(sf.PYU("bob"), [1.0, 2.0, 3.0]).to(spu)
+    sf.wait(shared)
+    far = Form((1 << 40,), "float64", 20)
+    keys, seeds = spu.vaults(session).keys, [np.zeros(200, np.uint8)]
+    for party in ("p", "q"):
+        message = DealtShares("x/bob", far.encode(), seeds)
+        session.get([session.call(party, "deliver", keys[party], "bob", message)])
+    x = make_handle(spu, session, owner="bob")
+    x.key = "x/bob"
+    with pytest.raises(EncodingError, match="bob: a value that is shared has at most 67108864 numbers, found 1099511"):
+        sf.wait(x)
+    large = sf.PYU("alice")(lambda: np.broadcast_to(np.float32(1), (MOST_NUMBERS + 1,)))().to(spu)
+    with pytest.raises(EncodingError, match="a value that is shared has at most 67108864 numbers, found 67108865"):
+        sf.wait(large)

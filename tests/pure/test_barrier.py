@@ -67,6 +67,18 @@ def test_a_view_shrinks_twice_where_the_quorum_allows_it(world):
     assert sums(answers(w.send_all(2, but=("p01", "p05")))) == {w.total("p00", "p02", "p03", "p04", "p06")}
 
 
+def test_where_nobody_can_go_on_nobody_is_said_to_have_gone_on(world):
+    w = world(2)
+    w.expect(1)
+    there = w.send_all(0, but=("p01",))
+    w.settle()
+    assert w.server.progress(-1, 0).awaited == ("p01",)
+    w.advance(TIMEOUT)
+    said = str(there["p00"].exception(0))
+    assert "p01 (no message within 10 s)" in said
+    assert "went on" not in said
+
+
 def test_too_few_to_go_on_is_told_to_everybody_and_nothing_opens(world):
     w = world(3)
     w.expect(2)

@@ -153,6 +153,22 @@ def test_ports_of_the_other_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "let it in at 127.0.0.1" in bad.remedy
 
 
+def test_lines_are_let_in_where_the_machine_itself_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diagnosis, "local", lambda _host: False)
+    node = Node("1", "bob", "10.9.9.9", {"fedray-started": "1"}, {}, (20000, 20001))
+
+    def answering(error: OSError) -> list[Finding]:
+        def connect(*_: object) -> None:
+            raise error
+
+        monkeypatch.setattr(socket, "create_connection", connect)
+        return diagnosis.between([node])
+
+    assert [one.health for one in answering(ConnectionRefusedError(111, "refused"))] == ["bad", "bad", "good"]
+    *_, dropped = answering(TimeoutError(110, "timed out"))
+    assert (dropped.health, dropped.check) == ("doubtful", "bob, ports 20010-20099")
+
+
 def test_clocks() -> None:
     now = time.time()
     for off, health in ((0.0, "good"), (-5.0, "good"), (6.0, "good"), (9.0, "bad"), (86400.0, "bad"), (-8.0, "bad")):

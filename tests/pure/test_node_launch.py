@@ -48,6 +48,7 @@ def test_a_party_s_node() -> None:
     variables = ALICE.variables({"FEDRAY_CLUSTER": "m"})
     assert variables["FEDRAY_PARTY"] == "/p/party.toml"
     assert variables["FEDRAY_KEYS"] == "/p/keys"
+    assert variables["FEDRAY_LINES"] == "{} {}-{}".format(ALICE.ip, *ALICE.ports.lines)
     assert variables["RAY_AUTH_TOKEN_PATH"] == "/t"
     assert (variables["RAY_USE_TLS"], variables["RAY_memory_monitor_refresh_ms"]) == ("0", "0")
     assert variables["RAY_object_manager_pull_timeout_ms"] == "600000"
@@ -85,7 +86,8 @@ def test_every_port_that_ray_would_choose_is_fixed_and_in_one_block_or_the_head_
 
 def test_the_table_names_what_others_call() -> None:
     text = table(Ports(head=6379).firewall())
-    assert [line.split()[0] for line in text.splitlines()] == ["TCP", "6379", "20000", "20001", "20100-20999", "10001"]
+    ports = ["TCP", "6379", "20000", "20001", "20100-20999", "20010-20099", "10001"]
+    assert [line.split()[0] for line in text.splitlines()] == ports
     assert "6379" not in table(Ports().firewall())
 
 

@@ -82,7 +82,7 @@ RECORDS = (
     records.KeyMessage(1, 0, b"keys"),
     records.ModelMessage(WORDS.astype("<f4")),
     records.ModelMessage(WORDS.astype("<f4"), (12, -3), (WORDS,), (("m", WORDS.astype("<f8")), ("t", 1.5))),
-    records.ModelRequest(),
+    records.ModelRequest("alice"),
     records.ShareMessage(3, WORDS.view("u1"), True),
     records.SignatureMessage(3, b"signature"),
     records.RoundFailure(1, 3, "why", True),

@@ -8,10 +8,13 @@ a new session began without is away as well, and `stretch` counts its rounds.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+from fedray.errors import FedRayError
 from fedray.ml.nn.history import Dropout
 from fedray.party.records import Missing
+from fedray.rounds.absent import absent, unexplained
+from fedray.rounds.supervision import SegmentOutcome
 from fedray.types import PartyName, Round
 
 
@@ -25,6 +28,7 @@ class Stretch:
         there: Who went through them to the end.
         anew: Because of whom the parties' optimizers began anew; None where they did not.
         lost: Rounds without a sum though nobody is named as missing from them.
+        failed: Parties that went no further though the server does not say so, and what they raised.
     """
 
     first: Round
@@ -32,6 +36,7 @@ class Stretch:
     there: frozenset[PartyName]
     anew: tuple[PartyName, ...] | None = None
     lost: tuple[Round, ...] = ()
+    failed: Mapping[PartyName, FedRayError] = field(default_factory=dict)
 
 
 def stretch(
@@ -41,6 +46,7 @@ def stretch(
     there: Collection[PartyName],
     anew: Iterable[tuple[PartyName, ...] | None] = (),
     lost: Iterable[Round] = (),
+    failed: Mapping[PartyName, FedRayError] | None = None,
 ) -> Stretch:
     """Returns a stretch with all absences, those in its session and those of whom that began without.
 
@@ -51,6 +57,7 @@ def stretch(
         there: Who went through it to the end.
         anew: What these say of beginning anew.
         lost: Rounds of the session without a sum though nobody is named as missing from them.
+        failed: As in `Stretch`.
     """
     # A round of metrics alone, behind the others, is told only where somebody was lost in it.
     found = {(one.number, one.party): one for one in noted if one.number < rounds.stop or one.abandoned}
@@ -60,21 +67,50 @@ def stretch(
     said = [parties for parties in anew if parties is not None]
     because = tuple(dict.fromkeys(party for parties in said for party in parties)) if said else None
     unsummed = tuple(number for number in lost if number in rounds)
-    return Stretch(rounds.start, tuple(found[key] for key in sorted(found)), frozenset(there), because, unsummed)
+    absences = tuple(found[key] for key in sorted(found))
+    return Stretch(rounds.start, absences, frozenset(there), because, unsummed, failed or {})
 
 
-def say_lost(epoch: int, lost: Sequence[Round]) -> str:
-    """Returns what is to be told of rounds without a sum for which nobody was named as missing.
+def of_outcome(
+    rounds: range,
+    outcome: SegmentOutcome,
+    members: Sequence[PartyName],
+    expected: Collection[PartyName],
+    left_out: Mapping[PartyName, str],
+) -> Stretch:
+    """Returns the stretch that came of a segment.
 
     Args:
-        epoch: Epoch, counted from 0.
-        lost: Their numbers, in order; one at least.
+        rounds: Numbers of the rounds that are over.
+        outcome: What came of them; the parties have reported the same sets.
+        members: Whose inputs a full sum of the session has.
+        expected: Who was there when the first of them began.
+        left_out: As in `stretch`.
     """
-    which = f"round{'s' * (len(lost) > 1)} {', '.join(map(str, lost))}"
-    return (
-        f"epoch {epoch + 1}: {which} came to no sum, and the server named nobody as missing who took part in the round "
-        "before; the rows that were in line taught the model nothing"
-    )
+    sets = next(iter(outcome.reports.values())).sets
+    noted, lost = absent(sets, members, outcome.missing), unexplained(sets, expected, outcome.missing)
+    anew = [report.anew for report in outcome.reports.values()]
+    return stretch(rounds, noted, left_out, outcome.reports, anew, lost, outcome.failed)
+
+
+def notices(rounds: Stretch, when: str) -> list[str]:
+    """Returns what is to be told of a stretch besides who was missing.
+
+    Args:
+        rounds: The stretch.
+        when: In which part of the run, e.g. `"epoch 1"`.
+    """
+    told = [
+        f"{when}: party {party!r} went no further, and the server does not say so: {error}"
+        for party, error in rounds.failed.items()
+    ]
+    if rounds.lost:
+        which = f"round{'s' * (len(rounds.lost) > 1)} {', '.join(map(str, rounds.lost))}"
+        told.append(
+            f"{when}: {which} came to no sum, and the server named nobody as missing who took part in the round "
+            "before; the rows that were in line taught the model nothing"
+        )
+    return told
 
 
 class Absences:

@@ -18,9 +18,9 @@ from fedray.backends.backend import FileKind, ModelFacts
 from fedray.device import PYU, PYUObject
 from fedray.device.pyu import issue, parcel
 from fedray.errors import PartyLost, ProtocolError
-from fedray.ml.nn.absences import Stretch, stretch
+from fedray.ml.nn.absences import Stretch, of_outcome
 from fedray.ml.nn.agreement import agreed, apart, check_whole, differ, say_apart, split
-from fedray.ml.nn.handing import hand_round
+from fedray.ml.nn.handing import hand_round, say_older
 from fedray.ml.nn.membership import Membership, with_remedy
 from fedray.ml.nn.source import Source
 from fedray.party.table import Slot
@@ -31,7 +31,6 @@ from fedray.party.training.orders import EvaluateOrder, TrainOrder
 from fedray.party.training.trainer import Trainer
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.scheme import Fault
-from fedray.rounds.absent import absent, unexplained
 from fedray.rounds.notices import notices_of, unsaid
 from fedray.rounds.sum_session import SumSession
 from fedray.rounds.supervision import SegmentOutcome
@@ -108,6 +107,7 @@ class Federation:
         self._members = Membership(list(ends), [device.name for device in self._devices], self._sums)
         self._terms: tuple[int, RoundShape | None] = (1, None)
         self._in_step, self._behind, self._fresh = False, False, True
+        self._initial = True  # nothing was trained or loaded yet
         self._evaluated = 0
         allowed = min(session.policies[party].rounds.get("evaluate", 0) for party in ends)
         self._evaluations = max(allowed - SPARE_EVALUATIONS, 1)
@@ -204,7 +204,7 @@ class Federation:
             manifest = train_manifest(facts, self._strategy, self._row_weights["train"])
             report = report_manifest(facts, self._row_weights["train"])
             number = self._sums.announce(manifest, len(draft.spans), report=report)
-            self._fresh, expected = False, self._sums.parties
+            self._fresh, self._initial, expected = False, False, self._sums.parties
             drawn = partial(lambda before, done: on_round(before + done), over)
             outcome = self._run(self._trainers, "train", order(number, over), drawn)
             done = max(r.done for r in outcome.reports.values())
@@ -235,8 +235,7 @@ class Federation:
             self._evaluated += 1
             number = self._sums.announce(evaluate_manifest(facts, self._row_weights["evaluate"]), 1)
             outcome = self._run(self._rounds, "evaluate", EvaluateOrder(number, batch_size, source.sizes))
-            done = max(r.done for r in outcome.reports.values())
-            stretches.append(self._stretch(range(number, number + done), expected, outcome))
+            stretches.append(self._stretch(range(number, number + 1), expected, outcome))
             if all(r.done for r in outcome.reports.values()):
                 return outcome.reports, stretches
             self._behind = self._behind or any(r.renew for r in outcome.reports.values())
@@ -250,6 +249,10 @@ class Federation:
             x: Its rows, a FedNdarray at each leaf.
             batch_size: Rows in one local batch.
         """
+        if device.name not in self._sums.parties:  # it was too late for the last rounds, or was told something else
+            self._behind = True
+            self.open()
+            say_older([device.name] if device.name not in self._sums.parties else [])
         parts = x.map(lambda array: array.partitions[device]).nest
         payload = parcel(device, ((parts, batch_size), {}), "predict")
         predictions: PYUObject = issue(device, 1, "predict", "invoke", self._models[device.name], "predict", payload)
@@ -316,6 +319,7 @@ class Federation:
         from the content itself; whether all of them did is part of what a round is bound to. What the strategy knows
         belongs to the weights that were there, so everybody forgets it.
         """
+        self._initial = False
         frozen = self._first(self._models, method, content)
         self._behind = self._fresh = True  # from here on one party has the new weights, whatever else happens
         if frozen:
@@ -343,22 +347,17 @@ class Federation:
         difference, agree = split(outcome.reports)
         self._members.lead(agree or outcome.reports)
         self._members.lose(outcome.dead)
+        self._behind = self._behind or bool(outcome.failed)  # it is handed the model before it goes on
         if difference:
             self._behind = True  # whoever goes on has the model of those who agree
             raise ProtocolError(difference)
         return outcome
 
     def _stretch(self, rounds: range, expected: Collection[PartyName], outcome: SegmentOutcome) -> Stretch:
-        """Returns who was missing from these rounds, those included whom the session began without."""
-        left_out = {
-            party: "it was not back" if party in self._members.left else "its process has ended"
-            for party in self._models
-            if party not in expected
-        }
-        found = next(iter(outcome.reports.values())).sets, self._sums.members, outcome.missing  # sets as everybody's
-        anew = [report.anew for report in outcome.reports.values()]
-        lost = unexplained(found[0], expected, outcome.missing)
-        return stretch(rounds, absent(*found), left_out, outcome.reports, anew, lost)
+        everybody, members = self._members.left, self._sums.members
+        gone = {party: "it was not back" if party in everybody else "its process has ended" for party in self._models}
+        left_out = {party: reason for party, reason in gone.items() if party not in expected}
+        return of_outcome(rounds, outcome, members, expected, left_out)
 
     def _open(self) -> None:
         """Opens a session where one is needed, or where others may take part than do: a party is lost, or is back."""
@@ -372,7 +371,7 @@ class Federation:
             self._behind = self._in_step = False
             self._evaluated = 0
         if not self._in_step:
-            self._other_starts += hand_round(self._members, self._sums, self._rounds)
+            self._other_starts += hand_round(self._members, self._sums, self._rounds, initial=self._initial)
             self._in_step = True
 
     def _agrees(self, config: Config) -> bool:

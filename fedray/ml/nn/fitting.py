@@ -11,7 +11,7 @@ from typing import TypeAlias
 from fedray.backends.backend import ModelFacts
 from fedray.errors import NotFinite
 from fedray.metrics import Mean, Metric
-from fedray.ml.nn.absences import Absences, Stretch, say_lost
+from fedray.ml.nn.absences import Absences, Stretch, notices
 from fedray.ml.nn.callbacks import CallbackList
 from fedray.ml.nn.federation import Federation
 from fedray.ml.nn.history import FaultRecord, History, MetricValue, Reset
@@ -140,8 +140,8 @@ class FitRun:
                 bar.note(news)
             if rounds.anew is not None:
                 self.history.resets.append(Reset(epoch, rounds.first, rounds.anew))
-            if rounds.lost:
-                self._notice(say_lost(epoch, rounds.lost))
+            for text in notices(rounds, f"epoch {epoch + 1}"):
+                self._notice(text)
         self.history.faults += [
             FaultRecord(epoch, one.number, one.party, one.what, one.evidence) for one in self.federation.take_faults()
         ]

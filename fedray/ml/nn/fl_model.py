@@ -6,6 +6,7 @@ The driver's side only: it checks arguments, plans, and hands the plan to a run.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from fedray.backends.roles import checked_patterns
 from fedray.data.columns import Names
 from fedray.device import PYU, PYUObject
 from fedray.errors import PlanError
+from fedray.ml.nn.absences import notices
 from fedray.ml.nn.callbacks import CallbackList, ModelAccess, as_list
 from fedray.ml.nn.federation import Federation
 from fedray.ml.nn.fitting import FitRun, local, plan_shape, values
@@ -30,6 +32,8 @@ from fedray.ml.nn.words import ModelWords, refuse, trial
 from fedray.runtime.session import current
 from fedray.security.aggregation import Aggregator, PlainAggregator, SPUAggregator
 from fedray.strategies import make_strategy
+
+_log = logging.getLogger("fedray")
 
 
 class FLModel(ModelWords):
@@ -269,8 +273,11 @@ class FLModel(ModelWords):
         self._say_notices(level)
         with EpochBar(level, "evaluate", plan.steps) as bar:
             reports, stretches = self._federation.evaluate(facts, source, plan.batch_size)
-            for one in (one for rounds in stretches for one in rounds.missing):
-                bar.note(f"{one.party} dropped out of the evaluation ({one.reason})")
+            for rounds in stretches:
+                for one in rounds.missing:
+                    bar.note(f"{one.party} dropped out of the evaluation ({one.reason})")
+                for text in notices(rounds, "evaluation"):
+                    _log.warning("%s", text)
             overall = list(next((report.overall for report in reports.values() if report.overall), ()))
             bar.close(complete=True)
             bar.figures(values(overall))

@@ -16,13 +16,16 @@ from fedray.types import Key, PartyName
 _log = logging.getLogger("fedray")
 
 
-def hand_round(members: Membership, sums: SumSession, rounds: Mapping[PartyName, Key]) -> tuple[str, ...]:
+def hand_round(
+    members: Membership, sums: SumSession, rounds: Mapping[PartyName, Key], *, initial: bool
+) -> tuple[str, ...]:
     """Lets everybody take the model of a party that holds the current one; returns what there is to say of it.
 
     Args:
         members: Who is there, and whose model is the current one.
         sums: The open session.
         rounds: Party -> key of its `ModelRounds`.
+        initial: Whether nothing was trained yet, nor loaded.
 
     Raises:
         ProtocolError: The server handed out another model than was signed.
@@ -34,7 +37,18 @@ def hand_round(members: Membership, sums: SumSession, rounds: Mapping[PartyName,
         return party
 
     sender = members.first(publish)
-    return say_other_weights(sender, [party for party, other in sums.ask_all(rounds, "pull", sender).items() if other])
+    differ = sums.ask_all(rounds, "pull", sender, initial)
+    return say_other_weights(sender, [party for party, other in differ.items() if other])
+
+
+def say_older(parties: Sequence[PartyName]) -> None:
+    """Says of parties that they do not have the current model."""
+    for party in parties:
+        _log.warning(
+            "party %r missed the last rounds, and predicts with the model that it had before them; the next fit hands "
+            "it the current one",
+            party,
+        )
 
 
 def say_other_weights(sender: PartyName, others: Sequence[PartyName]) -> tuple[str, ...]:

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fedray.errors import ProtocolError
 from fedray.party.records import Expect
 from fedray.protocol.manifest import Manifest
+from fedray.protocol.scales import MOST_REPEATS
 from fedray.types import PartyName, Round
 
 
@@ -33,6 +35,22 @@ class Announced:
     void: int = 0
     over: frozenset[PartyName] | None = None
     done: int = 0
+
+    def take_void(self, sender: PartyName, void: int, *, elsewhere: bool) -> None:
+        """Takes what a compute party has counted of repeats that came to nothing before the server heard of them.
+
+        Args:
+            sender: Who has counted.
+            void: How many.
+            elsewhere: Whether the session has compute parties, who alone may know.
+
+        Raises:
+            ProtocolError: There cannot have been so many; numbers of rounds would run ahead of all keys.
+        """
+        most = MOST_REPEATS * self.order.count if elsewhere else 0
+        if not 0 <= void <= most:
+            raise ProtocolError(f"{sender} says that {void} repeats came to nothing; there can be at most {most}")
+        self.void = max(self.void, void)
 
     def is_extra(self, number: Round) -> bool:
         """Returns whether a round that is no repeat comes after those of the plan, and carries metrics alone."""

@@ -78,6 +78,11 @@ class RoundUnderWay:
         return frozenset() if self.answers else self.collector.missing()
 
     @property
+    def awaited(self) -> tuple[PartyName, ...]:
+        """Whose message is missing in the exchange under way."""
+        return () if self.over else tuple(sorted(filter(self.takes, self.collector.missing())))
+
+    @property
     def over(self) -> bool:
         """Whether the last answer is final."""
         return bool(self.answers) and self.answers[-1].verdict != "next"

@@ -46,7 +46,7 @@ class RoundServer:
         self._context = context
         self._rounds = ServerRounds(round_timeout)
         self._waiting = WaitingRoom(self._rounds.barrier)
-        self._published: ModelMessage | None = None
+        self._published: dict[PartyName, ModelMessage] = {}
 
     def begin(
         self,
@@ -67,7 +67,7 @@ class RoundServer:
         """
         roster = Roster.of({name: self._context.roster[name] for name in names})
         agreed = Config.decode(config)
-        self._published = None
+        self._published = {}
         self._waiting.note(lambda now: self._rounds.begin(number, agreed, roster, hellos, confirms, now))
 
     def expect(self, order: Expect) -> None:
@@ -120,9 +120,9 @@ class RoundServer:
                 )
                 return Reply(Kind.HELLO, answer)
             case ModelMessage(np.ndarray()):
-                self._published = message
+                self._published[sender] = message
                 return None
-            case ModelRequest():
-                return Reply(Kind.AGGREGATE, self._published)
+            case ModelRequest(str(publisher)):
+                return Reply(Kind.AGGREGATE, self._published.get(publisher))
         taken = (RoundMessage, SumsRequest, KeyMessage, ModelMessage, ModelRequest)
         raise unknown(sender, message, "the server", *taken)

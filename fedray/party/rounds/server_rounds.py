@@ -128,6 +128,7 @@ class ServerRounds:
             self._attendance.away,
             tuple(self._attendance.faults),
             0 if self._announced is None else self._announced.again + self._announced.void,
+            () if self._round is None else self._round.awaited,
         )
 
     def watch(self, ticket: Ticket, seen: int, seconds: float, now: float) -> None:
@@ -163,7 +164,7 @@ class ServerRounds:
             self.barrier.tell(ticket, refusal)
             return
         if self._announced is not None:
-            self._announced.void = max(self._announced.void, message.void)
+            self._announced.take_void(sender, message.void, elsewhere=not self._bound)
         current = self._admitted(number, repeats=message.repeats)
         if current is not None and current.repeats is not message.repeats:
             error = current.other_kind(sender)
@@ -391,9 +392,9 @@ class ServerRounds:
         self._past.note(current.number, None)
         if not smaller:
             return Answer("abandoned", stop=self._stop)
+        members = tuple(name for name in self._view.members if name not in absent)
+        self._own_coordinator.check_view(members)  # it may raise, and then nobody goes on
         for party in absent:  # in this scheme a smaller view never grows again
             self._attendance.gone.setdefault(party, "the others went on without it")
-        members = tuple(name for name in self._view.members if name not in absent)
-        self._own_coordinator.check_view(members)
         self._view = View(self._view.counter + 1, members)
         return Answer("abandoned", view=self._view, stop=self._stop)

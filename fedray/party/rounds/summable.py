@@ -62,6 +62,17 @@ def join_reals(arrays: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
     return np.concatenate([np.empty(0), *(np.ravel(array).astype(np.float64) for array in arrays)])
 
 
+def _cast(array: NDArray[Any], dtype: np.dtype[Any], name: str) -> NDArray[Any]:
+    try:
+        with np.errstate(over="raise"):
+            return array.astype(dtype)
+    except FloatingPointError:
+        raise DataError(
+            f"{name}: the sum is beyond what {dtype} holds; sum the values as float32 or float64, e.g. with "
+            ".astype('float64')"
+        ) from None
+
+
 def rebuild(
     nest: Any, tensors: Sequence[Tensor], values: NDArray[Any], totals: NDArray[np.float64], *, averaged: bool
 ) -> Any:
@@ -75,6 +86,9 @@ def rebuild(
         values: What was opened of the leaves that are the manifest's tensors, end to end.
         totals: What was opened of the others, end to end; with any of them, the tensors are the integers.
         averaged: Whether it is a mean.
+
+    Raises:
+        DataError: A sum is beyond what the type of its values holds.
     """
     tree, exact = Tree(nest), len(totals) > 0
     leaves: list[Any] = []
@@ -85,6 +99,6 @@ def rebuild(
         taken[apart] = start + tensor.size
         part = (totals if apart else values)[start : taken[apart]]
         dtype = np.dtype(tensor.dtype if not tensor.integer else ("float64" if averaged else "int64"))
-        array = part.reshape(tensor.shape).astype(dtype)
+        array = _cast(part.reshape(tensor.shape), dtype, tensor.name)
         leaves.append(array.item() if number else array)
     return tree.rebuild(leaves).nest

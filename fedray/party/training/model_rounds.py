@@ -93,11 +93,12 @@ class ModelRounds:
         kind = Kind.INITIAL if model.as_built else Kind.AGGREGATE
         self._contributor.ask_server("publish the model", replace(message, signature=signature), kind)
 
-    def pull(self, sender: PartyName) -> Reply:
+    def pull(self, sender: PartyName, initial: bool) -> Reply:
         """Takes the model that a party has published as this party's own, by way of the server.
 
         Args:
             sender: Who has signed it.
+            initial: Whether the driver has trained nothing yet, nor loaded anything, so that it is what a builder made.
 
         Returns:
             Whether this party's builder had made other weights than the sender's.
@@ -107,9 +108,9 @@ class ModelRounds:
             ServerFault: It is not what the sender has signed for this session.
         """
         model, server = self._model, self._contributor.server
-        found: ModelMessage | None = self._contributor.ask_server("pull the model", ModelRequest(), Kind.SHAPE)
+        found: ModelMessage | None = self._contributor.ask_server("pull the model", ModelRequest(sender), Kind.SHAPE)
         if found is None:
-            raise PlanError(f"server {server!r} was given no model yet; publish it first")
+            raise PlanError(f"server {server!r} was given no model by party {sender!r}; publish it first")
         # First the types: a statement is made of what values look like.
         signed = well_formed(found) and verify(self._context.roster[sender], self._statement(found), found.signature)
         if not signed:
@@ -118,7 +119,8 @@ class ModelRounds:
                 "signed for this session: it was altered, or is another one; nothing of it was taken"
             )
         equal = np.array_equal(found.weights, model.backend.weights())
-        differs = model.as_built and found.initial and not equal
+        # Not by the sender's word alone: it could say that weights of its own making came from elsewhere.
+        differs = model.as_built and (found.initial or initial) and not equal
         model.as_built = model.as_built and equal
         unpack(found, model)
         return Reply(Kind.SHAPE, differs)

@@ -6,6 +6,7 @@ Knows a session's channel keys and how values are split. Does not know where sha
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Sequence
@@ -27,6 +28,9 @@ from fedray.protocol.spu.form import Form, Layout, encode
 from fedray.protocol.spu.ring import Elements
 from fedray.protocol.spu.secret import Secret, expand, held, split
 from fedray.types import Key, Message, PartyName
+
+MOST_NUMBERS = 1 << 26
+"""Most numbers of a value that is dealt. A seed of 32 bytes stands for a share of any length, which takes memory."""
 
 
 class Dealer(Guarded):
@@ -83,6 +87,7 @@ class Dealer(Guarded):
         Raises:
             EncodingError: The value cannot be shared, or a number is not finite or beyond the bound.
         """
+        _check_size(self._member.name, np.shape(value))
         form, elements = encode(self._layout, value, bound)
         home = self._roles.home(self._member.index)
         shares = split(self._layout, elements, home, self._config.compress)
@@ -106,6 +111,7 @@ class Dealer(Guarded):
         """
         if self.number is None or len(messages) != len(self._layout.components(self.number)):
             raise ProtocolError(f"{owner}: {len(messages)} shares, which is not what this party holds of a value")
+        _check_size(owner, form.shape)
         return Secret(form, held(self._layout, [self._open(owner, key, form, m) for m in messages]))
 
     def _seal(self, receiver: int, key: Key, form: Form, share: bytes | Elements) -> NDArray[np.uint8]:
@@ -132,3 +138,11 @@ class Dealer(Guarded):
         ctx = digest("secret", key, form.encode())
         bits = ring.word.itemsize * 8
         return ShareHeader(self._sid, number, owner, receiver, ctx, size, bits, "seed" if seed else "bare")
+
+
+def _check_size(owner: PartyName, shape: tuple[int, ...]) -> None:
+    size = math.prod(shape)
+    if size > MOST_NUMBERS:
+        raise EncodingError(
+            f"{owner}: a value that is shared has at most {MOST_NUMBERS} numbers, found {size}; share it in parts"
+        )

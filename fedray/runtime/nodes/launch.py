@@ -12,7 +12,8 @@ from pathlib import Path
 
 from fedray.party.house.in_force import VARIABLE as PARTY_FILE
 from fedray.party.keys.credentials import VARIABLE as KEYS
-from fedray.runtime.environment import LOOPBACK
+from fedray.runtime.environment import KEEPALIVE_MS, LOOPBACK
+from fedray.runtime.far.lines import VARIABLE as LINES
 from fedray.runtime.nodes.ports import Ports
 from fedray.types import PartyName
 
@@ -35,6 +36,8 @@ _DEAD_AFTER = {
     "RAY_health_check_period_ms": "3000",
     "RAY_health_check_timeout_ms": "10000",
     "RAY_health_check_failure_threshold": "5",
+    # Nor its connections: Ray ends one by itself after 20 s without a word, and what was called over it is lost.
+    "RAY_grpc_keepalive_timeout_ms": KEEPALIVE_MS,
 }
 
 RAY_SETTINGS: Mapping[str, str] = {
@@ -161,6 +164,7 @@ class Launch:
             mark: By what its processes are found again.
         """
         found = {**RAY_SETTINGS} | self.security.variables() | dict(mark)
+        found[LINES] = "{} {}-{}".format(self.ip, *self.ports.lines)
         if on_loopback(self.ip):
             # Else Ray puts the address of the network in the place of the loopback one, and listens there.
             found[LOOPBACK] = "0"

@@ -23,6 +23,7 @@ FIRST = 20000
 WIDTH = 1000
 """Ports of a block. A second node on the same address begins so much higher."""
 
+_LINES, _LAST_LINE = 10, 99  # in the block: a port for each party of it that serves a session
 _WORKERS = 100  # from here on in the block: one port for each process of a worker, of a party or of a driver
 _LAST = 65535
 
@@ -81,6 +82,11 @@ class Ports:
         heads = () if self.head is None else (self.head, self.client)
         return (*heads, *range(self.first, self.first + 6))
 
+    @property
+    def lines(self) -> tuple[int, int]:
+        """The first and the last port at which its parties are called by those of other nodes."""
+        return self.first + _LINES, self.first + _LAST_LINE
+
     def options(self) -> list[str]:
         """Returns the options of `ray start` that fix them."""
         first = self.first
@@ -105,13 +111,15 @@ class Ports:
         first = self.first
         rows = [
             FirewallRule(f"{first}", "every node", "Ray's node manager"),
-            FirewallRule(
-                f"{first + 1}", "every node", "Ray's object manager: values moved with .to() and long messages"
-            ),
+            FirewallRule(f"{first + 1}", "every node", "Ray's object manager: values moved with .to()"),
             FirewallRule(
                 f"{first + _WORKERS}-{first + WIDTH - 1}", "every node", "the parties, and a driver on this node"
             ),
         ]
+        of_lines = FirewallRule(
+            "{}-{}".format(*self.lines), "parties' nodes", "lines: what a server or compute party here is sent"
+        )
+        rows.append(of_lines)
         if self.head is not None:
             rows.insert(0, FirewallRule(f"{self.head}", "every node", "the head"))
             rows.append(FirewallRule(f"{self.client}", "drivers on no node", "ray:// (close it if there are none)"))

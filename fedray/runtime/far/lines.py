@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lines between nodes: messages between parties over TCP and TLS, which go on where a link was cut.
+
+Who has a message dials whoever it is for, and the answer comes back on the same connection: a server calls nobody. Here
+is the end that is called; the other one is in `fedray/runtime/far/calling.py`. Needs Linux.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import secrets
+import socket
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fedray.errors import EncodingError, FedRayError, PartyTimeout, PlanError, ProtocolError
+from fedray.party.keys.line_keys import LineKeys
+from fedray.runtime.far.calling import GREETING, MAGIC, OPENING_SECONDS, Address, FarParty, FarRef, filled, tune
+from fedray.runtime.far.inbox import Held, Inbox, Serving
+from fedray.runtime.wire import WirePart, read, write
+from fedray.types import Failure, Key, PartyName
+
+VARIABLE = "FEDRAY_LINES"
+"""Where a node's parties may be called by those of other nodes: `address first-last`, of its block of ports."""
+
+_PLACE = re.compile(r"(\S+) (\d{1,5})-(\d{1,5})")
+_BREATH_SECONDS = 0.05  # between two tries to accept; without it a process without descriptors would spin
+_MOST_STRANGERS = 64  # that have not proved yet who they are
+
+
+class FarLines:
+    """One party's lines to and from other nodes.
+
+    Args:
+        own: Whose they are.
+        keys: By which both ends prove who they are.
+        answer: (message, who has sent it) -> parts of the answer. Never raises but EncodingError, for no message.
+        place: As in `VARIABLE`; `0-0` for any port.
+
+    Attributes:
+        address: Where this party is called.
+
+    Raises:
+        PlanError: None of the ports is free, or the address is not this machine's.
+    """
+
+    def __init__(
+        self, own: PartyName, keys: LineKeys, answer: Callable[[Any, PartyName], list[WirePart]], place: str
+    ) -> None:
+        self._own, self._keys, self._answer = own, keys, answer
+        self._parties: dict[PartyName, FarParty] = {}
+        self._inbox, self._changed = Inbox(), threading.Condition()
+        self._strangers = threading.Semaphore(_MOST_STRANGERS)
+        self._listener = _listen(own, place)
+        host, port = self._listener.getsockname()[:2]
+        self.address = Address(host, port, secrets.token_bytes(16), keys.certificate)
+        self._open = True
+        threading.Thread(target=self._accept, name="fedray-far-lines", daemon=True).start()
+
+    @classmethod
+    def opened(
+        cls, own: PartyName, keys: LineKeys, answer: Callable[[Any, PartyName], list[WirePart]], place: str
+    ) -> FarLines | None:
+        """Returns a party's lines, or None where the system has none.
+
+        Args:
+            own: As in `FarLines`.
+            keys: As in `FarLines`.
+            answer: As in `FarLines`.
+            place: As in `FarLines`.
+
+        Raises:
+            PlanError: As `FarLines`.
+        """
+        return cls(own, keys, answer, place) if sys.platform == "linux" else None
+
+    def connect(self, addresses: Mapping[PartyName, Address]) -> None:
+        """Learns where the parties of other nodes are called; each is when there is something for it."""
+        self._keys.learn({party: address.certificate for party, address in addresses.items()})
+        self._parties = {party: FarParty(self._own, party, address, self._keys) for party, address in addresses.items()}
+        if not addresses:
+            self.close()
+
+    def close(self) -> None:
+        """Takes no more calls."""
+        self._open = False
+        _shut(self._listener)  # closing alone does not wake the thread that waits there
+        self._listener.close()
+
+    def send(self, party: PartyName, call: str, key: Key, sender: PartyName, message: Any) -> FarRef | None:
+        """Sends a message to a service of a party and returns at once; None where it has to go another way.
+
+        Args:
+            party: Whom it is for.
+            call: The driver's statement that it belongs to.
+            key: The service, in that party's object table.
+            sender: Who sends it.
+            message: What `fedray.runtime.wire` can write.
+        """
+        if party not in self._parties:
+            return None
+        try:
+            parts = write((call, key, sender, message))
+        except EncodingError:
+            return None
+        return self._parties[party].send(parts)
+
+    @staticmethod
+    def take(ref: FarRef, timeout: float | None) -> Any:
+        """Returns the answer to a message.
+
+        Args:
+            ref: The message.
+            timeout: Seconds to wait at most; None for as long as it takes.
+
+        Raises:
+            PartyLost: The party has ended, or was not reached for too long.
+            PartyTimeout: `timeout` seconds passed.
+            EncodingError: The answer cannot be read.
+        """
+        if not ref.ended.wait(timeout):
+            raise PartyTimeout(f"no answer within {timeout} seconds: {ref}")
+        if ref.error is not None:
+            raise ref.error
+        return ref.answer
+
+    def _accept(self) -> None:
+        while self._open:
+            self._strangers.acquire()
+            try:
+                line, _ = self._listener.accept()
+            except OSError:  # such as no file descriptor to spare: whoever calls waits until there is one
+                self._strangers.release()
+                time.sleep(_BREATH_SECONDS)
+                continue
+            # A thread for each line, since a message may block until the round is over.
+            threading.Thread(target=self._admit, args=(line,), name="fedray-far-line", daemon=True).start()
+
+    def _admit(self, raw: socket.socket) -> None:
+        """Serves a caller who proves to be a party of the session and means this process; hangs up on all others."""
+        with contextlib.closing(raw):
+            try:
+                raw.settimeout(OPENING_SECONDS)
+                line = self._keys.context(answering=True).wrap_socket(raw, server_side=True)
+                caller = self._greeted(line)
+                tune(line)
+            except (OSError, EOFError, ValueError, FedRayError):
+                return
+            finally:
+                self._strangers.release()
+        # The socket's own method: that of TLS would take the connection away from under the thread that reads.
+        serving = Serving(self._inbox, caller, lambda: _shut(line))
+        with line, contextlib.suppress(OSError, EOFError, EncodingError):
+            self._serve(line, serving)
+        if serving.works and serving.held is not None:  # its message has come, whatever became of the line
+            self._work(serving, serving.held)
+
+    def _greeted(self, line: ssl.SSLSocket) -> PartyName:
+        magic, mark, length = GREETING.unpack(_exactly(line, GREETING.size))
+        caller = _exactly(line, length).decode()
+        # Of this very process: what was meant for another session, or one before, is not for this one.
+        if magic != MAGIC or mark != self.address.mark:
+            raise ProtocolError("another program, version or session is called")
+        if not self._keys.proves(line, caller):
+            raise ProtocolError("who calls has not the key of the party that it says it is")
+        return caller
+
+    def _serve(self, line: ssl.SSLSocket, serving: Serving) -> None:
+        """Answers one line's messages, one after another, until the other side closes it or sends nonsense."""
+        while not serving.stale:
+            # The lock is for what the lines of a caller share; it is never held while bytes are under way.
+            with self._changed:
+                out = serving.next_out()
+            if out:
+                count = line.send(out)
+                with self._changed:
+                    serving.sent(count)
+            elif serving.works and serving.held is not None:
+                self._work(serving, serving.held)
+            elif serving.idle:  # it came over another line, whose thread works on it
+                with self._changed:
+                    self._changed.wait_for(lambda: not serving.idle or serving.stale)
+            else:
+                self._receive(line, serving)
+
+    def _receive(self, line: ssl.SSLSocket, serving: Serving) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: not serving.held_up or serving.stale)
+            space, serving.reads = serving.next_in(), True
+        count = 0
+        try:
+            for received in filled(line, space):
+                count += received
+        finally:
+            with self._changed:
+                serving.reads = False
+                if count:
+                    serving.received(count)
+                    while serving.hungry and line.pending():  # the head comes in small pieces, of one record of TLS
+                        serving.received(line.recv_into(serving.next_in()))
+                self._changed.notify_all()  # a line that waits may have been taken over, or go on
+
+    def _work(self, serving: Serving, held: Held) -> None:
+        serving.works = False
+        try:
+            parts = self._answer(read(held.take()), held.caller)
+        except EncodingError as error:
+            # Told, and not hung up on: it would be sent again.
+            parts = write(Failure("ProtocolError", f"party {self._own!r}: {error}", self._own))
+        with self._changed:
+            held.answered(parts)
+            self._changed.notify_all()
+
+
+def _listen(own: PartyName, place: str) -> socket.socket:
+    found = _PLACE.fullmatch(place)
+    if found is None:
+        raise PlanError(f"{VARIABLE}: expected 'ADDRESS FIRST-LAST', found {place!r}")
+    host, first, last = found[1], int(found[2]), int(found[3])
+    why = "there is none"
+    for port in range(first, last + 1):
+        listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        try:
+            # After a process that has ended, the kernel would keep its port for a minute.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((host, port))
+            listener.listen()
+        except OSError as error:
+            listener.close()
+            why = error.strerror or str(error)
+            continue
+        return listener
+    raise PlanError(f"party {own!r} has no port for lines to other nodes at {host}, {first}-{last}: {why}")
+
+
+def _shut(line: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(line, socket.SHUT_RDWR)
+
+
+def _exactly(line: ssl.SSLSocket, size: int) -> bytes:
+    content = b""
+    while len(content) < size:
+        received = line.recv(size - len(content))
+        if not received:
+            raise EOFError
+        content += received
+    return content

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parties on machines of their own: what can be read on a link, how much goes over it, and what comes out.
+
+No token, no pixel and no weight can be read, the ledger says how much goes over it, and the weights are one machine's.
+"""
+
+import re
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from cluster import hosts
+from cluster.capture import Capture
+from cluster.reference import PROGRAM as REFERENCE_PROGRAM
+from cluster.several import ended, program, several
+
+WHY_NOT = hosts.reason()
+LINES = range(20010, 20100)
+
+PROGRAM = """
+import numpy as np
+import fedray as sf
+from fedray.data.ndarray import load
+from fedray.ml.nn import FLModel
+from fedray.security.aggregation import SecureAggregator
+
+sf.init(["alice", "bob", "charlie"], address="auto", seed=7)
+alice, bob, charlie = (sf.PYU(name) for name in ("alice", "bob", "charlie"))
+
+
+def pixels(number):
+    # The first row is what the capture is searched for.
+    return np.random.default_rng(number).random((16, 3600), np.float32)
+
+
+def labels(number):
+    return np.random.default_rng(number).integers(0, 10, 16)
+
+
+def build():
+    from fedray.ml.nn.numpy import SoftmaxRegression
+
+    return SoftmaxRegression(3600, 10, learning_rate=0.05)
+
+
+x = load({alice: alice(pixels)(1), bob: bob(pixels)(2)})
+y = load({alice: alice(labels)(1), bob: bob(labels)(2)})
+model = FLModel(server=charlie, device_list=[alice, bob], model=build, backend="numpy", strategy="fed_avg_w",
+                aggregator=SecureAggregator(charlie, [alice, bob]))
+model.fit(x, y, epochs=4, batch_size=4, verbose=0)
+np.asarray(model.global_model().kernel, np.float32).tofile("weights")
+ledger = sf.ledger()
+sent = lambda one, other: sum(entry.nbytes for entry in ledger.pages[one].entries if entry.to == other)
+print("ledger", sent("alice", "charlie"), sent("charlie", "alice"))
+sf.shutdown()
+"""
+
+IN_CLEAR = """
+import socket, sys
+if sys.argv[1] == "take":
+    with socket.create_server(("10.0.0.1", 5999)) as server:
+        line, _ = server.accept()
+        while line.recv(1 << 16):
+            pass
+else:
+    import numpy as np
+    pixels = np.random.default_rng(1).random((16, 3600), np.float32)
+    with socket.create_connection(("10.0.0.1", 5999)) as line:
+        line.sendall(open(sys.argv[1], "rb").read() + pixels[0].tobytes())
+"""
+
+
+REFERENCE = REFERENCE_PROGRAM.replace("epochs=10", "epochs=1").replace(
+    "parts=[alice, bob]", "parts={alice: 0.02, bob: 0.02}"
+)
+REFERENCE += """
+import hashlib
+print("WEIGHTS", hashlib.sha256(b"".join(w.tobytes() for w in fed_model.global_model().get_weights())).hexdigest())
+sf.shutdown()
+"""
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT or "-"),
+]
+
+
+@pytest.fixture(scope="module")
+def machines() -> Iterator[dict[str, hosts.Host]]:
+    """Returns charlie's machine, which has the head, and those of two parties."""
+    with several("alice", "bob") as found:
+        yield found
+
+
+def test_nothing_can_be_read_on_a_party_s_link_and_the_ledger_says_how_much_goes_over_it(machines, capsys):
+    server, alice = machines["charlie"], machines["alice"]
+    token = (server.home / ".fedray" / "token").read_bytes().strip()
+    pixels = np.random.default_rng(1).random((16, 3600), np.float32)
+    capture = Capture(alice.device)
+    code, out, err, _ = ended(program(server, PROGRAM), 300)
+    capture.stop()
+    assert code == 0, err
+    known = [token, token[:32], pixels[0].tobytes()[:64], pixels[3].tobytes()[:64]]
+    weights = (server.home / "weights").read_bytes()
+    known += [weights[at : at + 32] for at in (0, 4096)]
+    assert [capture.finds(one) for one in known] == [[] for _ in known]
+
+    one, other = map(int, re.search(r"ledger (\d+) (\d+)", out).groups())
+    there = capture.bytes_between(alice.ip, server.ip, LINES)
+    back = capture.bytes_between(server.ip, alice.ip, LINES)
+    ray = sum(stream.length for stream in capture.streams.values()) - there - back
+    with capsys.disabled():
+        print(f" on the lines {there} of {one} and {back} of {other} by the ledger; Ray's own {ray} ", end="")
+    assert there == pytest.approx(one, rel=0.05)
+    assert back == pytest.approx(other, rel=0.05)
+
+    # The same capture reads whatever goes in clear.
+    (server.home / "clear.py").write_text(IN_CLEAR)
+    (alice.home / "clear.py").write_text(IN_CLEAR)
+    capture = Capture(alice.device)
+    taking = server.begin(["python", "clear.py", "take"])
+    time.sleep(1)
+    code, _, err = alice.run(["python", "clear.py", str(alice.home / ".fedray" / "token")], 60)
+    assert code == 0, err
+    taking.wait(20)
+    capture.stop()
+    assert all(capture.finds(one) for one in (token, pixels[0].tobytes()[:64]))
+
+
+def test_the_reference_program_s_weights_are_those_of_one_machine(machines):
+    server = machines["charlie"]
+    found = []
+    for address in ("auto", "local"):
+        text = REFERENCE.replace("address='local'", f"address='{address}', seed=7")
+        assert f"'{address}', seed=7" in text
+        code, out, err, _ = ended(program(server, text), 400)
+        assert code == 0, err
+        found.append(re.search("WEIGHTS (.*)", out)[1])
+    assert found[0] == found[1]
