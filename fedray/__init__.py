@@ -15,6 +15,7 @@ parties in one process; leave it out, and each gets a process of its own:
 from fedray import errors, utils
 from fedray.data.statistics import use_by_default as _use_by_default
 from fedray.device import PYU, SPU, PYUObject, SPUObject, proxy, reveal, to, wait
+from fedray.ml.nn.checkpoints.checkpoint import Checkpoint
 from fedray.protocol.policy import Policy
 from fedray.runtime.lifetime import in_force, init, ledger, shutdown
 from fedray.security.aggregation import SecureAggregator as _SecureAggregator
@@ -27,6 +28,7 @@ _use_by_default(_SecureAggregator)
 __all__ = [
     "PYU",
     "SPU",
+    "Checkpoint",
     "PYUObject",
     "Policy",
     "SPUObject",

@@ -5,8 +5,8 @@ import contextlib
 import random
 import socket
 
-AMONG = range(11_000, 20_000)
-"""Below those of `cluster_def`, and of a node's block."""
+AMONG = range(20_000, 32_768)
+"""Above those that Ray keeps for its workers, of which it takes none for anything else."""
 
 
 def free_ports(count: int, among: range = AMONG) -> list[int]:

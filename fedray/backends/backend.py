@@ -213,6 +213,19 @@ class LocalState(Protocol):
     def restore(self, snapshot: Snapshot) -> None:
         """Puts back what `snapshot` returned."""
 
+    def stored(self) -> Any:
+        """Returns all local state and the learning rate as plain values, in memory of their own, for a file.
+
+        Plain are numbers, text, bytes, arrays, and lists, tuples and dicts of such; see `fedray.party.kept.nest`.
+        """
+
+    def take_stored(self, stored: Any) -> None:
+        """Puts back what `stored` returned, in another process as well.
+
+        Raises:
+            DataError: It is the state of another model.
+        """
+
     def forget(self) -> None:
         """Lets the optimizer begin anew; learning rate, metrics, local tensors and random generators stay."""
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: `fedray demo`, `fedray ledger`, `fedray keys`, and the nodes of a cluster.
+"""The command line: `fedray demo`, `fedray ledger`, `fedray keys`, `fedray runs`, and the nodes of a cluster.
 
 Exit codes: 0 done, 1 failed (for `ledger`: the file is not as the parties signed it), 2 wrong usage, 130 interrupted,
 141 nobody reads the output any more.
@@ -23,6 +23,8 @@ from fedray.commands import doctor as doctor_commands
 from fedray.commands import keys as key_commands
 from fedray.commands import ledger as ledger_commands
 from fedray.commands import nodes as node_commands
+from fedray.commands import replay as replay_commands
+from fedray.commands import runs as run_commands
 from fedray.commands import streams
 from fedray.commands import tls as tls_commands
 from fedray.errors import FedRayError, PlanError
@@ -122,6 +124,8 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print the result as JSON only")
     ledger_commands.add_arguments(commands)
     key_commands.add_arguments(commands)
+    run_commands.add_arguments(commands)
+    replay_commands.add_arguments(commands)
     tls_commands.add_arguments(commands)
     node_commands.add_arguments(commands)
     doctor_commands.add_arguments(commands)
@@ -172,6 +176,8 @@ _COMMANDS = {
     "demo": _demo,
     "ledger": ledger_commands.run,
     "keys": key_commands.run,
+    "runs": run_commands.run,
+    "replay": replay_commands.run,
     "tls": tls_commands.run,
     "doctor": doctor_commands.run,
     **dict.fromkeys(("head", "party", "status", "stop"), node_commands.run),

@@ -325,7 +325,7 @@ def _explain(message: str, where: str, integers: bool) -> str:
         kind = "an integer of the type asked for" if integers else "a number"
         return (
             f"{where}: row {row} of the data, column {column}: expected {kind}, found something else or nothing; "
-            "fill the gap, or name the columns to read in columns="
+            "fill the gap, name the columns to read in columns=, or give load a function that reads it there"
         )
     if row_found := _BAD_ROW.search(message):
         return f"{where}: row {row_found[1]} of the data has another number of fields than asked for or than row 1"

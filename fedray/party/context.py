@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -73,6 +74,7 @@ class PartyContext:
         commitments: To what it contributes, for the ledger.
         roster: Public identity keys of all parties, in roster order; filled in before the first service is built.
         state: Shared by all services of this party process.
+        folder: Its key folder, in which it keeps what is its own; None where it has none.
     """
 
     config: PartyConfig
@@ -86,6 +88,7 @@ class PartyContext:
     _calls: Calls = field(repr=False)
     roster: dict[PartyName, bytes] = field(default_factory=dict)
     state: dict[str, Any] = field(default_factory=dict)
+    folder: Path | None = None
 
     @property
     def name(self) -> PartyName:

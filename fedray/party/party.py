@@ -9,6 +9,7 @@ there is no other way out of a party.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -46,6 +47,8 @@ LANES: Mapping[str, Lane] = {
     # What other parties wait for must not queue behind a command that waits for them.
     "deliver": "message",
     "tell": "message",
+    # What a cell has printed is shown while it runs, or after an interrupt.
+    "mark": "message",
     # Apart from both, so that news of a round comes through while all message threads are taken.
     "watch": "watch",
     # At the end of a session a command may still run, and nobody waits for it any more.
@@ -94,7 +97,8 @@ class Party:
         self._egress = Egress(self.name, policy or POLICIES[config.egress](), self._journal)
         self._table = ObjectTable(self.name)
         self._context = PartyContext(
-            *(config, own.identity, own.policy, own.memory, own.commitments, self._table, self._egress, calls)
+            *(config, own.identity, own.policy, own.memory, own.commitments, self._table, self._egress, calls),
+            folder=own.folder,
         )
 
     def printed(self, stream: str, nbytes: int) -> bool:
@@ -109,6 +113,11 @@ class Party:
         except Exception:  # refused; or the ledger is closed, or cannot be written
             return False
         return True
+
+    def mark(self, text: str) -> None:
+        """Prints a text to both streams, by the way that all output goes; what stands before it came before it."""
+        for stream in (sys.stdout, sys.stderr):
+            print(text, file=stream, flush=True)
 
     def line_keys(self) -> LineKeys:
         """Returns what proves who is at the other end of its lines: its own key, and those that it accepts."""

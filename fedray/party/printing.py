@@ -38,10 +38,13 @@ class Output:
     Args:
         let: Asked before Python's output leaves, and told of the rest.
         silent: Whether nothing may leave.
+
+    Attributes:
+        silent: The same.
     """
 
     def __init__(self, let: Let, *, silent: bool) -> None:
-        self._let, self._silent = let, silent
+        self._let, self.silent = let, silent
         self._queue: SimpleQueue[_Item] = SimpleQueue()
         self._files: dict[str, int] = {}
         self._written: dict[str, int] = {}  # bytes in each file that were noted, or there before
@@ -53,7 +56,7 @@ class Output:
             self._files[name] = own = os.dup(number)
             found = os.fstat(own)
             # Only of a file can it be told how much others have written; a pipe keeps no count.
-            if self._silent or not stat.S_ISREG(found.st_mode):
+            if self.silent or not stat.S_ISREG(found.st_mode):
                 _shut(number)
             else:
                 self._written[name] = found.st_size

@@ -210,7 +210,11 @@ class ModelMemory:
 
     def turnover(self, rows: Rows | None) -> Turnover:
         """Returns what the run of these rows has summed so far; nothing where they are of none."""
-        return Turnover() if rows is None or not rows.run else self._runs.setdefault(rows.run, Turnover())
+        return Turnover() if rows is None or not rows.run else self.run(rows.run)
+
+    def run(self, name: bytes) -> Turnover:
+        """Returns what the run of that name has summed so far."""
+        return self._runs.setdefault(name, Turnover())
 
     def begin(self, roster: bytes, limit: int) -> None:
         """Counts one more set-up of a roster.

@@ -9,6 +9,7 @@ names. Knows no row, no model and no session.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from operator import attrgetter
 
@@ -17,6 +18,9 @@ from fedray.protocol.rows import Rows
 from fedray.types import PartyName
 
 Members = tuple[PartyName, ...]
+
+_WHOLE = 2**63
+"""A step behind the last one of any pass."""
 
 _START = attrgetter("start")
 
@@ -70,6 +74,34 @@ class Turnover:
         self._passes: dict[bytes, _Pass] = {}
         self._last: Members | None = None
         self._changes = 0
+        self._store: Callable[[bytes, Members], None] | None = None
+
+    def keep(self, known: Iterable[tuple[bytes, Members]], store: Callable[[bytes, Members], None]) -> None:
+        """Lets what this run sums outlast the process, pass by pass.
+
+        Args:
+            known: (pass, set), as they were stored before; no rows of such a pass go into a sum over another set.
+            store: Takes each, for good, before it counts.
+        """
+        self._store = store
+        if self._passes:  # of this process: it knows more than the store does
+            return
+        for pass_name, members in known:
+            self._changes += self._last not in (None, members)
+            self._last = members
+            self._passes.setdefault(pass_name, _Pass()).add(_Sent(0, _WHOLE, members))
+
+    def unseen(self) -> bool:
+        """Returns whether rows have left of which this party does not know over whom they were summed."""
+        return any(sent.over is None for one in self._passes.values() for sent in one.stretches)
+
+    def forgive(self) -> None:
+        """Forgets rows of which this party never saw a set, where another honest one has signed whatever set there was.
+
+        Whoever signs for the same rows over another set has signed for the first: two quorums share an honest party.
+        """
+        for one in self._passes.values():
+            one.stretches = [sent for sent in one.stretches if sent.over is not None]
 
     def check_rows(self, rows: Rows, members: Members | None, *, leaving: bool = True) -> None:
         """Checks that no other set has these rows of this pass.
@@ -124,6 +156,8 @@ class Turnover:
             members: As in `check_rows`.
         """
         if members is not None:
+            if self._store is not None:
+                self._store(rows.pass_name, members)
             self._changes += self._last not in (None, members)
             self._last = members
         same = [sent for sent in self._met(rows) if (sent.start, sent.stop) == (rows.start, rows.stop)]

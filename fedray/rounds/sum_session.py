@@ -24,10 +24,16 @@ from fedray.protocol.recovery.evidence import proves
 from fedray.protocol.scheme import Fault
 from fedray.rounds.awaited import Awaited
 from fedray.rounds.supervision import REMEDY, SegmentOutcome, Supervision
+from fedray.runtime.patience import said
 from fedray.runtime.session import Session
 from fedray.types import Key, PartyName, Ref, Round
 
 _log = logging.getLogger("fedray")
+
+PATIENCE_SECONDS = 30.0
+"""Seconds until it is said which parties are waited for; on a busy machine a framework takes 20 to import."""
+BUSY_SECONDS = 3.0
+"""The same where a party is at an earlier call: that is no work which the user has just asked for."""
 
 
 def _examined(fault: Fault, roster: Mapping[PartyName, bytes]) -> tuple[Fault, str]:
@@ -61,6 +67,7 @@ class SumSession:
         parties: Who contributes to it and has neither been lost nor been too late.
         compute: Compute party -> key of its `ComputeParty`.
         repeats: Rounds so far that only repeated another one, because its values did not fit.
+        told: Whether parties may have been told something in rounds before, in this process or an earlier one.
     """
 
     def __init__(
@@ -88,6 +95,7 @@ class SumSession:
         self._sessions = 0
         self._next: Round = 0
         self.repeats = 0
+        self.told = False
 
     def add(self, parties: Sequence[PartyName]) -> dict[PartyName, Key]:
         """Adds parties, in roster order; returns the key of each one's `Contributor`, made here."""
@@ -106,7 +114,7 @@ class SumSession:
             PartyLost: A party's process has ended.
             PartyTimeout: A party does not answer.
         """
-        if not self._sessions:
+        if not self.told:
             return  # nobody was told anything yet
         contributors = {party: self._contributors[party] for party in parties}
         heads = dict(zip(contributors, self._ask(contributors, "head", seconds=self._timeout), strict=True))
@@ -128,6 +136,7 @@ class SumSession:
         # None until all has gone well: a session that was half opened must not be taken for an open one.
         self.config, self.parties = None, tuple(self._contributors) if parties is None else tuple(parties)
         self._sessions += 1
+        self.told = True
         number, patience = self._sessions, max(config.set_up_timeout / 1000, self._timeout)
         members = self.compute | {party: self._contributors[party] for party in self.parties}
         # By the bytes of their names, which is how every party numbers the roster it signs.
@@ -159,7 +168,9 @@ class SumSession:
             PartyTimeout: Somebody still is.
         """
         if self._busy:
-            self.session.wait(list(self._busy.values()), timeout=self._timeout)
+            who = ", ".join(sorted(self._busy))
+            with said(f"waiting for {who}, still at a call that was interrupted or is late", BUSY_SECONDS):
+                self.session.wait(list(self._busy.values()), timeout=self._timeout)
         if self.busy():
             raise PartyTimeout(
                 f"{', '.join(map(repr, sorted(self._busy)))} did not finish an earlier call within {self._timeout:g} s "
@@ -181,7 +192,11 @@ class SumSession:
         self, services: Mapping[PartyName, Key], method: str, *args: Any, seconds: float | None = None
     ) -> list[Any]:
         calls = [self.session.ask(party, key, method, *args) for party, key in services.items()]
-        return self.session.get(calls, seconds)
+        work = (
+            "build the model (the first time it imports its framework)" if method == "ready" else f"answer {method!r}"
+        )
+        with said(f"waiting for {', '.join(services)} to {work}", PATIENCE_SECONDS):
+            return self.session.get(calls, seconds)
 
     def announce(self, manifest: Manifest, count: int, *, report: Manifest | None = None) -> Round:
         """Tells the server which rounds come next and returns the number of the first.

@@ -5,14 +5,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from fedray.errors import PartyTimeout
 from fedray.party.failures import to_error
 from fedray.party.parcel import Parcel
-from fedray.types import Failure
+from fedray.types import Failure, PartyName
 
 R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RayRef:
+    """A call under way."""
+
+    party: PartyName
+    method: str
+    ref: Any
+
+    def __str__(self) -> str:
+        return f"{self.method} at {self.party!r}"
 
 
 def opened(answer: Any) -> Any:

@@ -16,6 +16,7 @@ from fedray.errors import NotInitialized, PlanError
 from fedray.party.door.ledger_view import Ledger
 from fedray.protocol.policy import Policy
 from fedray.runtime.inline import InlineTransport
+from fedray.runtime.patience import said
 from fedray.runtime.session import Session, current, make_current, running
 from fedray.runtime.settings import (
     KeyFolders,
@@ -28,6 +29,8 @@ from fedray.runtime.settings import (
 )
 from fedray.runtime.signals import held
 from fedray.types import PartyName, Transport
+
+_PATIENCE_SECONDS = 30.0  # five times what it takes on an idle machine, before it is said what is waited for
 
 # Who begins or ends a session, by process: a fork finds its parent's taken for good, if it was at that moment. The same
 # thread may come again, from a signal's handler.
@@ -58,8 +61,8 @@ def init(
         seed: The run's seed; None draws one, which `fedray.runtime.session.current().seed` tells.
         egress: `"strict"` lets no raw value leave a party, and nothing that it prints.
         resources: What a party's process asks of the cluster, e.g. `{"alice": {"CPU": 1, "GPU": 1}}`.
-        log_level: Level of fedray's logger in the parties; at INFO and below their output (kind `log`) is shown at the
-            driver.
+        log_level: Level of fedray's logger in the parties; at INFO and below of all loggers, and what parties print and
+            log (kind `log`) is shown at the driver, each line with the party's name.
         threads: Compute threads per party; 1 by default, so that results do not depend on the machine's cores.
         policies: What parties accept of sums, e.g. `{"alice": sf.Policy(n_min=4)}`; the default policy for the others.
             A party whose key folder states a policy takes none from here.
@@ -95,7 +98,8 @@ def init(
 
 def _begin(session: Session) -> None:
     try:
-        session.start()
+        with said(f"init: waiting until the processes of {', '.join(session.parties)} run", _PATIENCE_SECONDS):
+            session.start()
         make_current(session)
     except BaseException:  # an interrupt, too, must leave nothing behind
         make_current(None)

@@ -26,11 +26,15 @@ class Whereabouts:
         node: Its Ray node.
         near: Where parties of that node call it; empty where they cannot.
         far: Where those of other nodes do; None where they cannot.
+        process: The number of its process.
+        prints: Whether what it prints may leave it.
     """
 
     node: str
     near: str
     far: Address | None
+    process: int = 0
+    prints: bool = True
 
 
 class LinedCalls:
@@ -64,9 +68,10 @@ class LinedCalls:
         # A node that was started without fedray has set no ports aside.
         self._far = FarLines.opened(self._own, keys, answer, os.environ.get(VARIABLE) or f"{host()} 0-0")
 
-    def whereabouts(self, node: str) -> Whereabouts:
-        """Returns where this party is called; `node` is the name of its node."""
-        return Whereabouts(node, self._near.address if self._near else "", self._far.address if self._far else None)
+    def whereabouts(self, node: str, *, prints: bool = True) -> Whereabouts:
+        """Returns where this party is called; `node` is its node's name, `prints` whether its output may leave it."""
+        near, far = self._near.address if self._near else "", self._far.address if self._far else None
+        return Whereabouts(node, near, far, os.getpid(), prints)
 
     def connect(self, places: Mapping[PartyName, Whereabouts]) -> None:
         """Learns where every party is called, this one included."""

@@ -9,16 +9,16 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 from fedray.errors import PlanError
 from fedray.party.house.process import settle
+from fedray.party.logs import SHOWN, write_logs
 from fedray.party.party import LANES, Lane, Party, lane_widths
 from fedray.party.printing import Output
 from fedray.runtime import environment, placement
 from fedray.runtime.environment import LOOPBACK, Environment
-from fedray.runtime.gather import gather, opened
+from fedray.runtime.gather import RayRef, gather, opened
 from fedray.runtime.joined_cluster import JoinedCluster
 from fedray.runtime.lined import LinedCalls, Whereabouts
 from fedray.runtime.local_cluster import LocalCluster, RayProcess
@@ -26,8 +26,9 @@ from fedray.runtime.memory import MemoryWatch
 from fedray.runtime.obstacles import check_no_fork, note_begun
 from fedray.runtime.own_nodes import Node, own_nodes
 from fedray.runtime.ray_errors import node_gone, reason, translate
-from fedray.runtime.ray_interior import left_alone, say_nothing_of_lost_workers
+from fedray.runtime.ray_interior import left_alone, say_nothing_of_lost_workers, show_lines
 from fedray.runtime.settings import Reach
+from fedray.runtime.shown import follow
 from fedray.runtime.signals import guard, held, unguard
 from fedray.types import PartyConfig, PartyName, Ref
 
@@ -47,18 +48,6 @@ _untyped: Any = ray  # where Ray's own annotations stop
 
 _START_TRIES = 3  # on a busy machine the first may fail for no reason that would fail the second
 _START_SECONDS = 60.0  # for a party's process to answer; ten times what it takes on an idle machine
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class RayRef:
-    """A call under way."""
-
-    party: PartyName
-    method: str
-    ref: Any
-
-    def __str__(self) -> str:
-        return f"{self.method} at {self.party!r}"
 
 
 class RayCalls:
@@ -140,7 +129,6 @@ class RayParty:
         # call.
         settled = settle(config)
         os.environ.update(environment.computing(settled.config.threads) | environment.debugging())
-        logging.getLogger("fedray").setLevel(config.log_level)
         self._calls = RayCalls()
         # Nobody calls these lines before `ready` has told their addresses, so the party that answers there may come
         # second.
@@ -152,6 +140,7 @@ class RayParty:
         if not settled.printing_stays:
             self._output = Output(self._party.printed, silent=settled.config.egress == "strict")
             self._output.take()
+        write_logs(config.log_level)
 
     def _delivered(self, *message: Any) -> Any:
         return self._party.handle("deliver", *message)
@@ -159,7 +148,8 @@ class RayParty:
     @ray.method(concurrency_group="command")
     def ready(self) -> Whereabouts:
         """Returns where the process runs, once it does."""
-        return self._lined.whereabouts(_untyped.get_runtime_context().get_node_id())
+        prints = self._output is not None and not self._output.silent
+        return self._lined.whereabouts(_untyped.get_runtime_context().get_node_id(), prints=prints)
 
     @ray.method(concurrency_group="command")
     def connect(self, actors: Mapping[PartyName, Any], places: Mapping[PartyName, Whereabouts]) -> None:
@@ -201,7 +191,8 @@ class RayTransport(RayCalls):
         super().__init__()
         self._address, self._reach = address, reach
         self._anywhere = address == "local" or reach.placement == "anywhere"
-        self._show_output = log_level in ("DEBUG", "INFO")
+        self._show_output = log_level in SHOWN
+        self._unfollow: Callable[[], None] = lambda: None
         self._cluster: LocalCluster | JoinedCluster | None = None
         self._actors: dict[PartyName, Any] = {}
 
@@ -237,6 +228,10 @@ class RayTransport(RayCalls):
         connecting = {name: actor.connect.remote(self._actors, places) for name, actor in self._actors.items()}
         for name, ref in connecting.items():
             self._take(RayRef(name, "connect", ref), _START_SECONDS)
+        if self._show_output:
+            machines = {node.id: node.address for node in Node.alive(_untyped.nodes())}
+            shown = {(machines.get(at.node, ""), at.process): name for name, at in places.items() if at.prints}
+            self._unfollow = follow(list(parties), shown, self, show_lines)
 
     def _start_parties(self, parties: Mapping[PartyName, PartyConfig]) -> dict[PartyName, Whereabouts]:
         """Starts the actors. Takes several tries, since Ray can forget a process that it starts on a busy host.
@@ -303,7 +298,8 @@ class RayTransport(RayCalls):
     def stop(self) -> None:
         """Ends every party and, if it was started here, the cluster. Harmless when nothing runs."""
         try:
-            with held():
+            self._unfollow()
+            with held("Ray ends"):
                 # First, so that a finalizer that runs meanwhile finds no party to call.
                 self._handles.clear()
                 if isinstance(self._cluster, JoinedCluster):

@@ -12,13 +12,14 @@ import os
 import re
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from fedray.errors import PlanError
 from fedray.runtime.environment import Environment
 
+_PRINTING = "ray_print_logs"
 ctypes.pythonapi.PyOS_getsig.restype = ctypes.pythonapi.PyOS_setsig.restype = ctypes.c_void_p
 _LOST_WORKER = re.compile("^A worker died or was killed while executing")
 
@@ -139,3 +140,23 @@ def left_alone(*, on_loopback: bool) -> Iterator[None]:
         kept.restore()
         for module, name, value in before:
             setattr(module, name, value)
+
+
+def show_lines(show: Callable[[str, int, list[str], bool], None]) -> None:
+    """Hands what parties print to a function, until this process leaves the cluster, in place of Ray's own printing.
+
+    Ray names the actor's class and the process, not the party, merges lines that are alike, and advertises.
+
+    Args:
+        show: Takes the address of the machine, the process, its lines, and whether they were written to stderr.
+    """
+    logs: Any = importlib.import_module("ray._private.ray_logging")
+    dispatcher = logs.global_worker_stdstream_dispatcher
+
+    def handle(batch: Mapping[str, Any]) -> None:
+        process = str(batch.get("pid"))
+        if process.isdigit():  # Ray's own services have a name here
+            show(str(batch.get("ip")), int(process), list(batch.get("lines", ())), bool(batch.get("is_err")))
+
+    dispatcher.remove_handler(_PRINTING)
+    dispatcher.add_handler(_PRINTING, handle)  # under this name Ray takes it away when the process leaves

@@ -64,6 +64,10 @@ _LONGEST = 1 << 40
 _DTYPES = {np.dtype(name).str: np.dtype(name) for name in _NUMBERS.split()}  # NumPy would read a dtype as an expression
 
 
+MOST_TEXT = 1 << 20
+"""Most bytes of the first part. What it says takes some thirty times as much memory, and the time to read it."""
+
+
 def write(value: Any) -> list[WirePart]:
     """Returns the parts of a value; arrays are not copied where their memory is contiguous.
 
@@ -76,6 +80,8 @@ def write(value: Any) -> list[WirePart]:
     """
     buffers: list[WirePart] = []
     text = json.dumps(_form(value, buffers), separators=(",", ":")).encode()
+    if len(text) > MOST_TEXT:
+        raise EncodingError(f"a message between parties says at most {MOST_TEXT} bytes beside its arrays")
     if len(buffers) >= MOST_PARTS:
         raise EncodingError(f"a message between parties has at most {MOST_PARTS} parts, found {1 + len(buffers)}")
     return [text, *buffers]
@@ -88,7 +94,9 @@ def read(parts: Sequence[WirePart]) -> Any:
         EncodingError: They are not exactly the parts that `write` makes of a value.
     """
     try:
-        text = bytes(parts[0])
+        text = bytes(parts[0][: MOST_TEXT + 1])
+        if len(text) > MOST_TEXT:
+            raise EncodingError(f"a message between parties says more than {MOST_TEXT} bytes beside its arrays")
         value = _Reading(parts[1:]).value(json.loads(text.decode()))
         # Written again and compared, so that every value has one form only. A message that could be written in two
         # ways could carry something past its reader.

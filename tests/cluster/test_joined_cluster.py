@@ -117,9 +117,12 @@ def head():
         deadline = time.monotonic() + 90
         while time.monotonic() < deadline and not (answers(port) and answers(client)):
             time.sleep(0.2)
-        yield variables, port, client
-        process.terminate()
-        process.wait(30)
+        try:
+            assert answers(port), Path(folder, "out").read_text()
+            yield variables, port, client
+        finally:
+            process.terminate()
+            process.wait(30)
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -110,7 +110,7 @@ def test_an_interrupt_on_ray(lasting_start):
 
     def interrupt():
         """Presses again where Python lost the first press in a finalizer, which no exception leaves."""
-        while not ended.wait(2 if sent else 0):
+        while not ended.wait(10 if sent else 0):  # time enough to end for a press that was heard
             sent.append(time.monotonic())
             signal.raise_signal(signal.SIGINT)
 

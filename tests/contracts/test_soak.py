@@ -60,7 +60,7 @@ def work(alice, bob, counter, calls, rows):
 
 
 @pytest.mark.parametrize(
-    ("calls", "rows"), [(100, 50_000), pytest.param(500, 10_000, marks=pytest.mark.slow)], ids=["100", "500"]
+    ("calls", "rows"), [(50, 100_000), pytest.param(500, 10_000, marks=pytest.mark.slow)], ids=["50", "500"]
 )
 def test_calls_leave_memory_flat(shared, memory, calls, rows):
     class Counter:

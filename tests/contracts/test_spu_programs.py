@@ -37,8 +37,8 @@ def spus(shared):
     return {name: sf.SPU(cluster_def(*CLUSTERS[name])) for name in CLUSTERS}
 
 
-LONG = {"aby3-128", "cheetah"}
-"""Those that another one stands for where time matters: `aby3`, and the runs of the notebook on shares."""
+LONG = {"semi2k-64", "aby3-128", "cheetah"}
+"""Those that others stand for where time matters: `semi2k-128` and `three`, `aby3`, and the notebook on shares."""
 
 
 @pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in CLUSTERS])

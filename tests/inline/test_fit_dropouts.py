@@ -158,7 +158,7 @@ def test_a_late_party_comes_back(start, opened, tmp_path, monkeypatch, mode):
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("mode", ["abandon", "recover"])
+@pytest.mark.parametrize("mode", ["abandon", pytest.param("recover", marks=pytest.mark.slow)])
 def test_the_rounds_that_a_party_misses_over_many_sessions_are_counted(start, opened, tmp_path, monkeypatch, mode):
     import keras
 

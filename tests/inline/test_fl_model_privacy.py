@@ -111,7 +111,7 @@ def combiners():
             for strategy in sorted(STRATEGIES)
         ),
         ("fed_avg_w", "tensorflow"),
-        ("fed_avg_g", "tensorflow"),
+        pytest.param("fed_avg_g", "tensorflow", marks=pytest.mark.slow),
     ],
 )
 def test_no_update_is_anywhere_but_in_its_party(start, spy, strategy, backend, tmp_path):

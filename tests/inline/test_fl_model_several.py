@@ -88,7 +88,7 @@ def test_a_run_is_the_pooled_run_and_so_are_the_metrics_of_every_output(fed, for
 
 def as_pooled():
     """Strategies that take the pooled step: not `fed_adam`, whose server takes its own. The run above is fed_avg_w."""
-    quick = {"fed_avg_g", "fed_prox"}
+    quick = {"fed_avg_g"}
     for strategy in sorted(STRATEGIES.keys() - {"fed_adam"}):
         yield pytest.param(strategy, marks=[pytest.mark.slow] * (strategy not in quick))
 

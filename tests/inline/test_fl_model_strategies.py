@@ -96,7 +96,10 @@ def test_optimizer_state_stays_with_its_party(start):
     close(model, center, atol=1e-5)
 
 
-@pytest.mark.parametrize("strategy", ["fed_avg_w", "fed_avg_u", "fed_avg_g", "fed_prox"])
+@pytest.mark.parametrize(
+    "strategy",
+    ["fed_avg_w", "fed_avg_g", *(pytest.param(one, marks=pytest.mark.slow) for one in ("fed_avg_u", "fed_prox"))],
+)
 def test_statistics_of_batch_normalisation_are_averaged(start, strategy):
     fed = world(start, rows=(40, 20))
     model = fed.model(lambda: noisy(run_eagerly=True), strategy=strategy)

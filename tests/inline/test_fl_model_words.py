@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What users of Keras and PyTorch type on a model: it does what they mean, or says by name what does."""
 
+import logging
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +14,7 @@ import fedray as sf
 from fedray.errors import PlanError
 from fedray.ml.nn.callbacks import USED_HOOKS
 from fedray.ml.nn.words import REFUSED_ARGUMENTS, REFUSED_WORDS
+from fedray.rounds import sum_session
 
 
 @pytest.fixture
@@ -198,3 +202,45 @@ def test_rows_in_another_form_are_refused_with_the_way_to_load_them(fed):
         model.predict(fed.x.partitions[fed.devices[0]])
     with pytest.raises(PlanError, match="y: expected labels, a FedNdarray, found None"):
         model.fit(fed.x)
+
+
+def test_a_model_that_takes_long_to_build_says_who_is_waited_for(fed, tmp_path, monkeypatch):
+    """The builder ends when it was said, so that the test waits for nothing else."""
+    said = str(tmp_path / "said")
+
+    def builder():
+        import time
+        from pathlib import Path
+
+        from fedray.ml.nn.numpy import SoftmaxRegression
+
+        until = time.monotonic() + 60
+        while not Path(said).exists() and time.monotonic() < until:
+            time.sleep(0.01)
+        return SoftmaxRegression(4, 3, learning_rate=0.1)
+
+    texts = []
+
+    class Heard(logging.Handler):
+        def emit(self, record):
+            texts.append(record.getMessage())
+            Path(said).touch()
+
+    handler = Heard()
+    monkeypatch.setattr(sum_session, "PATIENCE_SECONDS", 0.0)
+    logging.getLogger("fedray").addHandler(handler)
+    try:
+        fed.model(builder)
+    finally:
+        logging.getLogger("fedray").removeHandler(handler)
+    assert texts[0].startswith("waiting for alice, bob to build the model")
+
+
+def test_a_callback_for_every_round_lets_the_bar_show_the_loss_so_far(fed, capsys):
+    def look(self, batch, logs):
+        del self, batch, logs
+
+    fed.model().fit(fed.x, fed.y, batch_size=10, callbacks=callback(on_train_batch_end=look))
+    assert re.search(r"3/3 \[.*, loss:\d\.\d{4}\]", capsys.readouterr().out)
+    fed.model().fit(fed.x, fed.y, batch_size=10)
+    assert not re.search(r", loss:\d", capsys.readouterr().out)

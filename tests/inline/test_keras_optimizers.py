@@ -60,7 +60,6 @@ OPTIONS = {
 SHORT = [
     ("adam", "all of them"),
     ("nadam", "a dynamic loss scale"),
-    ("rmsprop", "one of several"),
 ]
 
 

@@ -39,7 +39,10 @@ def by_keras(backend, kind, start, rates):
     return np.concatenate([np.ravel(weight) for weight in model.get_weights()])
 
 
-@pytest.mark.parametrize(("kind", "run_eagerly", "scaled"), [("SGD", True, True), ("Adam", False, False)])
+@pytest.mark.parametrize(
+    ("kind", "run_eagerly", "scaled"),
+    [("SGD", True, True), ("Adam", True, False), pytest.param("Adam", False, False, marks=pytest.mark.slow)],
+)
 def test_a_schedule_goes_by_planned_batches_and_bias_correction_by_those_taken(kind, run_eagerly, scaled):
     backend, data = ready(scheduled(kind, run_eagerly, scaled))
     start = backend.weights().copy()
@@ -65,7 +68,7 @@ def test_a_party_without_rows_is_no_step_behind_and_a_round_put_back_is_none_ahe
     np.testing.assert_allclose(flat, by_keras(backend, "SGD", start, [0.005]), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("strategy", ["fed_avg_w", "fed_avg_g"])
+@pytest.mark.parametrize("strategy", [pytest.param("fed_avg_w", marks=pytest.mark.slow), "fed_avg_g"])
 def test_uneven_parties_are_at_the_same_step_of_a_schedule_in_every_fit(start, strategy):
     """60 rows and 2 make two rounds, of three batches at one party and one at the other; the rate ends after both."""
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from inline.federated import PARTIES, weights_of, world
+from inline.kept_runs import fit, killed, same
 
 import fedray as sf
 from fedray.errors import ProtocolError
@@ -45,3 +46,23 @@ def test_without_a_folder_a_restart_forgets(start):
     """The broken variant, which is what a local simulation is."""
     run(start, (20, 20, 20, 20))
     run(start, (20, 20, 20))
+
+
+@pytest.mark.parametrize("on_dropout", ["abandon", pytest.param("recover", marks=pytest.mark.slow)])
+def test_a_run_that_was_killed_goes_on_from_the_key_folders(monkeypatch, start, keys, tmp_path, on_dropout):
+    """What the memory of models has from before the end, the same rows over the same parties, is summed once more."""
+    arguments = {"rows": (20, 20, 20, 20), "session": {"keys": keys}, "on_dropout": on_dropout}
+    expected = fit(start, None, **(arguments | {"session": {}}))
+    sf.shutdown()
+    kept = sf.Checkpoint(tmp_path / "runs")
+    assert killed(monkeypatch, start, kept, {45: "all"}, **arguments) is None
+    same(fit(start, kept, **arguments), expected)
+    assert not (tmp_path / "runs" / "parties").exists()
+    (folder,) = (keys / "alice" / "checkpoints").iterdir()
+    assert {one.name.lstrip("0123456789") for one in folder.iterdir()} == {
+        ".json",
+        "-round.json",
+        ".safetensors",
+        "passes.log",
+    }
+    assert all(one.stat().st_mode & 0o077 == 0 for one in folder.iterdir())

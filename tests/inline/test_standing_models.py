@@ -71,7 +71,7 @@ def test_a_model_may_come_back(start, sessions, aggregator, builder):
     assert (as_bytes(model) == before) == (builder is resting)
 
 
-@pytest.mark.parametrize("builder", [swinging, resting])
+@pytest.mark.parametrize("builder", [swinging, pytest.param(resting, marks=pytest.mark.slow)])
 def test_a_model_that_comes_back_may_be_evaluated_as_often_as_need_be(start, sessions, builder):
     """Parties count evaluations of one model in a session: the driver opens another one in time, and no earlier."""
     fed = world(start, rows=(12, 12, 12), backend="numpy", x=ONES, y=0 * ONES)

@@ -95,8 +95,14 @@ def test_the_unit_of_the_targets_changes_no_bit_but_the_exponents(start, in_ones
     assert repeats == others
 
 
-@pytest.mark.parametrize("unit", [1e6, 1e-9])
-@pytest.mark.parametrize("strategy", ["fed_avg_u", "fed_avg_g"])
+@pytest.mark.parametrize(
+    ("strategy", "unit"),
+    [
+        ("fed_avg_u", 1e6),
+        ("fed_avg_g", 1e-9),
+        *(pytest.param(*one, marks=pytest.mark.slow) for one in (("fed_avg_u", 1e-9), ("fed_avg_g", 1e6))),
+    ],
+)
 def test_a_model_that_begins_in_another_unit_repeats_its_first_rounds_and_no_others(start, strategy, unit):
     _, _, repeats = trained(start, unit, strategy=strategy, scaled=False, epochs=1)
     further, _, later = trained(start, unit, strategy=strategy, scaled=False, epochs=5)
@@ -127,7 +133,7 @@ def ends_before_a_repeat(monkeypatch):
     monkeypatch.setattr(ShareOwner, "exchange", ending_there)
 
 
-@pytest.mark.parametrize("mode", ["abandon", "recover", "shares"])
+@pytest.mark.parametrize("mode", ["recover", "shares", pytest.param("abandon", marks=pytest.mark.slow)])
 def test_a_party_that_ends_before_a_repeat_costs_that_round_and_no_more(start, monkeypatch, mode):
     """The others' inputs are not summed again without it; they go on with their next rows."""
     for cls, name in PATCHED:

@@ -22,7 +22,7 @@ ORDER += ["data", "rounds", "security", "ml", "utils", "commands", "__main__"]
 """A part may import itself and those before it."""
 
 FRAMEWORKS = {"tensorflow": "keras", "keras": "keras", "jax": "spu", "spu": "spu"}
-FRAMEWORKS |= dict.fromkeys(("torch", "torchmetrics", "safetensors"), "torch")
+FRAMEWORKS |= dict.fromkeys(("torch", "torchmetrics"), "torch")
 """Framework -> the folder of `backends/` that may import it, inside functions."""
 
 MAY_IMPORT_RAY = {"runtime/ray.py", "runtime/ray_errors.py"}

@@ -61,7 +61,7 @@ def block() -> int:
 
 
 def ports() -> list[str]:
-    head, client = map(str, free_ports(2))
+    head, client = map(str, free_ports(2, range(11_000, 20_000)))  # in nobody's block
     return ["--port", head, "--client-port", client]
 
 

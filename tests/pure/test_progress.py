@@ -71,3 +71,15 @@ def test_figures_are_readable_at_any_size(capsys):
         "evaluate - loss:12345.6780 rate:1.0000e-05 zero:0.0000 nan:nan f1:0.5000",
         "evaluate",
     ]
+
+
+def test_the_loss_so_far_stands_behind_the_bar(capsys):
+    with EpochBar(1, "epoch: 1/2", 7) as bar:
+        bar.running({})
+        bar.running({"loss": 0.25, "accuracy": 0.5})
+        bar.advance_to(3)
+        bar.close(complete=True)
+    assert ", loss:0.2500]" in left_on_screen(capsys)[0]
+    with EpochBar(2, "epoch: 1/2", 7) as line:
+        line.running({"loss": 0.25})
+    assert capsys.readouterr().out == ""

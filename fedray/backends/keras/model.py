@@ -231,6 +231,15 @@ class KerasBackend:
         self._log_sums, self._log_rows = snapshot["logs"]
         self._own_gradients = None
 
+    def stored(self) -> Any:
+        """Returns the same as plain values; see `LocalState.stored`."""
+        return {"variables": self._local.stored(), "logs": (self._log_sums, self._log_rows)}
+
+    def take_stored(self, stored: Any) -> None:
+        """Puts back what `stored` returned; see `LocalState.take_stored`."""
+        self._local.check_stored(stored["variables"])
+        self.restore(stored)
+
     def forget(self) -> None:
         """Lets the optimizer begin anew; see `LocalState.forget`."""
         self._variables()

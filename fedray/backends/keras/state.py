@@ -15,6 +15,7 @@ import numpy as np
 
 from fedray.backends.backend import Backend, Batch, Data
 from fedray.backends.generators import BUILDING, generators_kept
+from fedray.errors import DataError
 
 T = TypeVar("T")
 
@@ -79,6 +80,23 @@ class KerasState:
         """Returns tensors that share memory with the variables until those change."""
         read = self._tf.raw_ops.ReadVariableOp
         return [read(resource=variable.handle, dtype=variable.dtype) for variable in self._variables.values()]
+
+    def stored(self) -> list[Any]:
+        """Returns arrays with the variables' values, in memory of their own."""
+        return [np.array(variable.numpy()) for variable in self._variables.values()]
+
+    def check_stored(self, values: Sequence[Any]) -> None:
+        """Refuses what `stored` returned of other variables: `write` leaves out those that it has no value for.
+
+        Raises:
+            DataError: Their number, a shape or a dtype is another.
+        """
+        mine = [(tuple(one.shape), one.dtype.as_numpy_dtype) for one in self._variables.values()]
+        found = [(np.shape(value), np.asarray(value).dtype.type) for value in values]
+        if mine != found:
+            raise DataError(
+                "the state that was kept is of another model: its optimizer, metrics or local tensors are others"
+            )
 
     def after(self, step: Callable[..., tuple[Any, ...]]) -> Callable[..., tuple[Any, ...]]:
         """Returns a step that returns, behind its own results, what `read` returns after it: within one graph."""

@@ -231,6 +231,21 @@ class NumpyBackend:
         self._all = np.concatenate([self._words.shared(self._all), snapshot["own"]])
         self._own_gradient = None
 
+    def stored(self) -> dict[str, Any]:
+        """Returns the same, and the learning rate."""
+        return {**self.snapshot(), "rate": self._rate}
+
+    def take_stored(self, stored: Mapping[str, Any]) -> None:
+        """Puts back what `stored` returned.
+
+        Raises:
+            DataError: It is of another model.
+        """
+        if np.shape(stored["velocity"]) != self._velocity.shape or len(stored["sums"]) != len(self._names):
+            raise DataError("the state that was kept is of another model: its tensors or metrics are others")
+        self.restore(stored)
+        self._rate = stored["rate"]
+
     def forget(self) -> None:
         """Begins anew without velocity."""
         self._velocity, self._own_gradient = np.zeros_like(self._velocity), None

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fedray.backends.backend import Batch, Data, FileKind, ModelFacts, Snapshot
 from fedray.backends.rows import as_arrays, row_weights
 from fedray.backends.spec import ParamSpec
-from fedray.backends.torch import checks, files, fingerprint, start, state
+from fedray.backends.torch import checks, files, fingerprint, start, state, stored
 from fedray.backends.torch.asked import asked_for
 from fedray.backends.torch.data import TorchData, bound_data, row_numbers, to_arrays, to_tensors, two_rows
 from fedray.backends.torch.fitted import FittedSteps, fit
@@ -232,6 +232,27 @@ class TorchBackend:
             self._ready().training.set_state(snapshot["measured"])
         self._noise.state = snapshot["noise"]
         self._own_gradients = None
+
+    def stored(self) -> Any:
+        """Returns the same as plain values; see `LocalState.stored`."""
+        kept = dict(self.snapshot())
+        kept["optimizer"] = stored.by_number(self._compiled.optimizer, kept["optimizer"])
+        kept["schedule"] = self._schedule.stored()
+        return stored.plain(kept)
+
+    def take_stored(self, kept: Any) -> None:
+        """Puts back what `stored` returned; see `LocalState.take_stored`.
+
+        Raises:
+            DataError: It is of another model.
+        """
+        shapes = [tuple(tensor.shape) for tensor in self._private]
+        found = stored.with_tensors(self._torch, kept, self._device)
+        if [tuple(tensor.shape) for tensor in found["tensors"]] != shapes:
+            raise DataError("the state that was kept is of another model: its local tensors are others")
+        self._schedule.take_stored(found["schedule"])
+        optimizer = stored.by_parameter(self._compiled.optimizer, found["optimizer"])
+        self.restore(found | {"optimizer": optimizer, "schedule": self._schedule.state()})
 
     def forget(self) -> None:
         """Lets the optimizer begin anew; see `LocalState.forget`."""

@@ -85,6 +85,20 @@ class PlannedScheduler:
             return {"groups": groups}
         return {"groups": groups, "scheduler": copy.deepcopy(self._scheduler.state_dict()), "count": self._count}
 
+    def stored(self) -> dict[str, Any]:
+        """Returns what of `state` can be written down: a scheduler itself may hold functions."""
+        return {"groups": self.state()["groups"], "count": self._count}
+
+    def take_stored(self, stored: Mapping[str, Any]) -> None:
+        """Puts back what `stored` returned: the scheduler takes as many steps from its start."""
+        if self._scheduler is not None:
+            self.set_state(self._start)
+            while self._count < stored["count"]:
+                self._scheduler.step()
+                self._count += 1
+        for group, values in zip(self._optimizer.param_groups, stored["groups"], strict=True):
+            group.update(copy.deepcopy(values))
+
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Puts back what `state` returned."""
         for group, values in zip(self._optimizer.param_groups, state["groups"], strict=True):

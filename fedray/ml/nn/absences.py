@@ -118,12 +118,14 @@ class Absences:
 
     Args:
         dropouts: The history's records, which grow here.
+
+    Attributes:
+        away: Party that is away -> place of its record.
     """
 
     def __init__(self, dropouts: list[Dropout]) -> None:
         self._dropouts = dropouts
-        self._away: dict[PartyName, int] = {}
-        """Party that is away -> place of its record."""
+        self.away: dict[PartyName, int] = {}
 
     def take(self, epoch: int, rounds: Stretch) -> list[str]:
         """Records the absences of one stretch, and returns what is new: who dropped out, and who is back.
@@ -137,16 +139,16 @@ class Absences:
         for one in rounds.missing:
             # One record per absence: rounds that follow each other belong together, and a gap between them means that
             # the party was back.
-            goes_on = one.party in self._away and last.get(one.party, rounds.first - 1) == one.number - 1
+            goes_on = one.party in self.away and last.get(one.party, rounds.first - 1) == one.number - 1
             last[one.party] = one.number
             if goes_on:
-                place = self._away[one.party]
+                place = self.away[one.party]
                 self._dropouts[place] = replace(self._dropouts[place], rounds=self._dropouts[place].rounds + 1)
             else:
-                self._away[one.party] = len(self._dropouts)
+                self.away[one.party] = len(self._dropouts)
                 self._dropouts.append(Dropout(epoch, one.number, one.party, one.reason, one.abandoned))
                 news.append(f"epoch {epoch + 1}: {one.party} dropped out of round {one.number} ({one.reason})")
-        for party in sorted(self._away.keys() & rounds.there):
-            del self._away[party]
+        for party in sorted(self.away.keys() & rounds.there):
+            del self.away[party]
             news.append(f"epoch {epoch + 1}: {party} takes part again")
         return news

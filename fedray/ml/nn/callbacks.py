@@ -19,7 +19,8 @@ from fedray.errors import PlanError
 from fedray.ml.nn.optimizer import Optimizer
 
 REFUSED: Mapping[str, str] = {
-    "BackupAndRestore": "it saves the optimizer's state, which stays inside each party",
+    "BackupAndRestore": "the optimizer's state stays inside each party; pass checkpoint=sf.Checkpoint(folder) to fit, "
+    "which keeps all of a run where it belongs and goes on from there",
     "OrbaxCheckpoint": "it saves the optimizer's state, which stays inside each party; use ModelCheckpoint",
     "ProgbarLogger": "fit draws its own bar; pass verbose=1 or 2",
     "SwapEMAWeights": "it changes the optimizer's variables, which live inside each party",
@@ -113,6 +114,7 @@ class CallbackList:
         access: How they reach the model.
 
     Attributes:
+        callbacks: The same, as a list.
         model: What they see as `self.model`.
         wants_rounds: Whether one of them is to be called after every round.
 
@@ -123,7 +125,7 @@ class CallbackList:
     def __init__(self, callbacks: Sequence[Any], access: ModelAccess) -> None:
         for callback in callbacks:
             _check(callback)
-        self._callbacks = list(callbacks)
+        self.callbacks = list(callbacks)
         self.model = ModelProxy(access)
         self.wants_rounds = any(_wants_rounds(callback) for callback in callbacks)
 
@@ -136,7 +138,7 @@ class CallbackList:
         Raises:
             PlanError: One of them does.
         """
-        for callback in self._callbacks:
+        for callback in self.callbacks:
             for name, why in apart.items():
                 if _looks_at(callback, name):
                     kind = type(callback).__name__
@@ -152,7 +154,7 @@ class CallbackList:
             params: What they see as `self.params`.
             directions: Metric name -> `"max"` or `"min"`; settles `mode="auto"` of those that monitor a metric.
         """
-        for callback in self._callbacks:
+        for callback in self.callbacks:
             _settle_mode(callback, directions)
             callback.set_params(dict(params))
             callback.set_model(self.model)
@@ -168,7 +170,7 @@ class CallbackList:
         # One dict for all, as in Keras: a callback sees what those before it have added, and `fit` puts it into the
         # history.
         shared = dict(logs or {})
-        for callback in self._callbacks:
+        for callback in self.callbacks:
             getattr(callback, hook)(*args, shared)
         return shared
 

@@ -20,15 +20,14 @@ from fedray.device.pyu import issue, parcel
 from fedray.errors import PartyLost, ProtocolError
 from fedray.ml.nn.absences import Stretch, of_outcome
 from fedray.ml.nn.agreement import agreed, apart, check_whole, differ, say_apart, split
+from fedray.ml.nn.checkpoints.parts import PartyParts
 from fedray.ml.nn.handing import hand_round, say_older
 from fedray.ml.nn.membership import Membership, with_remedy
+from fedray.ml.nn.services import Services
 from fedray.ml.nn.source import Source
-from fedray.party.table import Slot
-from fedray.party.training.local_model import LocalModel
 from fedray.party.training.manifests import report_manifest, train_manifest
-from fedray.party.training.model_rounds import ModelRounds, Report, evaluate_manifest
+from fedray.party.training.model_rounds import Report, evaluate_manifest
 from fedray.party.training.orders import EvaluateOrder, TrainOrder
-from fedray.party.training.trainer import Trainer
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.scheme import Fault
 from fedray.rounds.notices import notices_of, unsaid
@@ -38,7 +37,7 @@ from fedray.runtime.session import Session
 from fedray.security.aggregation import Aggregator, RoundShape
 from fedray.strategies import Strategy
 from fedray.tree import Tree
-from fedray.types import Key, PartyName, Ref
+from fedray.types import Key, PartyName
 
 DataPurpose: TypeAlias = Literal["train", "evaluate"]
 
@@ -90,19 +89,11 @@ class Federation:
         self._strategy, self.strategy = strategy, (strategy.name, dict(strategy.parameters))
         server, timeout = aggregator.server.name, aggregator.round_timeout
         self._sums = SumSession(session, server, timeout, aggregator.compute)
-        # Four small services in each party; the later ones are given the earlier ones there, by their slots.
         ends = self._sums.add([party.name for party in aggregator.participants])
-        built = session.statement("build the model")
-        self._models = {p: session.serve(p, LocalModel, backend, builder, seed, local, label=built) for p in ends}
-        self._rounds = {
-            p: session.serve(p, ModelRounds, Slot(end), Slot(self._models[p]), local_metrics) for p, end in ends.items()
-        }
-        self._trainers = {
-            p: session.serve(p, Trainer, Slot(end), Slot(self._models[p]), Slot(self._rounds[p]), self.strategy)
-            for p, end in ends.items()
-        }
-        served = [*ends.items(), *self._models.items(), *self._rounds.items(), *self._trainers.items()]
-        for party, key in [*served, *self._sums.compute.items(), (server, self._sums.round_server)]:
+        services = Services.placed(session, ends, (backend, builder, seed, local), local_metrics, self.strategy)
+        self._services, self._models = services, services.models
+        self._rounds, self._trainers = services.rounds, services.trainers
+        for party, key in [*services, *self._sums.compute.items(), (server, self._sums.round_server)]:
             weakref.finalize(self, session.release, party, key)
         self._members = Membership(list(ends), [device.name for device in self._devices], self._sums)
         self._terms: tuple[int, RoundShape | None] = (1, None)
@@ -130,12 +121,13 @@ class Federation:
         self._row_weights[purpose] = source.sample_weight is not None or bool(weights)
         self.row = source.row()
         self._sums.await_busy()
-        refs = [self._ask(d, "bind", purpose, *source.parts(d), weights) for d in self._devices]
+        ask, models = self._session.ask, self._models
+        refs = [ask(d.name, models[d.name], "bind", purpose, *source.parts(d), weights) for d in self._devices]
         try:
             facts = self._session.get(refs)
             reasons = apart(facts)
             if differ(facts):
-                facts = self._session.get([self._ask(d, "keep_apart", reasons) for d in self._devices])
+                facts = self._session.get([ask(d.name, models[d.name], "keep_apart", reasons) for d in self._devices])
         except PartyLost as error:
             raise with_remedy(error) from error
         found = agreed({device.name: one for device, one in zip(self._devices, facts, strict=True)})
@@ -167,6 +159,16 @@ class Federation:
                     raise
                 self._members.lose([error.party])
                 self._sums.config = None
+
+    def parts(self) -> PartyParts:
+        """Returns what reaches the parties' own parts of checkpoints, in which each of them keeps what is its own."""
+        return PartyParts(self._session, self._services.keepers(self._session, self))
+
+    def resumed(self) -> None:
+        """Says that everybody's part was put back: the next rounds are held in a new session, by all who are there."""
+        # Not fresh: nobody here knows what was sent with the model as it is now.
+        self._behind, self._fresh, self._initial, self._sums.told = True, False, False, True
+        self._members.lead(self._members.left)
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -394,6 +396,3 @@ class Federation:
             return self._session.get([self._session.ask(party, services[party], method, *args)])[0]
 
         return self._members.first(ask)
-
-    def _ask(self, device: PYU, method: str, *args: Any) -> Ref:
-        return self._session.ask(device.name, self._models[device.name], method, *args)

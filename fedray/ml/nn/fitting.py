@@ -13,6 +13,8 @@ from fedray.errors import NotFinite
 from fedray.metrics import Mean, Metric
 from fedray.ml.nn.absences import Absences, Stretch, notices
 from fedray.ml.nn.callbacks import CallbackList
+from fedray.ml.nn.checkpoints.fit_keeping import FitKeeping
+from fedray.ml.nn.checkpoints.position import Position
 from fedray.ml.nn.federation import Federation
 from fedray.ml.nn.history import FaultRecord, History, MetricValue, Reset
 from fedray.ml.nn.optimizer import Optimizer
@@ -43,6 +45,7 @@ class FitRun:
         history: What `fit` will return.
         verbose: 0, 1 or 2.
         optimizer: The learning rate, which callbacks may set.
+        keeping: Its checkpoints, where there are any.
         absences: Who is away.
     """
 
@@ -54,27 +57,73 @@ class FitRun:
     history: History
     verbose: int
     optimizer: Optimizer
+    keeping: FitKeeping | None = None
     absences: Absences = field(init=False)
+    _there: tuple[PartyName, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         self.absences = Absences(self.history.dropouts)
+        self._there = self.plan.parties
 
     def execute(self) -> History:
         """Runs the plan."""
         logs: Logs = {}
         self.federation.take_faults()  # those of before, e.g. of an evaluation, belong to no epoch of this fit
-        self.callbacks.call("on_train_begin")
-        for epoch in range(self.plan.initial_epoch, self.plan.epochs):
-            logs = self._epoch(epoch)
+        start = self._begin()
+        for epoch in range(start.epoch, self.plan.epochs):
             if self.callbacks.model.stop_training:
                 break
+            logs = self._epoch(epoch, start.segments if epoch == start.epoch else 0)
         self.callbacks.call("on_train_end", logs=logs)
+        if self.keeping is not None:
+            self.keeping.finish(self._there, self.history)
         return self.history
 
-    def _epoch(self, epoch: int) -> Logs:
-        self.callbacks.call("on_epoch_begin", epoch)
+    def _begin(self) -> Position:
+        """Returns where the run begins; one that goes on has everything back by then."""
+        keeping, start = self.keeping, Position(self.plan.initial_epoch)
+        if keeping is not None:
+            keeping.prepare(self.callbacks.callbacks)
+        self.callbacks.call("on_train_begin")
+        if keeping is None:
+            return start
+        keeping.fill(self.history, self.absences.away, self.callbacks.callbacks, self.optimizer)
+        if keeping.start is None:
+            self._keep(start.epoch, 0, self.federation.begun)
+            return start
+        self.callbacks.model.stop_training = keeping.start.stopped
+        return keeping.start
+
+    def _keep(self, epoch: int, segments: int, begun: int) -> None:
+        """Keeps the run as it is.
+
+        Args:
+            epoch: Which epoch comes next, or is under way.
+            segments: How many of its segments are over.
+            begun: Steps before it.
+        """
+        if self.keeping is not None:
+            stopped = segments == 0 and self.callbacks.model.stop_training
+            self.keeping.capture(
+                Position(epoch, segments, begun, self.federation.epochs, stopped),
+                self._there,
+                self.history,
+                self.absences.away,
+                self.callbacks.callbacks,
+                self.optimizer,
+                self.federation.arrays,
+            )
+
+    def _due(self, segment: Segment | None, *, ends_epoch: bool) -> bool:
+        rounds = 0 if segment is None else len(segment.rounds)
+        return self.keeping is not None and self.keeping.due(rounds, ends_epoch=ends_epoch)
+
+    def _epoch(self, epoch: int, over: int) -> Logs:
+        """Runs an epoch, but for those of its segments that are over."""
+        if not over:
+            self.callbacks.call("on_epoch_begin", epoch)
         with EpochBar(self.verbose, f"epoch: {epoch + 1}/{self.plan.epochs}", self.plan.steps) as bar:
-            logs, local = self._segments(epoch, bar)
+            logs, local = self._segments(epoch, over, bar)
             if self.validation is not None and self.plan.validates(epoch):
                 more, more_local = self._validate(epoch, self.validation, bar)
                 logs |= more
@@ -83,28 +132,34 @@ class FitRun:
             logs = self.callbacks.call("on_epoch_end", epoch, logs=logs)
             self.history.record(epoch, logs, local)
             bar.figures(logs)
+        if self._due(next(iter(self.plan.segments(epoch)[-1:]), None), ends_epoch=True):
+            self._keep(epoch + 1, 0, self.federation.begun)
         return logs
 
-    def _segments(self, epoch: int, bar: EpochBar) -> tuple[Logs, dict[PartyName, Logs]]:
+    def _segments(self, epoch: int, over: int, bar: EpochBar) -> tuple[Logs, dict[PartyName, Logs]]:
         segments = self.plan.segments(epoch)
         reports: dict[PartyName, Report] = {}
         begun = self.federation.begun
-        for segment in segments:
+        for place, segment in enumerate(segments[over:], start=over):
             first = segment.rounds[0].start
             if self.callbacks.wants_rounds:
                 self.callbacks.call("on_train_batch_begin", first)
             try:
-                reports = self._train(segment, begun, begins_epoch=segment is segments[0], bar=bar)
+                reports = self._train(segment, begun, begins_epoch=not place, bar=bar)
             except NotFinite:
                 if not self.callbacks.not_finite(first):
                     raise
                 self.federation.open()
                 return {"loss": float("nan")}, {}
             self.federation.begun = begun + (self.plan.steps if segment.ends_epoch else segment.rounds[-1].stop)
+            if not segment.ends_epoch:  # nothing more of the parties' is opened for a bar: this was, for a callback
+                bar.running(overall(reports))
             if self.callbacks.wants_rounds:
                 self.callbacks.call("on_train_batch_end", segment.rounds[-1].stop - 1, logs=overall(reports))
             if self.callbacks.model.stop_training:
                 break
+            if not segment.ends_epoch and self._due(segment, ends_epoch=False):
+                self._keep(epoch, place + 1, begun)
         self.federation.epochs += 1
         if not overall(reports):
             self._notice(
@@ -131,6 +186,7 @@ class FitRun:
             bar.advance_to(segment.rounds[over - 1].stop)
 
         reports, stretches = self.federation.train(self.facts, order, draw)
+        self._there = tuple(party for party in self.plan.parties if party in reports)
         self._tell(segment.epoch, stretches, bar)
         return reports
 

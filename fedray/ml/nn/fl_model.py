@@ -19,6 +19,11 @@ from fedray.device import PYU, PYUObject
 from fedray.errors import PlanError
 from fedray.ml.nn.absences import notices
 from fedray.ml.nn.callbacks import CallbackList, ModelAccess, as_list
+from fedray.ml.nn.checkpoints.checkpoint import Checkpoint, Resume
+from fedray.ml.nn.checkpoints.experiment import experiment_of
+from fedray.ml.nn.checkpoints.fit_keeping import keeping
+from fedray.ml.nn.checkpoints.position import FitRows
+from fedray.ml.nn.checkpoints.said import described, versions
 from fedray.ml.nn.federation import Federation
 from fedray.ml.nn.fitting import FitRun, local, plan_shape, values
 from fedray.ml.nn.history import History
@@ -121,6 +126,7 @@ class FLModel(ModelWords):
             local_metrics=bool(local_metrics),
             local=patterns,
         )
+        self._said = described(self._aggregator, backend, made, patterns, bool(local_metrics), random_seed)
         self._federation = self._federate(self._seed)
         self._seed_is_open = random_seed is None
         self._fits = 0
@@ -156,6 +162,8 @@ class FLModel(ModelWords):
         sampler_method: str = "batch",
         random_seed: int | None = None,
         first: int | None = None,
+        checkpoint: Checkpoint | None = None,
+        resume: Resume = True,
         **refused: Never,
     ) -> History:
         """Trains, and returns the history; arguments mean what they mean in Keras's `fit`.
@@ -165,7 +173,8 @@ class FLModel(ModelWords):
             y: Labels, as the model's loss wants them; nested in the same way where it has several outputs.
             batch_size: Rows in one local batch of each party.
             epochs: Epoch to stop before.
-            verbose: `"auto"` or 1: a bar per epoch; 2: a line per epoch; 0: nothing.
+            verbose: `"auto"` or 1: a bar per epoch, with the loss so far where a callback looks at every round; 2: a
+                line per epoch; 0: nothing.
             callbacks: Keras callbacks, a list or one; they run at the driver on the aggregated metrics.
             validation_split: Share of the rows to validate on in place of training: the last ones of each party.
             validation_data: `(x, y)` or `(x, y, sample_weight)`.
@@ -179,10 +188,13 @@ class FLModel(ModelWords):
             random_seed: Seed of the order of rows; None takes the model's, in another order for every call. Where the
                 model was given none and nothing has been asked of it yet, also the seed of its initial weights.
             first: For a trial run: only so many rows of each party, of training and of validation.
+            checkpoint: Where the run is kept, e.g. `sf.Checkpoint("runs/mnist")`; None keeps nothing.
+            resume: Whether an unfinished run that was kept there goes on; False begins a new one, `"must"` is an error
+                where there is none.
             **refused: Words of Keras's that have no meaning here; the error says what has.
 
         Raises:
-            PlanError: An argument cannot work; nothing has started.
+            PlanError: An argument cannot work, or the run that was kept is another one; nothing has started.
             DataError: A party's rows or labels do not fit.
             NotFinite: A party's weights became NaN or infinite; the round was put back.
             PartyLost: A party's process ended; the message names party and round.
@@ -198,7 +210,10 @@ class FLModel(ModelWords):
             plan_evaluate(validation.sizes, alone=self._alone)
             check_columns(validation.x, columns)
         watched = CallbackList(as_list(callbacks), self._access())
-        seed = order_seed(self._seed, self._fits) if random_seed is None else whole("random_seed", random_seed, least=0)
+        kept = keeping(checkpoint, resume)
+        fits = self._fits if kept is None else kept.fits(self._fits)
+        seed = order_seed(self._seed, fits) if random_seed is None else whole("random_seed", random_seed, least=0)
+        seed = seed if kept is None else kept.seed(random_seed, seed)
         plan = plan_fit(
             train.sizes,
             seed=seed,
@@ -211,6 +226,7 @@ class FLModel(ModelWords):
             validation_freq=validation_freq,
             every_round=watched.wants_rounds,
             alone=self._alone,
+            pause=0 if checkpoint is None else checkpoint.rounds,
         )
         if random_seed is not None and self._seed_is_open:
             self._seed, self._federation = seed, self._federate(seed)
@@ -219,6 +235,13 @@ class FLModel(ModelWords):
         if validation is not None:
             facts = self._federation.bind("evaluate", validation)
         watched.check(facts.apart)
+        if kept is not None:
+            rows = FitRows(self._devices, train, validation, class_weight)
+            sizes = None if validation is None else validation.sizes
+            experiment = experiment_of(self._said, plan, facts.spec, sizes, class_weight, random_seed)
+            plan = kept.settle(
+                self._federation, rows, plan, experiment, versions(self._said["backend"], self._seed), fits
+            )
         self._federation.open(plan.largest_weight(), plan_shape(plan))
         self._say_notices(level, () if first is None else (trial(first),))
         params = {"epochs": epochs, "steps": plan.steps, "batch_size": batch_size, "verbose": level, "seed": seed}
@@ -227,9 +250,9 @@ class FLModel(ModelWords):
         if first is not None:
             history.notices.append(trial(first))
         self._history = history  # from here on, so that a fit that is interrupted leaves what it has done
-        run = FitRun(self._federation, facts, plan, validation, watched, history, level, self._optimizer)
+        run = FitRun(self._federation, facts, plan, validation, watched, history, level, self._optimizer, kept)
         self._columns = columns
-        self._fits += 1
+        self._fits = fits + 1
         return run.execute()
 
     def evaluate(

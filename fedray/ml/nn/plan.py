@@ -76,6 +76,7 @@ class FitPlan:
         initial_epoch: The epoch to start with, from 0.
         aggregate_freq: Steps in a round.
         every_round: Whether each round is a segment of its own.
+        pause: Rounds of a segment otherwise; 0 for all of an epoch.
         alone: Whether rounds in which only one party holds rows are allowed.
         validation: Validate after every so many epochs, or after these (counted from 1).
     """
@@ -88,6 +89,7 @@ class FitPlan:
     every_round: bool = False
     alone: bool = False
     validation: int | frozenset[int] = 1
+    pause: int = 0
 
     @property
     def parties(self) -> tuple[PartyName, ...]:
@@ -117,9 +119,9 @@ class FitPlan:
         """Returns the segments of one epoch; the last one ends it."""
         rounds = self.rounds(epoch)
         # One segment an epoch is the normal case: the parties then run from sum to sum without the driver.
-        if not self.every_round:
-            return (Segment(epoch, rounds, True),) if rounds else ()
-        return tuple(Segment(epoch, (one,), one is rounds[-1]) for one in rounds)
+        size = 1 if self.every_round else self.pause or len(rounds) or 1
+        parts = [rounds[start : start + size] for start in range(0, len(rounds), size)]
+        return tuple(Segment(epoch, part, part is parts[-1]) for part in parts)
 
     def __iter__(self) -> Iterator[Segment]:
         """Yields every segment of the run, in order."""
@@ -177,6 +179,7 @@ def plan_fit(
     validation_freq: int | Sequence[int] = 1,
     every_round: bool = False,
     alone: bool = False,
+    pause: int = 0,
 ) -> FitPlan:
     """Returns the plan of one `fit`.
 
@@ -192,6 +195,7 @@ def plan_fit(
         validation_freq: Epochs between validations, or the epochs after which to validate, counted from 1.
         every_round: Whether the driver wants to be asked after every round.
         alone: Whether a single party may train (no aggregation protects it).
+        pause: Rounds after which it wants to be asked, too; 0 for none.
 
     Raises:
         PlanError: An argument cannot work; the message names it, what was expected and what was found.
@@ -212,7 +216,7 @@ def plan_fit(
     method = cast(Literal["batch", "poisson"], sampler_method)
     sampling = Sampling(int(seed), _steps(ordered, batch_size), batch_size, method, bool(shuffle))
     validation = _validation(validation_freq)
-    return FitPlan(ordered, sampling, epochs, initial_epoch, aggregate_freq, every_round, alone, validation)
+    return FitPlan(ordered, sampling, epochs, initial_epoch, aggregate_freq, every_round, alone, validation, pause)
 
 
 def plan_evaluate(sizes: Mapping[PartyName, int], *, batch_size: int = 32, alone: bool = False) -> EvaluatePlan:

@@ -60,6 +60,11 @@ class EpochBar:
             # tqdm counts steps that were added; we know how many are done.
             self._bar.update(done - self._bar.n)
 
+    def running(self, logs: Mapping[str, Any]) -> None:
+        """Shows the loss so far behind the bar, from when it is drawn next."""
+        if self._bar is not None and "loss" in logs:
+            self._bar.set_postfix_str(_figure(("loss", logs["loss"])), refresh=False)
+
     def note(self, text: str) -> None:
         """Prints a line above the bar."""
         if self._verbose:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+from collections.abc import Callable
 
 import numpy as np
 
@@ -26,15 +27,28 @@ class Commitments(Guarded):
 
     Args:
         key: 32 bytes that nobody else knows; None draws one, which ends with the process.
+
+    Attributes:
+        watch: Called with session and round before each commitment, where somebody wants to know which comes next.
     """
 
     def __init__(self, key: bytes | None = None) -> None:
         self._key = os.urandom(KEY_BYTES) if key is None else key
         self._sid = bytes(32)
+        self.watch: Callable[[bytes, RoundContext], None] | None = None
 
     def begin(self, sid: bytes) -> None:
         """Names the session that the next commitments are of."""
         self._sid = sid
+
+    @property
+    def name(self) -> str:
+        """What the key goes by, 16 hexadecimal digits that tell nothing of it."""
+        return hmac.new(self._key, b"fedray name of a key", hashlib.sha256).hexdigest()[:16]
+
+    def secret(self) -> bytes:
+        """Returns the key, for the party's own disk."""
+        return self._key
 
     def of(self, context: RoundContext, contribution: Contribution) -> str:
         """Returns the commitment to a contribution, 64 hexadecimal digits.
@@ -43,6 +57,8 @@ class Commitments(Guarded):
             context: What its round is about.
             contribution: In clear.
         """
+        if self.watch is not None:
+            self.watch(self._sid, context)
         return self._hash(self._sid, context, contribution)
 
     def opens(self, commitment: str, sid: bytes, context: RoundContext, contribution: Contribution) -> bool:

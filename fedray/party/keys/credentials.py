@@ -59,6 +59,7 @@ class Credentials(Guarded):
         memory: Which model it served with whom.
         commitments: To what it contributes to sums.
         keep: Writes a line of its ledger to its own disk; None where it has no folder.
+        folder: Its key folder, free of links; None where it has none.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class Credentials(Guarded):
         self.memory = ModelMemory() if file is None else file.memory
         self.commitments = Commitments(replay)
         self.keep = None if log is None else log.write
-        self._folder, self._file, self._log = folder, file, log
+        self.folder, self._file, self._log = folder, file, log
 
     @classmethod
     def made_up(cls, policy: Policy | None = None) -> Credentials:
@@ -139,7 +140,7 @@ class Credentials(Guarded):
         differences = [] if self.roster is None else self.roster.differences(keys)
         if differences:
             raise PlanError(
-                f"the keys that the driver hands out are not those of {self._folder}/{ROSTER}: "
+                f"the keys that the driver hands out are not those of {self.folder}/{ROSTER}: "
                 f"{'; '.join(differences)}. No sum is begun. Ask the party named for its fingerprint by a way that the "
                 "driver does not control ('fedray keys show' tells it there). If its key is a new one, build the "
                 "roster again with 'fedray keys roster'; if not, somebody has put a key of their own in its place"

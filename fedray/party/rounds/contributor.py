@@ -72,6 +72,11 @@ class Contributor:
         self._share_owner: ShareOwner | None = None
         self.past = Past(context.name)
 
+    @property
+    def recovers(self) -> bool:
+        """Whether a quorum of parties signs whose inputs a round of the last session summed, or every key says it."""
+        return self._share_owner is None
+
     def head(self) -> Reply:
         """Returns the head of what this party was told in rounds of training so far."""
         return Reply(Kind.HELLO, self.past.head)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from fedray.errors import ProtocolError
 from fedray.protocol.history import HistoryChain, joined, late, strangers, told
@@ -134,6 +135,15 @@ class Past:
             f"party {self._party!r} was too late to sign round {number}, which was opened with its input: it does not "
             "know what the others have learned there, and comes back with the next session"
         )
+
+    def kept(self) -> dict[str, Any]:
+        """Returns what outlasts the process, between two rounds: plain values."""
+        return {"head": self.head, "over": self.over, "anew": self.anew, "because": self._because}
+
+    def take(self, kept: Mapping[str, Any]) -> None:
+        """Puts back what `kept` returned: equal heads of all parties keep what they have learned."""
+        self._history, self.over, self.anew = HistoryChain(kept["head"]), kept["over"], kept["anew"]
+        self._because, self._theirs = kept["because"], None
 
     def take_news(self) -> tuple[PartyName, ...] | None:
         """Returns because of whom this party began anew since this was last asked; None where it did not."""

@@ -74,6 +74,23 @@ def settings(order: TrainOrder | EvaluateOrder, class_weight: Mapping[int, float
     return json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
+def order_of(told: bytes) -> TrainOrder:
+    """Returns the order that `settings` was given, and hashed into the context of a round.
+
+    Args:
+        told: What begins with what `settings` returned.
+
+    Raises:
+        ValueError: It begins with something else.
+    """
+    record, _ = json.JSONDecoder().raw_decode(told.decode("latin-1"))
+    record = {name: value for name, value in record.items() if name not in ("order", "class weights")}
+    name, parameters = record["strategy"]
+    spans = tuple((start, stop) for start, stop in record["spans"])
+    sampling = Sampling(**record["sampling"])
+    return TrainOrder(**(record | {"sampling": sampling, "spans": spans, "strategy": (name, parameters)}))
+
+
 @lru_cache(maxsize=4)
 def _pass(sampling: Sampling, epoch: int, total: int, arrays: int) -> tuple[str, bytes, bytes]:
     """Returns what the rounds of a pass have in common: the sampling in words, the names of deal and of pass.

@@ -9,25 +9,25 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedray import metrics
-from fedray.backends.backend import Batch, Snapshot
+from fedray.backends.backend import Batch
 from fedray.errors import ProtocolError, ServerFault
 from fedray.metrics import Metric
 from fedray.party.context import PartyContext, Reply
 from fedray.party.records import Answer, PastRound
 from fedray.party.rounds.contributor import Contributor
-from fedray.party.rounds.set_log import SetLog
 from fedray.party.training.following import Following
 from fedray.party.training.local_model import LocalModel
 from fedray.party.training.manifests import report_manifest, train_manifest
 from fedray.party.training.model_rounds import ModelRounds
 from fedray.party.training.orders import TrainOrder, rows_of, settings
-from fedray.protocol.manifest import Manifest
+from fedray.party.training.under_way import UnderWay
 from fedray.protocol.messages import digest
 from fedray.protocol.opened import OpenedSum
 from fedray.protocol.rows import Rows
@@ -36,48 +36,8 @@ from fedray.strategies import State, Strategy, make_strategy
 from fedray.strategies.halves import known, payload
 from fedray.types import PartyName, Round, Vector
 
-
-@dataclass(slots=True)
-class _Segment:
-    """One segment under way at one party.
-
-    Attributes:
-        order: What the driver ordered.
-        settings: The order's canonical bytes.
-        manifest: What the words of its next round mean.
-        steps: This party's local batches of every step of the epoch.
-        sums: The opened metric sums, once a round carried them.
-        done: Rounds that are over, opened or abandoned or passed over.
-        again: How many rounds repeated another one; numbers run ahead of `done` by as many.
-        repeats: Number of the round that the next one repeats; None where that is one of its own.
-        renew: Why no further round can be held in this session, or empty.
-        fresh: Whether nothing has been sent yet that was computed with the model as it is now.
-        local: The backend's local state as the last training step left it, if its round was opened or is under way.
-        seen: Whose inputs the rounds so far summed.
-    """
-
-    order: TrainOrder
-    settings: bytes
-    manifest: Manifest
-    steps: list[list[Batch]]
-    sums: NDArray[np.float64] | None = None
-    done: int = 0
-    again: int = 0
-    repeats: Round | None = None
-    renew: str = ""
-    fresh: bool = False
-    local: Snapshot | None = None
-    seen: SetLog = field(default_factory=SetLog)
-
-    @property
-    def planned(self) -> Round:
-        """Number that the next round has in the plan."""
-        return self.order.number + self.done
-
-    @property
-    def number(self) -> Round:
-        """Protocol number of the next round."""
-        return self.planned + self.again
+Remembered: TypeAlias = tuple[State | None, list[Metric], bytes]
+"""What a trainer remembers from one segment to the next."""
 
 
 class Trainer:
@@ -119,21 +79,20 @@ class Trainer:
         self._state = None
         self._model.known, self._model.state, self._model.scales = (), None, None
 
+    def remembered(self) -> Remembered:
+        """Returns what a checkpoint holds: the strategy's state, the epoch's metrics so far, the run's own name."""
+        return self._state, self._measured, self._run
+
+    def remember(self, kept: Remembered) -> None:
+        """Puts back what `remembered` returned."""
+        self._state, self._measured, self._run = kept
+
     def train(self, order: TrainOrder) -> Reply:
         """Runs the rounds of a segment and returns a `Report`.
 
         A round that fails or is abandoned is put back: model, optimizer and random state are as they were before it.
         """
-        if order.begins_epoch:
-            self._model.backend.reset_metrics()
-            self._measured = []
-        if order.learning_rate is not None:
-            self._model.backend.set_learning_rate(order.learning_rate)
-        rows = order.sizes[self._context.name]
-        steps = order.sampling.deal(self._context.name, rows, order.epoch)
-        told = settings(order, self._model.class_weight["train"])
-        manifest = train_manifest(self._model.facts, self._strategy, self._model.row_weights["train"])
-        segment = _Segment(order, told, manifest, steps)
+        segment = self._prepared(order)
         try:
             while segment.done < len(order.spans) and not segment.renew:
                 if self._is_empty(segment):
@@ -147,14 +106,48 @@ class Trainer:
         done, renew, fresh = segment.done, segment.renew, segment.fresh
         return self._rounds.report(self._measured, segment.sums, segment.seen, done=done, renew=renew, fresh=fresh)
 
-    def _round(self, segment: _Segment, report: bool) -> bool:
+    def again(self, order: TrainOrder, number: Round) -> tuple[RoundContext, Contribution]:
+        """Returns what a round is about and this party's contribution to it, made once more; nothing of it is sent.
+
+        Args:
+            order: The order of its segment; no round of it before that one may have been held.
+            number: The round.
+        """
+        segment = self._prepared(order)
+        segment.done = number - order.number
+        if self._contributor.past.anew:
+            self._begin_anew(segment)
+        batches = self._batches(segment)
+        sent, weight = self._update(segment, batches)
+        measured = self._measure() if segment.done == len(order.spans) - 1 else None
+        return self._context_of(segment), Contribution(sent, weight, measured)
+
+    def _prepared(self, order: TrainOrder) -> UnderWay:
+        """Returns a segment that is about to begin."""
+        if order.begins_epoch:
+            self._model.backend.reset_metrics()
+            self._measured = []
+        if order.learning_rate is not None:
+            self._model.backend.set_learning_rate(order.learning_rate)
+        rows = order.sizes[self._context.name]
+        steps = order.sampling.deal(self._context.name, rows, order.epoch)
+        told = settings(order, self._model.class_weight["train"])
+        manifest = train_manifest(self._model.facts, self._strategy, self._model.row_weights["train"])
+        return UnderWay(order, told, manifest, steps)
+
+    def _batches(self, segment: UnderWay) -> list[Batch]:
+        """Returns this party's batches of the next round, and tells the backend that it begins."""
+        order = segment.order
+        start, stop = order.spans[segment.done]
+        self._model.backend.begin_round(order.begun + start, stop - start, order.epochs)
+        return [batch for step in segment.steps[start:stop] for batch in step]
+
+    def _round(self, segment: UnderWay, report: bool) -> bool:
         """Runs one round; returns whether the driver wants the segment to end."""
         order, place = segment.order, segment.done
         if self._contributor.past.anew:
             self._begin_anew(segment)
-        start, stop = order.spans[place]
-        batches = [batch for step in segment.steps[start:stop] for batch in step]
-        self._model.backend.begin_round(order.begun + start, stop - start, order.epochs)
+        batches = self._batches(segment)
         used = sum(len(batch.rows) for batch in batches)
         rows = rows_of(order, place, self._context.name, used, self._model.bound["train"], self._run)
         with self._unless_opened(segment) as kept:
@@ -179,13 +172,13 @@ class Trainer:
             self._check_rows(segment, used)
         return answer.stop
 
-    def _begin_anew(self, segment: _Segment) -> None:
+    def _begin_anew(self, segment: UnderWay) -> None:
         """Forgets how training has moved, beside the model: not all parties were told the same in it."""
         self._contributor.past.anew = False
         segment.local = self._state = None
         self._model.backend.forget()
 
-    def _summed(self, segment: _Segment, rows: Rows, contribution: Contribution) -> tuple[Answer, Opened | None]:
+    def _summed(self, segment: UnderWay, rows: Rows, contribution: Contribution) -> tuple[Answer, Opened | None]:
         """Takes part in a round, and with the same input in those that repeat it until all values fit."""
         stop = False
         while True:
@@ -199,7 +192,7 @@ class Trainer:
             if answer.opened is None or opened is not None:
                 return replace(answer, stop=stop), opened
 
-    def _context_of(self, segment: _Segment) -> RoundContext:
+    def _context_of(self, segment: UnderWay) -> RoundContext:
         """Returns what the next round is about; its rows are left to whoever sends any."""
         model = self._model
         # What is known beside the model is a setting: equal weights are the same model, whatever came with them.
@@ -209,7 +202,7 @@ class Trainer:
         segment.manifest = self._following.bounded(segment.manifest)
         return RoundContext(segment.number, model.hash(), bound, segment.manifest, repeats=segment.repeats)
 
-    def _settle(self, segment: _Segment, found: OpenedSum) -> Opened | None:
+    def _settle(self, segment: UnderWay, found: OpenedSum) -> Opened | None:
         """Returns what the sum of the next round says; None where it is to be repeated, as is noted then."""
         opened = self._following.settle(found, segment.manifest, repeats=segment.repeats is not None)
         if opened is None:
@@ -217,7 +210,7 @@ class Trainer:
             segment.again += 1
         return opened
 
-    def _update(self, segment: _Segment, batches: Sequence[Batch]) -> tuple[Vector, int]:
+    def _update(self, segment: UnderWay, batches: Sequence[Batch]) -> tuple[Vector, int]:
         """Returns this party's payload and its weight.
 
         Without rows it has computed nothing: it sends zeros of weight 0, and its strategy's state stays as it is.
@@ -238,7 +231,7 @@ class Trainer:
         self._state, sent = strategy.client_finish(state, weights, local[:trainable])
         return payload(strategy, sent, local[trainable:]), rows
 
-    def _take(self, segment: _Segment, opened: Opened) -> None:
+    def _take(self, segment: UnderWay, opened: Opened) -> None:
         """Makes the next model of a round's sum; the round is over."""
         self._following.advance(opened)
         segment.seen.note(segment.planned, opened.parties, opened=True)
@@ -247,7 +240,7 @@ class Trainer:
         # Not only the model before: a fit may come back to one that served long ago.
         segment.fresh = not self._context.memory.knows(self._model.hash())
 
-    def _catch_up(self, segment: _Segment, answer: Answer) -> bool:
+    def _catch_up(self, segment: UnderWay, answer: Answer) -> bool:
         """Follows the others through rounds that were held without this party; returns whether the segment ends."""
         stop = answer.stop
         while True:
@@ -264,7 +257,7 @@ class Trainer:
         self._model.backend.set_weights(self._model.weights)
         return stop
 
-    def _pass_over(self, segment: _Segment, until: Round) -> None:
+    def _pass_over(self, segment: UnderWay, until: Round) -> None:
         """Goes on to a round in which the server says that this party may take part, or what came of which it tells.
 
         Every round of the plan comes to something. Whoever might leave out some of which it holds the sum could choose
@@ -283,11 +276,11 @@ class Trainer:
                 )
             segment.done += 1
 
-    def _is_empty(self, segment: _Segment) -> bool:
+    def _is_empty(self, segment: UnderWay) -> bool:
         """Returns whether the next round is not held, since fewer than two of several parties have rows in it."""
         return self._holders(segment.order, segment.done) < 2 and len(self._contributor.members) > 1
 
-    def _follow(self, segment: _Segment, past: PastRound) -> None:
+    def _follow(self, segment: UnderWay, past: PastRound) -> None:
         """Takes over what came of one round that was held without this party."""
         order, place = segment.order, past.number - segment.order.number - segment.again
         if place >= len(order.spans):  # it is a round of metrics, or of another segment
@@ -307,13 +300,13 @@ class Trainer:
             self._take(segment, opened)
             self._follow_on(segment, context, opened.parties)
 
-    def _follow_on(self, segment: _Segment, context: RoundContext, over: Sequence[PartyName]) -> None:
+    def _follow_on(self, segment: UnderWay, context: RoundContext, over: Sequence[PartyName]) -> None:
         """Begins anew where the others do so after a round that this party has missed, before the next one's sum."""
         self._contributor.past.follow(context, over, self._model.hash())
         if self._contributor.past.anew:
             self._begin_anew(segment)
 
-    def _check_rows(self, segment: _Segment, used: int) -> None:
+    def _check_rows(self, segment: UnderWay, used: int) -> None:
         """Leaves after an abandoned round that used more than half of this party's rows.
 
         What the next round would use overlaps with what was sent, and the two sums might be compared.
@@ -337,7 +330,7 @@ class Trainer:
         self._measured = taken
         return metrics.flatten(taken)
 
-    def _report_alone(self, segment: _Segment) -> None:
+    def _report_alone(self, segment: UnderWay) -> None:
         """Sums the epoch's metrics in a round of their own, where no opened round carried them."""
         order, measured = segment.order, self._measure()
         segment.fresh = False
@@ -363,7 +356,7 @@ class Trainer:
         return sum(int(share[start:stop].sum()) > 0 for share in shares)
 
     @contextmanager
-    def _unless_opened(self, segment: _Segment) -> Iterator[list[Answer]]:
+    def _unless_opened(self, segment: UnderWay) -> Iterator[list[Answer]]:
         """Puts model, optimizer, metrics and random state back as they were, unless an opened answer is put in."""
         state, measured, local = self._state, self._measured, segment.local
         if local is None:  # an empty one is one, too: of a step that moves no local state

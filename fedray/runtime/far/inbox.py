@@ -37,7 +37,7 @@ class Held:
         caller: Whose it is.
         number: Its number there.
         owner: The connection that carries it now; any other is out of date.
-        former: The one before, which may still be writing to where the message goes.
+        formers: Those before, which may still be writing to where the message goes.
         handled: How far it is.
         sink: Its message.
         answer: Its answer.
@@ -46,7 +46,7 @@ class Held:
     caller: PartyName
     number: int
     owner: Serving
-    former: Serving | None = None
+    formers: list[Serving] = field(default_factory=list)
     handled: Handled = Handled.COMING
     sink: stream.StreamIn = field(default_factory=stream.StreamIn)
     answer: stream.StreamOut | None = None
@@ -95,8 +95,9 @@ class Inbox:
         elif not again:
             raise EncodingError(f"{caller} has sent message {number} before")
         if held.owner is not owner:
-            held.former, held.owner = held.owner, owner
-            held.former.hang_up()
+            former, held.owner = held.owner, owner
+            held.formers = [one for one in held.formers if one.reads] + [former]
+            former.hang_up()
         return held
 
     def over(self, caller: PartyName, number: int, floor: int) -> None:
@@ -107,13 +108,16 @@ class Inbox:
             number: Which.
             floor: The lowest number that is under way there.
         """
-        self._over.setdefault(caller, set()).add(number)
-        self._entries.get(caller, {}).pop(number, None)
+        # Of what was never begun nothing need be remembered.
+        if self._entries.get(caller, {}).pop(number, None) is not None:
+            self._over.setdefault(caller, set()).add(number)
         self.raised(caller, floor)
 
     def raised(self, caller: PartyName, floor: int) -> None:
         """Forgets what is below a caller's floor; it never sinks."""
-        floor = self._floors[caller] = max(floor, self._floors.get(caller, 0))
+        if floor <= self._floors.get(caller, 0):
+            return  # as mostly: what follows looks at all that is kept of a caller
+        self._floors[caller] = floor
         self._over[caller] = {number for number in self._over.get(caller, ()) if number >= floor}
         entries = self._entries.get(caller, {})
         self._entries[caller] = {number: held for number, held in entries.items() if number >= floor}
@@ -149,7 +153,7 @@ class Serving:
     @property
     def held_up(self) -> bool:
         """Whether the connection before still writes to where the message goes: what is read must not change later."""
-        return self.held is not None and self.held.former is not None and self.held.former.reads
+        return self.held is not None and any(former.reads for former in self.held.formers)
 
     @property
     def hungry(self) -> bool:

@@ -15,7 +15,8 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from fedray.errors import EncodingError, FedRayError, PartyTimeout, PlanError, ProtocolError
@@ -31,6 +32,7 @@ VARIABLE = "FEDRAY_LINES"
 _PLACE = re.compile(r"(\S+) (\d{1,5})-(\d{1,5})")
 _BREATH_SECONDS = 0.05  # between two tries to accept; without it a process without descriptors would spin
 _MOST_STRANGERS = 64  # that have not proved yet who they are
+_MOST_LINES = 64  # of one caller, which has one for each message under way
 
 
 class FarLines:
@@ -56,6 +58,7 @@ class FarLines:
         self._parties: dict[PartyName, FarParty] = {}
         self._inbox, self._changed = Inbox(), threading.Condition()
         self._strangers = threading.Semaphore(_MOST_STRANGERS)
+        self._lines = Counter[PartyName]()
         self._listener = _listen(own, place)
         host, port = self._listener.getsockname()[:2]
         self.address = Address(host, port, secrets.token_bytes(16), keys.certificate)
@@ -139,7 +142,12 @@ class FarLines:
                 time.sleep(_BREATH_SECONDS)
                 continue
             # A thread for each line, since a message may block until the round is over.
-            threading.Thread(target=self._admit, args=(line,), name="fedray-far-line", daemon=True).start()
+            try:
+                threading.Thread(target=self._admit, args=(line,), name="fedray-far-line", daemon=True).start()
+            except RuntimeError:  # no thread to spare: whoever called calls again
+                line.close()
+                self._strangers.release()
+                time.sleep(_BREATH_SECONDS)
 
     def _admit(self, raw: socket.socket) -> None:
         """Serves a caller who proves to be a party of the session and means this process; hangs up on all others."""
@@ -155,10 +163,27 @@ class FarLines:
                 self._strangers.release()
         # The socket's own method: that of TLS would take the connection away from under the thread that reads.
         serving = Serving(self._inbox, caller, lambda: _shut(line))
-        with line, contextlib.suppress(OSError, EOFError, EncodingError):
+        with line, contextlib.suppress(OSError, EOFError, EncodingError), self._one_more(caller):
             self._serve(line, serving)
         if serving.works and serving.held is not None:  # its message has come, whatever became of the line
             self._work(serving, serving.held)
+
+    @contextlib.contextmanager
+    def _one_more(self, caller: PartyName) -> Iterator[None]:
+        """Counts the lines of a caller, each of which has a thread here.
+
+        Raises:
+            EncodingError: It has too many.
+        """
+        with self._changed:
+            if self._lines[caller] >= _MOST_LINES:
+                raise EncodingError(f"{caller} has {_MOST_LINES} lines already")
+            self._lines[caller] += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._lines[caller] -= 1
 
     def _greeted(self, line: ssl.SSLSocket) -> PartyName:
         magic, mark, length = GREETING.unpack(_exactly(line, GREETING.size))

@@ -17,10 +17,9 @@ there.
 
 from __future__ import annotations
 
+import mmap
 import struct
 from collections.abc import Sequence
-
-import numpy as np
 
 from fedray.errors import EncodingError
 from fedray.runtime.wire import MOST_PARTS, WirePart
@@ -84,12 +83,57 @@ class StreamOut:
         self._pieces = []
 
 
+class _Space:
+    """The memory of one part of a stream that comes in: as much as has come, and at most as much again.
+
+    What another party claims to send takes none: only beyond the first megabyte, what it has sent.
+
+    Args:
+        size: Bytes of the part.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size, self.taken = size, 0
+        self._memory: bytearray | mmap.mmap = bytearray(size if size <= PIECE else 0)
+        self._held = len(self._memory)
+
+    def window(self) -> memoryview:
+        """Returns where its next bytes go.
+
+        Raises:
+            EncodingError: There is no more memory.
+        """
+        if self.taken == self._held:
+            self._grow(min(max(2 * self._held, PIECE), self.size))
+        return memoryview(self._memory)[self.taken : self._held]
+
+    def content(self) -> memoryview:
+        """Returns the part, when it has come whole."""
+        return memoryview(self._memory)[: self.size]
+
+    def _grow(self, size: int) -> None:
+        former = self._memory
+        try:
+            if isinstance(former, mmap.mmap):
+                try:
+                    former.resize(size)  # moved by the system, without a copy
+                    self._held = size
+                    return
+                except BufferError:  # somebody still looks at where bytes went before
+                    pass
+            grown = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            grown[: self.taken] = memoryview(former)[: self.taken]
+        except OSError:
+            raise EncodingError(f"a message of {self.size} bytes is longer than there is memory") from None
+        self._memory, self._held = grown, size
+
+
 class StreamIn:
     """A stream that comes in.
 
     Attributes:
         taken: How many bytes of it have come.
-        parts: The parts, as far as they have come; they are whole when it is.
+        parts: The parts that have come.
         whole: Whether all has come.
     """
 
@@ -97,13 +141,16 @@ class StreamIn:
         self.taken = 0
         self.parts: list[memoryview] = []
         self.whole = False
-        self._sized = False
-        self._waiting = [memoryview(bytearray(_COUNT.size))]
-        self._head = self._waiting[0]
+        self._sizes: list[int] | None = None
+        self._space = _Space(_COUNT.size)
 
     def space(self) -> memoryview:
-        """Returns where its next bytes go."""
-        return self._waiting[0]
+        """Returns where its next bytes go.
+
+        Raises:
+            EncodingError: There is no more memory for them.
+        """
+        return self._space.window()
 
     def filled(self, count: int) -> None:
         """Learns that so many bytes have come.
@@ -112,31 +159,27 @@ class StreamIn:
             EncodingError: It claims to have more parts or bytes than any message has.
         """
         self.taken += count
-        self._waiting[0] = self._waiting[0][count:]
-        while self._waiting and not self._waiting[0]:
-            self._waiting.pop(0)
-        if not self._waiting:
+        self._space.taken += count
+        if self._space.taken == self._space.size:
             self._turn()
 
     def _turn(self) -> None:
-        if self._sized:
-            self.whole = True
+        content = self._space.content()
+        if self._sizes is not None:
+            self.parts.append(content)
         elif self.taken == _COUNT.size:
-            (count,) = _COUNT.unpack(self._head)
-            # Both limits are checked before memory is taken: four bytes must not be able to ask for gigabytes.
+            (count,) = _COUNT.unpack(content)
             if not 1 <= count <= MOST_PARTS:
                 raise EncodingError(f"a message between parties has 1 to {MOST_PARTS} parts, found {count}")
-            self._head = memoryview(bytearray(count * _SIZE.size))
-            self._waiting = [self._head]
+            self._space = _Space(count * _SIZE.size)
+            return
         else:
-            sizes = [size for (size,) in _SIZE.iter_unpack(self._head)]
-            if sum(sizes) > MOST_STREAM:
-                raise EncodingError(f"a message on a line has at most {MOST_STREAM} bytes, found {sum(sizes)}")
-            # Of NumPy, which fills nothing: the system gives the memory as bytes come, not as they are claimed.
-            try:
-                self.parts = [np.empty(size, np.uint8).data for size in sizes]
-            except MemoryError:
-                raise EncodingError(f"a message of {sum(sizes)} bytes is longer than there is memory") from None
-            self._waiting = [part for part in self.parts if part]
-            self._sized = True
-            self.whole = not self._waiting
+            self._sizes = [size for (size,) in _SIZE.iter_unpack(content)]
+            if sum(self._sizes) > MOST_STREAM:
+                raise EncodingError(f"a message on a line has at most {MOST_STREAM} bytes, found {sum(self._sizes)}")
+        while len(self.parts) < len(self._sizes):
+            self._space = _Space(self._sizes[len(self.parts)])
+            if self._space.size:
+                return
+            self.parts.append(self._space.content())
+        self.whole = True

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows that come again after a checkpoint are summed over the parties of before, or not at all.
+
+Dave ends in the midst of an epoch, the others go on, and then the driver is killed. With dave back, the same rows over
+all four and over three would differ by dave's part.
+"""
+
+import pytest
+from inline.dropouts import PATCHED, lets_end
+from inline.kept_runs import Killed, fit, killed
+
+import fedray as sf
+from fedray.errors import DataError, ProtocolError
+from fedray.ml.nn.checkpoints.fit_keeping import FitKeeping
+from fedray.ml.nn.fitting import FitRun
+from fedray.party.kept.pass_log import PassLog
+from fedray.party.training import keeping
+from fedray.protocol.turnover import Turnover
+
+ALL, REST = ("alice", "bob", "carol", "dave"), ("alice", "bob", "carol")
+ARGUMENTS = {"rows": (24,) * 4, "epochs": 3, "batch_size": 4, "validation_data": None, "on_dropout": "abandon"}
+SECOND_EPOCH = 10
+"""Number of its first round: six of the first epoch, and four that are spare."""
+
+
+@pytest.fixture
+def path(monkeypatch, start, tmp_path):
+    """A run whose second epoch lost dave after two rounds, and the driver at its end."""
+    segments = FitRun._segments
+
+    def killing(self, epoch, over, bar):
+        found = segments(self, epoch, over, bar)
+        if epoch == 1:
+            raise Killed
+        return found
+
+    def act(fed):
+        lets_end(fed.devices[3], fed.server, "before its input leaves", number=SECOND_EPOCH + 2)
+
+    with monkeypatch.context() as patch:
+        for cls, name in PATCHED:
+            patch.setattr(cls, name, getattr(cls, name))
+        patch.setattr(FitRun, "_segments", killing)
+        assert killed(monkeypatch, start, sf.Checkpoint(tmp_path / "run"), {}, act=act, **ARGUMENTS) is None
+    return tmp_path / "run"
+
+
+def lines(path):
+    (folder,) = (path / "parties" / "alice").iterdir()
+    return PassLog(folder / "passes.log", "alice").lines
+
+
+def goes_on(start, path):
+    return fit(start, sf.Checkpoint(path), **ARGUMENTS)[0]
+
+
+def test_a_run_that_lost_a_party_deals_rows_anew_and_says_so(start, path):
+    before = lines(path)
+    assert [members for _, members in before] == [ALL, ALL, REST]
+    history = goes_on(start, path)
+    assert history.epoch == [0, 1, 2]
+    (said,) = [text for text in history.notices if "dealt anew" in text]
+    assert "not bit by bit what it would have been" in said
+    after = lines(path)[len(before) :]
+    assert {members for _, members in after} == {ALL}
+    assert not {name for name, _ in after} & {name for name, _ in before}, "no pass of before comes again"
+
+
+def test_a_driver_that_does_not_is_refused_by_the_parties(monkeypatch, start, path):
+    monkeypatch.setattr(FitKeeping, "_dealt", lambda _self, plan, _moved: plan)
+    with pytest.raises(ProtocolError, match=r"already summed in this pass over \['alice', 'bob', 'carol'\], now over"):
+        goes_on(start, path)
+
+
+def test_parties_that_keep_no_log_sum_the_same_rows_over_another_set(monkeypatch, start, path):
+    """The broken variant: the difference of the two sums is dave's part."""
+    rest = {name for name, members in lines(path) if members == REST}
+    monkeypatch.setattr(Turnover, "keep", lambda *_: None)
+    monkeypatch.setattr(keeping, "_moved", lambda *_: False)
+    summed, record = set(), Turnover.record
+
+    def watched(self, rows, members):
+        summed.add((rows.pass_name, members))
+        record(self, rows, members)
+
+    monkeypatch.setattr(Turnover, "record", watched)
+    goes_on(start, path)
+    assert any((name, ALL) in summed for name in rest)
+
+
+def test_a_log_that_was_put_back_to_an_older_copy_is_refused(start, path):
+    for one in path.glob("parties/bob/*/passes.log"):
+        one.write_bytes(b"")
+    with pytest.raises(DataError, match=r"party 'bob': .*passes\.log has lost lines: expected 1 at least, found 0"):
+        goes_on(start, path)
+
+
+def test_a_party_that_is_lost_for_good_may_be_left_out(start, path):
+    """The others deal rows anew, as policies allow, and say without whom they go on."""
+    history, _ = fit(start, sf.Checkpoint(path), **(ARGUMENTS | {"rows": (24,) * 3}))
+    assert history.epoch == [0, 1, 2]
+    assert "checkpoint: goes on without 'dave', whose rows are gone with it" in history.notices
+    assert any("dealt anew" in text for text in history.notices)
+    assert sorted(history.local_history) == list(ALL), "what dave measured before is in the one history"
+    assert [len(history.local_history[party]["loss"]) for party in ALL] == [3, 3, 3, 1]
