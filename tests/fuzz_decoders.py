@@ -154,7 +154,7 @@ def targets() -> dict[str, Target]:
         ["begun", HASH.hex()],
     )
     first = tuple(_Chain("alice").line(memo)[:-1] for memo in memos)
-    opened = OpenedSum(np.arange(31, dtype="<u8"), ("alice", "Ärger"), 5)  # 32 bytes when it is packed
+    opened = OpenedSum(np.arange(24, dtype="<u8"), ("alice", "Ärger"), 5)  # 32 bytes when it is packed
     memory = [pack(opened.words).tobytes(), HASH, b""]
     past = (PastRound(1, OpenedSum(np.zeros(0, "<u8"), ())),)
     answer = Answer("opened", opened, HASH, View(1, ("alice", "Ärger")), missed=past, reason="why")

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The words of a sum in as few bytes as they need, for the way from the server to every party.
 
-A block of words is written in as many bytes a word as its largest one takes, 1 to 8; in planes, all first bytes of a
-block together, so that whole planes are copied. Knows no meaning of a word: any words come back as they were.
+A block of words is written in as many bytes a word as its largest one takes, 1 to 8, one word after the other. In front
+stand the widths of the blocks, a byte each, and zeros up to a multiple of 8: so there are 8 bytes in front of the end
+of any word, and it is read by one load and one shift. Knows no meaning of a word: any words come back as they were.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ the wide words of totals at the end do not widen all the others."""
 
 
 def pack(words: NDArray[Any]) -> NDArray[np.uint8]:
-    """Returns signed words as bytes, uint8[n]: the blocks, and behind them a byte for the width of each.
+    """Returns signed words as bytes, uint8[n]: the width of each block, and the blocks.
 
     Args:
         words: uint32[L] or uint64[L], little-endian, read as signed.
@@ -30,15 +31,18 @@ def pack(words: NDArray[Any]) -> NDArray[np.uint8]:
     wide = words.view(f"<i{words.itemsize}").astype("<i8", copy=False)
     widths = [_width(wide[start : start + BLOCK]) for start in range(0, len(wide), BLOCK)]
     sizes = [width * min(BLOCK, len(wide) - k * BLOCK) for k, width in enumerate(widths)]
-    packed, at = np.empty(sum(sizes) + len(widths), np.uint8), 0
+    at = _front(len(widths))
+    packed = np.empty(at + sum(sizes) + 7, np.uint8)
+    packed[:at] = 0
+    packed[: len(widths)] = widths
     for k, width in enumerate(widths):
         block = wide[k * BLOCK : (k + 1) * BLOCK]
-        for place, plane in _planes(width):
-            end = at + plane * len(block)
-            packed[at:end].view(f"<u{plane}")[:] = _plane(block, place, plane)
-            at = end
-    packed[at:] = widths
-    return packed
+        # Each word as a whole, its eight bytes: the next one is written over those of them that are too many. So words
+        # go in order, as a loop over them has it; were it otherwise, no party would find the sum's check right.
+        places: NDArray[np.int64] = np.ndarray((len(block),), "<i8", packed.data, at, (width,))
+        np.copyto(places, block)
+        at += sizes[k]
+    return packed[:at]
 
 
 def unpack(message: Message, size: int, bits: int) -> NDArray[Any]:
@@ -55,23 +59,22 @@ def unpack(message: Message, size: int, bits: int) -> NDArray[Any]:
         EncodingError: They are not the bytes of so many words.
     """
     data, blocks = as_bytes(message), -(-size // BLOCK)
+    at = _front(blocks)
     # First, before any time or memory is taken: a size that nobody compared with the bytes would be a stranger's to
     # choose. So there is no width of 0 either: one byte would stand for a whole block of zeros.
     right = bits in (32, 64) and 0 <= size <= len(data)
-    widths = data[len(data) - blocks :].tolist() if right else []
-    expected = blocks + sum(width * min(BLOCK, size - k * BLOCK) for k, width in enumerate(widths))
-    if not right or len(data) != expected or any(not 1 <= width <= bits // 8 for width in widths):
+    widths = data[:blocks].tolist() if right else []
+    expected = at + sum(width * min(BLOCK, size - k * BLOCK) for k, width in enumerate(widths))
+    fits = right and len(data) == expected and all(1 <= width <= bits // 8 for width in widths)
+    if not fits or data[blocks:at].any():
         raise EncodingError(f"packed words: {size} words of {bits} bits do not match {len(data)} bytes")
-    wide, at = np.zeros(size, "<i8"), 0
+    wide = np.empty(size, "<i8")
     for k, width in enumerate(widths):
         block = wide[k * BLOCK : (k + 1) * BLOCK]
-        for place, plane in _planes(width):
-            end = at + plane * len(block)
-            _plane(block, place, plane)[:] = data[at:end].view(f"<u{plane}")
-            at = end
-        if width < 8:  # up to the top of each word, and down again with the sign
-            block <<= np.int64(64 - 8 * width)
-            block >>= np.int64(64 - 8 * width)
+        # A word is the highest bytes of the eight that end with it; shifted down, it brings its sign.
+        ends: NDArray[np.int64] = np.ndarray((len(block),), "<i8", data.data, at + width - 8, (width,))
+        np.right_shift(ends, 64 - 8 * width, out=block)
+        at += width * len(block)
         if _width(block) != width:
             raise EncodingError("packed words: a block is written wider than its words need")
     return wide.astype(f"<i{bits // 8}", copy=False).view(f"<u{bits // 8}")
@@ -84,16 +87,6 @@ def _width(block: NDArray[np.int64]) -> int:
     return bits // 8 + 1
 
 
-def _planes(width: int) -> list[tuple[int, int]]:
-    """Returns (first byte, bytes) of what a word of so many bytes is cut into, each at a multiple of its own bytes."""
-    found, place = [], 0
-    for plane in (8, 4, 2, 1):
-        if width - place >= plane:
-            found.append((place, plane))
-            place += plane
-    return found
-
-
-def _plane(block: NDArray[np.int64], place: int, plane: int) -> NDArray[Any]:
-    """Returns a view of some bytes of each word of a block."""
-    return block.view(f"<u{plane}")[place // plane :: 8 // plane]
+def _front(blocks: int) -> int:
+    """Returns how many bytes there are in front of the blocks."""
+    return -(-blocks // 8) * 8

@@ -37,7 +37,8 @@ class Awaited:
             before, told = self._state, self._told
             self._state, self._since, self._told = state, now, False
             self._usual = max(self._usual, waited if before[1] else 0.0)
-            return f"round {before[0] + 1} of the segment goes on after {waited:.0f} s" if told else None
+            goes_on = told and not progress.error
+            return f"round {before[0] + 1} of the segment goes on after {waited:.0f} s" if goes_on else None
         # Twice what is usual: of a party that is slower than the others in every round, nothing new is to be told.
         if not awaited or self._told or waited < 2 * self._usual:
             return None

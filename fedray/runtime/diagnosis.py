@@ -166,7 +166,7 @@ def _let_in(node: Node) -> Finding:
     except OSError as error:
         said = f"{node.address}:{first} does not answer: {error.strerror or error}"
         return Finding(check, "doubtful", said, "let them in where a server or a compute party of an SPU runs")
-    return Finding(check, "good", "nothing stands before its lines")
+    return Finding(check, "good", "its lines' port is reached, or refused (nobody listens outside of sessions)")
 
 
 def _called(host: str, port: int, check: str, remedy: str) -> Finding:

@@ -33,9 +33,13 @@ MOST_ANSWER_BYTES = 1 << 33
 """Longest answer: a model of a thousand million numbers. It has no other way to go, since it was asked for on a line;
 but memory is taken by what the answering party claims, before anything of it has come."""
 
+MOST_CALL = 1000
+"""Longest name of a call, which goes into its receiver's ledger."""
+
 Answering: TypeAlias = Callable[[str, Key, PartyName, Any], Any]
 
 _BREATH_SECONDS = 0.05  # between two tries to accept; without it a process without descriptors would spin
+_AT_ONCE = 16  # parts that one call sends; the system takes no more than 1024, and no message of a round has so many
 # A message starts with the number of its parts and the size of each, so that a reader can refuse before it allocates.
 _COUNT = struct.Struct(">I")
 _SIZE = struct.Struct(">Q")
@@ -190,10 +194,12 @@ def reply(own: PartyName, answer: Answering, message: Any, caller: PartyName | N
         EncodingError: It is no message, or of another sender than it says.
     """
     match message:
-        case (str(call), str(key), str(sender), body) if caller in (None, sender):
+        case (str(call), str(key), str(sender), body) if caller in (None, sender) and len(call) <= MOST_CALL:
             answered = answer(call, key, sender, body)
         case _:
-            raise EncodingError("a message on a line has a call, a key, its sender and a body")
+            raise EncodingError(
+                f"a message on a line has a call of at most {MOST_CALL} characters, a key, its sender and a body"
+            )
     try:
         parts = write(answered)
         _check_length(map(len, parts), MOST_ANSWER_BYTES)
@@ -223,9 +229,14 @@ def _lost(party: PartyName, error: Exception) -> PartyLost:
 
 
 def _transmit(line: socket.socket, parts: Sequence[WirePart]) -> None:
-    line.sendall(_COUNT.pack(len(parts)) + b"".join(_SIZE.pack(len(part)) for part in parts))
-    for part in parts:
-        line.sendall(part)
+    front = _COUNT.pack(len(parts)) + b"".join(_SIZE.pack(len(part)) for part in parts)
+    # By one call, as far as it takes them: whoever waits is woken by the first bytes, and should not find four of them.
+    left = [memoryview(part) for part in (front, *parts)]
+    sent = line.sendmsg(left[:_AT_ONCE])
+    for part in left:
+        if sent < len(part):
+            line.sendall(part[sent:])
+        sent = max(sent - len(part), 0)
 
 
 def _receive(line: socket.socket, most_bytes: int) -> list[memoryview]:

@@ -28,6 +28,7 @@ from fedray.runtime.signals import exit_code
 from fedray.runtime.waits import Waits
 from fedray.types import Key, PartyConfig, PartyName, Ref, Transport
 
+_MOST_NAME = 200  # of a function, in ledgers
 _CLOSING_SECONDS = 3.0  # for all parties to close their ledgers, of which each takes milliseconds
 _LEAVING_SECONDS = 5.0  # for other threads to learn that what they wait for will not come
 
@@ -93,7 +94,7 @@ class Session:
 
     def statement(self, name: str) -> str:
         """Returns the label of a new statement of the driver, e.g. `"17:train_segment"`."""
-        return f"{next(self._statements)}:{name}"
+        return f"{next(self._statements)}:{name[:_MOST_NAME]}"
 
     def new_key(self) -> Key:
         """Returns a key that no object has had."""

@@ -27,7 +27,8 @@ from typing import Any
 
 import numpy as np
 from floors import Floors
-from tutorial import BATCH, MODELS, rows
+from networks import BATCH
+from tutorial import MODELS, rows
 
 import fedray as sf
 from fedray.data.ndarray import load
@@ -35,8 +36,8 @@ from fedray.ml.nn import FLModel
 from fedray.ml.nn.callbacks import USED_HOOKS
 from fedray.party.door.egress import DRIVER
 from fedray.security.aggregation import PlainAggregator, SecureAggregator, SPUAggregator
+from fedray.utils.simulation.datasets import dataset
 
-PARAMETERS = 34_826
 NAMES = ("alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi")
 
 
@@ -145,12 +146,14 @@ def measure(parties: int, samples: int, repeats: int, only: list[str], framework
 
     Beside them stand the bytes of one round, by contender, and the peak memory in MB, by process.
     """
-    floors = Floors(parties, samples, PARAMETERS, framework)
+    floors = Floors(parties, samples, dataset("mnist"), framework)
+    own = Floors(parties, samples, dataset("mnist"), framework, own=True)
     sf.init([*NAMES[:parties], "server"], address="local", seed=1, threads=1)
     devices, server = [sf.PYU(name) for name in NAMES[:parties]], sf.PYU("server")
     runs: dict[str, Any] = {
         kind: lambda number, kind=kind: floors.epoch(kind, number) for kind in ("free", "synchronous")
     }
+    runs["our own step, no federation"] = lambda number: own.epoch("synchronous", number)
     chosen = {n: c for n, c in contenders(devices, server, samples, framework).items() if not only or n in only}
     runs |= {name: contender.epoch for name, contender in chosen.items()}
     found: dict[str, dict[str, Any]] = {name: {"wall": [], "cpu": []} for name in runs}
@@ -161,6 +164,7 @@ def measure(parties: int, samples: int, repeats: int, only: list[str], framework
                 found[name]["wall"].append(wall)
                 found[name]["cpu"].append(cpu)
     floors.stop()
+    own.stop()
     moved = {name: contender.bytes_a_round(repeats + 1) for name, contender in chosen.items()}
     peaks = {device.name: sf.reveal(device(peak_megabytes)()) for device in (*devices, server)}
     sf.shutdown()

@@ -52,7 +52,7 @@ found = {"import": time.perf_counter() - begun}
 sf.init(["alice", "bob", "charlie"], address="local", seed=1)
 found["init"] = time.perf_counter() - begun
 alice, bob, charlie = sf.PYU("alice"), sf.PYU("bob"), sf.PYU("charlie")
-from tutorial import conv_model
+from networks import conv_model
 model = FLModel(charlie, [alice, bob], conv_model)
 found["model"] = time.perf_counter() - begun
 (x, y), _ = load_mnist(parts={alice: 0.002, bob: 0.002}, normalized_x=True, categorical_y=True)

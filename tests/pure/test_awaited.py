@@ -23,6 +23,12 @@ def test_after_a_few_seconds_once_and_when_it_goes_on():
     ]
 
 
+def test_a_round_that_was_given_up_does_not_go_on():
+    awaited = Awaited(60)
+    assert len(seen(awaited, *[(float(second), 3, ("alice",)) for second in range(40)])) == 1
+    assert awaited.look(Progress(3, error="a sum needs at least 3 parties here"), 40.0) is None
+
+
 def test_nothing_where_all_compute_or_somebody_is_known_to_be_away():
     assert seen(Awaited(60), *[(float(step), 0, ()) for step in range(100)]) == []
     assert seen(Awaited(60), *[(float(s), 0, ("bob",)) for s in range(100)], away=frozenset({"bob"})) == []

@@ -272,5 +272,5 @@ def test_whoever_answers_is_not_held_to_what_was_before():
     redial = Redial(False)
     assert redial.failed(Trouble.REFUSED, 0.0) == 0.0
     redial.heard()
-    assert redial.failed(Trouble.REFUSED, 100.0) == 0.0
+    assert redial.failed(Trouble.REFUSED, 100.0) == 0.05, "and not without a pause, whoever says a word and hangs up"
     assert redial.failed(Trouble.SILENT, 100.0 + UNREACHED_SECONDS) is not None

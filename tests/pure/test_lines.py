@@ -52,6 +52,14 @@ def test_a_message_is_answered_whatever_its_size(lines, size):
     assert ask(lines("alice"), "bob", "key", np.ones(size, np.uint8)) == ("key", size)
 
 
+def test_a_message_of_many_parts_arrives_whole(lines):
+    """More of them than one call sends, some empty, some longer than what the system holds of a line."""
+    lines("bob", lambda *arrays: list(reversed(arrays)))
+    sent = [np.arange(size, dtype="<u4") for size in [0, 3, 100_000, 0, 1, 70_000, *range(40)]]
+    found = ask(lines("alice"), "bob", *sent)
+    assert [array.tolist() for array in reversed(found)] == [array.tolist() for array in sent]
+
+
 def test_a_party_may_call_itself(lines):
     assert ask(lines("alice", lambda n: n + 1), "alice", 3) == 4
 

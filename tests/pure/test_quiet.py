@@ -6,8 +6,8 @@ import os
 
 import pytest
 
+from fedray.backends.collector import uncollected
 from fedray.backends.keras.quiet import quiet
-from fedray.backends.keras.start import uncollected
 
 CHATTER = b"""\
 2025-11-22 21:58:24.133489: I tensorflow/core/util/port.cc:153] oneDNN custom operations are on.
@@ -46,7 +46,7 @@ def test_an_import_leaves_the_garbage_collector_as_it_was(running):
     during = []
 
     def importing():
-        with uncollected():
+        with uncollected("framework"):
             during.append(gc.isenabled())
             raise ImportError
 
@@ -55,3 +55,14 @@ def test_an_import_leaves_the_garbage_collector_as_it_was(running):
     after = gc.isenabled()
     gc.enable()
     assert (during, after) == ([False], running)
+
+
+def test_what_an_import_makes_is_never_walked_over_again(monkeypatch):
+    """Unless it was there before: then it is the user's own objects that would be left alone."""
+    frozen = []
+    monkeypatch.setattr(gc, "isenabled", lambda: True)
+    monkeypatch.setattr(gc, "freeze", lambda: frozen.append(True))
+    for name, expected in (("json", []), ("framework that is not there", [True])):
+        with uncollected(name):
+            pass
+        assert frozen == expected

@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
 import os
 import sys
-from collections.abc import Iterator
 from typing import Any
 
+from fedray.backends.collector import uncollected
 from fedray.backends.generators import BUILDING, generators_kept
 from fedray.backends.keras.quiet import quiet
 from fedray.errors import PlanError
@@ -24,7 +23,7 @@ def frameworks(threads: int) -> tuple[Any, Any]:
     Raises:
         PlanError: Keras runs on another framework.
     """
-    with BUILDING, generators_kept(), uncollected():
+    with BUILDING, generators_kept(), uncollected("tensorflow"):
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         with quietly():
             import keras
@@ -44,15 +43,3 @@ def frameworks(threads: int) -> tuple[Any, Any]:
 def quietly() -> contextlib.AbstractContextManager[None]:
     """Returns a block that keeps TensorFlow's start-up chatter off the screen, where it has not started yet."""
     return contextlib.nullcontext() if "tensorflow" in sys.modules else quiet()
-
-
-@contextlib.contextmanager
-def uncollected() -> Iterator[None]:
-    """Lets Python's garbage collector rest: what an import makes stays, and walking over it takes long."""
-    running = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if running:
-            gc.enable()

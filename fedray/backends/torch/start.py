@@ -6,6 +6,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Any
 
+from fedray.backends.collector import uncollected
 from fedray.backends.generators import BUILDING, generators_kept
 from fedray.errors import PlanError
 
@@ -19,7 +20,7 @@ def framework() -> Any:
         PlanError: It is not installed here.
     """
     check_installed("torch")
-    with BUILDING, generators_kept():
+    with BUILDING, generators_kept(), uncollected("torch"):
         import torch
     return torch
 

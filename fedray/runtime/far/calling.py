@@ -13,7 +13,7 @@ import ssl
 import struct
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -162,14 +162,9 @@ class FarParty:
             if out := exchange.next_out():
                 exchange.sent(line.send(out))
                 continue
-            count = 0
-            try:
-                for received in filled(line, exchange.next_in()):
-                    count += received
-            finally:
-                if count:
-                    redial.heard()
-                    exchange.received(count)
+            count = fill(line, exchange.next_in())
+            redial.heard()
+            exchange.received(count)
 
     def _dial(self) -> ssl.SSLSocket:
         """Returns a line on which both ends have proved who they are, as far as this one can tell."""
@@ -212,19 +207,28 @@ def tune(line: socket.socket) -> None:
     line.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _SILENT_SECONDS * 1000)
 
 
-def filled(line: ssl.SSLSocket, space: memoryview) -> Iterator[int]:
-    """Yields how many bytes came each time, until a space is full.
+def fill(line: ssl.SSLSocket, space: memoryview) -> int:
+    """Fills a space with what comes, and returns how many bytes did: fewer where the line ends before.
 
     Raises:
-        EOFError: The other end hung up.
+        EOFError: The other end hung up, and nothing has come.
+        OSError: The line is cut, likewise.
     """
+    done, size = 0, len(space)
     # A loop of its own, with nothing in it: TLS hands out 16 KiB at a time.
-    while space:
-        count = line.recv_into(space)
+    while done < size:
+        try:
+            count = line.read(size - done, space[done:])
+        except OSError:
+            if not done:
+                raise
+            break  # what has come counts; whoever reads on is told
         if not count:
-            raise EOFError("it hung up")
-        yield count
-        space = space[count:]
+            break
+        done += int(count)
+    if not done:
+        raise EOFError("it hung up")
+    return done
 
 
 def _hung_up(line: ssl.SSLSocket | None) -> ssl.SSLSocket | None:

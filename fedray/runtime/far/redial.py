@@ -47,7 +47,8 @@ class Redial:
     def heard(self) -> None:
         """Says that something has come from the other end."""
         self.opened()
-        self.refused_since, self.wait = None, 0.0
+        # Not at once again: who says a word and hangs up, each time, would be dialled without a pause for ever.
+        self.refused_since, self.wait = None, min(self.wait, _FIRST_WAIT)
 
     def failed(self, trouble: Trouble, now: float) -> float | None:
         """Returns how many seconds to wait before the next try, or None where it is to be given up.
