@@ -98,7 +98,10 @@ class LocalCluster:
                     self._ray.shutdown()
                     environment.end_processes(self._mark)
                     if lasting(error):
-                        raise PlanError(f"Ray cannot start on this machine: {reason(error)}") from error
+                        raise PlanError(
+                            f"Ray cannot start on this machine: {reason(error)}. Another try would end alike; mend "
+                            "that, or use address='inline' to run without Ray"
+                        ) from error
                     if attempt == _START_TRIES:
                         raise PlanError(
                             f"Ray did not start on this machine in {attempt} tries ({reason(error)}); "

@@ -3,6 +3,7 @@
 
 import pytest
 from inline.kept_runs import Steps, counted, fit, killed, same
+from inline.torch_models import NEEDS_TORCH, correct
 
 import fedray as sf
 
@@ -52,12 +53,14 @@ def reducing():
 def torch_model():
     import torch
 
+    from fedray.ml.nn.torch import Compiled
+
     module = torch.nn.Sequential(
         torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.BatchNorm1d(8), torch.nn.Dropout(0.3), torch.nn.Linear(8, 3)
     )
     optimizer = torch.optim.Adam(module.parameters(), lr=0.05)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.8**step)
-    return {"module": module, "loss": torch.nn.CrossEntropyLoss(), "optimizer": optimizer, "scheduler": scheduler}
+    return Compiled(module, torch.nn.CrossEntropyLoss(), optimizer, {"accuracy": correct}, scheduler)
 
 
 CASES = {
@@ -73,7 +76,7 @@ CASES = {
 
 def marks(name):
     quick = name == "Adam, moving statistics, noise"
-    return [*([] if quick else [pytest.mark.slow]), *([pytest.mark.torch] if name == "PyTorch" else [])]
+    return [*([] if quick else [pytest.mark.slow]), *(NEEDS_TORCH if name == "PyTorch" else [])]
 
 
 @pytest.mark.timeout(300)

@@ -2,6 +2,7 @@
 """What a party of the session can make another one's lines between nodes take: no more than it has sent itself."""
 
 import mmap
+import socket
 import struct
 import threading
 
@@ -11,8 +12,8 @@ from pure.far_kit import Parties
 from pure.test_far_exchange import feed
 
 from fedray.errors import EncodingError
-from fedray.runtime.far import lines, stream
-from fedray.runtime.far.inbox import Inbox, Serving
+from fedray.runtime.far import lines, strangers, stream
+from fedray.runtime.far.inbox import MOST_OPEN, Inbox, Serving
 from fedray.runtime.wire import MOST_TEXT, read, write
 
 
@@ -125,3 +126,29 @@ def test_a_caller_has_so_many_lines_and_no_more(parties, monkeypatch):
     assert not ref.ended.wait(0.3), "it is hung up on"
     monkeypatch.setattr(lines, "_MOST_LINES", 1)
     assert lines.FarLines.take(ref, 20) == 7
+
+
+def test_who_says_nothing_at_the_door_keeps_nobody_out(parties, monkeypatch):
+    monkeypatch.setattr(strangers, "MOST_STRANGERS", 4)
+    monkeypatch.setattr(lines, "OPENING_SECONDS", 600.0)
+    address = parties.addresses["bob"]
+    silent = [socket.create_connection((address.host, address.port), 10) for _ in range(9)]
+    assert parties.ask("alice", "bob", 7) == 7
+    for line in silent:
+        line.close()
+
+
+def test_what_is_worked_on_counts_though_its_caller_waits_no_longer():
+    inbox = Inbox()
+    for number in range(1, MOST_OPEN + 1):
+        end = Serving(inbox, "carol")
+        feed(end, stream.ORDER.pack(stream.CALL, number, number, 0) + message())
+        assert end.works
+    with pytest.raises(EncodingError, match="messages under way"):
+        feed(Serving(inbox, "carol"), stream.ORDER.pack(stream.CALL, number + 1, number + 1, 0))
+    inbox.answer(inbox._entries["carol"][1], write(7))
+    feed(Serving(inbox, "carol"), stream.ORDER.pack(stream.CALL, number + 1, number + 1, 0))
+
+
+def message() -> bytes:
+    return b"".join(map(bytes, stream.StreamOut(write(7))._pieces))

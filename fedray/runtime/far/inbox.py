@@ -119,8 +119,22 @@ class Inbox:
             return  # as mostly: what follows looks at all that is kept of a caller
         self._floors[caller] = floor
         self._over[caller] = {number for number in self._over.get(caller, ()) if number >= floor}
+        # What is worked on still counts: whoever raised the floor each time could have any number of threads work.
         entries = self._entries.get(caller, {})
-        self._entries[caller] = {number: held for number, held in entries.items() if number >= floor}
+        self._entries[caller] = {
+            number: held for number, held in entries.items() if number >= floor or held.handled is Handled.WORKED_ON
+        }
+
+    def answer(self, held: Held, parts: Sequence[WirePart]) -> None:
+        """Keeps the answer to a message until its caller has it, or not at all where that waits no longer.
+
+        Args:
+            held: The exchange.
+            parts: The answer.
+        """
+        held.answered(parts)
+        if held.number < self._floors.get(held.caller, 0):
+            self._entries.get(held.caller, {}).pop(held.number, None)
 
 
 class Serving:

@@ -23,6 +23,7 @@ from fedray.errors import EncodingError, FedRayError, PartyTimeout, PlanError, P
 from fedray.party.keys.line_keys import LineKeys
 from fedray.runtime.far.calling import GREETING, MAGIC, OPENING_SECONDS, Address, FarParty, FarRef, fill, tune
 from fedray.runtime.far.inbox import Held, Inbox, Serving
+from fedray.runtime.far.strangers import Strangers, exactly, shut
 from fedray.runtime.wire import WirePart, read, write
 from fedray.types import Failure, Key, PartyName
 
@@ -31,7 +32,6 @@ VARIABLE = "FEDRAY_LINES"
 
 _PLACE = re.compile(r"(\S+) (\d{1,5})-(\d{1,5})")
 _BREATH_SECONDS = 0.05  # between two tries to accept; without it a process without descriptors would spin
-_MOST_STRANGERS = 64  # that have not proved yet who they are
 _MOST_LINES = 64  # of one caller, which has one for each message under way
 
 
@@ -57,7 +57,7 @@ class FarLines:
         self._own, self._keys, self._answer = own, keys, answer
         self._parties: dict[PartyName, FarParty] = {}
         self._inbox, self._changed = Inbox(), threading.Condition()
-        self._strangers = threading.Semaphore(_MOST_STRANGERS)
+        self._strangers = Strangers()
         self._lines = Counter[PartyName]()
         self._listener = _listen(own, place)
         host, port = self._listener.getsockname()[:2]
@@ -92,7 +92,7 @@ class FarLines:
     def close(self) -> None:
         """Takes no more calls."""
         self._open = False
-        _shut(self._listener)  # closing alone does not wake the thread that waits there
+        shut(self._listener)  # closing alone does not wake the thread that waits there
         self._listener.close()
 
     def send(self, party: PartyName, call: str, key: Key, sender: PartyName, message: Any) -> FarRef | None:
@@ -134,37 +134,44 @@ class FarLines:
 
     def _accept(self) -> None:
         while self._open:
-            self._strangers.acquire()
             try:
                 line, _ = self._listener.accept()
             except OSError:  # such as no file descriptor to spare: whoever calls waits until there is one
-                self._strangers.release()
                 time.sleep(_BREATH_SECONDS)
                 continue
+            place = self._strangers.enter(line)
             # A thread for each line, since a message may block until the round is over.
             try:
-                threading.Thread(target=self._admit, args=(line,), name="fedray-far-line", daemon=True).start()
+                threading.Thread(target=self._admit, args=(line, place), name="fedray-far-line", daemon=True).start()
             except RuntimeError:  # no thread to spare: whoever called calls again
+                self._strangers.leave(place)
                 line.close()
-                self._strangers.release()
                 time.sleep(_BREATH_SECONDS)
 
-    def _admit(self, raw: socket.socket) -> None:
+    def _admit(self, raw: socket.socket, place: int) -> None:
         """Serves a caller who proves to be a party of the session and means this process; hangs up on all others."""
         with contextlib.closing(raw):
             try:
                 raw.settimeout(OPENING_SECONDS)
-                line = self._keys.context(answering=True).wrap_socket(raw, server_side=True)
+                context = self._keys.context(answering=True)
+                line = context.wrap_socket(raw, server_side=True, do_handshake_on_connect=False)
+            except (OSError, ValueError, FedRayError):
+                self._strangers.leave(place)
+                return
+        with line:
+            try:
+                self._strangers.becomes(place, line)
+                line.do_handshake()
                 caller = self._greeted(line)
                 tune(line)
             except (OSError, EOFError, ValueError, FedRayError):
                 return
             finally:
-                self._strangers.release()
-        # The socket's own method: that of TLS would take the connection away from under the thread that reads.
-        serving = Serving(self._inbox, caller, lambda: _shut(line))
-        with line, contextlib.suppress(OSError, EOFError, EncodingError), self._one_more(caller):
-            self._serve(line, serving)
+                self._strangers.leave(place)
+            # The socket's own method: that of TLS would take the connection away from under the thread that reads.
+            serving = Serving(self._inbox, caller, lambda: shut(line))
+            with contextlib.suppress(OSError, EOFError, EncodingError), self._one_more(caller):
+                self._serve(line, serving)
         if serving.works and serving.held is not None:  # its message has come, whatever became of the line
             self._work(serving, serving.held)
 
@@ -186,8 +193,9 @@ class FarLines:
                 self._lines[caller] -= 1
 
     def _greeted(self, line: ssl.SSLSocket) -> PartyName:
-        magic, mark, length = GREETING.unpack(_exactly(line, GREETING.size))
-        caller = _exactly(line, length).decode()
+        deadline = time.monotonic() + OPENING_SECONDS
+        magic, mark, length = GREETING.unpack(exactly(line, GREETING.size, deadline))
+        caller = exactly(line, length, deadline).decode()
         # Of this very process: what was meant for another session, or one before, is not for this one.
         if magic != MAGIC or mark != self.address.mark:
             raise ProtocolError("another program, version or session is called")
@@ -200,14 +208,15 @@ class FarLines:
         while not serving.stale:
             # The lock is for what the lines of a caller share; it is never held while bytes are under way.
             with self._changed:
-                out = serving.next_out()
+                out, held = serving.next_out(), serving.held if serving.works else None
+                idle = serving.idle
             if out:
                 count = line.send(out)
                 with self._changed:
                     serving.sent(count)
-            elif serving.works and serving.held is not None:
-                self._work(serving, serving.held)
-            elif serving.idle:  # it came over another line, whose thread works on it
+            elif held is not None:
+                self._work(serving, held)
+            elif idle:  # it came over another line, whose thread works on it
                 with self._changed:
                     self._changed.wait_for(lambda: not serving.idle or serving.stale)
             else:
@@ -233,11 +242,12 @@ class FarLines:
         serving.works = False
         try:
             parts = self._answer(read(held.take()), held.caller)
-        except EncodingError as error:
+        except Exception as error:  # whatever it is, whoever waits must learn of it
             # Told, and not hung up on: it would be sent again.
-            parts = write(Failure("ProtocolError", f"party {self._own!r}: {error}", self._own))
+            why = error if isinstance(error, EncodingError) else type(error).__name__
+            parts = write(Failure("ProtocolError", f"party {self._own!r}: {why}", self._own))
         with self._changed:
-            held.answered(parts)
+            self._inbox.answer(held, parts)
             self._changed.notify_all()
 
 
@@ -260,18 +270,3 @@ def _listen(own: PartyName, place: str) -> socket.socket:
             continue
         return listener
     raise PlanError(f"party {own!r} has no port for lines to other nodes at {host}, {first}-{last}: {why}")
-
-
-def _shut(line: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        socket.socket.shutdown(line, socket.SHUT_RDWR)
-
-
-def _exactly(line: ssl.SSLSocket, size: int) -> bytes:
-    content = b""
-    while len(content) < size:
-        received = line.recv(size - len(content))
-        if not received:
-            raise EOFError
-        content += received
-    return content
