@@ -300,7 +300,7 @@ class RayTransport(RayCalls):
         """Ends every party and, if it was started here, the cluster. Harmless when nothing runs."""
         try:
             self._unfollow()
-            with held("Ray ends"):
+            with held():
                 # First, so that a finalizer that runs meanwhile finds no party to call.
                 self._handles.clear()
                 if isinstance(self._cluster, JoinedCluster):
