@@ -47,8 +47,7 @@ LANES: Mapping[str, Lane] = {
     # What other parties wait for must not queue behind a command that waits for them.
     "deliver": "message",
     "tell": "message",
-    # What a cell has printed is shown while it runs, or after an interrupt.
-    "mark": "message",
+    "mark": "message",  # of a cell, which may have been interrupted
     # Apart from both, so that news of a round comes through while all message threads are taken.
     "watch": "watch",
     # At the end of a session a command may still run, and nobody waits for it any more.

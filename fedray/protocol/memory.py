@@ -7,8 +7,8 @@ its size would be a way to make it forget.
 
 What must outlast the process goes to a store before it counts: the members of every model, and the set-ups begun and
 finished. How often a model served is counted per session, and no session outlasts the process. With which rows is kept
-as long as the process, as is over whom each run has summed: after a restart a model is summed only over members it was
-summed over before.
+as long as the process, as is over whom each run has summed, unless the run is kept (`Turnover.keep`): after a restart a
+model is summed only over members it was summed over before.
 """
 
 from __future__ import annotations

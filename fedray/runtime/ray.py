@@ -228,7 +228,8 @@ class RayTransport(RayCalls):
         connecting = {name: actor.connect.remote(self._actors, places) for name, actor in self._actors.items()}
         for name, ref in connecting.items():
             self._take(RayRef(name, "connect", ref), _START_SECONDS)
-        if self._show_output:
+        # By ray:// lines come through a service of the cluster's, which has given them Ray's own form already.
+        if self._show_output and not self._address.startswith("ray://"):
             machines = {node.id: node.address for node in Node.alive(_untyped.nodes())}
             shown = {(machines.get(at.node, ""), at.process): name for name, at in places.items() if at.prints}
             self._unfollow = follow(list(parties), shown, self, show_lines)

@@ -109,7 +109,7 @@ def say_nothing_of_lost_workers() -> None:
 
 @contextmanager
 def left_alone(*, on_loopback: bool) -> Iterator[None]:
-    """Keeps Ray, while it connects in the block, from taking over `breakpoint()`, SIGTERM and the driver's folder.
+    """Keeps Ray, while it connects in the block, from taking over `breakpoint()`, SIGTERM, the driver's folder, stdout.
 
     It copies that to the parties where the driver was started by `uv run`. A variable says so, too, but Ray reads that
     when it is imported, and this process may have imported it before us.
@@ -125,6 +125,8 @@ def left_alone(*, on_loopback: bool) -> Iterator[None]:
     wanted: list[tuple[Any, str, Any]] = [
         (constants, "RAY_ENABLE_UV_RUN_RUNTIME_ENV", False),
         (utils, "set_sigterm_handler", lambda _handler: None),
+        # What Ray would show of the parties and of its own services until `show_lines` takes its place, and after it.
+        (importlib.import_module("ray._private.worker"), "print_to_stdstream", lambda *_, **__: None),
     ]
     wanted += [(constants, "ENABLE_RAY_CLUSTER", False)] if on_loopback else []
     before = [(module, name, getattr(module, name)) for module, name, _ in wanted if hasattr(module, name)]

@@ -58,6 +58,11 @@ _RECORDS: dict[str, Any] = {
 }
 """What may travel between parties besides plain values. Where a record has a field that is none, it is refused."""
 
+# Both made once: every message and every answer is written twice, by its sender and by its reader.
+_NAMES = {record: tuple(field.name for field in fields(record)) for record in _RECORDS.values()}
+_TEXT = json.JSONEncoder(separators=(",", ":"))
+_PLAIN = frozenset((type(None), bool, int, float, str))
+
 _NUMBERS = "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64"
 _MOST_AXES = 64  # NumPy's own limit
 _LONGEST = 1 << 40
@@ -79,7 +84,7 @@ def write(value: Any) -> list[WirePart]:
         EncodingError: It is, or holds, something else, or too many arrays.
     """
     buffers: list[WirePart] = []
-    text = json.dumps(_form(value, buffers), separators=(",", ":")).encode()
+    text = _TEXT.encode(_form(value, buffers)).encode()
     if len(text) > MOST_TEXT:
         raise EncodingError(f"a message between parties says at most {MOST_TEXT} bytes beside its arrays")
     if len(buffers) >= MOST_PARTS:
@@ -110,14 +115,14 @@ def read(parts: Sequence[WirePart]) -> Any:
 
 def _form(value: Any, buffers: list[WirePart]) -> Any:
     # `type(...)`, not `isinstance`: a subclass, such as an enum or a named tuple, would come back as something else.
-    if value is None or type(value) in (bool, int, float, str):
+    if type(value) in _PLAIN:
         return value
     if type(value) in (list, tuple):
         return {type(value).__name__: [_form(item, buffers) for item in value]}
     if isinstance(value, bytes):
         buffers.append(value)
         return {"bytes": len(buffers) - 1}
-    if isinstance(value, np.ndarray | np.generic) and value.dtype.str in _DTYPES:
+    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.str in _DTYPES:
         buffers.append(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
         # np.float64(1) and an array of shape () are not the same to the code that gets them.
         kind = "array" if isinstance(value, np.ndarray) else "scalar"
@@ -127,7 +132,7 @@ def _form(value: Any, buffers: list[WirePart]) -> Any:
         return {"record": name, "fields": [_form(part, buffers) for part in value.packed()]}
     if _RECORDS.get(name) is not type(value):
         raise EncodingError(f"a message between parties holds no {name}")
-    return {"record": name, "fields": [_form(getattr(value, field.name), buffers) for field in fields(value)]}
+    return {"record": name, "fields": [_form(getattr(value, field), buffers) for field in _NAMES[type(value)]]}
 
 
 class _Reading:

@@ -42,14 +42,14 @@ def watched(self, *args, **more):
 
 Session.get = watched
 kept = sf.Checkpoint(folder, every=2)
-history = model.fit(x, y, batch_size=6, epochs=3, verbose=0, validation_data=(x, y), checkpoint=kept)
+history = model.fit(x, y, batch_size=6, epochs=8, verbose=0, validation_data=(x, y), checkpoint=kept)
 trained = model.global_model()
 weights = trained.kernel.tobytes().hex() + trained.bias.tobytes().hex()
 print(json.dumps([weights, history.global_history, history.epoch, count[0]]))
 """
 
-KILLS = [("driver", 0.3), ("alice", 0.5), ("all", 0.4), ("server", 0.6), ("driver", 0.2)]
-"""Whom, and after which part of the steps of a whole run; what is left of the run gets shorter."""
+KILLS = [("driver", 0.15), ("alice", 0.2), ("all", 0.15), ("server", 0.2), ("driver", 0.15)]
+"""Whom, and after which part of the steps of a whole run; together they are less than a run has."""
 
 
 @pytest.mark.slow

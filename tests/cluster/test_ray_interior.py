@@ -71,3 +71,30 @@ def test_a_pattern_of_the_user_s_own_stays(monkeypatch: pytest.MonkeyPatch) -> N
     ray_interior.say_nothing_of_lost_workers()
     assert LOGS.stdout_deduplicator.skip_re.search("A worker died or was killed while executing a task by")
     assert LOGS.stderr_deduplicator.skip_re == "mine"
+
+
+def test_lines_of_parties_are_shown_by_us_and_never_by_ray(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ray names the actor's class, merges lines that are alike, and shows what its own services have to say."""
+    dispatcher, own = LOGS.global_worker_stdstream_dispatcher, WORKER.print_to_stdstream
+    service = {"pid": "raylet", "ip": "10.0.0.1", "lines": ["E no exporter"], "is_err": True, "localhost": "10.0.0.1"}
+    party = service | {"pid": "7", "lines": ["loss 0.5", "loss 0.5"], "is_err": False}
+
+    def begin(**_: Any) -> None:
+        shown = WORKER.print_to_stdstream  # as Ray does, which keeps it
+        dispatcher.add_handler("ray_print_logs", lambda batch: shown(batch, ignore_prefix=False))
+
+    monkeypatch.setattr(transport.ray, "init", begin)
+    taken: list[tuple[Any, ...]] = []
+    try:
+        transport._init("auto", True)
+        dispatcher.emit(dict(service))
+        ray_interior.show_lines(lambda *line: taken.append(line))
+        for batch in (service, party):
+            dispatcher.emit(dict(batch))
+    finally:
+        dispatcher.remove_handler("ray_print_logs")
+    assert taken == [("10.0.0.1", 7, ["loss 0.5", "loss 0.5"], False)]
+    assert capsys.readouterr() == ("", "")
+    assert WORKER.print_to_stdstream is own, "what the program does with Ray itself is its own affair"

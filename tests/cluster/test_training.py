@@ -54,8 +54,10 @@ def trained(start, address, tmp_path, eager):
     return before, history.history, history.local_history, overall, local, predictions
 
 
-@pytest.mark.parametrize("eager", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["eager", "graph"])
+@pytest.mark.slow
+@pytest.mark.parametrize("eager", [True, False], ids=["eager", "graph"])
 def test_a_run_on_ray_is_bit_equal_to_one_inline(start, lasting_start, tmp_path, eager):
+    """With Keras. Without it, the test below; that it trains at all: `tests/contracts/test_code_source.py`."""
     inline = trained(start, "inline", tmp_path, eager)
     assert trained(lasting_start, "auto", tmp_path, eager) == inline
 

@@ -3,11 +3,14 @@
 
 import pytest
 from inline.kept_runs import Steps, counted, fit, killed, same
+from inline.torch_models import NEEDS_TORCH, correct
 
 import fedray as sf
 
+pytestmark = pytest.mark.usefixtures("kernels_kept")
 
-def adam_with_noise():
+
+def adam_with_noise(run_eagerly=False):
     import keras
 
     model = keras.Sequential(
@@ -19,10 +22,14 @@ def adam_with_noise():
             keras.layers.Dense(3, activation="softmax"),
         ]
     )
-    model.compile(
-        loss="categorical_crossentropy", optimizer="adam", metrics=["accuracy", keras.metrics.AUC(num_thresholds=20)]
-    )
+    metrics = ["accuracy", keras.metrics.AUC(num_thresholds=20)]
+    model.compile(loss="categorical_crossentropy", optimizer="adam", metrics=metrics, run_eagerly=run_eagerly)
     return model
+
+
+def adam_with_noise_eagerly():
+    """A graph costs ten of the steps of a test."""
+    return adam_with_noise(run_eagerly=True)
 
 
 def with_schedule():
@@ -48,16 +55,19 @@ def reducing():
 def torch_model():
     import torch
 
+    from fedray.ml.nn.torch import Compiled
+
     module = torch.nn.Sequential(
         torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.BatchNorm1d(8), torch.nn.Dropout(0.3), torch.nn.Linear(8, 3)
     )
     optimizer = torch.optim.Adam(module.parameters(), lr=0.05)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.8**step)
-    return {"module": module, "loss": torch.nn.CrossEntropyLoss(), "optimizer": optimizer, "scheduler": scheduler}
+    return Compiled(module, torch.nn.CrossEntropyLoss(), optimizer, {"accuracy": correct}, scheduler)
 
 
 CASES = {
-    "Adam, moving statistics, noise": {"builder": adam_with_noise},
+    "Adam, moving statistics, noise": {"builder": adam_with_noise_eagerly},
+    "the same in a graph": {"builder": adam_with_noise},
     "local tensors": {"builder": adam_with_noise, "local": ["*batch_normalization*"]},
     "a schedule": {"builder": with_schedule},
     "gradients": {"builder": with_schedule, "strategy": "fed_avg_g"},
@@ -68,7 +78,7 @@ CASES = {
 
 def marks(name):
     quick = name == "Adam, moving statistics, noise"
-    return [*([] if quick else [pytest.mark.slow]), *([pytest.mark.torch] if name == "PyTorch" else [])]
+    return [*([] if quick else [pytest.mark.slow]), *(NEEDS_TORCH if name == "PyTorch" else [])]
 
 
 @pytest.mark.timeout(300)

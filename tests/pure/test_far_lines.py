@@ -22,6 +22,7 @@ from fedray.party.keys.line_keys import LineKeys, certificate, key_of
 from fedray.protocol.crypto.keys import generate_identity, public_bytes
 from fedray.runtime.far import calling, redial
 from fedray.runtime.far.calling import GREETING, MAGIC, Address
+from fedray.runtime.far.inbox import MOST_OPEN
 from fedray.runtime.far.lines import FarLines
 from fedray.runtime.lined import LinedCalls
 from fedray.types import Failure
@@ -118,6 +119,14 @@ def test_an_answer_that_is_made_while_the_link_is_cut_comes_when_it_is_back(part
     assert FarLines.take(ref, 20) == "a round"
     assert handed_on == ["a round"]
     relay.close()
+
+
+def test_more_messages_than_a_party_takes_at_once_wait_for_their_turn(parties):
+    gate = threading.Event()
+    found = parties(bob=lambda _, n: gate.wait(20) and n)
+    refs = [found.send("alice", "bob", n) for n in range(2 * MOST_OPEN)]
+    gate.set()
+    assert [FarLines.take(ref, 60) for ref in refs] == list(range(2 * MOST_OPEN))
 
 
 def test_a_party_that_has_ended_is_lost_soon_and_one_that_never_was_there_too(parties, impatient):

@@ -237,8 +237,8 @@ class KerasBackend:
 
     def take_stored(self, stored: Any) -> None:
         """Puts back what `stored` returned; see `LocalState.take_stored`."""
-        self._local.check_stored(stored["variables"])
-        self.restore(stored)
+        self._local.take_stored(stored["variables"])
+        (self._log_sums, self._log_rows), self._own_gradients = stored["logs"], None
 
     def forget(self) -> None:
         """Lets the optimizer begin anew; see `LocalState.forget`."""
@@ -336,7 +336,9 @@ class KerasBackend:
         self._copying = copying(self._keras, self._model.optimizer)
         self._beginning = Beginning(self._keras, self._model.optimizer)
         check_shared(self._keras, self._model, flat, self._strategy)
-        self._local = KerasState(self._tf, [v.value for v in flat.variables + flat.frozen], self._noise_seed)
+        self._local = KerasState(
+            self._tf, [*(v.value for v in flat.variables + flat.frozen), *self._schedule.variables], self._noise_seed
+        )
         self._local.adopt(v.value for v in (*self._model.variables, *variables(self._keras, self._model.optimizer)))
         self._traces = Traces(self._tf, self._model, self._local, self._seeded)
         self._predictor = Graphs(self._tf, self._model, self._flat, (), ())

@@ -37,6 +37,11 @@ class PlannedSchedule:
         for part, begin in zip(scheduled, self._begins, strict=True):
             part._get_current_learning_rate = partial(self._rate, tf, part._learning_rate, part._iterations, begin)
 
+    @property
+    def variables(self) -> list[Any]:
+        """Its own variables, which every round sets."""
+        return self._begins + self._place
+
     def place(self, first: int, planned: int) -> None:
         """Says where the round that begins is in the run.
 

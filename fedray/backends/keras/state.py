@@ -61,9 +61,16 @@ class KerasState:
         self._others = {variable.ref() for variable in others}
         self._noise_seed = noise_seed
         self._variables: dict[Any, Any] = {}
+        self._pending: list[Any] = []
+        self._first: dict[Any, Any] = {}
 
-    def adopt(self, variables: Iterable[Any]) -> None:
-        """Takes in tf.Variables not known yet, and gives seed generators among them this party's own stream."""
+    def adopt(self, variables: Iterable[Any], *, traced: bool = False) -> None:
+        """Takes in tf.Variables not known yet, and gives seed generators among them this party's own stream.
+
+        Args:
+            variables: The variables.
+            traced: Whether only a graph has brought them to light: what was stored of them has waited until now.
+        """
         for variable in variables:
             if variable.ref() in self._others or variable.ref() in self._variables:
                 continue
@@ -72,6 +79,10 @@ class KerasState:
                 own = word(self._noise_seed, f"noise {len(self._variables)} {old.tolist()}")
                 variable.assign(np.asarray([own >> 1, 0], old.dtype))
             self._variables[variable.ref()] = variable
+            if traced:
+                self._first[variable.ref()] = np.array(variable.numpy())
+            if self._pending:
+                self._assign([variable], [self._pending.pop(0)])
 
     def __len__(self) -> int:
         return len(self._variables)
@@ -85,18 +96,30 @@ class KerasState:
         """Returns arrays with the variables' values, in memory of their own."""
         return [np.array(variable.numpy()) for variable in self._variables.values()]
 
-    def check_stored(self, values: Sequence[Any]) -> None:
-        """Refuses what `stored` returned of other variables: `write` leaves out those that it has no value for.
+    def take_stored(self, values: Sequence[Any]) -> None:
+        """Puts back what `stored` returned, perhaps in a process that has traced other graphs so far.
+
+        Variables that graphs have brought to light since go back to what they began with.
 
         Raises:
-            DataError: Their number, a shape or a dtype is another.
+            DataError: They are the values of other variables.
         """
-        mine = [(tuple(one.shape), one.dtype.as_numpy_dtype) for one in self._variables.values()]
-        found = [(np.shape(value), np.asarray(value).dtype.type) for value in values]
-        if mine != found:
-            raise DataError(
-                "the state that was kept is of another model: its optimizer, metrics or local tensors are others"
-            )
+        known = list(self._variables.values())
+        late = known[len(values) :]
+        if any(variable.ref() not in self._first for variable in late):
+            raise _another_model()
+        self._assign(known[: len(values)], values[: len(known)])
+        self._assign(late, [self._first[variable.ref()] for variable in late])
+        self._pending = list(values[len(known) :])
+
+    @staticmethod
+    def _assign(variables: Sequence[Any], values: Sequence[Any]) -> None:
+        for variable, value in zip(variables, values, strict=True):
+            mine, found = (tuple(variable.shape), variable.dtype.as_numpy_dtype), np.asarray(value)
+            if mine != (found.shape, found.dtype.type):
+                raise _another_model()
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
 
     def after(self, step: Callable[..., tuple[Any, ...]]) -> Callable[..., tuple[Any, ...]]:
         """Returns a step that returns, behind its own results, what `read` returns after it: within one graph."""
@@ -106,6 +129,10 @@ class KerasState:
         """Puts back what `read` returned. Variables that came later have nothing to go back to and stay."""
         for variable, value in zip(self._variables.values(), values, strict=False):
             variable.assign(value)
+
+
+def _another_model() -> DataError:
+    return DataError("the state that was kept is of another model: its optimizer, metrics or local tensors are others")
 
 
 def try_gradient(backend: Backend, data: Data) -> None:

@@ -49,7 +49,7 @@ class Traces:
         while known < len(self._local):  # once more where the graph may return local state that it did not know of
             known = len(self._local)
             traced: Any = self._tf.function(function, autograph=False).get_concrete_function(*specs)
-            self._local.adopt(traced.variables)
+            self._local.adopt(traced.variables, traced=True)
         return traced  # type: ignore[no-any-return]  # a tf ConcreteFunction
 
 

@@ -31,6 +31,7 @@ GREETING = struct.Struct(f">{len(MAGIC)}s16sB")
 OPENING_SECONDS = 3.0
 """For a connection, and for each step of its opening."""
 
+_MOST_LINES = 24  # to one party; after a cut it takes it some seconds to see that so many old ones are gone
 _SILENT_SECONDS = 8  # after which the kernel gives a connection up, so that a new one is there when the link is
 
 
@@ -81,7 +82,9 @@ class FarParty:
         self._own, self._party, self._address, self._keys = own, party, address, keys
         self._lock = threading.Lock()
         self._last, self._open = 0, set[int]()
-        self._free: list[queue.SimpleQueue[tuple[FarRef, Carried]]] = []
+        # Of messages, how many wait for a thread; of threads, how many wait for a message, and how many there are.
+        self._jobs: queue.SimpleQueue[tuple[FarRef, Carried]] = queue.SimpleQueue()
+        self._queued = self._idle = self._threads = 0
         self._reached = False
 
     def send(self, parts: Sequence[WirePart]) -> FarRef:
@@ -91,17 +94,23 @@ class FarParty:
             self._last += 1
             exchange = Carried(self._last, parts)
             self._open.add(self._last)
-            jobs = self._free.pop() if self._free else None
-        if jobs is None:
-            jobs = queue.SimpleQueue()
-            threading.Thread(target=self._carry_on, args=(jobs,), name="fedray-far-call", daemon=True).start()
-        jobs.put((ref, exchange))
+            self._queued += 1
+            another = self._queued > self._idle and self._threads < _MOST_LINES
+            self._threads += another
+        self._jobs.put((ref, exchange))
+        if another:
+            threading.Thread(target=self._carry_on, name="fedray-far-call", daemon=True).start()
         return ref
 
-    def _carry_on(self, jobs: queue.SimpleQueue[tuple[FarRef, Carried]]) -> None:
+    def _carry_on(self) -> None:
         line: ssl.SSLSocket | None = None
+        with self._lock:
+            self._idle += 1
         while True:
-            ref, exchange = jobs.get()
+            ref, exchange = self._jobs.get()
+            with self._lock:
+                self._idle -= 1
+                self._queued -= 1
             try:
                 line = self._carry(exchange, line)
                 ref.answer = read(exchange.answer)
@@ -118,7 +127,7 @@ class FarParty:
                 self._open.discard(exchange.number)
                 floor = min(self._open, default=self._last + 1)
                 # Before the answer is told: the next message is sent at once, and finds this line free.
-                self._free.append(jobs)
+                self._idle += 1
             ref.ended.set()
             line = _told(line, exchange.done(min(floor, exchange.number + 1)))
             del ref, exchange  # nothing large is held here until the next message
