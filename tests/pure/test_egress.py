@@ -111,6 +111,7 @@ CALLS = {
     "deliver": [("service", "bob", b"message"), ("failed", "bob", b"message")],
     "tell": [("service", name, pack(())) for name in ("answer", "fail", "nothing")],
     "watch": [("service", pack(()))],
+    "mark": [("to here",)],
 }
 
 EVERY_CALL = [(method, args) for method, lists in CALLS.items() for args in lists]
