@@ -7,17 +7,18 @@ Ray finds out after half a minute, if at all, and says something else.
 from __future__ import annotations
 
 import os
+import sys
 
 from fedray.errors import PlanError
 
 MOST_PATH = 43
 """Characters of Ray's folder: the paths of its sockets, 64 longer, may have 107."""
 
-_STREAMS = ("standard input", "standard output", "standard error")
+_STREAMS = {1: ("standard output", "__stdout__"), 2: ("standard error", "__stderr__")}
 
 
 def check_process() -> None:
-    """Checks what every process that this one starts inherits: its working directory and its streams.
+    """Checks what every process that this one starts inherits: its working directory and where it writes.
 
     Raises:
         PlanError: It has been deleted, or one is closed.
@@ -29,15 +30,22 @@ def check_process() -> None:
             "the working directory of this program has been deleted, and no process can be started in it; "
             "os.chdir(...) to another one, or start the program elsewhere"
         ) from None
-    for number, name in enumerate(_STREAMS):
-        try:
-            os.fstat(number)
-        except OSError:
-            # The next file that is opened would take its number, and get what is written to the stream.
+    for number, (name, stream) in _STREAMS.items():
+        # Closed before Python began, it is None, and by now another file may have its number: that would get whatever
+        # is written to the stream.
+        if getattr(sys, stream) is None or not _open(number):
             raise PlanError(
-                f"the {name} of this program is closed, and Ray's processes need one; start it with "
-                f"{number}{'<' if number == 0 else '>'}/dev/null in place of {number}{'<' if number == 0 else '>'}&-"
-            ) from None
+                f"the {name} of this program is closed, and Ray's processes write to it; start it with "
+                f"{number}>/dev/null in place of {number}>&-"
+            )
+
+
+def _open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
 
 
 def check_path(folder: str) -> None:

@@ -299,8 +299,8 @@ class RayTransport(RayCalls):
     def stop(self) -> None:
         """Ends every party and, if it was started here, the cluster. Harmless when nothing runs."""
         try:
-            self._unfollow()
             with held():
+                self._unfollow()
                 # First, so that a finalizer that runs meanwhile finds no party to call.
                 self._handles.clear()
                 if isinstance(self._cluster, JoinedCluster):

@@ -2,6 +2,7 @@
 """What keeps Ray from starting for good is named at once, each by its own sentence, and not tried again."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,8 +53,15 @@ def test_a_path_that_is_too_long_for_sockets(tmp_path: Path, monkeypatch: pytest
     assert list(folder.iterdir()) == []
 
 
-@pytest.mark.parametrize(("number", "name", "remedy"), [(0, "input", "0</dev/null"), (2, "error", "2>/dev/null")])
-def test_a_stream_that_is_closed(monkeypatch: pytest.MonkeyPatch, number: int, name: str, remedy: str) -> None:
+@pytest.mark.parametrize(("number", "name"), [(1, "output"), (2, "error")])
+def test_a_stream_that_is_closed(monkeypatch: pytest.MonkeyPatch, number: int, name: str) -> None:
+    said = f"the standard {name} of this program is closed.*{number}>/dev/null"
+    with monkeypatch.context() as patch:
+        # Before Python began: by now another file may have the number.
+        patch.setattr(sys, {1: "__stdout__", 2: "__stderr__"}[number], None)
+        with pytest.raises(PlanError, match=said):
+            obstacles.check_process()
+    obstacles.check_process()
     fstat = os.fstat
 
     def closed(asked: int) -> os.stat_result:
@@ -62,7 +70,7 @@ def test_a_stream_that_is_closed(monkeypatch: pytest.MonkeyPatch, number: int, n
         return fstat(asked)
 
     monkeypatch.setattr(obstacles.os, "fstat", closed)
-    with pytest.raises(PlanError, match=f"the standard {name} of this program is closed.*{remedy}"):
+    with pytest.raises(PlanError, match=said):
         obstacles.check_process()
 
 
