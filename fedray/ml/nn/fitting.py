@@ -127,7 +127,8 @@ class FitRun:
             if self.validation is not None and self.plan.validates(epoch):
                 more, more_local = self._validate(epoch, self.validation, bar)
                 logs |= more
-                local = {party: local.get(party, {}) | metrics for party, metrics in more_local.items()}
+                told = (party for party in self.plan.parties if party in local or party in more_local)
+                local = {party: local.get(party, {}) | more_local.get(party, {}) for party in told}
             bar.close(complete=not self.callbacks.model.stop_training)
             logs = self.callbacks.call("on_epoch_end", epoch, logs=logs)
             self.history.record(epoch, logs, local)
@@ -219,14 +220,22 @@ class FitRun:
 def overall(reports: Mapping[PartyName, Report]) -> Logs:
     """Returns the metrics over all parties, the same in every report that has them; none where no row is in them."""
     found = next((report.overall for report in reports.values() if report.overall), ())
-    # Where every round was lost, frameworks say 0.0 of nothing: in a history that is a wrong number.
-    nothing = any(isinstance(one, Mean) and one.name == "loss" and not one.count for one in found)
-    return {} if nothing else values(found)
+    return {} if _of_no_rows(found) else values(found)
 
 
 def local(reports: Mapping[PartyName, Report]) -> dict[PartyName, Logs]:
-    """Returns each party's own metrics; parties that withhold them are left out."""
-    return {party: values(report.local) for party, report in reports.items() if report.local}
+    """Returns each party's own metrics by name; see `own_metrics`."""
+    return {party: values(own) for party, own in own_metrics(reports).items()}
+
+
+def own_metrics(reports: Mapping[PartyName, Report]) -> dict[PartyName, tuple[Metric, ...]]:
+    """Returns each party's own metrics; parties that withhold them, or have no rows in them, are left out."""
+    return {p: report.local for p, report in reports.items() if report.local and not _of_no_rows(report.local)}
+
+
+def _of_no_rows(metrics: Sequence[Metric]) -> bool:
+    """Returns whether metrics are over no rows: frameworks say 0.0 of nothing, which is a wrong number."""
+    return any(isinstance(one, Mean) and one.name == "loss" and not one.count for one in metrics)
 
 
 def values(metrics: Sequence[Metric]) -> Logs:

@@ -25,7 +25,7 @@ from fedray.ml.nn.checkpoints.fit_keeping import keeping
 from fedray.ml.nn.checkpoints.position import FitRows
 from fedray.ml.nn.checkpoints.said import described, versions
 from fedray.ml.nn.federation import Federation
-from fedray.ml.nn.fitting import FitRun, local, plan_shape, values
+from fedray.ml.nn.fitting import FitRun, local, own_metrics, plan_shape, values
 from fedray.ml.nn.history import History
 from fedray.ml.nn.optimizer import Optimizer
 from fedray.ml.nn.parties import checked_aggregator, checked_devices
@@ -239,9 +239,7 @@ class FLModel(ModelWords):
             rows = FitRows(self._devices, train, validation, class_weight)
             sizes = None if validation is None else validation.sizes
             experiment = experiment_of(self._said, plan, facts.spec, sizes, class_weight, random_seed)
-            plan = kept.settle(
-                self._federation, rows, plan, experiment, versions(self._said["backend"], self._seed), fits
-            )
+            plan = kept.settle(self._federation, rows, plan, experiment, versions(self._said["backend"]), fits)
         self._federation.open(plan.largest_weight(), plan_shape(plan))
         self._say_notices(level, () if first is None else (trial(first),))
         params = {"epochs": epochs, "steps": plan.steps, "batch_size": batch_size, "verbose": level, "seed": seed}
@@ -306,7 +304,7 @@ class FLModel(ModelWords):
             bar.figures(values(overall))
         if return_dict:
             return values(overall), local(reports)
-        return overall, {party: list(report.local) for party, report in reports.items() if report.local}
+        return overall, {party: list(own) for party, own in own_metrics(reports).items()}
 
     def predict(
         self, x: Arrays, batch_size: int = 32, verbose: Verbose = "auto", **refused: Never

@@ -109,10 +109,11 @@ def decide(path: str, found: Found | None, resume: bool | Literal["must"]) -> bo
             )
         return False
     if found.differences:
+        drawn = " Rows that are drawn, as by train_test_split, are the same ones under sf.init(..., seed=...)."
         raise PlanError(
             f"checkpoint: run {found.name} in {path} is unfinished and of another experiment: "
             f"{'; '.join(found.differences)}. Call fit as then to go on, pass resume=False to begin a new run, or name "
-            "another folder"
+            f"another folder.{drawn if any(' rows' in one for one in found.differences) else ''}"
         )
     if found.versions and resume == "must":
         raise PlanError(

@@ -215,7 +215,7 @@ class FitKeeping:
         self._notices += [f"checkpoint: {text}" for text in torn]
         behind = say_behind(self._number, whole, held)
         self._notices += [behind] if behind else []
-        _log.info("%s goes on after checkpoint %d", where, self._number)
+        _log.warning("checkpoint: %s goes on in epoch %d", where, self.start.epoch + 1)
         # Numbers are used once: what is newer and not whole everywhere must not pass for what comes now.
         self._number = max([*left.numbers(), *(number for numbers in held.values() for number in numbers)])
         moved = [party for party, told in looked.items() if told["moved"][all_have[-1]]]

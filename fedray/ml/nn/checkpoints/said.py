@@ -45,16 +45,15 @@ def described(
     }
 
 
-def versions(backend: str, seed: int) -> dict[str, Any]:
+def versions(backend: str) -> dict[str, Any]:
     """Returns what is recorded beside an experiment: with other ones a result need not be the same bits.
 
     Args:
         backend: Name of the framework.
-        seed: The model's, which may have been drawn; a run that goes on keeps that of its beginning.
     """
     names = ("fedray", "numpy", *_PACKAGES.get(backend, ()))
     found = {name: _version(name) for name in names}
-    return {**found, "python": platform.python_version(), "machine": platform.machine(), "seed of the model": seed}
+    return {**found, "python": platform.python_version(), "machine": platform.machine()}
 
 
 def _version(name: str) -> str:

@@ -68,7 +68,8 @@ def set_callback_states(callbacks: Sequence[Any], states: Sequence[tuple[str, An
     """
     then, now = [kind for kind, _ in states], [_kind(one) for one in callbacks]
     if then != now:
-        return [f"callbacks: {', '.join(then) or 'none'} then, {', '.join(now) or 'none'} now; all begin anew"]
+        kinds = f"{', '.join(then) or 'none'} then, {', '.join(now) or 'none'} now"
+        return [f"callbacks: {kinds}; what they remember begins anew"]
     for callback, (_, state) in zip(callbacks, states, strict=True):
         if state is None:
             continue
