@@ -108,6 +108,15 @@ class Member(Guarded):
         if context.rows is not None:
             self.memory.turnover(context.rows).record(context.rows, None if open_later else members)
 
+    def leave(self, context: RoundContext) -> None:
+        """Remembers beyond this process that rows of a round leave before anybody knows over whom they are summed.
+
+        Raises:
+            FedRayError: The store did not take it; then nothing of the round may leave.
+        """
+        if context.rows is not None:
+            self.memory.turnover(context.rows).leave(context.rows)
+
     def allows_only(self, context: RoundContext, members: tuple[PartyName, ...]) -> bool:
         """Returns whether a round of which others decide whose inputs are opened may be opened over a set only.
 

@@ -80,16 +80,27 @@ class Turnover:
         """Lets what this run sums outlast the process, pass by pass.
 
         Args:
-            known: (pass, set), as they were stored before; no rows of such a pass go into a sum over another set.
+            known: (pass, set), as they were stored before; no rows of such a pass go into a sum over another set. The
+                empty set is one that nobody knew yet: such rows go into no sum.
             store: Takes each, for good, before it counts.
         """
         self._store = store
         if self._passes:  # of this process: it knows more than the store does
             return
         for pass_name, members in known:
-            self._changes += self._last not in (None, members)
-            self._last = members
+            if members:
+                self._changes += self._last not in (None, members)
+                self._last = members
             self._passes.setdefault(pass_name, _Pass()).add(_Sent(0, _WHOLE, members))
+
+    def leave(self, rows: Rows) -> None:
+        """Has it stored that rows are about to leave of which nobody signs a second time over whom they are summed.
+
+        Args:
+            rows: The party's own rows.
+        """
+        if self._store is not None:
+            self._store(rows.pass_name, ())
 
     def unseen(self) -> bool:
         """Returns whether rows have left of which this party does not know over whom they were summed."""
@@ -115,7 +126,7 @@ class Turnover:
             ProtocolError: One has, or may have.
         """
         for sent in self._met(rows):
-            if sent.over is None and leaving:
+            if not sent.over and leaving:
                 raise _again("a set that this party never saw", members)
             if None not in (sent.over, members) and sent.over != members:
                 raise _again(str(list(sent.over or ())), members)

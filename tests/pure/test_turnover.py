@@ -174,6 +174,22 @@ def test_part_c_rows_of_a_pass_are_shared_among_one_set_of_owners() -> None:
     memory.check_rows(rows(0), tuple(kit.owners))
 
 
+def test_part_c_what_left_is_of_an_unknown_set_to_whoever_is_started_anew() -> None:
+    stored: list[tuple[bytes, tuple[str, ...]]] = []
+    kit = shared()
+    first = kit.owners[0]
+    kit.memories[first].turnover(rows(0)).keep([], lambda *line: stored.append(line))
+    told = replace(context_of(0, MANIFEST, NEARLY[0]), rows=rows(0))
+    kit.shields[first].protect(told, plain_values(np.zeros(2)))
+    assert stored == [(b"1", ())], "before it leaves"
+    anew = Turnover()
+    anew.keep(stored, lambda *_: None)
+    with pytest.raises(ProtocolError, match="in this pass over a set that this party never saw"):
+        anew.check_rows(rows(1), None)
+    anew.check_rows(rows(1, b"2"), None)
+    anew.check_change(tuple(kit.owners), 0)
+
+
 def stretch_again(kit) -> None:
     """Sums one stretch over all owners but the last, and asks for it once more on a model that has hardly moved."""
     kit.expect(MANIFEST)

@@ -123,6 +123,8 @@ class SharingShield(Guarded):
         messages = self._split(context, ctx, contribution)
         if not repeat:
             self._member.record(self._sid, context, self.owners, open_later=True)
+            # No compute party remembers, after it was started anew, for which set of owners it has signed.
+            self._member.leave(context)
         self._last.sent(context, contribution, b"")
         self._sent, self._messages, self._opening = (context.number, ctx), messages, context
         self._repeat = context if repeat else None
