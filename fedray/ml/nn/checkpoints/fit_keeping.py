@@ -227,9 +227,9 @@ class FitKeeping:
         self._state = {**self._state, "deals": deals}
         if moved:
             self._notices.append(
-                f"checkpoint: rounds after it were held without a party, as {', '.join(map(repr, moved))} knows. The "
-                "same rows summed over others would show one party's part: rows are dealt anew from here on, and the "
-                "run is not bit by bit what it would have been"
+                "checkpoint: rounds after it were held without a party, or may have been, as far as "
+                f"{', '.join(map(repr, moved))} can tell. The same rows summed over others would show one party's "
+                "part: rows are dealt anew from here on, and the run is not bit by bit what it would have been"
             )
         if not deals:
             return plan
