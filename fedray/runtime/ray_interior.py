@@ -21,7 +21,7 @@ from fedray.runtime.environment import Environment
 
 _PRINTING = "ray_print_logs"
 ctypes.pythonapi.PyOS_getsig.restype = ctypes.pythonapi.PyOS_setsig.restype = ctypes.c_void_p
-_LOST_WORKER = re.compile("^A worker died or was killed while executing")
+_LOSSES = re.compile("^A worker died or was killed while executing|^The node with node id: ")
 
 
 def reread_authentication() -> None:
@@ -95,8 +95,8 @@ def _kept_quiet() -> Iterator[list[str]]:
             said += caught.read().decode(errors="replace").splitlines()
 
 
-def say_nothing_of_lost_workers() -> None:
-    """Keeps Ray from writing to the user's output that a process is lost, where `PartyLost` says so.
+def say_nothing_of_losses() -> None:
+    """Keeps Ray from writing to the user's output that a process or a node is lost, where `PartyLost` says so.
 
     There is a variable for it, which Ray reads when it is imported; this process may have done so before us. A pattern
     of the user's own stays.
@@ -104,7 +104,7 @@ def say_nothing_of_lost_workers() -> None:
     logs: Any = importlib.import_module("ray._private.ray_logging")
     for output in (logs.stdout_deduplicator, logs.stderr_deduplicator):
         if output.skip_re is None:
-            output.skip_re = _LOST_WORKER
+            output.skip_re = _LOSSES
 
 
 @contextmanager

@@ -68,8 +68,12 @@ def test_breakpoint_is_ray_s_at_no_time_and_a_local_address_only_where_it_is_mea
 def test_a_pattern_of_the_user_s_own_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LOGS.stdout_deduplicator, "skip_re", None)
     monkeypatch.setattr(LOGS.stderr_deduplicator, "skip_re", "mine")
-    ray_interior.say_nothing_of_lost_workers()
-    assert LOGS.stdout_deduplicator.skip_re.search("A worker died or was killed while executing a task by")
+    ray_interior.say_nothing_of_losses()
+    for text in (
+        "A worker died or was killed while executing a task by",
+        "The node with node id: c7 has been marked dead",
+    ):
+        assert LOGS.stdout_deduplicator.skip_re.search(text)
     assert LOGS.stderr_deduplicator.skip_re == "mine"
 
 
