@@ -158,12 +158,17 @@ def _text(name: str, first: int, last: int) -> tuple[str, int]:
 def _statements(text: str) -> tuple[LineSpan, ...]:
     """Returns the lines of every statement; of one with a body, other than a function, those before the body."""
     try:
-        return tuple(_lines(node) for node in ast.walk(_parsed(text)) if isinstance(node, ast.stmt))
+        return tuple(_lines(node) for node in ast.walk(parsed(text)) if isinstance(node, ast.stmt))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return ()  # edited since, or not Python as it stands
 
 
-def _parsed(text: str) -> ast.AST:
+def parsed(text: str) -> ast.Module:
+    """Returns Python source as its syntax tree, whatever other threads parse meanwhile.
+
+    Raises:
+        SyntaxError: It is none.
+    """
     # Python 3.11 counts how deep a parse is in one place for all threads, and takes another thread's parse for a fault
     # of its own (gh-106905). Ours wait for each other; those of libraries do not, and are over in a moment.
     with _parsing:

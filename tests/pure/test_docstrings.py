@@ -7,6 +7,7 @@ from pathlib import Path
 
 import fedray
 from fedray import errors
+from fedray.party.code_source import parsed
 
 PACKAGE = Path(fedray.__file__).parent
 
@@ -68,7 +69,7 @@ def _is_overload(mark: ast.expr) -> bool:
 
 def missing(path: Path) -> list[str]:
     found = []
-    for name, function, docstring in public_functions(ast.parse(path.read_text())):
+    for name, function, docstring in public_functions(parsed(path.read_text())):
         where = f"{path.relative_to(PACKAGE).as_posix()}:{function.lineno}: {name}"
         if len(parameters(function)) >= MANY and not told(function, docstring):
             found.append(f"{where}: no Args: for {', '.join(parameters(function))}")

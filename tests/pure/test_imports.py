@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import fedray
+from fedray.party.code_source import parsed
 
 PACKAGE = Path(fedray.__file__).parent
 ORDER = ["errors", "types", "tree", "metrics", "protocol", "strategies", "backends", "party", "runtime", "device"]
@@ -44,7 +45,7 @@ def module_of(path: Path) -> str:
 
 @cache
 def tree_of(path: Path) -> ast.Module:
-    return ast.parse(path.read_text())
+    return parsed(path.read_text())
 
 
 @cache

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from fedray.party.code_source import parsed
 from fedray.party.door.egress import Kind
 from fedray.protocol.config import Config, Encoding
 from fedray.protocol.crypto.keys import Guarded, Roster
@@ -58,7 +59,7 @@ PROMISES = {row[0]: row for adversary in ADVERSARIES for row in against(adversar
 def definitions(path: Path) -> set[str]:
     """Returns the names of a module's functions and classes, and of classes' methods as `Class::method`."""
     found = set()
-    for node in ast.parse(path.read_text()).body:
+    for node in parsed(path.read_text()).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             found.add(node.name)
         if isinstance(node, ast.ClassDef):

@@ -13,6 +13,7 @@ from pure import sharing_reference
 from pure.masking_kit import identities, roster_of
 
 from fedray.errors import ProtocolError
+from fedray.party.code_source import parsed
 from fedray.protocol.checks.judge import OwnCheck
 from fedray.protocol.checks.secret import GroupSecret
 from fedray.protocol.config import Config, Encoding
@@ -32,7 +33,7 @@ SAVED: dict[str, Any] = json.loads((Path(__file__).parent / "vectors" / "sharing
 
 
 def test_the_reference_shares_no_code() -> None:
-    tree = ast.parse(Path(sharing_reference.__file__).read_text())
+    tree = parsed(Path(sharing_reference.__file__).read_text())
     found = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     found |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert found == {"__future__", "json", "struct", "typing", "pure.recovery_reference", "pure.checks_reference"}

@@ -14,6 +14,7 @@ from pure import checks_reference, encoding_reference
 from pure import masking_reference as reference
 from pure.masking_kit import encode
 
+from fedray.party.code_source import parsed
 from fedray.protocol import handshake, totals
 from fedray.protocol.config import ROUNDING, Config, Encoding
 from fedray.protocol.crypto import keystream
@@ -48,7 +49,7 @@ def load(name):
 def test_the_reference_shares_no_code():
     imported = set()
     for file in (reference.__file__, encoding_reference.__file__, checks_reference.__file__):
-        tree = ast.parse(Path(file).read_text())
+        tree = parsed(Path(file).read_text())
         imported |= {alias.name for n in ast.walk(tree) if isinstance(n, ast.Import) for alias in n.names}
         imported |= {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
     imported -= {"pure.encoding_reference", "pure.checks_reference"}  # looked at here, too
