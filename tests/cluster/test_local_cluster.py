@@ -199,6 +199,7 @@ print(sf.reveal(sf.PYU("alice")(abs)(-1)))
     assert run.left() == []
 
 
+@pytest.mark.slow  # `tests/pure/test_signals.py` holds a signal back in one process
 def test_control_c_while_ray_starts(program):
     """It comes at the worst moment: Ray is connected and does not know it yet. A new start would kill the program."""
     run = program(
