@@ -126,6 +126,7 @@ def head():
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.slow  # with the walk-through's machines; what a cluster answers that cannot be joined is not
 def test_by_every_address_beside_a_session_of_another_program_which_goes_on(program, head):
     """Beside: a Ray that runs in the program already is joined and left running, and what the cluster lacks is said."""
     variables, port, client = head

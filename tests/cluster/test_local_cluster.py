@@ -131,6 +131,7 @@ def listening(pid):
     return set()
 
 
+@pytest.mark.slow  # as the others that start a cluster; that one ends with nothing left is in the next test, too
 def test_a_program_prints_its_own_lines_and_leaves_nothing(program, tmp_path):
     """Its first session is begun by a thread. It shows what parties see of the machine, by resources with names of
     their own, and that the token is asked for and not in sight; in the end a party is killed, is lost within seconds,

@@ -75,8 +75,8 @@ CASES = {
 
 
 def marks(name):
-    quick = name == "Adam, moving statistics, noise"
-    return [*([] if quick else [pytest.mark.slow]), *(NEEDS_TORCH if name == "PyTorch" else [])]
+    """All take half a minute: `test_checkpoints.py` shows the same with NumPy's models."""
+    return [pytest.mark.slow, *(NEEDS_TORCH if name == "PyTorch" else [])]
 
 
 @pytest.mark.timeout(300)
