@@ -15,6 +15,7 @@ from fedray.errors import EncodingError
 from fedray.runtime.far import lines, strangers, stream
 from fedray.runtime.far.inbox import MOST_OPEN, Inbox, Serving
 from fedray.runtime.wire import MOST_TEXT, read, write
+from fedray.types import Failure
 
 
 def put(sink: stream.StreamIn, content: bytes | memoryview, step: int = 1 << 30) -> None:
@@ -118,6 +119,14 @@ def test_a_party_that_has_no_thread_to_spare_takes_calls_again_when_it_has(parti
     monkeypatch.setattr(threading.Thread, "start", start)
     assert parties.ask("alice", "bob", 7) == 7
     assert len(refused) == 3
+
+
+def test_a_fault_at_the_end_that_is_called_reaches_whoever_waits(parties, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("not for others")
+
+    monkeypatch.setattr(parties.lines["bob"], "_answer", broken)
+    assert parties.ask("alice", "bob", 7) == Failure("ProtocolError", "party 'bob': RuntimeError", "bob")
 
 
 def test_a_caller_has_so_many_lines_and_no_more(parties, monkeypatch):
