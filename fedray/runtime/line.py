@@ -169,7 +169,9 @@ class Lines:
                 line.close()
                 continue
             # A thread for each line, since a message may block until the round is over.
-            threading.Thread(target=self._serve, args=(line,), name="fedray-line", daemon=True).start()
+            thread = threading.Thread(target=self._serve, args=(line,), name="fedray-line", daemon=True)
+            while not _started(thread):  # no thread to spare: whoever calls waits until there is one
+                time.sleep(_BREATH_SECONDS)
 
     def _serve(self, line: socket.socket) -> None:
         """Answers one line's messages, one after another, until the other side closes it or sends nonsense."""
@@ -179,6 +181,14 @@ class Lines:
                     _transmit(line, reply(self._own, self._answer, read(_receive(line, MOST_BYTES))))
                 except (OSError, EOFError, EncodingError):
                     return
+
+
+def _started(thread: threading.Thread) -> bool:
+    try:
+        thread.start()
+    except RuntimeError:  # the only way to find out
+        return False
+    return True
 
 
 def reply(own: PartyName, answer: Answering, message: Any, caller: PartyName | None = None) -> list[WirePart]:

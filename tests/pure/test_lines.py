@@ -72,6 +72,21 @@ def test_one_line_serves_one_message_after_another(lines):
     assert len(threads) == 1
 
 
+def test_a_party_without_a_thread_to_spare_answers_when_it_has_one(lines, monkeypatch):
+    begin, refused = threading.Thread.start, []
+
+    def start(self):
+        if self.name == "fedray-line" and len(refused) < 3:
+            refused.append(self)
+            raise RuntimeError("can't start new thread")
+        begin(self)
+
+    lines("bob", lambda n: n + 1)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    assert ask(lines("alice"), "bob", 3) == 4
+    assert len(refused) == 3
+
+
 def test_messages_that_wait_do_not_hold_up_others(lines):
     gate = threading.Event()
     lines("bob", lambda n: gate.wait(20) if n == 0 else gate.set() or n)

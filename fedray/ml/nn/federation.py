@@ -254,7 +254,8 @@ class Federation:
         if device.name not in self._sums.parties:  # it was too late for the last rounds, or was told something else
             self._behind = True
             self.open()
-            say_older([device.name] if device.name not in self._sums.parties else [])
+            if device.name not in self._sums.parties:
+                say_older(device.name)
         parts = x.map(lambda array: array.partitions[device]).nest
         payload = parcel(device, ((parts, batch_size), {}), "predict")
         predictions: PYUObject = issue(device, 1, "predict", "invoke", self._models[device.name], "predict", payload)

@@ -41,14 +41,13 @@ def hand_round(
     return say_other_weights(sender, [party for party, other in differ.items() if other])
 
 
-def say_older(parties: Sequence[PartyName]) -> None:
-    """Says of parties that they do not have the current model."""
-    for party in parties:
-        _log.warning(
-            "party %r missed the last rounds, and predicts with the model that it had before them; the next fit hands "
-            "it the current one",
-            party,
-        )
+def say_older(party: PartyName) -> None:
+    """Says of a party that it does not have the current model."""
+    _log.warning(
+        "party %r missed the last rounds, and predicts with the model that it had before them; the next fit hands it "
+        "the current one",
+        party,
+    )
 
 
 def say_other_weights(sender: PartyName, others: Sequence[PartyName]) -> tuple[str, ...]:

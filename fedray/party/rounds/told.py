@@ -39,7 +39,7 @@ def well_formed(source: PartyName, found: object) -> Answer:
             and (found.verdict != "renew" or found.reason != "")
         ):
             return found if found.reason.isprintable() else replace(found, reason=shown(found.reason))
-    kind = f"one that says {found.verdict!r}" if type(found) is Answer else type(found).__name__
+    kind = f"one that says {shown(repr(found.verdict))}" if type(found) is Answer else type(found).__name__
     raise ServerFault(
         f"{source!r} gave an answer that is none: expected an Answer whose fields hold what they should, found {kind}. "
         "Nothing further is sent: it lies, or is of another version"
@@ -58,8 +58,7 @@ def outcome(source: PartyName, found: object) -> RoundOutcome:
     """
     match found:
         case RoundOutcome(answer=answer, proof=bytes()):
-            well_formed(source, answer)
-            return found
+            return replace(found, answer=well_formed(source, answer))
     raise ServerFault(f"{source!r} told what is no outcome of a round: found {type(found).__name__}")
 
 
