@@ -73,17 +73,30 @@ MOST_TEXT = 1 << 20
 """Most bytes of the first part. What it says takes some thirty times as much memory, and the time to read it."""
 
 
-def write(value: Any) -> list[WirePart]:
+class _Parts(list[WirePart]):
+    """The parts of a value so far, all but the first.
+
+    Args:
+        packed: As in `write`.
+    """
+
+    def __init__(self, packed: bool) -> None:
+        super().__init__()
+        self.packed = packed
+
+
+def write(value: Any, *, packed: bool = True) -> list[WirePart]:
     """Returns the parts of a value; arrays are not copied where their memory is contiguous.
 
     Args:
         value: None, a truth value, a number, text, bytes, an array of numbers, a list or tuple of such values, or a
             record of the table above.
+        packed: Whether sums are packed. Between processes of one machine that takes longer than it saves.
 
     Raises:
         EncodingError: It is, or holds, something else, or too many arrays.
     """
-    buffers: list[WirePart] = []
+    buffers = _Parts(packed)
     text = _TEXT.encode(_form(value, buffers)).encode()
     if len(text) > MOST_TEXT:
         raise EncodingError(f"a message between parties says at most {MOST_TEXT} bytes beside its arrays")
@@ -92,8 +105,12 @@ def write(value: Any) -> list[WirePart]:
     return [text, *buffers]
 
 
-def read(parts: Sequence[WirePart]) -> Any:
+def read(parts: Sequence[WirePart], *, packed: bool = True) -> Any:
     """Returns the value that `write` made the parts of; its arrays are read-only views of them.
+
+    Args:
+        parts: The parts.
+        packed: As in `write`: what was written in the other way is refused.
 
     Raises:
         EncodingError: They are not exactly the parts that `write` makes of a value.
@@ -105,7 +122,7 @@ def read(parts: Sequence[WirePart]) -> Any:
         value = _Reading(parts[1:]).value(json.loads(text.decode()))
         # Written again and compared, so that every value has one form only. A message that could be written in two
         # ways could carry something past its reader.
-        again = write(value)
+        again = write(value, packed=packed)
     except (ValueError, TypeError, KeyError, IndexError, RecursionError, MemoryError) as error:
         raise EncodingError(f"a message between parties cannot be read: {error or 'no memory'}") from None
     if again[0] != text or len(again) != len(parts):
@@ -113,7 +130,7 @@ def read(parts: Sequence[WirePart]) -> Any:
     return value
 
 
-def _form(value: Any, buffers: list[WirePart]) -> Any:
+def _form(value: Any, buffers: _Parts) -> Any:
     # `type(...)`, not `isinstance`: a subclass, such as an enum or a named tuple, would come back as something else.
     if type(value) in _PLAIN:
         return value
@@ -129,7 +146,8 @@ def _form(value: Any, buffers: list[WirePart]) -> Any:
         return {kind: len(buffers) - 1, "dtype": value.dtype.str, "shape": value.shape}
     name = type(value).__name__
     if isinstance(value, OpenedSum):
-        return {"record": name, "fields": [_form(part, buffers) for part in value.packed()]}
+        told = value.packed() if buffers.packed else (value.words, value.members, value.check)
+        return {"record": name, "fields": [_form(part, buffers) for part in told]}
     if _RECORDS.get(name) is not type(value):
         raise EncodingError(f"a message between parties holds no {name}")
     return {"record": name, "fields": [_form(getattr(value, field), buffers) for field in _NAMES[type(value)]]}
@@ -169,7 +187,7 @@ class _Reading:
             case {"scalar": int(place), "dtype": str(dtype), "shape": []}:
                 return _array(self._part(place), _DTYPES[dtype], [])[()]
             case {"record": "OpenedSum", "fields": list(items)}:
-                return OpenedSum.unpacked(*self._values(items))
+                return _sum(*self._values(items))
             case {"record": str(name), "fields": list(items)}:
                 return _RECORDS[name](*self._values(items))
         raise EncodingError(f"found {type(form).__name__}")
@@ -182,6 +200,15 @@ class _Reading:
         if place != expected:
             raise EncodingError(f"expected part {expected}, found another one")
         return self._parts[place]
+
+
+def _sum(words: Any, *told: Any) -> OpenedSum:
+    """Returns a sum, packed or as it is, by how much is told of it."""
+    if len(told) > 2:
+        return OpenedSum.unpacked(words, *told)
+    if not isinstance(words, np.ndarray) or words.ndim != 1 or words.dtype.str not in ("<u4", "<u8"):
+        raise EncodingError("a sum is of words of 32 or 64 bits")
+    return OpenedSum(words, *told)
 
 
 def _array(part: WirePart, dtype: np.dtype[Any], shape: list[int]) -> NDArray[Any]:
