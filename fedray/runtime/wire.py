@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, TypeAlias
@@ -63,10 +64,12 @@ _NAMES = {record: tuple(field.name for field in fields(record)) for record in _R
 _TEXT = json.JSONEncoder(separators=(",", ":"))
 _PLAIN = frozenset((type(None), bool, int, float, str))
 
-_NUMBERS = "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64"
+_NUMBERS = "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 complex64 complex128"
 _MOST_AXES = 64  # NumPy's own limit
 _LONGEST = 1 << 40
 _DTYPES = {np.dtype(name).str: np.dtype(name) for name in _NUMBERS.split()}  # NumPy would read a dtype as an expression
+_TIMES = re.compile(r"<[mM]8(\[\d{0,9}[a-zA-Z]{1,2}\])?")
+_TEXTS = re.compile(r"<U[1-9]\d{0,5}|\|S[1-9]\d{0,5}")
 
 
 MOST_TEXT = 1 << 20
@@ -77,14 +80,19 @@ def write(value: Any) -> list[WirePart]:
     """Returns the parts of a value; arrays are not copied where their memory is contiguous.
 
     Args:
-        value: None, a truth value, a number, text, bytes, an array of numbers, a list or tuple of such values, or a
-            record of the table above.
+        value: None, a truth value, a number, text, bytes, an array of numbers, times or texts, a list, tuple or dict of
+            such values, or a record of the table above.
 
     Raises:
         EncodingError: It is, or holds, something else, or too many arrays.
     """
     buffers: list[WirePart] = []
-    text = _TEXT.encode(_form(value, buffers)).encode()
+    try:
+        text = _TEXT.encode(_form(value, buffers)).encode()
+    except EncodingError:
+        raise
+    except (ValueError, RecursionError) as error:  # of a number with thousands of digits, of a list in itself
+        raise EncodingError(f"a message between parties cannot be written: {error}") from None
     if len(text) > MOST_TEXT:
         raise EncodingError(f"a message between parties says at most {MOST_TEXT} bytes beside its arrays")
     if len(buffers) >= MOST_PARTS:
@@ -119,13 +127,16 @@ def _form(value: Any, buffers: list[WirePart]) -> Any:
         return value
     if type(value) in (list, tuple):
         return {type(value).__name__: [_form(item, buffers) for item in value]}
-    if isinstance(value, bytes):
+    if type(value) is dict:
+        return {"dict": [[_form(key, buffers), _form(item, buffers)] for key, item in value.items()]}
+    if type(value) is bytes:
         buffers.append(value)
         return {"bytes": len(buffers) - 1}
-    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.str in _DTYPES:
-        buffers.append(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
-        # np.float64(1) and an array of shape () are not the same to the code that gets them.
-        kind = "array" if isinstance(value, np.ndarray) else "scalar"
+    kind = _kind(value)
+    if kind:
+        # The order of a matrix's numbers decides in which order they are added up, and so about the last bit.
+        flat = np.ascontiguousarray(value.T if kind == "columns" else value).reshape(-1)
+        buffers.append(flat.view(np.uint8).data)
         return {kind: len(buffers) - 1, "dtype": value.dtype.str, "shape": value.shape}
     name = type(value).__name__
     if isinstance(value, OpenedSum):
@@ -133,6 +144,18 @@ def _form(value: Any, buffers: list[WirePart]) -> Any:
     if _RECORDS.get(name) is not type(value):
         raise EncodingError(f"a message between parties holds no {name}")
     return {"record": name, "fields": [_form(getattr(value, field), buffers) for field in _NAMES[type(value)]]}
+
+
+def _kind(value: Any) -> str:
+    """Returns as what an array or a scalar of NumPy's is written; nothing where it is none that is."""
+    if type(value) is np.ndarray:
+        dtype = value.dtype.str
+        if dtype in _DTYPES or _TIMES.fullmatch(dtype) or _TEXTS.fullmatch(dtype):
+            return "array" if value.flags.c_contiguous or not value.flags.f_contiguous else "columns"
+    # np.float64(1) and an array of shape () are not the same to the code that gets them.
+    elif isinstance(value, np.generic) and type(value) is value.dtype.type:
+        return "scalar" if value.dtype.str in _DTYPES or _TIMES.fullmatch(value.dtype.str) else ""
+    return ""
 
 
 class _Reading:
@@ -162,12 +185,16 @@ class _Reading:
                 return self._values(items)
             case {"tuple": list(items)}:
                 return tuple(self._values(items))
+            case {"dict": list(pairs)}:
+                return {self.value(key): self.value(item) for key, item in pairs}
             case {"bytes": int(place)}:
                 return bytes(self._part(place))
             case {"array": int(place), "dtype": str(dtype), "shape": list(shape)}:
-                return _array(self._part(place), _DTYPES[dtype], shape)
+                return _array(self._part(place), _dtype(dtype), shape)
+            case {"columns": int(place), "dtype": str(dtype), "shape": list(shape)}:
+                return _array(self._part(place), _dtype(dtype), shape[::-1]).T
             case {"scalar": int(place), "dtype": str(dtype), "shape": []}:
-                return _array(self._part(place), _DTYPES[dtype], [])[()]
+                return _array(self._part(place), _dtype(dtype), [])[()]
             case {"record": "OpenedSum", "fields": list(items)}:
                 return OpenedSum.unpacked(*self._values(items))
             case {"record": str(name), "fields": list(items)}:
@@ -182,6 +209,12 @@ class _Reading:
         if place != expected:
             raise EncodingError(f"expected part {expected}, found another one")
         return self._parts[place]
+
+
+def _dtype(name: str) -> np.dtype[Any]:
+    if name not in _DTYPES and (_TIMES.fullmatch(name) or _TEXTS.fullmatch(name)):
+        return np.dtype(name)
+    return _DTYPES[name]
 
 
 def _array(part: WirePart, dtype: np.dtype[Any], shape: list[int]) -> NDArray[Any]:

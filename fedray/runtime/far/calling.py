@@ -76,6 +76,9 @@ class FarParty:
         party: Who is called.
         address: Where.
         keys: By which both prove who they are.
+
+    Attributes:
+        reached: Whether it was ever.
     """
 
     def __init__(self, own: PartyName, party: PartyName, address: Address, keys: LineKeys) -> None:
@@ -85,7 +88,7 @@ class FarParty:
         # Of messages, how many wait for a thread; of threads, how many wait for a message, and how many there are.
         self._jobs: queue.SimpleQueue[tuple[FarRef, Carried]] = queue.SimpleQueue()
         self._queued = self._idle = self._threads = 0
-        self._reached = False
+        self.reached = False
 
     def send(self, parts: Sequence[WirePart]) -> FarRef:
         """Has a message carried there, by a thread that is free or a new one, and returns at once."""
@@ -101,6 +104,16 @@ class FarParty:
         if another:
             threading.Thread(target=self._carry_on, name="fedray-far-call", daemon=True).start()
         return ref
+
+    def knock(self) -> str:
+        """Tries once to reach the party, if it was not yet; returns why that failed, else nothing."""
+        try:
+            if not self.reached:
+                self._dial().close()
+                self.reached = True
+        except (FedRayError, OSError, EOFError) as error:
+            return f"{self._own!r} does not reach {self._party!r} at {self._address}: {_reason(error)}"
+        return ""
 
     def _carry_on(self) -> None:
         line: ssl.SSLSocket | None = None
@@ -139,14 +152,14 @@ class FarParty:
             PartyLost: The party has ended, or was not reached for too long.
             EncodingError: Its answer is none.
         """
-        redial = Redial(self._reached)
+        redial = Redial(self.reached)
         while True:
             fresh = False
             try:
                 if line is None:
                     line = self._dial()
                     redial.opened()
-                    self._reached = True
+                    self.reached = True
                 fresh = True
                 self._pump(exchange, line, redial)
                 return line
@@ -160,7 +173,7 @@ class FarParty:
             line = _hung_up(line)
             wait = redial.failed(trouble, time.monotonic())
             if wait is None:
-                raise self._lost(why, reached=fresh or self._reached)
+                raise self._lost(why, reached=fresh or self.reached)
             time.sleep(wait)
 
     def _pump(self, exchange: Carried, line: ssl.SSLSocket, redial: Redial) -> None:
