@@ -15,14 +15,6 @@ class Beside:
 
     Args:
         name: Of its threads.
-
-    Example:
-        >>> done = []
-        >>> beside = Beside("example")
-        >>> beside.start(lambda: done.append(1))
-        >>> beside.rest()
-        >>> done
-        [1]
     """
 
     def __init__(self, name: str) -> None:
