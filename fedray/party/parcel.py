@@ -11,7 +11,6 @@ import pickle
 from collections.abc import Collection
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -141,12 +140,9 @@ def dtype_of(array: Any) -> str:
 
 
 def _fields(value: Value) -> Collection[Any]:
-    return [getattr(value, name) for name in _names(type(value))]
-
-
-@lru_cache(maxsize=64)  # of the few records that rounds are made of, over and over
-def _names(kind: type) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(kind)) if is_dataclass(kind) else ()
+    if not is_dataclass(value) or isinstance(value, type):
+        return ()
+    return [getattr(value, field.name) for field in fields(value)]
 
 
 def _weigh(value: Value) -> int:
