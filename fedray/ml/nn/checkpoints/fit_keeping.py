@@ -205,7 +205,7 @@ class FitKeeping:
         if not all_have:
             damaged = f" ({'; '.join(torn)})" if torn else ""
             raise PlanError(
-                f"checkpoint: {where} cannot be gone on with, since no checkpoint is whole at all: "
+                f"checkpoint: {where} cannot be gone on with, since there is no checkpoint that all have: "
                 f"{say_lacking(whole, held)}{damaged}. Restore what is missing, or pass resume=False to begin a new run"
             )
         self._folder, self._number = left, all_have[-1]
