@@ -74,8 +74,8 @@ def test_a_few_of_them(monkeypatch, start, tmp_path, kills, torn):
 @pytest.mark.parametrize(
     ("on_dropout", "again"),
     [
-        ("abandon", "the same model"),
         ("recover", "another model"),
+        pytest.param("abandon", "the same model", marks=pytest.mark.slow),
         pytest.param("abandon", "another model", marks=pytest.mark.slow),
         pytest.param("recover", "the same model", marks=pytest.mark.slow),
     ],

@@ -190,7 +190,12 @@ class FitRun:
             )
 
         def draw(over: int) -> None:
-            bar.advance_to(segment.rounds[over - 1].stop)
+            if self.verbose == 1 and (loss := self.federation.running.look()) is not None:
+                bar.running({"loss": loss})
+            bar.advance_to(segment.rounds[over - 1].stop if over else segment.rounds[0].start)
+
+        if begins_epoch:
+            self.federation.running.begin()
 
         reports, stretches = self.federation.train(self.facts, order, draw)
         self._there = tuple(party for party in self.plan.parties if party in reports)
