@@ -213,7 +213,7 @@ class FitKeeping:
         if not all_have:
             damaged = f" ({'; '.join(torn)})" if torn else ""
             raise PlanError(
-                f"checkpoint: {where} cannot be gone on with, since no checkpoint is whole at all: "
+                f"checkpoint: {where} cannot be gone on with, since there is no checkpoint that all have: "
                 f"{say_lacking(whole, held)}{damaged}. Restore what is missing, or pass resume=False to begin a new run"
             )
         moved = [party for party, told in looked.items() if told["moved"][all_have[-1]]]

@@ -65,7 +65,7 @@ class RunFolder:
         try:
             return cls(folder, kept_file.read_record(folder, "run", RUN))
         except (DataError, OSError) as error:
-            raise PlanError(f"checkpoint: {error}. Restore it, or move {folder} away to begin a new run") from None
+            raise PlanError(f"checkpoint: {error}. Without it a new run is begun") from None
 
     @classmethod
     def new(cls, path: str | os.PathLike[str], said: Mapping[str, Any]) -> RunFolder:
