@@ -21,6 +21,7 @@ from typing import Any
 
 from fedray.errors import EncodingError, FedRayError, PartyTimeout, PlanError, ProtocolError
 from fedray.party.keys.line_keys import LineKeys
+from fedray.runtime.far import calling
 from fedray.runtime.far.calling import GREETING, MAGIC, OPENING_SECONDS, Address, FarParty, FarRef, fill, tune
 from fedray.runtime.far.inbox import Held, Inbox, Serving
 from fedray.runtime.far.strangers import Strangers, exactly, shut
@@ -62,7 +63,8 @@ class FarLines:
         self._listener = _listen(own, place)
         host, port = self._listener.getsockname()[:2]
         self.address = Address(host, port, secrets.token_bytes(16), keys.certificate)
-        self._open = True
+        self._open, self._watched, self._closed = True, False, threading.Event()
+        self._marks: dict[PartyName, bytes] = {}
         threading.Thread(target=self._accept, name="fedray-far-lines", daemon=True).start()
 
     @classmethod
@@ -85,13 +87,20 @@ class FarLines:
     def connect(self, addresses: Mapping[PartyName, Address]) -> None:
         """Learns where the parties of other nodes are called; each is when there is something for it."""
         self._keys.learn({party: address.certificate for party, address in addresses.items()})
-        self._parties = {party: FarParty(self._own, party, address, self._keys) for party, address in addresses.items()}
+        mark = self.address.mark
+        self._parties = {
+            party: FarParty(self._own, party, address, self._keys, mark) for party, address in addresses.items()
+        }
         if not addresses:
             self.close()
+        elif not self._watched:
+            self._watched = True
+            threading.Thread(target=self._watch, name="fedray-far-watch", daemon=True).start()
 
     def close(self) -> None:
         """Takes no more calls."""
         self._open = False
+        self._closed.set()
         shut(self._listener)  # closing alone does not wake the thread that waits there
         self._listener.close()
 
@@ -147,6 +156,11 @@ class FarLines:
         if ref.error is not None:
             raise ref.error
         return ref.answer
+
+    def _watch(self) -> None:
+        while not self._closed.wait(calling.QUIET_SECONDS / 4):
+            for party in list(self._parties.values()):
+                party.give_up_quiet(time.monotonic())
 
     def _accept(self) -> None:
         while self._open:
@@ -210,13 +224,16 @@ class FarLines:
 
     def _greeted(self, line: ssl.SSLSocket) -> PartyName:
         deadline = time.monotonic() + OPENING_SECONDS
-        magic, mark, length = GREETING.unpack(exactly(line, GREETING.size, deadline))
+        magic, mark, own_mark, length = GREETING.unpack(exactly(line, GREETING.size, deadline))
         caller = exactly(line, length, deadline).decode()
         # Of this very process: what was meant for another session, or one before, is not for this one.
         if magic != MAGIC or mark != self.address.mark:
             raise ProtocolError("another program, version or session is called")
         if not self._keys.proves(line, caller):
             raise ProtocolError("who calls has not the key of the party that it says it is")
+        # Another process counts its messages from one again, and would be given the first one's answers.
+        if self._marks.setdefault(caller, own_mark) != own_mark:
+            raise ProtocolError("another process of this party has called before")
         return caller
 
     def _serve(self, line: ssl.SSLSocket, serving: Serving) -> None:
