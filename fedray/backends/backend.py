@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.backends.spec import ParamSpec
-from fedray.metrics import Metric, Word
+from fedray.metrics import Mean, Metric, Word
 from fedray.strategies.strategy import Hook, State, Strategy
 from fedray.tree import Tree
 from fedray.types import Vector
@@ -184,6 +184,9 @@ class Steps(Protocol):
         Those that stay with their party go on until `reset_metrics`: nobody could put them together.
         """
 
+    def loss_so_far(self) -> Mean | None:
+        """Returns the loss of `take_metrics`, and changes nothing; None where it is no mean over rows."""
+
     def evaluate(self, data: Data, batches: Sequence[Batch]) -> list[Metric]:
         """Returns the metrics over the batches; training metrics are not touched."""
 
@@ -194,13 +197,17 @@ class Steps(Protocol):
         """Returns the model's outputs, row by row: one array, or a tree of one per output."""
 
     def learning_rate(self) -> float:
-        """Returns the optimizer's current learning rate."""
+        """Returns the optimizer's current learning rate.
+
+        Raises:
+            PlanError: The optimizer is several.
+        """
 
     def set_learning_rate(self, value: float) -> None:
         """Sets the optimizer's learning rate.
 
         Raises:
-            PlanError: The optimizer follows a schedule of its own.
+            PlanError: The optimizer follows a schedule of its own, or is several.
         """
 
 

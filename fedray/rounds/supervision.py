@@ -62,7 +62,7 @@ class Supervision:
         session: The running session.
         round_server: The server and the key of its round_server.
         calls: Each party's segment.
-        on_round: Called with the number of rounds that are over.
+        on_round: Called with the number of rounds that are over, at all of the server's news.
         patience: Seconds that a party may take longer for the segment than the first that has reported.
         compute: Compute party -> key of its `ComputeParty`: none of them may be lost.
         awaited: Says who keeps a round waiting.
@@ -194,8 +194,7 @@ class Supervision:
         except FedRayError as error:
             self._fail(error)
             return
-        if progress.done != self._progress.done:
-            self._on_round(progress.done)
+        self._on_round(progress.done)
         self._progress = _plain(progress)
         if told := self._awaited.look(self._progress, time.monotonic()):
             _log.warning(told)

@@ -200,7 +200,9 @@ def test_restoring_a_snapshot_takes_a_round_back_whole(case):
     for snapshot in (before, left):  # what training returns is the same snapshot
         backend.restore(snapshot)
         trained, *_ = backend.train(start, data, batches(20, 20))
+        so_far = backend.loss_so_far()
         runs.append((trained.tolist(), backend.take_metrics()))
+        assert so_far == runs[-1][1][0]  # and looking has changed nothing
     assert runs[0] == runs[1]
     backend.restore(before)
     assert backend.take_metrics()[0].count == 20

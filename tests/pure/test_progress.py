@@ -78,8 +78,15 @@ def test_the_loss_so_far_stands_behind_the_bar(capsys):
         bar.running({})
         bar.running({"loss": 0.25, "accuracy": 0.5})
         bar.advance_to(3)
-        bar.close(complete=True)
     assert ", loss:0.2500]" in left_on_screen(capsys)[0]
+    with EpochBar(1, "epoch: 1/2", 7) as bar:
+        bar.running({"loss": 0.25})
+        bar.advance_to(3)
+        bar.close(complete=True)
+        bar.figures({"loss": 0.2})
+    screen = left_on_screen(capsys)
+    assert "loss" not in screen[0]
+    assert screen[1] == "epoch: 1/2 - loss:0.2000"  # one loss, and not another above it
     with EpochBar(2, "epoch: 1/2", 7) as line:
         line.running({"loss": 0.25})
     assert capsys.readouterr().out == ""

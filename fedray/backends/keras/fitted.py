@@ -41,6 +41,11 @@ class Reported:
         means = [Mean(name, float(total), float(rows)) for name, total in zip(self.logs, sums, strict=True)]
         return [*self.owner.read(self.metrics), *means]
 
+    def loss(self, sums: NDArray[np.floating[Any]], rows: int) -> Mean | None:
+        """Returns the loss among them alone, where it is a mean over rows: others, as AUC, take long to compute."""
+        only = replace(self, metrics=tuple(name for name in self.metrics if name == "loss"))
+        return next((one for one in only.read(sums, rows) if one.name == "loss" and isinstance(one, Mean)), None)
+
     @property
     def words(self) -> tuple[Word, ...]:
         """The numbers that the metrics' states flatten to."""

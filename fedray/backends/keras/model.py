@@ -32,7 +32,7 @@ from fedray.backends.keras.traces import Traces, identity
 from fedray.backends.rows import as_arrays, row_weights
 from fedray.backends.spec import ParamSpec
 from fedray.errors import DataError, PlanError
-from fedray.metrics import Metric
+from fedray.metrics import Mean, Metric
 from fedray.strategies.strategy import Hook, State, Strategy
 from fedray.tree import Tree, common_rows
 from fedray.types import Vector
@@ -190,6 +190,10 @@ class KerasBackend:
         self._log_sums, self._log_rows = np.zeros(len(fitted.trained.logs)), 0
         return taken
 
+    def loss_so_far(self) -> Mean | None:
+        """Returns the loss in the training metrics so far; see `Steps.loss_so_far`."""
+        return self._ready().trained.loss(self._log_sums, self._log_rows)
+
     def evaluate(self, data: Data, batches: Sequence[Batch]) -> list[Metric]:
         """Returns the metrics over the batches; training metrics are not touched."""
         fitted = self._ready()
@@ -253,19 +257,11 @@ class KerasBackend:
         return self._fingerprint
 
     def learning_rate(self) -> float:
-        """Returns the optimizer's current learning rate.
-
-        Raises:
-            PlanError: The optimizer is several.
-        """
+        """Returns the optimizer's current learning rate; see `Steps.learning_rate`."""
         return rates.rate_of(self._model.optimizer)
 
     def set_learning_rate(self, value: float) -> None:
-        """Sets the optimizer's learning rate.
-
-        Raises:
-            PlanError: The optimizer follows a schedule of its own, or is several.
-        """
+        """Sets the optimizer's learning rate; see `Steps.set_learning_rate`."""
         rates.set_rate(self._model.optimizer, value)
 
     def facts(self) -> ModelFacts:

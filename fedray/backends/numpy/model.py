@@ -192,6 +192,10 @@ class NumpyBackend:
         self.reset_metrics()
         return taken
 
+    def loss_so_far(self) -> Mean | None:
+        """Returns the loss in the training metrics so far; see `Steps.loss_so_far`."""
+        return Mean("loss", float(self._sums[0]), float(self._rows))
+
     def evaluate(self, data: Data, batches: Sequence[Batch]) -> list[Metric]:
         """Returns the metrics over the batches."""
         sums = np.zeros(len(self._names))

@@ -48,8 +48,12 @@ class Measured:
 
     def read(self) -> list[Metric]:
         """Returns the metrics over the batches since the last reset."""
-        loss, *logs = (Mean(name, self._totals[name], float(self._rows)) for name in self._names)
-        return [loss, *self.metrics.read(), *logs]
+        _, *logs = (Mean(name, self._totals[name], float(self._rows)) for name in self._names)
+        return [self.loss(), *self.metrics.read(), *logs]
+
+    def loss(self) -> Mean:
+        """Returns the loss among them alone."""
+        return Mean("loss", self._totals["loss"], float(self._rows))
 
     def reset(self, *, but_apart: bool = False) -> None:
         """Forgets the batches seen; metrics that stay with their party go on where `but_apart`."""

@@ -29,7 +29,7 @@ from fedray.backends.torch.schedule import PlannedScheduler
 from fedray.backends.torch.steps import Stepper
 from fedray.backends.torch.tasks import task_of
 from fedray.errors import DataError, PlanError
-from fedray.metrics import Metric, words
+from fedray.metrics import Mean, Metric, words
 from fedray.strategies.strategy import Hook, State, Strategy
 from fedray.tree import Tree, common_rows
 from fedray.types import Vector
@@ -176,6 +176,10 @@ class TorchBackend:
         taken = measured.read()
         measured.reset(but_apart=True)
         return taken
+
+    def loss_so_far(self) -> Mean | None:
+        """Returns the loss in the training metrics so far; see `Steps.loss_so_far`."""
+        return self._ready().training.loss()
 
     def evaluate(self, data: Data, batches: Sequence[Batch]) -> list[Metric]:
         """Returns the metrics over the batches; training metrics are not touched."""

@@ -23,6 +23,7 @@ from fedray.ml.nn.agreement import agreed, apart, check_whole, differ, say_apart
 from fedray.ml.nn.checkpoints.parts import PartyParts
 from fedray.ml.nn.handing import hand_round, say_older
 from fedray.ml.nn.membership import Membership, with_remedy
+from fedray.ml.nn.running import RunningLoss
 from fedray.ml.nn.services import Services
 from fedray.ml.nn.source import Source
 from fedray.party.training.manifests import report_manifest, train_manifest
@@ -65,6 +66,7 @@ class Federation:
         row: One row of zeros, like the rows that were bound last; None before that.
         begun: Steps of all epochs so far.
         epochs: How many have begun, but for the one under way.
+        running: The loss of the one under way.
 
     Raises:
         PartyError: The builder failed in a party.
@@ -83,9 +85,7 @@ class Federation:
         local_metrics: bool,
         local: tuple[str, ...] = (),
     ) -> None:
-        self._session = session
-        self._aggregator = aggregator
-        self._devices = tuple(devices)
+        self._session, self._aggregator, self._devices = session, aggregator, tuple(devices)
         self._strategy, self.strategy = strategy, (strategy.name, dict(strategy.parameters))
         server, timeout = aggregator.server.name, aggregator.round_timeout
         self._sums = SumSession(session, server, timeout, aggregator.compute)
@@ -97,6 +97,7 @@ class Federation:
             weakref.finalize(self, session.release, party, key)
         self._members = Membership(list(ends), [device.name for device in self._devices], self._sums)
         self._terms: tuple[int, RoundShape | None] = (1, None)
+        self.running = RunningLoss(session, self._trainers)
         self._in_step, self._behind, self._fresh = False, False, True
         self._initial = True  # nothing was trained or loaded yet
         self._evaluated = 0
@@ -162,7 +163,7 @@ class Federation:
 
     def parts(self) -> PartyParts:
         """Returns what reaches the parties' own parts of checkpoints, in which each of them keeps what is its own."""
-        return PartyParts(self._session, self._services.keepers(self._session, self))
+        return PartyParts(self._session, self._services.keepers(self._session, self), self._models, self._members.first)
 
     def resumed(self) -> None:
         """Says that everybody's part was put back: the next rounds are held in a new session, by all who are there."""

@@ -67,6 +67,13 @@ class FitRun:
 
     def execute(self) -> History:
         """Runs the plan."""
+        try:
+            return self._execute()
+        finally:
+            if self.keeping is not None:
+                self.keeping.leave()
+
+    def _execute(self) -> History:
         logs: Logs = {}
         self.federation.take_faults()  # those of before, e.g. of an evaluation, belong to no epoch of this fit
         start = self._begin()
@@ -111,7 +118,6 @@ class FitRun:
                 self.absences.away,
                 self.callbacks.callbacks,
                 self.optimizer,
-                self.federation.arrays,
             )
 
     def _due(self, segment: Segment | None, *, ends_epoch: bool) -> bool:
@@ -184,7 +190,12 @@ class FitRun:
             )
 
         def draw(over: int) -> None:
-            bar.advance_to(segment.rounds[over - 1].stop)
+            if self.verbose == 1 and (loss := self.federation.running.look()) is not None:
+                bar.running({"loss": loss})
+            bar.advance_to(segment.rounds[over - 1].stop if over else segment.rounds[0].start)
+
+        if begins_epoch:
+            self.federation.running.begin()
 
         reports, stretches = self.federation.train(self.facts, order, draw)
         self._there = tuple(party for party in self.plan.parties if party in reports)

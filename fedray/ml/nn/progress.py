@@ -75,6 +75,7 @@ class EpochBar:
         """Ends the bar's line, so that others may print; `complete` fills the bar, also where steps had no rows."""
         if self._bar is not None:
             if complete:
+                self._bar.set_postfix_str("", refresh=False)  # the line of figures has the loss over all rows
                 self.advance_to(self._total)
             self._bar.close()
             self._bar = None

@@ -73,11 +73,14 @@ class ModelRounds:
         contributor: Its end of the private sums.
         model: Its model.
         local_metrics: Whether this party's own metrics go to the driver.
+
+    Attributes:
+        local_metrics: The same.
     """
 
     def __init__(self, context: PartyContext, contributor: Contributor, model: LocalModel, local_metrics: bool) -> None:
         self._context, self._contributor, self._model = context, contributor, model
-        self._local_metrics = local_metrics
+        self.local_metrics = local_metrics
         self._evaluated: tuple[int, Counter[bytes]] = (0, Counter())  # a session's number, its rounds by model
 
     def publish(self) -> None:
@@ -214,7 +217,7 @@ class ModelRounds:
             fresh: As in `Report`.
         """
         finished = () if sums is None else tuple(self._model.backend.finish(metrics.rebuild(local, sums)))
-        shown = tuple(local) if self._local_metrics else ()
+        shown = tuple(local) if self.local_metrics else ()
         evaluated = self._evaluated[1][self._model.hash()] if self._evaluated[0] == self._contributor.session else 0
         told = b"" if sums is None else hashlib.sha256(np.ascontiguousarray(sums).data).digest()
         news, model = self._contributor.past.take_news(), self._model.hash()

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from fedray import metrics
 from fedray.backends.backend import Batch
 from fedray.errors import ProtocolError, ServerFault
-from fedray.metrics import Metric
+from fedray.metrics import Mean, Metric
 from fedray.party.context import PartyContext, Reply
 from fedray.party.records import Answer, PastRound
 from fedray.party.rounds.contributor import Contributor
@@ -27,6 +27,7 @@ from fedray.party.training.local_model import LocalModel
 from fedray.party.training.manifests import report_manifest, train_manifest
 from fedray.party.training.model_rounds import ModelRounds
 from fedray.party.training.orders import TrainOrder, rows_of, settings
+from fedray.party.training.so_far import SoFar
 from fedray.party.training.under_way import UnderWay
 from fedray.protocol.messages import digest
 from fedray.protocol.opened import OpenedSum
@@ -69,6 +70,7 @@ class Trainer:
         self._following = Following(contributor, model, self._strategy)
         self._state: State | None = None
         self._measured: list[Metric] = []
+        self._so_far = SoFar(rounds.local_metrics and context.config.egress != "strict")
         self._run = secrets.token_bytes(16)
 
     def ready(self) -> None:
@@ -78,6 +80,10 @@ class Trainer:
         """Forgets what the strategy has remembered: it belongs to weights that others replace."""
         self._state = None
         self._model.known, self._model.state, self._model.scales = (), None, None
+
+    def watch(self) -> Reply | None:
+        """Tells the driver, while rounds go on, this party's loss so far; see `SoFar`."""
+        return self._so_far.answer()
 
     def remembered(self) -> Remembered:
         """Returns what a checkpoint holds: the strategy's state, the epoch's metrics so far, the run's own name."""
@@ -127,6 +133,7 @@ class Trainer:
         if order.begins_epoch:
             self._model.backend.reset_metrics()
             self._measured = []
+            self._so_far.begin()
         if order.learning_rate is not None:
             self._model.backend.set_learning_rate(order.learning_rate)
         rows = order.sizes[self._context.name]
@@ -170,6 +177,8 @@ class Trainer:
         self._contributor.past.add(answer.verdict, self._contributor.verified, self._model.hash())
         if answer.verdict == "abandoned":
             self._check_rows(segment, used)
+        if opened is not None:
+            self._so_far.note(order.spans[place][1], order.sampling.steps, used, self._loss_so_far)
         return answer.stop
 
     def _begin_anew(self, segment: UnderWay) -> None:
@@ -329,6 +338,12 @@ class Trainer:
             taken = self._model.backend.finish([merged.get(metric.name, metric) for metric in taken])
         self._measured = taken
         return metrics.flatten(taken)
+
+    def _loss_so_far(self) -> Mean | None:
+        """Returns the loss over the epoch's rows so far, and leaves what is measured as it is."""
+        parts = [one for one in self._measured if isinstance(one, Mean) and one.name == "loss"]
+        parts += filter(None, [self._model.backend.loss_so_far()])
+        return Mean("loss", sum(one.total for one in parts), sum(one.count for one in parts)) if parts else None
 
     def _report_alone(self, segment: UnderWay) -> None:
         """Sums the epoch's metrics in a round of their own, where no opened round carried them."""
