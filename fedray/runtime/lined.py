@@ -15,7 +15,7 @@ from fedray.runtime.far.calling import Address, FarRef
 from fedray.runtime.far.lines import VARIABLE, FarLines
 from fedray.runtime.far.moves import KEY, Moved, Moves
 from fedray.runtime.gather import opened
-from fedray.runtime.line import Answering, LineRef, Lines, reply
+from fedray.runtime.line import Answering, Failing, LineRef, Lines, as_it_is, reply
 from fedray.runtime.wire import WirePart
 from fedray.types import Key, PartyName, Ref, Value
 
@@ -46,11 +46,12 @@ class LinedCalls:
         own: The party.
         calls: The usual way.
         answer: Answers a message as `Party.deliver` does: (call, key, sender, message) -> answer. Never raises.
+        failed: Leads through the party's door what lines themselves have to say.
     """
 
-    def __init__(self, own: PartyName, calls: Calls, answer: Answering) -> None:
-        self._own, self._calls, self._answer = own, calls, answer
-        self._near = Lines.opened(own, answer)
+    def __init__(self, own: PartyName, calls: Calls, answer: Answering, failed: Failing = as_it_is) -> None:
+        self._own, self._calls, self._answer, self._failed = own, calls, answer, failed
+        self._near = Lines.opened(own, answer, failed)
         self._far: FarLines | None = None
         self._moves: Moves | None = None
 
@@ -66,12 +67,13 @@ class LinedCalls:
         """
 
         def answer(message: Any, caller: PartyName) -> list[WirePart]:
-            return reply(self._own, self.delivered, message, caller)
+            return reply(self._own, self.delivered, message, caller, self._failed)
 
         # A node that was started without fedray has set no ports aside.
-        self._far = FarLines.opened(self._own, keys, answer, os.environ.get(VARIABLE) or f"{host()} 0-0")
+        place = os.environ.get(VARIABLE) or f"{host()} 0-0"
+        self._far = FarLines.opened(self._own, keys, answer, place, self._failed)
         if self._far is not None:
-            self._moves = Moves(self._own, self._far, self._calls)
+            self._moves = Moves(self._own, self._far, self._calls, self._failed)
 
     def whereabouts(self, node: str, *, prints: bool = True) -> Whereabouts:
         """Returns where this party is called; `node` is its node's name, `prints` whether its output may leave it."""

@@ -25,6 +25,7 @@ from fedray.runtime.far import calling
 from fedray.runtime.far.calling import GREETING, MAGIC, OPENING_SECONDS, Address, FarParty, FarRef, fill, tune
 from fedray.runtime.far.inbox import Held, Inbox, Serving
 from fedray.runtime.far.strangers import Strangers, exactly, shut
+from fedray.runtime.line import Failing, as_it_is
 from fedray.runtime.wire import WirePart, read, write
 from fedray.types import Failure, Key, PartyName
 
@@ -44,6 +45,7 @@ class FarLines:
         keys: By which both ends prove who they are.
         answer: (message, who has sent it) -> parts of the answer. Never raises but EncodingError, for no message.
         place: As in `VARIABLE`; `0-0` for any port.
+        failed: Leads through the party's door what this itself has to say: (call, failure, to) -> failure.
 
     Attributes:
         address: Where this party is called.
@@ -53,9 +55,14 @@ class FarLines:
     """
 
     def __init__(
-        self, own: PartyName, keys: LineKeys, answer: Callable[[Any, PartyName], list[WirePart]], place: str
+        self,
+        own: PartyName,
+        keys: LineKeys,
+        answer: Callable[[Any, PartyName], list[WirePart]],
+        place: str,
+        failed: Failing = as_it_is,
     ) -> None:
-        self._own, self._keys, self._answer = own, keys, answer
+        self._own, self._keys, self._answer, self._failed = own, keys, answer, failed
         self._parties: dict[PartyName, FarParty] = {}
         self._inbox, self._changed = Inbox(), threading.Condition()
         self._strangers = Strangers()
@@ -69,7 +76,12 @@ class FarLines:
 
     @classmethod
     def opened(
-        cls, own: PartyName, keys: LineKeys, answer: Callable[[Any, PartyName], list[WirePart]], place: str
+        cls,
+        own: PartyName,
+        keys: LineKeys,
+        answer: Callable[[Any, PartyName], list[WirePart]],
+        place: str,
+        failed: Failing = as_it_is,
     ) -> FarLines | None:
         """Returns a party's lines, or None where the system has none.
 
@@ -78,11 +90,12 @@ class FarLines:
             keys: As in `FarLines`.
             answer: As in `FarLines`.
             place: As in `FarLines`.
+            failed: As in `FarLines`.
 
         Raises:
             PlanError: As `FarLines`.
         """
-        return cls(own, keys, answer, place) if sys.platform == "linux" else None
+        return cls(own, keys, answer, place, failed) if sys.platform == "linux" else None
 
     def connect(self, addresses: Mapping[PartyName, Address]) -> None:
         """Learns where the parties of other nodes are called; each is when there is something for it."""
@@ -278,7 +291,8 @@ class FarLines:
         except Exception as error:  # whatever it is, whoever waits must learn of it
             # Told, and not hung up on: it would be sent again.
             why = error if isinstance(error, EncodingError) else type(error).__name__
-            parts = write(Failure("ProtocolError", f"party {self._own!r}: {why}", self._own))
+            failure = Failure("ProtocolError", f"party {self._own!r}: {why}", self._own)
+            parts = write(self._failed("line", failure, held.caller))
         with self._changed:
             self._inbox.answer(held, parts)
             self._changed.notify_all()
