@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from fedray.party.context import Calls
@@ -67,7 +68,7 @@ class LinedCalls:
         """
 
         def answer(message: Any, caller: PartyName) -> list[WirePart]:
-            return reply(self._own, self.delivered, message, caller, self._failed)
+            return reply(self._own, partial(self.delivered, by_line=True), message, caller, self._failed)
 
         # A node that was started without fedray has set no ports aside.
         place = os.environ.get(VARIABLE) or f"{host()} 0-0"
@@ -99,7 +100,7 @@ class LinedCalls:
                 return sent
         return self._calls.call(party, method, *args)
 
-    def delivered(self, call: str, key: Key, sender: PartyName, message: Any) -> Any:
+    def delivered(self, call: str, key: Key, sender: PartyName, message: Any, *, by_line: bool = False) -> Any:
         """Answers a message from another party, whichever way it came.
 
         Args:
@@ -107,9 +108,10 @@ class LinedCalls:
             key: The service that it is for.
             sender: Who sends it.
             message: What.
+            by_line: Whether it came by a line to another node.
         """
         if key == KEY and self._moves is not None:
-            return self._moves.answered(call, sender, message)
+            return self._moves.answered(call, sender, message, by_line=by_line)
         return self._answer(call, key, sender, message)
 
     def handed(self, call: str, to: PartyName, value: Value) -> Any:

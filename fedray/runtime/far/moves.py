@@ -127,23 +127,22 @@ class Moves:
                 content = self._awaited.pop(place)
         return content, why
 
-    def answered(self, call: str, party: PartyName, body: Any) -> Any:
+    def answered(self, call: str, party: PartyName, body: Any, *, by_line: bool) -> Any:
         """Answers what another party says of a move; never raises.
 
         Args:
             call: The driver's statement that moves the value.
             party: Who says it.
             body: What.
+            by_line: Whether it came by a line, on which that party has proved who it is: values go no other way.
         """
         try:
-            return self._answer(call, party, body)
+            return self._answer(party, body) if by_line else self._bring(call, party, body)
         except Exception as error:  # whatever it is, whoever waits must learn of it
             return self._failed(call, to_failure(error, self._own, "to", text=False), party)
 
-    def _answer(self, call: str, party: PartyName, body: Any) -> Any:
+    def _answer(self, party: PartyName, body: Any) -> Any:
         match body:
-            case bytes(ticket):
-                return self._bring(call, party, ticket)
             case (str(what), bytes(ticket)) if what == FETCH:
                 return self._let_go(party, ticket)
             case (str(what), bytes(ticket), content) if what == BRING:
