@@ -53,6 +53,7 @@ def as_it_is(call: str, failure: Failure, to: PartyName) -> Failure:  # noqa: AR
 
 
 _BREATH_SECONDS = 0.05  # between two tries to accept; without it a process without descriptors would spin
+_ROOM = 1 << 20  # bytes on their way: whoever sends a usual round's message need not wait until it is read
 _AT_ONCE = 16  # parts that one call sends; the system takes no more than 1024, and no message of a round has so many
 # A message starts with the number of its parts and the size of each, so that a reader can refuse before it allocates.
 _COUNT = struct.Struct(">I")
@@ -135,7 +136,7 @@ class Lines:
             PartyLost: The party's process has ended.
         """
         try:
-            parts = write((call, key, sender, message))
+            parts = write((call, key, sender, message), packed=False)
         except EncodingError:
             return None
         if party not in self._addresses or sum(map(len, parts)) > MOST_BYTES:
@@ -158,7 +159,7 @@ class Lines:
         """
         try:
             ref.line.settimeout(timeout)
-            answer = read(_receive(ref.line, MOST_ANSWER_BYTES))
+            answer = read(_receive(ref.line, MOST_ANSWER_BYTES), packed=False)
             # Sending on this line must block again; a limit that was left would cut the next message in two.
             ref.line.settimeout(None)
         except TimeoutError:
@@ -189,6 +190,7 @@ class Lines:
             if not _of_this_user(line):
                 line.close()
                 continue
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _ROOM)
             # A thread for each line, since a message may block until the round is over.
             thread = threading.Thread(target=self._serve, args=(line,), name="fedray-line", daemon=True)
             while not _started(thread):  # no thread to spare: whoever calls waits until there is one
@@ -199,8 +201,8 @@ class Lines:
         with line:
             while True:
                 try:
-                    message = read(_receive(line, MOST_BYTES))
-                    _transmit(line, reply(self._own, self._answer, message, failed=self._failed))
+                    message = read(_receive(line, MOST_BYTES), packed=False)
+                    _transmit(line, reply(self._own, self._answer, message, failed=self._failed, packed=False))
                 except (OSError, EOFError, EncodingError):
                     return
 
@@ -214,7 +216,13 @@ def _started(thread: threading.Thread) -> bool:
 
 
 def reply(
-    own: PartyName, answer: Answering, message: Any, caller: PartyName | None = None, failed: Failing = as_it_is
+    own: PartyName,
+    answer: Answering,
+    message: Any,
+    caller: PartyName | None = None,
+    failed: Failing = as_it_is,
+    *,
+    packed: bool = True,
 ) -> list[WirePart]:
     """Returns the parts of the answer to a message.
 
@@ -224,6 +232,7 @@ def reply(
         message: What came.
         caller: Who has proved to be at the other end; None where the kernel knows that it is our own user.
         failed: As in `Lines`.
+        packed: As in `fedray.runtime.wire.write`.
 
     Raises:
         EncodingError: It is no message, or of another sender than it says.
@@ -236,7 +245,7 @@ def reply(
                 f"a message on a line has a call of at most {MOST_CALL} characters, a key, its sender and a body"
             )
     try:
-        parts = write(answered)
+        parts = write(answered, packed=packed)
         _check_length(map(len, parts), MOST_ANSWER_BYTES)
         return parts
     except EncodingError as error:
@@ -245,6 +254,7 @@ def reply(
 
 def _dial(address: str) -> socket.socket:
     line = socket.socket(socket.AF_UNIX)
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _ROOM)
     line.connect(address)
     if not _of_this_user(line):  # the party has ended, and somebody has taken its address
         line.close()
