@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from numpy.typing import NDArray
 
 from fedray.data.rows import Rest
-from fedray.errors import DataError
+from fedray.errors import DataError, PlanError
 from fedray.party.context import PartyContext, Reply
 from fedray.party.door.egress import Kind
 from fedray.types import PartyName
@@ -128,3 +128,27 @@ def joined(operation: str, mine: Names | None, theirs: Names | None) -> Names | 
 def stretched(names: Names | None, shape: tuple[int, ...]) -> Names | None:
     """Returns the names of an operation's result with an array of this shape that is the same for every row."""
     return names if names is None or not shape or shape[-1] in (1, len(names)) else None
+
+
+def refuse_names(key: object, names: Names | None) -> None:
+    """Refuses an index by names of columns, and says which position it is.
+
+    Args:
+        key: What stands in the brackets.
+        names: Names of the columns, where they have any.
+
+    Raises:
+        PlanError: There are names in it.
+    """
+    items = key if isinstance(key, tuple | list) else (key,)
+    wanted = [one for item in items for one in (item if isinstance(item, list) else [item]) if isinstance(one, str)]
+    if not wanted:
+        return
+    unknown = [name for name in wanted if name not in (names or ())]
+    if names is None or unknown:
+        has = f"its columns are {listed(names)}" if names else "its columns have no names"
+        raise PlanError(f"index {unknown[0]!r}: there is no such column; {has}; load(..., columns=[...]) takes by name")
+    places = ", ".join(f"x[:, {names.index(name)}] is {name!r}" for name in wanted[:SHOWN])
+    raise PlanError(
+        f"index {wanted[0]!r}: columns are taken by position here: {places}; load(..., columns=[...]) takes by name"
+    )

@@ -13,6 +13,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 from zipfile import BadZipFile
@@ -21,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.data.casting import Casting, cast, checked_casting
-from fedray.data.columns import Names
+from fedray.data.columns import Names, listed
 from fedray.data.rows import is_integer
 from fedray.errors import DataError, PlanError
 from fedray.party.house.in_force import rules_of
@@ -35,6 +36,7 @@ Header: TypeAlias = bool | Literal["auto"]
 
 # NumPy's own messages, from which row and column are taken. They quote the cell, so they never leave as they are.
 _BAD_CELL = re.compile(r" at row (\d+), column (\d+)\.$")
+_DELIMITERS = (",", ";", "\t", "|")
 _BAD_ROW = re.compile(r" at row (\d+)(?: with \d+ columns|; use `usecols`.*)$")
 
 
@@ -114,7 +116,12 @@ def read_table(source: str, party: str, options: ReadOptions) -> Table:
         raise DataError(
             f"party {party!r}: {path}: no such file where {party}'s process runs; give the path as it is there"
         ) from None
-    except (OSError, EOFError, BadZipFile, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise DataError(
+            f"party {party!r}: {path}: it is no text in UTF-8; save it as such ('CSV UTF-8' in a spreadsheet), or give "
+            "load a function in place of the path: lambda: pandas.read_csv(path, encoding='latin-1')"
+        ) from None
+    except (OSError, EOFError, BadZipFile) as error:
         raise DataError(f"party {party!r}: {path}: cannot be read: {type(error).__name__}") from None
 
 
@@ -182,8 +189,19 @@ def _numbers(value: object, names: Names | None, where: str, options: ReadOption
     array = np.asarray(value)
     # Text and objects cannot be summed, and an array of objects may hide anything.
     if array.dtype.kind not in "biuf":
-        raise DataError(f"{where}: expected numbers or booleans, found {dtype_of(array)}; convert it first")
+        raise DataError(
+            f"{where}: expected numbers or booleans, found {dtype_of(array)}{_texts(value, names)}; where it is read, "
+            "text becomes numbers by frame['sex'] == 'm' or pandas.get_dummies(frame, dtype=float), and a date by "
+            "(frame['day'] - pandas.Timestamp('2020-01-01')).dt.days"
+        )
     return array if options.dtype is None else cast(array, options.dtype, where, names, options.casting)
+
+
+def _texts(value: object, names: Names | None) -> str:
+    """Returns which columns of a data frame are no numbers, for an error; their names are the driver's to know."""
+    kinds = [getattr(dtype, "kind", "") for dtype in getattr(value, "dtypes", ())] if names else []
+    found = [name for name, kind in zip(names or (), kinds, strict=False) if kind and kind not in "biuf"]
+    return f" in {listed(found)}" if found else ""
 
 
 def _read_npy(path: Path, where: str, _: ReadOptions) -> Table:
@@ -240,7 +258,7 @@ def _read_csv(path: Path, where: str, options: ReadOptions) -> Table:
         except UnicodeDecodeError:
             raise
         except ValueError as error:
-            raise DataError(_explain(str(error), where, integers)) from None
+            raise DataError(f"{where}: {_separated(file, options) or _explain(str(error), integers)}") from None
     if isinstance(options.columns, str | int):
         return table[:, 0], None
     # Without rows to prove it, what was taken for names may be a row of data, and names leave the party.
@@ -252,6 +270,18 @@ def _read_csv(path: Path, where: str, options: ReadOptions) -> Table:
             "or say header=False with the numeric columns in columns="
         )
     return table, tuple(names if chosen is None else [names[position] for position in chosen])
+
+
+def _separated(file: Any, options: ReadOptions) -> str:
+    """Returns what to say where the lines of a table seem to be separated by something else than was said."""
+    file.seek(0)
+    lines = list(islice((line for line in file if line.strip()), 2))
+    counts = {mark: {line.count(mark) for line in lines} for mark in (options.delimiter, *_DELIMITERS)}
+    # As many in the first line as in the second, and of what was said none or now this many and now that.
+    even = [mark for mark, found in counts.items() if len(found) == 1 and found != {0}]
+    if len(lines) < 2 or not even or even[0] == options.delimiter:
+        return ""
+    return f"its fields seem to be separated by {even[0]!r}, so say delimiter={even[0]!r}"
 
 
 def _header(file: Any, where: str, options: ReadOptions) -> tuple[list[str], int]:
@@ -292,7 +322,7 @@ def _check_table(file: Any, names: list[str], where: str, options: ReadOptions) 
     if len(row) != len(names) or not any(map(_is_number, row)):
         raise DataError(
             f"{where}: columns= by name takes a table: a line of names, and under it rows of as many fields, with "
-            "numbers among them; found something else"
+            f"numbers among them; found something else. {_separated(file, options)}".rstrip(". ")
         )
 
 
@@ -317,19 +347,20 @@ def _positions(columns: Column | Sequence[Column] | None, names: list[str], wher
     return [names.index(column) if isinstance(column, str) else column for column in wanted]
 
 
-def _explain(message: str, where: str, integers: bool) -> str:
+def _explain(message: str, integers: bool) -> str:
     """Says what NumPy found wrong, by row and column, without the cell's text."""
     if cell := _BAD_CELL.search(message):
         # NumPy counts rows from 0 here and from 1 in its other message.
         row, column = int(cell[1]) + 1, cell[2]
         kind = "an integer of the type asked for" if integers else "a number"
         return (
-            f"{where}: row {row} of the data, column {column}: expected {kind}, found something else or nothing; "
-            "fill the gap, name the columns to read in columns=, or give load a function that reads it there"
+            f"row {row} of the data, column {column}: expected {kind}, found something else or nothing; "
+            "columns=[...] takes the columns of numbers alone, and for gaps, text and dates give load a function in "
+            "place of the path, such as lambda: pandas.read_csv(path).fillna(0)"
         )
     if row_found := _BAD_ROW.search(message):
-        return f"{where}: row {row_found[1]} of the data has another number of fields than asked for or than row 1"
-    return f"{where}: not a table of numbers; check the delimiter and the quotes"
+        return f"row {row_found[1]} of the data has another number of fields than asked for or than row 1"
+    return "not a table of numbers; check the delimiter and the quotes"
 
 
 _READERS = {".npy": _read_npy, ".npz": _read_npz, ".csv": _read_csv}

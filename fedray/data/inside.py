@@ -18,6 +18,7 @@ from fedray.data.casting import Casting, cast
 from fedray.data.columns import Names
 from fedray.data.moments import power_sums
 from fedray.data.rows import Rest
+from fedray.data.warned import named
 from fedray.errors import DataError
 from fedray.party.parcel import dtype_of
 from fedray.protocol.limbs import LIMIT, spread, spread_integers
@@ -56,8 +57,9 @@ def combine(party: str, ufunc: np.ufunc, mine: Array, other: Any, *, rowwise: bo
             f"{mine.shape[1:]}, found shape {theirs}; an array with rows of its own is placed with load({{...}}) first"
         )
     try:
-        # asarray, since NumPy turns an array without axes into a number.
-        return np.asarray(ufunc(other, mine) if swapped else ufunc(mine, other))
+        with named(party, ufunc.__name__):
+            # asarray, since NumPy turns an array without axes into a number.
+            return np.asarray(ufunc(other, mine) if swapped else ufunc(mine, other))
     except (ValueError, TypeError):  # worded anew: NumPy's text may quote a value
         found = f"{mine.shape} {dtype_of(mine)} and {theirs} {dtype_of(np.asarray(other))}"
         raise DataError(f"party {party!r}: {ufunc.__name__} does not work on {found}") from None
@@ -75,7 +77,8 @@ def transform(party: str, ufunc: np.ufunc, mine: Array) -> Array:
         DataError: The operation does not know this dtype.
     """
     try:
-        return np.asarray(ufunc(mine))
+        with named(party, ufunc.__name__):
+            return np.asarray(ufunc(mine))
     except TypeError:
         raise DataError(f"party {party!r}: {ufunc.__name__} does not work on {mine.shape} {dtype_of(mine)}") from None
 

@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from fedray.data import inside
 from fedray.data.casting import Casting
-from fedray.data.columns import Names, joined, kept, stretched
+from fedray.data.columns import Names, joined, kept, refuse_names, stretched
 from fedray.data.files import Column, Header, ReadOptions
 from fedray.data.loading import ArraySource, place
 from fedray.data.parts import ArrayPart, array_part, joint_dtype, joint_shape
@@ -156,6 +156,7 @@ class FedNdarray(ArrayWords):
         )
 
     def __getitem__(self, key: Any) -> FedNdarray | PYUObject:
+        refuse_names(key, self.columns)
         rows, rest = split_key(key)
         # The common `x[..., None]`: it needs no sizes, so nobody has to be asked or waited for.
         if rows == slice(None):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Python's operators, written out once for arrays that are spread over parties.
 
-Maps each operator to its NumPy function and nothing more. Knows no party and no row.
+Maps each operator to its NumPy function, and refuses what Python would take in silence. Knows no party and no row.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Self
 
 import numpy as np
 
+from fedray.data.warned import of_zeros
 from fedray.errors import PlanError
 
 
@@ -49,6 +50,7 @@ class Operators(ABC):
         return self._binary(np.multiply, other, swapped=True)
 
     def __truediv__(self, other: object) -> Self:
+        of_zeros(other)
         return self._binary(np.true_divide, other)
 
     def __rtruediv__(self, other: object) -> Self:
@@ -93,10 +95,10 @@ class Operators(ABC):
     # Comparisons are elementwise, as in NumPy. Python swaps them itself: 0 < x becomes x > 0.
 
     def __eq__(self, other: object) -> Self:  # type: ignore[override]
-        return self._binary(np.equal, other)
+        return self._binary(np.equal, _number(other))
 
     def __ne__(self, other: object) -> Self:  # type: ignore[override]
-        return self._binary(np.not_equal, other)
+        return self._binary(np.not_equal, _number(other))
 
     def __lt__(self, other: object) -> Self:
         return self._binary(np.less, other)
@@ -121,3 +123,17 @@ class Operators(ABC):
 
     def __invert__(self) -> Self:
         return self._unary(np.invert)
+
+
+def _number(other: object) -> object:
+    """Returns what an array is compared with.
+
+    Raises:
+        PlanError: It is text or a list, of which Python would say in silence that it differs.
+    """
+    if isinstance(other, str | bytes | list | tuple | dict | set):
+        raise PlanError(
+            f"== and !=: expected a number or an array, found {type(other).__name__}; text becomes numbers where it is "
+            "read, as in load({alice: lambda: pandas.read_csv(path)['sex'] == 'm', ...})"
+        )
+    return other

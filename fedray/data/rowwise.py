@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedray.data.warned import named
 from fedray.errors import DataError
 
 Array = NDArray[Any]
@@ -89,7 +90,8 @@ def side_by_side(
     """
     name = getattr(fn, "__name__", "function")
     try:
-        found = fn(*args, **kwargs)
+        with named(party, name):
+            found = fn(*args, **kwargs)
     except (ValueError, TypeError):  # worded anew: NumPy's text may quote a value
         shapes = ", ".join(f"{part.shape} {part.dtype}" for part in parts)
         raise DataError(f"party {party!r}: {name} does not work on {shapes}") from None

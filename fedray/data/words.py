@@ -69,6 +69,7 @@ _NOT_HERE: Mapping[str, str] = {
     "isnull": "say np.isnan(x)",
     "notna": "say ~np.isnan(x)",
     "dropna": "rows are left out where they are read, as in load({alice: read}) with a function that returns the rest",
+    "drop": "say x[:, 1:], or load(..., columns=[...]) without it",
     "apply": "say x.map(fn), which runs inside each party",
     "iloc": "say x[10:20], x[:, 0]",
     "loc": "say x[10:20], x[:, 0]; x.columns are the names of columns",
@@ -267,6 +268,9 @@ class ArrayWords(Operators, Parted):
         def __getattr__(self, name: str) -> Any:
             if name in _NOT_HERE:
                 raise AttributeError(f"a FedNdarray has no {name!r}: {_NOT_HERE[name]}")
+            if name in (self.__dict__.get("columns") or ()):
+                place = self.columns.index(name)
+                raise AttributeError(f"a FedNdarray has no {name!r}: columns are taken by position, as x[:, {place}]")
             raise AttributeError(f"a FedNdarray has no {name!r}", name=name, obj=self)
 
 

@@ -73,8 +73,7 @@ class Party:
     Args:
         config: What the party is told at its start.
         calls: How its services reach the other parties.
-        policy: What may leave; by default the one that `config.egress` names. (What it accepts of sums is another
-            policy, in its credentials.)
+        policy: What may leave, if not what `config.egress` says. (What it accepts of sums is in its credentials.)
         refusal: Why it must refuse every call, where something failed before it was made.
         handed: (statement, party, value) -> what stands for a value in an order that moves it there.
     """
@@ -100,6 +99,7 @@ class Party:
         self._context = PartyContext(
             *(config, own.identity, own.policy, own.memory, own.commitments, self._table, self._egress, calls),
             folder=own.folder,
+            parts=self._household.parts,
         )
 
     def printed(self, stream: str, nbytes: int) -> bool:

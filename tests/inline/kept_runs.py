@@ -17,7 +17,8 @@ import fedray as sf
 from fedray.errors import FedRayError, PartyLost
 from fedray.party.kept import kept_file
 from fedray.runtime.session import Session, running
-from fedray.security.aggregation import SecureAggregator
+from fedray.security.aggregation import SecureAggregator, SPUAggregator
+from fedray.utils.testing import cluster_def
 
 ROWS = (30, 24, 27)
 
@@ -84,7 +85,10 @@ def counted(monkeypatch, steps):
 def fit(start, checkpoint, on_dropout="auto", backend="numpy", builder=None, rows=ROWS, callbacks=None, **arguments):
     """Returns history and weights of one `fit` in a session of its own, and what its program builds."""
     fed = world(start, rows=rows, backend=backend, **arguments.pop("session", {}))
-    aggregator = SecureAggregator(fed.server, fed.devices, on_dropout=on_dropout)
+    if on_dropout == "shares":
+        aggregator = SPUAggregator(sf.SPU(cluster_def(["alice", "bob"])))
+    else:
+        aggregator = SecureAggregator(fed.server, fed.devices, on_dropout=on_dropout)
     arguments.pop("act", lambda _: None)(fed)
     own = {name: arguments.pop(name) for name in ("strategy", "strategy_parameters", "local") if name in arguments}
     builder = builder or (regression(momentum=0.9) if backend == "numpy" else None)

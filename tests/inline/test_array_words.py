@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -179,3 +180,31 @@ def test_words_that_are_not_there_say_what_to_say(x: FedNdarray) -> None:
         assert not hasattr(x, name)
     with pytest.raises(AttributeError, match="no 'colums'"):
         x.colums  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_columns_are_taken_by_position_and_a_name_says_which(x: FedNdarray) -> None:
+    named = x.map(lambda rows: rows, columns=["age", "bp", "days", "ill"])
+    for key in ("bp", ["bp"], (slice(None), "bp"), (0, "bp"), (slice(None), ["bp"])):
+        with pytest.raises(PlanError, match=r"index 'bp': .*x\[:, 1\] is 'bp'; load\(\.\.\., columns=\[\.\.\.\]\)"):
+            named[key]
+    with pytest.raises(PlanError, match="index 'blood': there is no such column; its columns are 'age', 'bp'"):
+        named["blood"]
+    with pytest.raises(PlanError, match="index 'bp': there is no such column; its columns have no names"):
+        x["bp"]
+    with pytest.raises(AttributeError, match=r"no 'bp': columns are taken by position, as x\[:, 1\]"):
+        named.bp  # noqa: B018
+
+
+def test_warnings_name_the_user_s_line_or_the_party_and_not_ours(x: FedNdarray) -> None:
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        sf.reveal(x / np.array([1.0, 0.0, 2.0, 3.0]))
+        sf.reveal(np.log(x - 100))
+        sf.reveal(np.where(x > 0, x, 1.0) * 1e308 * 10)
+    assert all("fedray" not in warning.filename for warning in found)
+    (own,) = [str(warning.message) for warning in found if warning.filename == __file__]
+    assert own.startswith("division by zero in column 1: ")
+    told = {(warning.filename, str(warning.message).partition(" enc")[0]) for warning in found}
+    for party in ("party 'alice'", "party 'bob'"):
+        assert {(party, "np.divide: divide by zero"), (party, "np.log: invalid value")} <= told
+        assert (party, "np.multiply: overflow") in told

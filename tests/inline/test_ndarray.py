@@ -191,7 +191,12 @@ def test_unknown_operands(x: FedNdarray) -> None:
     with pytest.raises(TypeError):
         x + "1"  # type: ignore[operator]
     assert (x == None) is False  # noqa: E711
-    assert (x != "text") is True
+    # Python would say that it differs, and a label compared with text would be of one kind in silence.
+    for other in ("text", [1, 2], (1, 2)):
+        with pytest.raises(PlanError, match=r"== and !=: expected a number or an array, found (str|list|tuple)"):
+            x == other  # noqa: B015
+        with pytest.raises(PlanError, match="== and !="):
+            x != other  # noqa: B015
 
 
 def test_rows_must_match(x: FedNdarray, alice: PYU, bob: PYU) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from pathlib import Path
 
@@ -236,8 +237,28 @@ def test_csv_errors_say_where_and_never_what(tmp_path: Path, text: str, options:
 
 def test_csv_that_is_not_text(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_bytes(b"a,b\n1,\xff\xfe\n")
-    with pytest.raises(DataError, match="cannot be read: UnicodeDecodeError"):
+    with pytest.raises(DataError, match=r"no text in UTF-8; .*encoding='latin-1'"):
         read(str(tmp_path / "x.csv"))
+
+
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+@pytest.mark.parametrize("columns", [None, ["age"]], ids=str)
+def test_csv_with_another_delimiter_says_which(tmp_path: Path, mark: str, columns: list[str] | None) -> None:
+    path = write(tmp_path, f"age{mark}SECRET\n1,5{mark}2\n3{mark}4\n")
+    with pytest.raises(DataError, match=re.escape(f"separated by {mark!r}, so say delimiter={mark!r}")) as caught:
+        read(path, columns=columns)
+    assert "SECRET" not in str(caught.value)
+    with pytest.raises(DataError, match="row 1 of the data, column 1: expected a number"):
+        read(path, delimiter=mark)  # a decimal comma: the delimiter is the right one
+    assert read(write(tmp_path, f"age{mark}b\n1{mark}2\n"), delimiter=mark).tolist() == [[1.0, 2.0]]
+
+
+def test_columns_of_a_frame_that_are_no_numbers_are_named() -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"age": [1, 2], "sex": ["m", "f"], "day": pandas.to_datetime(["2024-01-02"] * 2)})
+    with pytest.raises(DataError, match=r"found object in 'sex', 'day'; .*get_dummies"):
+        as_table(frame, "party 'alice'", ReadOptions())
+    assert as_table(frame, "party 'alice'", ReadOptions(columns=["age"]))[0].tolist() == [[1], [2]]
 
 
 def test_csv_without_rows_is_empty_not_an_accident(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:

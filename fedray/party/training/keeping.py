@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keeping: one party's checkpoints of one model, on its own disk. They are never sent: the driver learns their numbers.
 
-They lie in the party's key folder, or where it has none in a folder that the driver names, one folder for each run.
+They lie where its operator says, in `party.toml` or by a key folder, else in a folder that the driver names, one folder
+for each run.
 State is gathered when it is asked for, and written beside the training that goes on, as the rows are hashed.
 """
 
@@ -11,6 +12,7 @@ import hashlib
 import os
 import re
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +34,6 @@ from fedray.protocol.scheme import RoundContext
 from fedray.types import PartyName, Value
 
 WHAT = "checkpoint of a party"
-
-FOLDER = "checkpoints"
-"""In the key folder."""
 
 PASSES = "passes.log"
 COMMITMENTS = "replay.key"
@@ -189,13 +188,14 @@ class Keeping:
         if self._contributor.recovers:
             self._context.memory.run(part["run"]).forgive()
 
-    def replay(self, run: str, named: str, committed: Committed | None) -> Reply:
+    def replay(self, run: str, named: str, committed: Committed | None, rounds: tuple[int, ...]) -> Reply:
         """Makes the round after each checkpoint once more, and returns the verdicts; nothing of a round is sent.
 
         Args:
             run: The run's name.
             named: As in `look`.
             committed: Commitments in a ledger that the driver has saved; None for this party's own ledger.
+            rounds: The rounds that are asked for; none for all.
 
         Raises:
             DataError: A checkpoint is damaged, or there is no ledger.
@@ -208,12 +208,17 @@ class Keeping:
                     "sf.shutdown(ledger=FILE) has saved with --ledger FILE"
                 )
             committed = in_own_ledger(self._context.folder)
-        verdicts = []
-        for number in _numbers(folder):
-            _, part = kept_file.read(folder, name_of(number), WHAT)
+
+        def back(name: str) -> None:
+            _, part = kept_file.read(folder, name, WHAT)
             put_back(part, self._model, self._contributor.past, self._trainer)
-            verdicts.append(again(self._context, self._trainer, folder, number, name_of(number), committed))
-        return Reply(Kind.SHAPE, verdicts)
+
+        named_so = [(number, name_of(number)) for number in _numbers(folder)]
+        own = self._context, self._trainer, folder
+        return Reply(
+            Kind.SHAPE,
+            [again(*own, number, name, committed, rounds, partial(back, name)) for number, name in named_so],
+        )
 
     def _note(self, number: int) -> None:
         """Keeps what the round is about that follows a checkpoint, when it is there."""
@@ -259,8 +264,8 @@ class Keeping:
     def _place(self, run: str, named: str) -> Path:
         if not re.fullmatch(r"[0-9a-z-]{1,64}", run):  # a name of the driver's must not lead out of the folder
             raise DataError(f"party {self._context.name!r}: {run!r} is no name of a run")
-        own = self._context.folder
-        return (own / FOLDER if own is not None else Path(named).expanduser() / self._context.name) / run
+        own = self._context.parts
+        return (Path(named).expanduser() / self._context.name if own is None else own) / run
 
     def _write(
         self,

@@ -148,8 +148,8 @@ class FitKeeping:
         if run is None or replay.party not in self._parts.parties:
             parties = ", ".join(map(repr, self._parts.parties))
             raise PlanError(f"replay: expected a run in {path} and one of its parties {parties}, found none")
-        found = self._parts.replay(replay.party, run.name, self._checkpoint.named, replay.committed)
-        replay.verdicts = found
+        named, committed = self._checkpoint.named, replay.committed
+        replay.verdicts = self._parts.replay(replay.party, run.name, named, committed, replay.rounds)
         raise Replayed
 
     def _found(

@@ -83,7 +83,9 @@ class PartyParts:
         """
         self._everywhere(self.parties, "restore", run, named, number)
 
-    def replay(self, party: PartyName, run: str, named: str, committed: Any) -> list[ReplayVerdict]:
+    def replay(
+        self, party: PartyName, run: str, named: str, committed: Any, rounds: tuple[int, ...]
+    ) -> list[ReplayVerdict]:
         """Lets a party make its rounds again, and returns what came of it; see `Keeping.replay`.
 
         Args:
@@ -91,6 +93,7 @@ class PartyParts:
             run: The run's name.
             named: Folder of parties that have none of their own.
             committed: Its commitments in a ledger that was saved, or None for its own.
+            rounds: The rounds that are asked for; none for all.
 
         Raises:
             PlanError: Its rows or its model are others.
@@ -99,7 +102,7 @@ class PartyParts:
         differs = [one for some in found["differs"].values() for one in some]
         if differs:
             raise PlanError(f"replay: party {party!r} has {differs[0]} than the run")
-        verdicts: list[ReplayVerdict] = self._everywhere([party], "replay", run, named, committed)[party]
+        verdicts: list[ReplayVerdict] = self._everywhere([party], "replay", run, named, committed, rounds)[party]
         return verdicts
 
     def begin(self, run: str, named: str) -> None:
