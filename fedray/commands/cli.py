@@ -54,8 +54,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         streams.drop()
         if unread:
             return streams.PIPE_CODE
-        print(f"fedray: {error}", file=sys.stderr)
+        print(f"fedray: {_in_words(error)}", file=sys.stderr)
         return 1
+
+
+def _in_words(error: Exception) -> str:
+    """Returns what an error says, without the number that the system has for it."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 class _Interrupt:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fedray.errors import PlanError
 from fedray.types import PartyName
 
 
@@ -51,6 +52,11 @@ def run(options: argparse.Namespace) -> int:
     from fedray.party.door.ledger_file import BrokenLedger
     from fedray.party.door.own_ledger import is_own
 
+    if not options.file.exists():
+        raise PlanError(
+            f"ledger: there is no file {str(options.file)!r}; name one that sf.shutdown(ledger=FILE) wrote, or a "
+            "party's key folder"
+        )
     try:
         if options.file.is_dir():
             return _folder(options)

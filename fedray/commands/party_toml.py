@@ -12,6 +12,10 @@ name = "NAME"
 # Without this line the party makes a new key for each session: a simulation.
 keys = "keys"
 
+# Folder of this party's parts of checkpoints: optimizer, local tensors, random state, all of them made of its rows.
+# It is made where it is not there. Without this line they lie in 'checkpoints' in the key folder.
+# checkpoints = "/data/checkpoints"
+
 # "strict": no raw value leaves, whatever the driver asks for. "default": raw values leave when it asks for them.
 egress = "strict"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import runpy
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,14 @@ def add_arguments(commands: Any) -> None:
     replay.add_argument("program", metavar="PROGRAM", help="the program that trained, a .py file")
     replay.add_argument("arguments", nargs="*", metavar="ARG", help="its arguments")
     replay.add_argument("--party", required=True, metavar="NAME", help="whose rounds")
+    replay.add_argument(
+        "--round",
+        type=int,
+        action="append",
+        default=[],
+        metavar="N",
+        help="this round, as in the ledger; repeatable",
+    )
     replay.add_argument("--ledger", type=Path, metavar="FILE", help="a ledger that the driver has saved")
 
 
@@ -39,13 +48,17 @@ def run(options: argparse.Namespace) -> int:
     """Replays, and returns the exit code.
 
     Raises:
-        PlanError: The program came to no fit that keeps its runs there.
+        PlanError: There is no such run, party, program or ledger; nothing has run then. Or the program came to no fit
+            that keeps its runs there.
     """
     from fedray.ml.nn.checkpoints import replay
     from fedray.runtime.lifetime import shutdown
 
+    _check_run(options.run, options.party)
+    if not Path(options.program).is_file():
+        raise PlanError(f"replay: there is no program {options.program!r}; name the .py file that trained")
     committed = None if options.ledger is None else _committed(options.ledger, options.party)
-    one = replay.Replay(options.run, options.party, committed)
+    one = replay.Replay(options.run, options.party, tuple(options.round), committed)
     replay.asked[:] = [one]
     arguments, sys.argv = sys.argv, [options.program, *options.arguments]
     try:
@@ -64,6 +77,25 @@ def run(options: argparse.Namespace) -> int:
     return _told(one)
 
 
+def _check_run(path: Path, party: str) -> None:
+    """Checks that there is a run, and that the party has taken part in it.
+
+    Raises:
+        PlanError: There is none, or it has not.
+    """
+    from fedray.ml.nn.checkpoints.run_folder import RunFolder
+
+    kept = [RunFolder.at(path)] if (path / "run.json").is_file() else RunFolder.all(path)
+    if not kept:
+        raise PlanError(f"replay: {str(path)!r} holds no run; name the folder that fit(checkpoint=...) was given")
+    parties = kept[-1].run["parties"]
+    if party not in parties:
+        raise PlanError(
+            f"replay: party: expected one of {', '.join(map(repr, parties))}, who took part in run "
+            f"{kept[-1].folder.name}, found {party!r}"
+        )
+
+
 def _told(one: Any) -> int:
     words = {
         "equal": "equal",
@@ -72,25 +104,44 @@ def _told(one: Any) -> int:
         "not kept": "nothing is kept of the round after it",
     }
     for number, place, verdict in one.verdicts:
+        if verdict == "not asked for" or (one.rounds and verdict == "not kept"):
+            continue
         which = f", round {place}" if place >= 0 else ""
         print(f"{one.party}: checkpoint {number}{which}: {words[verdict].format(party=one.party)}")
     compared = [verdict for *_, verdict in one.verdicts if verdict in ("equal", "differs")]
-    if not compared:
+    reached = sorted({place for _, place, verdict in one.verdicts if verdict != "not kept"})
+    beyond = sorted(set(one.rounds) - set(reached))
+    if beyond:
+        print(
+            f"{one.party}: round{'s' * (len(beyond) > 1)} {_listed(beyond)}: out of reach: a contribution can "
+            f"be made again where a checkpoint is kept of the moment before, here: {_listed(reached) or 'none'}. "
+            "Checkpoint(every=1, keep=...) keeps more of them"
+        )
+    if not compared and not beyond:
         print("nothing to compare")
-    return 0 if compared and "differs" not in compared else 1
+    return 0 if compared and not beyond and "differs" not in compared else 1
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))
 
 
 def _committed(path: Path, party: str) -> dict[tuple[str, str], list[str]]:
     """Returns the commitments of a party in a ledger that the driver has saved.
 
     Raises:
-        PlanError: It is damaged, or the party is not in it.
+        PlanError: It cannot be read, is damaged, or the party is not in it.
     """
     from fedray.party.door.ledger_file import BrokenLedger, from_bytes
     from fedray.party.door.ledger_view import Ledger
 
     try:
         ledger = Ledger(from_bytes(path.read_bytes()))
+    except OSError as error:
+        raise PlanError(
+            f"replay: the ledger {str(path)!r} cannot be read ({error.strerror}); name the file that "
+            "sf.shutdown(ledger=FILE) wrote, or leave --ledger out where the party has a key folder"
+        ) from None
     except BrokenLedger as error:
         raise PlanError(f"{path}: {error}") from None
     problems = ledger.verify()

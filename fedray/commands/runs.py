@@ -54,7 +54,7 @@ def _list(path: Path, as_json: bool) -> int:
         print(json.dumps(found, indent=2))
         return 0
     if not found:
-        print(f"{path} holds no run")
+        print(f"{path} holds no run{_hint(path)}")
     for one in found:
         print(
             f"{one['run']}  begun {one['started']}  {one['state']}, epoch {one['epoch']} of {one['epochs']}  "
@@ -63,11 +63,19 @@ def _list(path: Path, as_json: bool) -> int:
     return 0
 
 
+def _hint(path: Path) -> str:
+    """Returns what may have been meant in place of a folder in which there is no run, or which is none."""
+    if (path / "run.json").is_file():
+        return f", it is one; 'fedray runs show {path}' shows it"
+    below = sorted({one.parent.parent for one in [*path.glob("*/run.json"), *path.glob("*/*/run.json")]})
+    return f"; 'fedray runs {below[0]}' lists those in there" if below else ""
+
+
 def _show(path: Path, as_json: bool) -> int:
     from fedray.ml.nn.checkpoints.run_folder import RunFolder
 
     if not (path / "run.json").is_file():
-        raise PlanError(f"runs: {str(path)!r} is no run; 'fedray runs DIR' lists those of a folder")
+        raise PlanError(f"runs: {str(path)!r} is no run{_hint(path) or '; name one as DIR/0001'}")
     kept = RunFolder.at(path)
     good, torn = kept.whole()
     checkpoints = [kept.record(number) for number in good]

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from fedray.errors import PlanError, type_of
 from fedray.party.door.egress import Kind
 from fedray.party.door.journal import LedgerPart
 from fedray.types import Key, PartyName, Value
@@ -39,3 +40,17 @@ class LedgerReading:
 
     lines: bytes
     read: Callable[[], LedgerPart]
+
+
+def spread(value: Value, count: int) -> tuple[Value, ...]:
+    """Returns the several results of a function that was called for `count` of them.
+
+    Raises:
+        PlanError: It has not returned as many.
+    """
+    if count == 0:
+        return ()
+    if not isinstance(value, tuple | list) or len(value) != count:
+        found = f"{len(value)} values" if isinstance(value, tuple | list) else f"one {type_of(value)}"
+        raise PlanError(f"num_returns={count}, but the function returned {found}")
+    return tuple(value)

@@ -75,6 +75,7 @@ class PartyContext:
         roster: Public identity keys of all parties, in roster order; filled in before the first service is built.
         state: Shared by all services of this party process.
         folder: Its key folder, in which it keeps what is its own; None where it has none.
+        parts: Where it keeps its parts of checkpoints; None where that is left to the driver.
     """
 
     config: PartyConfig
@@ -89,6 +90,7 @@ class PartyContext:
     roster: dict[PartyName, bytes] = field(default_factory=dict)
     state: dict[str, Any] = field(default_factory=dict)
     folder: Path | None = None
+    parts: Path | None = None
 
     @property
     def name(self) -> PartyName:

@@ -13,8 +13,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
-from fedray.errors import OWN_TYPE, PlanError, type_of
-from fedray.party.answers import LedgerReading, Making, Outgoing
+from fedray.errors import OWN_TYPE, PlanError
+from fedray.party.answers import LedgerReading, Making, Outgoing, spread
 from fedray.party.code_modules import of_a_library
 from fedray.party.context import Calls, PartyContext, Reply
 from fedray.party.door.egress import DRIVER, POLICIES, Egress, EgressPolicy, Kind
@@ -73,9 +73,9 @@ class Party:
     Args:
         config: What the party is told at its start.
         calls: How its services reach the other parties.
-        policy: What may leave; by default the one that `config.egress` names. (What it accepts of sums is another
-            policy, in its credentials.)
+        policy: What may leave, if not what `config.egress` says. (What it accepts of sums is in its credentials.)
         refusal: Why it must refuse every call, where something failed before it was made.
+        handed: (statement, party, value) -> what stands for a value in an order that moves it there.
     """
 
     def __init__(
@@ -84,9 +84,10 @@ class Party:
         calls: Calls,
         policy: EgressPolicy | None = None,
         refusal: Exception | None = None,
+        handed: Callable[[str, PartyName, Value], Any] = lambda _call, _to, value: pack(value),
     ) -> None:
         self.name = config.name
-        self._calls = calls
+        self._calls, self._handed = calls, handed
         self._household = Household(config, refusal)
         config, self._refusal = self._household.config, self._household.refusal
         self._text = config.egress != "strict"
@@ -98,6 +99,7 @@ class Party:
         self._context = PartyContext(
             *(config, own.identity, own.policy, own.memory, own.commitments, self._table, self._egress, calls),
             folder=own.folder,
+            parts=self._household.parts,
         )
 
     def printed(self, stream: str, nbytes: int) -> bool:
@@ -160,7 +162,7 @@ class Party:
         """Stores what a command makes, or its failure, under every key."""
         try:
             value = making.make()
-            values = (value,) if len(making.outs) == 1 else _spread(value, len(making.outs))
+            values = (value,) if len(making.outs) == 1 else spread(value, len(making.outs))
         except BaseException as error:  # the failure takes the value's place until somebody asks for it
             failure = to_failure(error, self.name, _function(call), text=self._text)
             if not making.outs:
@@ -174,9 +176,10 @@ class Party:
             self._egress.send(outgoing.lines, to=DRIVER, kind=Kind.LEDGER, call=call)
             return outgoing.read()
         value = self._egress.send(outgoing.value, to=outgoing.to, kind=outgoing.kind, call=call)
-        # Raw values are the user's own, of any class; they travel pickled, and are unpickled by whoever asked for
-        # them.
-        return pack(value) if outgoing.kind is Kind.RAW else value
+        if outgoing.kind is not Kind.RAW:
+            return value
+        # Raw values are the user's own, of any class: the driver gets them pickled.
+        return pack(value) if outgoing.to == DRIVER else self._handed(call, outgoing.to, value)
 
     def _fail(self, call: str, failure: Failure, to: PartyName) -> Failure:
         try:
@@ -389,12 +392,3 @@ def _reply(reply: Reply | None, to: PartyName) -> Outgoing | None:
     if not isinstance(reply, Reply):
         raise PlanError(f"a service answers with a Reply or None, found {type(reply).__name__}")
     return Outgoing(reply.value, to, Kind(reply.kind))
-
-
-def _spread(value: Value, count: int) -> tuple[Value, ...]:
-    if count == 0:
-        return ()
-    if not isinstance(value, tuple | list) or len(value) != count:
-        found = f"{len(value)} values" if isinstance(value, tuple | list) else f"one {type_of(value)}"
-        raise PlanError(f"num_returns={count}, but the function returned {found}")
-    return tuple(value)

@@ -61,6 +61,11 @@ def write_new(path: Path, content: bytes, mode: int | None) -> None:
         os.fsync(descriptor)
 
 
+def why(error: Exception) -> str:
+    """Returns why something could not be written, in words and without its path."""
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+
+
 def settle(folder: Path) -> None:
     """Puts the names in a folder on the disk, so that a new file is still there after a power cut."""
     if os.name != "posix":  # where a folder cannot be opened, the system sees to it

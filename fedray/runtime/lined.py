@@ -10,12 +10,14 @@ from typing import Any
 
 from fedray.party.context import Calls
 from fedray.party.keys.line_keys import LineKeys
+from fedray.party.parcel import pack
 from fedray.runtime.far.calling import Address, FarRef
 from fedray.runtime.far.lines import VARIABLE, FarLines
+from fedray.runtime.far.moves import KEY, Moved, Moves
 from fedray.runtime.gather import opened
 from fedray.runtime.line import Answering, LineRef, Lines, reply
 from fedray.runtime.wire import WirePart
-from fedray.types import PartyName, Ref
+from fedray.types import Key, PartyName, Ref, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ class LinedCalls:
         self._own, self._calls, self._answer = own, calls, answer
         self._near = Lines.opened(own, answer)
         self._far: FarLines | None = None
+        self._moves: Moves | None = None
 
     def open_far(self, keys: LineKeys, host: Callable[[], str]) -> None:
         """Lets parties of other nodes call this one.
@@ -63,10 +66,12 @@ class LinedCalls:
         """
 
         def answer(message: Any, caller: PartyName) -> list[WirePart]:
-            return reply(self._own, self._answer, message, caller)
+            return reply(self._own, self.delivered, message, caller)
 
         # A node that was started without fedray has set no ports aside.
         self._far = FarLines.opened(self._own, keys, answer, os.environ.get(VARIABLE) or f"{host()} 0-0")
+        if self._far is not None:
+            self._moves = Moves(self._own, self._far, self._calls)
 
     def whereabouts(self, node: str, *, prints: bool = True) -> Whereabouts:
         """Returns where this party is called; `node` is its node's name, `prints` whether its output may leave it."""
@@ -92,16 +97,48 @@ class LinedCalls:
                 return sent
         return self._calls.call(party, method, *args)
 
+    def delivered(self, call: str, key: Key, sender: PartyName, message: Any) -> Any:
+        """Answers a message from another party, whichever way it came.
+
+        Args:
+            call: The driver's statement that it belongs to.
+            key: The service that it is for.
+            sender: Who sends it.
+            message: What.
+        """
+        if key == KEY and self._moves is not None:
+            return self._moves.answered(call, sender, message)
+        return self._answer(call, key, sender, message)
+
+    def handed(self, call: str, to: PartyName, value: Value) -> Any:
+        """Returns what stands for a value that another party is to have, in the answer to the order that moves it.
+
+        Args:
+            call: The order.
+            to: Who is to have it.
+            value: What.
+
+        Raises:
+            PlanError: It cannot be pickled, and is no plain data.
+        """
+        if self._moves is None or self._far is None or not self._far.goes_to(to):
+            return pack(value)
+        return self._moves.keep(call, to, value)
+
     def get(self, refs: Sequence[Ref], timeout: float | None) -> list[Any]:
         """Returns the results in order, or raises what a call failed with."""
         if any(isinstance(ref, LineRef | FarRef) for ref in refs):
             # One after another, each with the whole time: services await one answer at a time.
             return [self._awaited(ref, timeout) for ref in refs]
-        return self._calls.get(refs, timeout)
+        return [self._opened(answer) for answer in self._calls.get(refs, timeout)]
 
     def _awaited(self, ref: Ref, timeout: float | None) -> Any:
         if isinstance(ref, LineRef) and self._near is not None:
             return opened(self._near.take(ref, timeout))
         if isinstance(ref, FarRef):
             return opened(FarLines.take(ref, timeout))
-        return self._calls.get([ref], timeout)[0]
+        return self._opened(self._calls.get([ref], timeout)[0])
+
+    def _opened(self, answer: Any) -> Any:
+        """Returns an answer, or the value for which it stands."""
+        return self._moves.taken(answer) if isinstance(answer, Moved) and self._moves is not None else answer

@@ -133,7 +133,7 @@ class RayParty:
         # Nobody calls these lines before `ready` has told their addresses, so the party that answers there may come
         # second.
         self._lined = LinedCalls(config.name, self._calls, self._delivered)
-        self._party = Party(settled.config, self._lined, refusal=settled.refusal)
+        self._party = Party(settled.config, self._lined, refusal=settled.refusal, handed=self._lined.handed)
         if several:
             self._lined.open_far(self._party.line_keys(), _untyped.util.get_node_ip_address)
         self._output: Output | None = None
@@ -170,7 +170,7 @@ class RayParty:
     @ray.method(concurrency_group="message")
     def message(self, method: str, args: tuple[Any, ...]) -> Any:
         """Answers a message."""
-        return self._party.handle(method, *args)
+        return self._lined.delivered(*args) if method == "deliver" else self._party.handle(method, *args)
 
     @ray.method(concurrency_group="watch")
     def watch(self, method: str, args: tuple[Any, ...]) -> Any:

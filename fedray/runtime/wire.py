@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, TypeAlias
@@ -63,10 +64,13 @@ _NAMES = {record: tuple(field.name for field in fields(record)) for record in _R
 _TEXT = json.JSONEncoder(separators=(",", ":"))
 _PLAIN = frozenset((type(None), bool, int, float, str))
 
-_NUMBERS = "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64"
+_NUMBERS = "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 complex64 complex128"
 _MOST_AXES = 64  # NumPy's own limit
 _LONGEST = 1 << 40
 _DTYPES = {np.dtype(name).str: np.dtype(name) for name in _NUMBERS.split()}  # NumPy would read a dtype as an expression
+_NAMES_OF = {dtype: name for name, dtype in _DTYPES.items()}
+_TIMES = re.compile(r"<[mM]8(\[\d{0,9}[a-zA-Z]{1,2}\])?")
+_TEXTS = re.compile(r"<U[1-9]\d{0,5}|\|S[1-9]\d{0,5}")
 
 
 MOST_TEXT = 1 << 20
@@ -77,19 +81,15 @@ def write(value: Any) -> list[WirePart]:
     """Returns the parts of a value; arrays are not copied where their memory is contiguous.
 
     Args:
-        value: None, a truth value, a number, text, bytes, an array of numbers, a list or tuple of such values, or a
-            record of the table above.
+        value: None, a truth value, a number, text, bytes, an array of numbers, times or texts, a list, tuple or dict of
+            such values, or a record of the table above.
 
     Raises:
         EncodingError: It is, or holds, something else, or too many arrays.
     """
-    buffers: list[WirePart] = []
-    text = _TEXT.encode(_form(value, buffers)).encode()
-    if len(text) > MOST_TEXT:
-        raise EncodingError(f"a message between parties says at most {MOST_TEXT} bytes beside its arrays")
-    if len(buffers) >= MOST_PARTS:
-        raise EncodingError(f"a message between parties has at most {MOST_PARTS} parts, found {1 + len(buffers)}")
-    return [text, *buffers]
+    held: list[Any] = []
+    text = _text(value, held)
+    return [text, *map(_memory, held)]
 
 
 def read(parts: Sequence[WirePart]) -> Any:
@@ -105,34 +105,77 @@ def read(parts: Sequence[WirePart]) -> Any:
         value = _Reading(parts[1:]).value(json.loads(text.decode()))
         # Written again and compared, so that every value has one form only. A message that could be written in two
         # ways could carry something past its reader.
-        again = write(value)
+        held: list[Any] = []
+        again = _text(value, held)
     except (ValueError, TypeError, KeyError, IndexError, RecursionError, MemoryError) as error:
         raise EncodingError(f"a message between parties cannot be read: {error or 'no memory'}") from None
-    if again[0] != text or len(again) != len(parts):
+    if again != text or 1 + len(held) != len(parts):
         raise EncodingError("a message between parties cannot be read: it is written in another way than ours")
     return value
 
 
-def _form(value: Any, buffers: list[WirePart]) -> Any:
-    # `type(...)`, not `isinstance`: a subclass, such as an enum or a named tuple, would come back as something else.
-    if type(value) in _PLAIN:
+def _text(value: Any, held: list[Any]) -> bytes:
+    """Returns the first part of a value, and adds to `held` what the others are the memory of.
+
+    Raises:
+        EncodingError: As `write`.
+    """
+    try:
+        text = _TEXT.encode(_form(value, held)).encode()
+    except EncodingError:
+        raise
+    except (ValueError, RecursionError) as error:  # of a number with thousands of digits, of a list in itself
+        raise EncodingError(f"a message between parties cannot be written: {error}") from None
+    if len(text) > MOST_TEXT:
+        raise EncodingError(f"a message between parties says at most {MOST_TEXT} bytes beside its arrays")
+    if len(held) >= MOST_PARTS:
+        raise EncodingError(f"a message between parties has at most {MOST_PARTS} parts, found {1 + len(held)}")
+    return text
+
+
+def _form(value: Any, held: list[Any]) -> Any:
+    # The type itself: a subclass, such as an enum or a named tuple, would come back as something else.
+    cls = type(value)
+    if cls in _PLAIN:
         return value
-    if type(value) in (list, tuple):
-        return {type(value).__name__: [_form(item, buffers) for item in value]}
-    if isinstance(value, bytes):
-        buffers.append(value)
-        return {"bytes": len(buffers) - 1}
-    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.str in _DTYPES:
-        buffers.append(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
-        # np.float64(1) and an array of shape () are not the same to the code that gets them.
-        kind = "array" if isinstance(value, np.ndarray) else "scalar"
-        return {kind: len(buffers) - 1, "dtype": value.dtype.str, "shape": value.shape}
-    name = type(value).__name__
-    if isinstance(value, OpenedSum):
-        return {"record": name, "fields": [_form(part, buffers) for part in value.packed()]}
-    if _RECORDS.get(name) is not type(value):
+    if cls is tuple or cls is list:
+        return {cls.__name__: [_form(item, held) for item in value]}
+    if cls is bytes:
+        held.append(value)
+        return {"bytes": len(held) - 1}
+    if cls is np.ndarray or issubclass(cls, np.generic):
+        dtype, kind = value.dtype, _kind(value)
+        if kind:
+            held.append(value)
+            return {kind: len(held) - 1, "dtype": _NAMES_OF.get(dtype) or dtype.str, "shape": value.shape}
+    if cls is dict:
+        return {"dict": [[_form(key, held), _form(item, held)] for key, item in value.items()]}
+    name = cls.__name__
+    if issubclass(cls, OpenedSum):
+        return {"record": name, "fields": [_form(part, held) for part in value.packed()]}
+    if _RECORDS.get(name) is not cls:
         raise EncodingError(f"a message between parties holds no {name}")
-    return {"record": name, "fields": [_form(getattr(value, field), buffers) for field in _NAMES[type(value)]]}
+    return {"record": name, "fields": [_form(getattr(value, field), held) for field in _NAMES[cls]]}
+
+
+def _kind(value: Any) -> str:
+    """Returns as what an array or a scalar of NumPy's is written; nothing where it is none that is."""
+    cls, dtype = type(value), value.dtype
+    numbers = dtype in _NAMES_OF or _TIMES.fullmatch(dtype.str)
+    if cls is np.ndarray and (numbers or _TEXTS.fullmatch(dtype.str)):
+        # The order of a matrix's numbers decides in which order they are added up, and so about the last bit.
+        return "array" if value.ndim < 2 or value.flags.c_contiguous or not value.flags.f_contiguous else "columns"
+    # np.float64(1) and an array of shape () are not the same to the code that gets them.
+    return "scalar" if cls is dtype.type and numbers else ""
+
+
+def _memory(held: Any) -> WirePart:
+    """Returns the bytes of what `_form` has put aside."""
+    if type(held) is bytes:
+        return held
+    if not held.flags.c_contiguous:
+        held = held.T if held.flags.f_contiguous else np.ascontiguousarray(held)
+    return memoryview(held.reshape(-1).view(np.uint8))
 
 
 class _Reading:
@@ -155,23 +198,27 @@ class _Reading:
         Raises:
             EncodingError: It is none.
         """
-        match form:
-            case None | bool() | int() | float() | str():
-                return form
-            case {"list": list(items)}:
-                return self._values(items)
-            case {"tuple": list(items)}:
-                return tuple(self._values(items))
-            case {"bytes": int(place)}:
-                return bytes(self._part(place))
-            case {"array": int(place), "dtype": str(dtype), "shape": list(shape)}:
-                return _array(self._part(place), _DTYPES[dtype], shape)
-            case {"scalar": int(place), "dtype": str(dtype), "shape": []}:
-                return _array(self._part(place), _DTYPES[dtype], [])[()]
-            case {"record": "OpenedSum", "fields": list(items)}:
-                return OpenedSum.unpacked(*self._values(items))
-            case {"record": str(name), "fields": list(items)}:
-                return _RECORDS[name](*self._values(items))
+        if type(form) in _PLAIN:
+            return form
+        # By its first name. That all else is as `write` has it, in kind and number, `read` finds out.
+        match next(iter(form), None):
+            case "tuple":
+                return tuple(self._values(form["tuple"]))
+            case "list":
+                return self._values(form["list"])
+            case "array":
+                return _array(self._part(form["array"]), _dtype(form["dtype"]), form["shape"])
+            case "bytes":
+                return bytes(self._part(form["bytes"]))
+            case "record":
+                name, fields = form["record"], self._values(form["fields"])
+                return OpenedSum.unpacked(*fields) if name == "OpenedSum" else _RECORDS[name](*fields)
+            case "dict":
+                return {self.value(key): self.value(item) for key, item in form["dict"]}
+            case "columns":
+                return _array(self._part(form["columns"]), _dtype(form["dtype"]), form["shape"][::-1]).T
+            case "scalar":
+                return _array(self._part(form["scalar"]), _dtype(form["dtype"]), form["shape"])[()]
         raise EncodingError(f"found {type(form).__name__}")
 
     def _values(self, forms: list[Any]) -> list[Any]:
@@ -182,6 +229,12 @@ class _Reading:
         if place != expected:
             raise EncodingError(f"expected part {expected}, found another one")
         return self._parts[place]
+
+
+def _dtype(name: str) -> np.dtype[Any]:
+    if name not in _DTYPES and (_TIMES.fullmatch(name) or _TEXTS.fullmatch(name)):
+        return np.dtype(name)
+    return _DTYPES[name]
 
 
 def _array(part: WirePart, dtype: np.dtype[Any], shape: list[int]) -> NDArray[Any]:

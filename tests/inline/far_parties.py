@@ -2,6 +2,7 @@
 """Parties of one process that talk as if each had a machine of its own: over TCP and TLS, by their identity keys."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
 
@@ -29,13 +30,15 @@ def talk_over_tls(
         for name, host in transport._hosts.items():
             party = host._party
             lined = calls[name] = LinedCalls(
-                name, party._calls, lambda *message, to=party: to.handle("deliver", *message)
+                name, party._calls, lambda *message, to=party.handle: to("deliver", *message)
             )
             lined._near = None
             lined.open_far(party.line_keys(), lambda: "127.0.0.1")
             place = lined.whereabouts(name)
             places[name] = Whereabouts(name, "", by_way_of(name, place.far))
             object.__setattr__(party._context, "_calls", lined)
+            party._calls, party._handed = lined, lined.handed
+            party.handle = _handling(party.handle, lined)
         for lined in calls.values():
             lined.connect(places)
         opened.extend(calls.values())
@@ -47,3 +50,7 @@ def talk_over_tls(
 
     monkeypatch.setattr(InlineTransport, "start", started)
     monkeypatch.setattr(InlineTransport, "stop", stopped)
+
+
+def _handling(handle: Callable[..., Any], lined: LinedCalls) -> Callable[..., Any]:
+    return lambda method, *args: lined.delivered(*args) if method == "deliver" else handle(method, *args)

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs that are killed, at the driver or at a party, at any step of their loop, and go on in a new session.
 
-A step is a moment in which the driver waits for answers: between two of them parties train, write and wait. Whoever is
-killed there is gone for good; what its threads still do reaches nobody, but for its disk, as with a process.
+A step is a moment in which the driver waits for answers, and between two of them parties train and wait. What is kept
+is written beside that, so each write is a step of its own, before which its writer may be killed. Whoever is killed is
+gone for good; what its threads still do reaches nobody, but for its disk, as with a process.
 """
 
 import threading
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,8 +15,10 @@ from inline.federated import regression, world
 
 import fedray as sf
 from fedray.errors import FedRayError, PartyLost
-from fedray.runtime.session import Session
-from fedray.security.aggregation import SecureAggregator
+from fedray.party.kept import kept_file
+from fedray.runtime.session import Session, running
+from fedray.security.aggregation import SecureAggregator, SPUAggregator
+from fedray.utils.testing import cluster_def
 
 ROWS = (30, 24, 27)
 
@@ -29,11 +33,15 @@ class Steps:
 
     Attributes:
         kills: Number of a step, from 1 -> `"driver"`, `"all"`, or a party.
-        count: How many there were.
+        torn: The driver or a party -> number of its write, from 1, that never happens, nor any after it.
+        count: How many steps there were.
+        writes: Who -> how many writes there were.
     """
 
     kills: dict[int, str] = field(default_factory=dict)
+    torn: dict[str, int] = field(default_factory=dict)
     count: int = 0
+    writes: Counter[str] = field(default_factory=Counter)
     _thread: int = field(default_factory=threading.get_ident)
 
     def __call__(self, session):
@@ -47,22 +55,40 @@ class Steps:
         if whom in ("driver", "all"):
             raise Killed
 
+    def write(self, path):
+        """Counts a write, before it happens; from whatever thread."""
+        names = path.parts
+        whose = names[names.index("parties") + 1] if "parties" in names else "driver"
+        self.writes[whose] += 1
+        if self.writes[whose] >= self.torn.get(whose, 1 << 30):
+            if whose != "driver":
+                running().transport.lose(whose)
+            raise Killed
+
 
 def counted(monkeypatch, steps):
-    """Lets every wait of the driver's be a step."""
-    get = Session.get
+    """Lets every wait of the driver's be a step, and every file that is written."""
+    get, replace = Session.get, kept_file.replace_file
 
     def watched(self, *args, **more):
         steps(self)
         return get(self, *args, **more)
 
+    def written(path, *rest):
+        steps.write(path)
+        replace(path, *rest)
+
     monkeypatch.setattr(Session, "get", watched)
+    monkeypatch.setattr(kept_file, "replace_file", written)
 
 
 def fit(start, checkpoint, on_dropout="auto", backend="numpy", builder=None, rows=ROWS, callbacks=None, **arguments):
     """Returns history and weights of one `fit` in a session of its own, and what its program builds."""
     fed = world(start, rows=rows, backend=backend, **arguments.pop("session", {}))
-    aggregator = SecureAggregator(fed.server, fed.devices, on_dropout=on_dropout)
+    if on_dropout == "shares":
+        aggregator = SPUAggregator(sf.SPU(cluster_def(["alice", "bob"])))
+    else:
+        aggregator = SecureAggregator(fed.server, fed.devices, on_dropout=on_dropout)
     arguments.pop("act", lambda _: None)(fed)
     own = {name: arguments.pop(name) for name in ("strategy", "strategy_parameters", "local") if name in arguments}
     builder = builder or (regression(momentum=0.9) if backend == "numpy" else None)
@@ -72,10 +98,10 @@ def fit(start, checkpoint, on_dropout="auto", backend="numpy", builder=None, row
     return history, b"".join(array.tobytes() for array in model.get_weights())
 
 
-def killed(monkeypatch, start, checkpoint, kills, **arguments):
+def killed(monkeypatch, start, checkpoint, kills, torn=None, **arguments):
     """Runs until somebody is killed; returns None, or its history and weights where it came to its end."""
     with monkeypatch.context() as patch:
-        steps = Steps(kills)
+        steps = Steps(kills, torn or {})
         counted(patch, steps)
         try:
             return fit(start, checkpoint, **arguments)

@@ -82,9 +82,8 @@ FORMS = {
 """How the outputs are made, then x, y and sample_weight."""
 
 FORM_AND_WEIGHTED = [
-    pytest.param(form, weighted, marks=[pytest.mark.slow] * ((form, weighted) not in quick))
-    for quick in [[("dicts", False), ("names of lists", True)]]
+    pytest.param(form, weighted, marks=[pytest.mark.slow] * ((form, weighted) != ("names of lists", True)))
     for form in FORMS
     for weighted in (False, True)
 ]
-"""Every form with and without weights; either, lists and dicts are among those that are not slow."""
+"""Every form with and without weights. The one that is not slow has weights, inputs by name, outputs in a list."""

@@ -12,6 +12,8 @@ from inline.kept_runs import Killed, fit, killed, on_disk, same
 import fedray as sf
 from fedray.commands.cli import main
 from fedray.errors import PlanError
+from fedray.party.house.in_force import VARIABLE
+from fedray.party.house.turns import HOME
 from fedray.party.kept import kept_file
 
 EPOCHS = 3
@@ -130,6 +132,23 @@ def test_parties_that_cannot_keep_theirs_are_told(start, tmp_path, path):
     assert any("party 'alice' cannot write to" in text for text in history.notices)
 
 
+def test_a_part_lies_where_the_operator_of_the_party_says(monkeypatch, start, tmp_path, path):
+    expected = whole(start, tmp_path)
+    for name in ("alice", "bob", "carol", "server"):
+        (tmp_path / name).mkdir(mode=0o700)
+        line = 'checkpoints = "deep/kept"' * (name == "alice")
+        (tmp_path / name / "party.toml").write_text(f'name = "{name}"\n{line}\n')
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    monkeypatch.setenv(HOME, str(tmp_path / "home"))
+    left(monkeypatch, start, path)
+    (folder,) = (tmp_path / "alice" / "deep" / "kept").iterdir()
+    assert numbers(folder)
+    assert sorted(one.name for one in (path / "parties").iterdir()) == ["bob", "carol"]
+    same(fit(start, sf.Checkpoint(path), epochs=EPOCHS), expected)
+    told = {party: rules["checkpoints"] for party, rules in sf.in_force().items()}
+    assert told == {"alice": True, "bob": False, "carol": False, "server": False}
+
+
 CHANGES = {
     "epochs": ({"epochs": 4}, "epochs: 3 then, 4 now"),
     "batch_size": ({"batch_size": 9}, "batch_size: 8 then, 9 now"),
@@ -223,6 +242,12 @@ def test_runs_are_listed_and_shown(monkeypatch, start, path, capsys):
     assert shown["checkpoints"][-1]["epoch"] == 2
     assert main(["runs", "show", str(path / "0002")]) == 0
     assert "checkpoint " in capsys.readouterr().out
+    assert main(["runs", str(path.parent)]) == 0
+    assert capsys.readouterr().out == f"{path.parent} holds no run; 'fedray runs {path}' lists those in there\n"
+    assert main(["runs", str(path / "0001")]) == 0
+    assert capsys.readouterr().out.endswith(f"is one; 'fedray runs show {path}/0001' shows it\n")
+    assert main(["runs", "show", str(path)]) == 1
+    assert f"is no run; 'fedray runs {path}' lists those in there" in capsys.readouterr().err
     torn = path / "0001" / "run.json"
     torn.write_bytes(torn.read_bytes()[:50])
     assert main(["runs", str(path)]) == 1

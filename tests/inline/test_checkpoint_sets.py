@@ -95,6 +95,32 @@ def test_a_log_that_was_put_back_to_an_older_copy_is_refused(start, path):
         goes_on(start, path)
 
 
+def test_sums_of_shares_deal_rows_anew_and_are_equal_up_to_there(monkeypatch, start, tmp_path):
+    """Nobody signs a second time over whom an owner's rows are summed, so none of a pass under way leave again."""
+    arguments = ARGUMENTS | {"rows": (24,) * 3, "on_dropout": "shares"}
+    (expected, others), segments = fit(start, None, **arguments), FitRun._segments
+    sf.shutdown()
+
+    def killing(self, epoch, over, bar):
+        if epoch == 2:
+            raise Killed
+        return segments(self, epoch, over, bar)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FitRun, "_segments", killing)
+        assert killed(monkeypatch, start, sf.Checkpoint(tmp_path / "run"), {}, **arguments) is None
+    before = lines(tmp_path / "run")
+    history, weights = fit(start, sf.Checkpoint(tmp_path / "run"), **arguments)
+    assert history.epoch == expected.epoch
+    assert history.global_history["loss"][:2] == expected.global_history["loss"][:2]
+    assert weights != others, "rows of the last epoch are dealt in another order"
+    (said,) = [text for text in history.notices if "dealt anew" in text]
+    assert "not bit by bit what it would have been" in said
+    again = {name for name, _ in lines(tmp_path / "run")[len(before) :]}
+    assert again
+    assert not again & {name for name, _ in before}, "no pass of before comes again"
+
+
 def test_a_party_that_is_lost_for_good_may_be_left_out(start, path):
     """The others deal rows anew, as policies allow, and say without whom they go on."""
     history, _ = fit(start, sf.Checkpoint(path), **(ARGUMENTS | {"rows": (24,) * 3}))

@@ -19,22 +19,26 @@ WHOM = ("driver", "all", "alice", "carol", "server")
 
 
 def steps_of(monkeypatch, start, path, **arguments):
-    """Returns the result of a run that nobody kills, and how many steps it has."""
+    """Returns the result of a run that nobody kills, and its steps."""
     steps = Steps()
     with monkeypatch.context() as patch:
         counted(patch, steps)
         found = fit(start, sf.Checkpoint(path, every=arguments.pop("every", "epoch")), **arguments)
     sf.shutdown()
-    return found, steps.count
+    return found, steps
 
 
-def trial(monkeypatch, start, path, seed, count, **arguments):
+def trial(monkeypatch, start, path, seed, steps, **arguments):
     """Returns the result of a run that is killed one to three times, and who ended when it had done all."""
     draw = random.Random(seed)
     every = arguments.pop("every", "epoch")
     for _ in range(draw.randint(1, 3)):
-        step, whom = draw.randint(8, count), draw.choice(WHOM)
-        found = killed(monkeypatch, start, sf.Checkpoint(path, every=every), {step: whom}, **arguments)
+        step, whom, kills, torn = draw.randint(8, steps.count), draw.choice(WHOM), {}, {}
+        if whom in steps.writes and draw.random() < 0.5:
+            torn = {whom: draw.randint(1, steps.writes[whom])}
+        else:
+            kills = {step: whom}
+        found = killed(monkeypatch, start, sf.Checkpoint(path, every=every), kills, torn, **arguments)
         if found is not None:
             return found, whom
     found = fit(start, sf.Checkpoint(path, every=every), **arguments)
@@ -49,25 +53,29 @@ def trial(monkeypatch, start, path, seed, count, **arguments):
 @pytest.mark.parametrize("strategy", sorted(STRATEGIES))
 def test_a_run_that_was_killed_is_the_run_that_was_not(monkeypatch, start, tmp_path, strategy, on_dropout, every):
     arguments = {"strategy": strategy, "on_dropout": on_dropout, "every": every}
-    expected, count = steps_of(monkeypatch, start, tmp_path / "whole", **arguments)
+    expected, steps = steps_of(monkeypatch, start, tmp_path / "whole", **arguments)
     for seed in range(12):
-        found, but = trial(monkeypatch, start, tmp_path / str(seed), seed, count, **arguments)
+        found, but = trial(monkeypatch, start, tmp_path / str(seed), seed, steps, **arguments)
         same(found, expected, but)
 
 
-@pytest.mark.parametrize(("step", "whom"), [(20, "driver"), (40, "carol")])
-def test_a_few_of_them(monkeypatch, start, tmp_path, step, whom):
-    expected, count = steps_of(monkeypatch, start, tmp_path / "whole")
-    assert count > step
-    assert killed(monkeypatch, start, sf.Checkpoint(tmp_path / "run"), {step: whom}) is None
+@pytest.mark.parametrize(
+    ("kills", "torn"),
+    [({20: "carol"}, {}), ({}, {"driver": 6}), pytest.param({}, {"carol": 4}, marks=pytest.mark.slow)],
+)
+def test_a_few_of_them(monkeypatch, start, tmp_path, kills, torn):
+    """The driver writes its run, then two files for each checkpoint; a party a third one, on the round that follows."""
+    expected, steps = steps_of(monkeypatch, start, tmp_path / "whole")
+    assert steps.count > 20
+    assert killed(monkeypatch, start, sf.Checkpoint(tmp_path / "run"), kills, torn) is None
     same(fit(start, sf.Checkpoint(tmp_path / "run")), expected)
 
 
 @pytest.mark.parametrize(
     ("on_dropout", "again"),
     [
-        ("abandon", "the same model"),
         ("recover", "another model"),
+        pytest.param("abandon", "the same model", marks=pytest.mark.slow),
         pytest.param("abandon", "another model", marks=pytest.mark.slow),
         pytest.param("recover", "the same model", marks=pytest.mark.slow),
     ],

@@ -56,3 +56,59 @@ def test_a_run_whose_link_is_cut_again_and_again_ends_with_the_same_weights(star
         np.testing.assert_array_equal(ours, theirs)
     for relay in relays:
         relay.close()
+
+
+# What `.to()` moves.
+
+
+def moved(start) -> tuple[list, list]:
+    """Returns what arrives of some values, and what the ledger says of their moves."""
+    start("inline", ("alice", "bob"))
+    alice, bob = sf.PYU("alice"), sf.PYU("bob")
+    value = alice(lambda: {"rows": np.arange(60_000.0).reshape(3, -1), "names": ["a", "b"], "odd": {1, 2}})()
+    rows = alice(lambda: np.arange(50_000, dtype="f4"))()
+    there = [held.to(bob) for held in (value, rows)]
+    del rows, value
+    back = bob(lambda value, rows: (rows + value["rows"].sum(), value["odd"]))(*there).to(alice)
+    failing = alice(lambda: 1 / 0)().to(bob)
+    with pytest.raises(sf.errors.PartyError, match="party 'alice': ZeroDivisionError"):
+        sf.reveal(failing)
+    arrived = sf.reveal([*there, back])
+    pages = sf.ledger().pages
+    entries = [
+        (name, entry.to, entry.kind, entry.nbytes, entry.shape, entry.dtype, entry.call.partition(":")[2])
+        for name in ("alice", "bob")
+        for entry in pages[name].entries
+        if entry.kind == "raw" and entry.to != "driver"
+    ]
+    sf.shutdown()
+    return arrived, entries
+
+
+def test_what_is_moved_by_the_lines_is_what_is_moved_within_a_process_and_so_is_the_ledger(start, monkeypatch):
+    expected, entries = moved(start)
+    relays: list[Relay] = []
+
+    def by_way_of(_: str, address: Address) -> Address:
+        relays.append(Relay(address))
+        return relays[-1].address
+
+    talk_over_tls(monkeypatch, by_way_of)
+    found, theirs = moved(start)
+    assert repr(found) == repr(expected)
+    np.testing.assert_array_equal(found[0]["rows"], expected[0]["rows"])
+    assert theirs == entries
+    assert [(name, to) for name, to, *_ in entries] == [("alice", "bob")] * 2 + [("bob", "alice")]
+    sent = sum(nbytes for _, _, _, nbytes, *_ in entries)
+    carried = sum(len(relay.seen) + len(relay.back) for relay in relays)
+    assert sent < carried < 1.05 * sent, "nothing of it takes another way"
+    for relay in relays:
+        relay.close()
+
+
+def test_strict_egress_keeps_what_would_be_moved_by_the_lines(start, monkeypatch):
+    talk_over_tls(monkeypatch)
+    start("inline", ("alice", "bob"), egress="strict")
+    alice, bob = sf.PYU("alice"), sf.PYU("bob")
+    with pytest.raises(sf.errors.EgressDenied, match=r"party 'alice' does not let raw values leave.*'bob'"):
+        sf.wait(alice(np.ones)(3).to(bob))

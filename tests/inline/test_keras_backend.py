@@ -136,7 +136,8 @@ def test_parties_start_equal_and_draw_their_own_noise():
     assert alice.weights().tolist() != KerasBackend(noisy, seed=2).weights().tolist()
 
 
-@pytest.mark.parametrize("run_eagerly", EAGERLY)
+@pytest.mark.slow  # in `test_fl_model_runs.py` they are in threads, too, and two runs are equal
+@pytest.mark.parametrize("run_eagerly", [True, False])
 def test_parties_in_threads_do_what_parties_in_turn_do(run_eagerly):
     def party(number):
         backend, data = ready(lambda: noisy(run_eagerly), noise_seed=number)

@@ -66,6 +66,7 @@ def arguments_of(name):
     return {name.split("At")[1].lower(): 0.5} if name in at else needed.get(name, {})
 
 
+@pytest.mark.slow  # five times as long as any other here; the test above looks at five of them
 def test_every_stock_metric_for_one_hot_labels_merges():
     """Whatever Keras adds later has to be looked at: it is per party only until the table knows it."""
     import keras

@@ -118,7 +118,11 @@ ODD = {
 }
 
 
-@pytest.mark.parametrize("odd", ODD)
+QUICK = ("a number of a round", "no answer", "a verdict of another type", "members within members", "a view", "a stop")
+"""One of each field; the others are `slow`, as a session takes longer than to look at an answer."""
+
+
+@pytest.mark.parametrize("odd", [pytest.param(odd, marks=[pytest.mark.slow] * (odd not in QUICK)) for odd in ODD])
 def test_an_answer_of_other_types_names_the_server(start, answers, odd):
     answers(lambda message, answer: ODD[odd](answer) if seen(message, answer) else answer)
     with pytest.raises(ServerFault, match="'server' gave an answer that is none"):

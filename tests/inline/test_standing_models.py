@@ -50,11 +50,9 @@ def resting():
 @pytest.mark.parametrize(
     ("aggregator", "builder"),
     [
-        *((aggregator, swinging) for aggregator in AGGREGATORS),
-        *(
-            pytest.param(aggregator, resting, marks=[pytest.mark.slow] * (aggregator != "abandon"))
-            for aggregator in AGGREGATORS
-        ),
+        pytest.param(aggregator, builder, marks=[pytest.mark.slow] * (aggregator not in quick))
+        for builder, quick in ((swinging, ("recover", "shares")), (resting, ("abandon",)))
+        for aggregator in AGGREGATORS
     ],
 )
 def test_a_model_may_come_back(start, sessions, aggregator, builder):

@@ -60,6 +60,12 @@ def test_a_party_s_files(machine: Path) -> None:
     assert found["alice: data 'gone'"].health == "bad"
     # This may be told to a driver elsewhere.
     assert "secret" not in str(found)
+    lines = path.read_text()
+    for folder, said in {"kept/here": "will be made", "keys": "can be written to", "party.toml": "cannot be"}.items():
+        path.write_text(lines.replace('# checkpoints = "/data/checkpoints"', f'checkpoints = "{folder}"'))
+        kept = told(findings.parties())["alice: checkpoints"]
+        assert said in kept.found
+        assert kept.health == ("bad" if folder == "party.toml" else "good")
     path.write_text(path.read_text().replace("# threads = 4", "threads = 100000"))
     assert told(findings.parties())["alice: threads"].health == "doubtful"
     (machine / "parties" / "alice" / "keys" / "identity.key").chmod(0o644)

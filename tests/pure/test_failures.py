@@ -11,9 +11,9 @@ from fedray.data.inside import combine
 from fedray.data.rows import row_axes
 from fedray.errors import DataError, FedRayError, PartyError, PartyLost, type_of
 from fedray.party import failures
+from fedray.party.answers import spread
 from fedray.party.failures import Failed, to_error, to_failure
 from fedray.party.parcel import dtype_of, pack
-from fedray.party.party import _spread
 from fedray.party.rounds.summable import flatten
 from fedray.party.table import ObjectTable
 from fedray.party.training.local_model import LocalModel
@@ -126,8 +126,8 @@ QUOTING = {
     "a class's name": lambda: flatten([patient()]),
     "the name of a class that cannot be pickled": lambda: pack(patient(__reduce__=lambda _: 1 / 0)),
     "the name of a class without rows": lambda: common_rows([Tree([patient()], "x")]),
-    "the name of a class where several values were expected": lambda: _spread(patient(), 2),
-    "how many values": lambda: _spread([0] * 4711, 2),
+    "the name of a class where several values were expected": lambda: spread(patient(), 2),
+    "how many values": lambda: spread([0] * 4711, 2),
     "how long a text is": lambda: flatten("x" * 4711),
     "names of fields that are added": lambda: combine(
         "alice", np.add, np.zeros(2, [("patient 4711", float)]), 1.0, rowwise=False, swapped=False

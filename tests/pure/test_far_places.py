@@ -88,7 +88,7 @@ def test_messages_take_the_line_of_their_node_and_to_another_node_this_one():
     near, far = (alice.call(party, "deliver", "1:x", "key", "alice", 7) for party in ("charlie", "bob"))
     assert (type(near).__name__, type(far).__name__) == ("LineRef", "FarRef")
     assert alice.get([near, far], 20) == [("alice", 7), ("alice", 7)]
-    other = alice.call("bob", "deliver", "1:x", "key", "alice", {1: 2})
+    other = alice.call("bob", "deliver", "1:x", "key", "alice", {2})
     command = alice.call("bob", "export", "1:x", "key", "alice")
     assert alice.get([other, command], 20) == ["bob", "bob"]
     assert by_ray == ["deliver at bob", "export at bob"]

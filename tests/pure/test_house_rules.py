@@ -22,6 +22,7 @@ from fedray.types import PartyConfig
 FULL = """\
 name = "alice"
 keys = "keys"
+checkpoints = "kept"
 egress = "strict"
 paths = "registered"
 printing = false
@@ -58,6 +59,7 @@ def test_every_setting_is_read_and_paths_start_at_the_file() -> None:
     assert rules(FULL) == HouseRules(
         name="alice",
         keys="/etc/fedray/keys",
+        checkpoints="/etc/fedray/kept",
         egress="strict",
         paths="registered",
         printing=False,
@@ -70,6 +72,8 @@ def test_every_setting_is_read_and_paths_start_at_the_file() -> None:
     # What the driver is told holds no path.
     assert "/" not in str(rules(FULL).told())
     assert rules(FULL).told()["data"] == ["mine", "near-by", "train"]
+    lines = ("", 'keys = "k"', 'checkpoints = "c"')
+    assert [rules(f'name = "bob"\n{line}').told()["checkpoints"] for line in lines] == [False, True, True]
 
 
 def test_what_party_init_writes_is_read_with_every_line_in_force() -> None:
@@ -77,6 +81,7 @@ def test_what_party_init_writes_is_read_with_every_line_in_force() -> None:
     lines = [line.removeprefix("# ") if " = " in line and "(" not in line else line for line in TEMPLATE.splitlines()]
     found = rules("\n".join(line for line in lines if " = " in line or line.startswith("[")).replace("NAME", "alice"))
     assert (found.threads, found.memory, list(found.data)) == (4, 8 << 30, ["mnist_train"])
+    assert found.checkpoints == "/data/checkpoints"
 
 
 @pytest.mark.parametrize(
@@ -84,7 +89,10 @@ def test_what_party_init_writes_is_read_with_every_line_in_force() -> None:
     [
         ('egress = "strict"', "party.toml: no name"),
         ('name = "alice"\nname = "bob"', "line 2"),
-        ('name = "alice"\negres = "strict"', r"line 2: party.toml has no setting 'egres'; it has name, keys, egress"),
+        (
+            'name = "alice"\negres = "strict"',
+            r"line 2: party.toml has no setting 'egres'; it has name, keys, checkpoints, egress",
+        ),
         ('name = "alice"\n\negress = "none"', "line 3: egress: expected one of 'default', 'strict', found 'none'"),
         ('name = "alice"\nprinting = "no"', "line 2: printing: expected true or false, found 'no'"),
         ('name = "alice"\npaths = true', "line 2: paths: expected 'any' or 'registered'"),
@@ -93,6 +101,10 @@ def test_what_party_init_writes_is_read_with_every_line_in_force() -> None:
         ('name = "../bob"', "line 1: a party's name must not hold"),
         ("name = 3", "line 1: a party's name must be a non-empty string"),
         ('name = "alice"\nkeys = ""', "line 2: keys: expected the path"),
+        (
+            'name = "alice"\ncheckpoints = true',
+            "line 2: checkpoints: expected the path of a folder in quotes",
+        ),
         ('name = "alice"\nkeys = "k"\nsessions = 2', "line 3: sessions = 2 and keys: one identity"),
         ('name = "alice"\n[limits]\nthread = 4', r"line 3: \[limits\] has no setting 'thread'; it has threads, memory"),
         ('name = "alice"\n[limits]\nthreads = "4"', "line 3: threads: expected a whole number"),

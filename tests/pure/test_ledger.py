@@ -319,3 +319,10 @@ def test_a_changed_page_is_found_in_the_view(book):
     assert Ledger(book_of(pages | {"bob": changed}, roster)).verify() == [
         "bob: entries were changed, dropped, added or reordered"
     ]
+
+
+def test_a_record_that_is_not_there_is_told_in_words(tmp_path, capsys):
+    assert main(["ledger", str(tmp_path / "gone")]) == 1
+    said = capsys.readouterr().err
+    assert "gone'; name one that sf.shutdown(ledger=FILE) wrote, or a party's key folder" in said
+    assert "Errno" not in said

@@ -24,11 +24,16 @@ from fedray.runtime.wire import _RECORDS, WirePart, _Reading, read, write
 from fedray.types import Failure
 
 ARRAYS = nps.arrays(
-    st.sampled_from("?bBhHiIlLefd").map(np.dtype),
+    st.sampled_from([*"?bBhHiIlLefdFD", "U3", "S2", "M8[ns]", "m8[25s]"]).map(np.dtype),
     nps.array_shapes(min_dims=0, min_side=0, max_side=4),
 )
+KEYS = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(), st.binary())
 LEAVES = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.binary(), ARRAYS)
-VALUES = st.recursive(LEAVES, lambda inner: st.one_of(st.lists(inner), st.lists(inner).map(tuple)), max_leaves=12)
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: st.one_of(st.lists(inner), st.lists(inner).map(tuple), st.dictionaries(KEYS, inner)),
+    max_leaves=12,
+)
 
 SUM = OpenedSum(np.arange(5, dtype="<u8"), ("alice", "Ärger"), 2**60)
 ANSWER = Answer(
@@ -50,6 +55,8 @@ def same(a: Any, b: Any) -> bool:
         return False
     if isinstance(a, list | tuple):
         return len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, dict):
+        return same(list(a), list(b)) and same(list(a.values()), list(b.values()))
     if isinstance(a, np.ndarray | np.generic):
         return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
     if is_dataclass(a):
@@ -102,7 +109,7 @@ def test_every_record_of_the_table_is_tried() -> None:
     assert set(_RECORDS) == {type(record).__name__ for record in RECORDS}
 
 
-@pytest.mark.parametrize("scalar", [np.float64(1.5), np.uint64(2**63), np.bool_(True)])
+@pytest.mark.parametrize("scalar", [np.float64(1.5), np.uint64(2**63), np.bool_(True), np.datetime64(5, "s")])
 def test_a_scalar_stays_one(scalar: np.generic) -> None:
     assert same(carried(scalar), scalar)
 
@@ -137,8 +144,41 @@ def test_an_array_with_gaps_is_written_whole() -> None:
     assert carried(np.arange(12).reshape(3, 4)[:, ::2]).tolist() == [[0, 2], [4, 6], [8, 10]]
 
 
+def test_the_order_of_a_matrix_s_numbers_stays() -> None:
+    matrix = np.arange(12.0).reshape(3, 4)
+    for value in (matrix, matrix.T, np.array([matrix, matrix]).T):
+        arrived = carried(value)
+        assert same(arrived, value)
+        assert arrived.strides == value.strides
+        assert not arrived.flags.writeable
+
+
+class Named(np.ndarray):
+    """An array of a class of its own."""
+
+
+class Counted(dict[str, int]):
+    """A dict of a class of its own."""
+
+
+class Text(bytes):
+    """Bytes of a class of their own."""
+
+
+class Number(np.float64):
+    """A scalar of a class of its own."""
+
+
+itself: list[Any] = []
+itself.append(itself)
+
 OTHERS: dict[str, Any] = {
-    "dict": {"a": 1},
+    "an array of another class": np.zeros(2).view(Named),
+    "a masked array": np.ma.masked_array([1, 2], [True, False]),
+    "a dict of another class": Counted(a=1),
+    "bytes of another class": Text(b"x"),
+    "a scalar of another class": Number(1),
+    "text of NumPy's": np.str_("x"),
     "set": {1},
     "complex": 1j,
     "object": object(),
@@ -148,9 +188,7 @@ OTHERS: dict[str, Any] = {
     "objects": np.array([None]),
     "numbers the wrong way round": np.zeros(2, ">f4"),
     "fields": np.zeros(2, [("a", "i4")]),
-    "text": np.array(["text"]),
-    "dates": np.array(["2020-01-01"], "datetime64[D]"),
-    "deep inside": ("fine", [{"not": "fine"}]),
+    "deep inside": ("fine", [{"not": {"fine"}}]),
     "in a record": replace(ANSWER, opened=object()),
 }
 
@@ -158,6 +196,12 @@ OTHERS: dict[str, Any] = {
 @pytest.mark.parametrize("value", OTHERS.values(), ids=OTHERS)
 def test_other_values_are_refused(value: Any) -> None:
     with pytest.raises(EncodingError, match="holds no"):
+        write(value)
+
+
+@pytest.mark.parametrize("value", [itself, 10**5000], ids=["a list in itself", "thousands of digits"])
+def test_what_cannot_be_written_is_refused(value: Any) -> None:
+    with pytest.raises(EncodingError, match="cannot be written"):
         write(value)
 
 
@@ -187,6 +231,13 @@ WRONG: dict[str, Sequence[WirePart]] = {
     "a negative shape": text({"array": 0, "dtype": "<f8", "shape": [-1, -1]}, bytes(8)),
     "a shape of text": text({"array": 0, "dtype": "<f8", "shape": ["1"]}, bytes(8)),
     "a scalar with a shape": text({"scalar": 0, "dtype": "<f8", "shape": [1]}, bytes(8)),
+    "texts without a length": text({"array": 0, "dtype": "<U0", "shape": [1]}, b""),
+    "texts of any length": text({"array": 0, "dtype": "<U9999999", "shape": [0]}, b""),
+    "dates of no unit": text({"array": 0, "dtype": "<M8[xx]", "shape": [1]}, bytes(8)),
+    "columns that are rows": text({"columns": 0, "dtype": "<f8", "shape": [1]}, bytes(8)),
+    "a list for a key": text({"dict": [[{"list": []}, 1]]}),
+    "a key twice": text({"dict": [["a", 1], ["a", 1]]}),
+    "a key without a value": text({"dict": [["a"]]}),
     "spaces": [b'{"tuple": []}'],
     "a name too many": [b'{"tuple":[],"list":[]}'],
     "a name twice": [b'{"tuple":[1],"tuple":[]}'],

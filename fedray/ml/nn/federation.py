@@ -163,7 +163,7 @@ class Federation:
 
     def parts(self) -> PartyParts:
         """Returns what reaches the parties' own parts of checkpoints, in which each of them keeps what is its own."""
-        return PartyParts(self._session, self._services.keepers(self._session, self))
+        return PartyParts(self._session, self._services.keepers(self._session, self), self._models, self._members.first)
 
     def resumed(self) -> None:
         """Says that everybody's part was put back: the next rounds are held in a new session, by all who are there."""

@@ -67,6 +67,13 @@ class FitRun:
 
     def execute(self) -> History:
         """Runs the plan."""
+        try:
+            return self._execute()
+        finally:
+            if self.keeping is not None:
+                self.keeping.leave()
+
+    def _execute(self) -> History:
         logs: Logs = {}
         self.federation.take_faults()  # those of before, e.g. of an evaluation, belong to no epoch of this fit
         start = self._begin()
@@ -111,7 +118,6 @@ class FitRun:
                 self.absences.away,
                 self.callbacks.callbacks,
                 self.optimizer,
-                self.federation.arrays,
             )
 
     def _due(self, segment: Segment | None, *, ends_epoch: bool) -> bool:

@@ -31,6 +31,8 @@ class HouseRules:
     Attributes:
         name: Whose machine it is.
         keys: The key folder, an absolute path or one below a home (~); None for keys that are made for each session.
+        checkpoints: Folder of the party's parts of checkpoints, likewise; None for one in the key folder, or, where
+            there are no keys, for the one that the driver names.
         egress: `"strict"`, whatever the driver asks for; `"default"` leaves it to the driver.
         paths: `"registered"`: `load` opens nothing but what `data` names; `"any"`: any file of the machine.
         printing: Whether what the party prints may be shown at the driver.
@@ -42,6 +44,7 @@ class HouseRules:
 
     name: PartyName
     keys: str | None = None
+    checkpoints: str | None = None
     egress: Literal["default", "strict"] = "default"
     paths: Literal["any", "registered"] = "any"
     printing: bool = True
@@ -79,8 +82,7 @@ class HouseRules:
         limits = dict(sections["limits"])
         if "memory" in limits:
             limits["memory"] = _bytes(limits["memory"])
-        if "keys" in found:
-            found["keys"] = _joined(folder, found["keys"])
+        found |= {name: _joined(folder, found[name]) for name in ("keys", "checkpoints") if name in found}
         rules = cls(**found, **limits, data=data)
         if rules.keys is not None and rules.sessions > 1:
             raise PlanError(
@@ -90,9 +92,13 @@ class HouseRules:
         return rules
 
     def told(self) -> dict[str, Any]:
-        """Returns what the driver is told is in force; names of data, and no path."""
+        """Returns what the driver is told is in force; names of data, and no path.
+
+        Of checkpoints it is told whether parts of them lie where the operator says, and not where the driver does.
+        """
         kept = ("egress", "paths", "printing", "sessions", "threads", "memory")
-        return {name: getattr(self, name) for name in kept} | {"data": sorted(self.data)}
+        own = {"checkpoints": self.checkpoints is not None or self.keys is not None, "data": sorted(self.data)}
+        return {name: getattr(self, name) for name in kept} | own
 
 
 def _line(text: str, where: str, section: str, key: str) -> str:
@@ -163,6 +169,7 @@ _Table = Mapping[str, tuple[str, Callable[[Any], bool]]]
 _TOP: _Table = {
     "name": ("the party's name", _named),
     "keys": ("the path of the key folder in quotes", lambda value: isinstance(value, str) and value != ""),
+    "checkpoints": ("the path of a folder in quotes", lambda value: isinstance(value, str) and value != ""),
     "egress": (f"one of {', '.join(map(repr, POLICIES))}", lambda value: value in tuple(POLICIES)),
     "paths": ("'any' or 'registered'", lambda value: value in ("any", "registered")),
     "printing": ("true or false", lambda value: isinstance(value, bool)),

@@ -7,12 +7,17 @@ say so.
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 from fedray.party.house.in_force import InForce
 from fedray.party.house.turns import Turn, home
 from fedray.party.keys.credentials import Credentials
 from fedray.types import PartyConfig
+
+CHECKPOINTS = "checkpoints"
+"""In the key folder: the party's parts of checkpoints, where its operator names no other place."""
 
 
 class Household:
@@ -26,12 +31,14 @@ class Household:
         config: What is in force.
         own: Its credentials; made up where it refuses.
         told: What the driver is told of its operator's rules; None where there are none.
+        parts: Where its parts of checkpoints lie; None where that is left to the driver.
         refusal: Why it must refuse every call, or None.
     """
 
     def __init__(self, config: PartyConfig, refusal: Exception | None = None) -> None:
         self.config, self.refusal = config, refusal
         self.told: dict[str, Any] | None = None
+        self.parts: Path | None = None
         self._turn: Turn | None = None
         self.own = Credentials.made_up()
         try:
@@ -58,3 +65,7 @@ class Household:
             folder = home(found.environment) / "sessions"
             self._turn = Turn(config.name, found.rules.sessions, config.session, folder)
         self.own = Credentials.of(found.config, found.environment)
+        if found.rules is not None and found.rules.checkpoints is not None:
+            self.parts = Path(os.path.expanduser(found.rules.checkpoints))
+        elif self.own.folder is not None:
+            self.parts = self.own.folder / CHECKPOINTS

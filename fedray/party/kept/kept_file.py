@@ -39,10 +39,10 @@ def write(
     Raises:
         OSError: It cannot be written.
     """
-    from safetensors.numpy import save
-
     said: dict[str, Any] = {"fedray": what, "version": VERSION, "record": dict(record)}
     if content is not None:
+        from safetensors.numpy import save
+
         tensors = save(content[1])
         said |= {"content": content[0], "arrays": hashlib.sha256(tensors).hexdigest()}
         replace_file(folder / f"{name}.safetensors", tensors, OWN)

@@ -100,7 +100,8 @@ class PassLog:
                 file.write(line)
                 file.flush()
                 os.fsync(descriptor)
-            settle(self._path.parent)
+            if not self._size:  # the name of a file that is new; after that a round need not wait for the folder
+                settle(self._path.parent)
             self._size += len(line)
             self.written += 1
         except OSError as error:

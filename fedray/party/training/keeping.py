@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keeping: one party's checkpoints of one model, on its own disk. They are never sent: the driver learns their numbers.
 
-They lie in the party's key folder, or where it has none in a folder that the driver names, one folder for each run.
-State is gathered when it is asked for, and written beside the training that goes on.
+They lie where its operator says, in `party.toml` or by a key folder, else in a folder that the driver names, one folder
+for each run.
+State is gathered when it is asked for, and written beside the training that goes on, as the rows are hashed.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from fedray.errors import DataError, FedRayError
 from fedray.party.context import PartyContext, Reply
 from fedray.party.door.egress import Kind
 from fedray.party.kept import kept_file
+from fedray.party.kept.beside import Beside
 from fedray.party.kept.nest import NamedArrays, taken_apart
 from fedray.party.kept.pass_log import PassLog
 from fedray.party.rounds.contributor import Contributor
@@ -27,14 +29,11 @@ from fedray.party.training.part import content_hash, gathered, put_back
 from fedray.party.training.replaying import WHAT as ROUND
 from fedray.party.training.replaying import Committed, again, in_own_ledger, name_of_round, noted
 from fedray.party.training.trainer import Trainer
-from fedray.party.whole_file import write_new
+from fedray.party.whole_file import why, write_new
 from fedray.protocol.scheme import RoundContext
 from fedray.types import PartyName, Value
 
 WHAT = "checkpoint of a party"
-
-FOLDER = "checkpoints"
-"""In the key folder."""
 
 PASSES = "passes.log"
 COMMITMENTS = "replay.key"
@@ -57,17 +56,27 @@ class Keeping:
         self._folder = Path()
         self._data: dict[str, str] = {}
         self._passes: PassLog | None = None
-        self._writing: threading.Thread | None = None
+        self._hashing, self._writing = Beside("fedray-rows"), Beside("fedray-keeping")
         self._failure = ""
         self._following: tuple[int, dict[str, Any]] | None = None
 
-    def know(
-        self, purpose: str, x: Value, y: Value, sample_weight: Value | None, class_weight: Mapping[int, float] | None
-    ) -> None:
-        """Takes the hash of the rows of a purpose, for this party alone to compare; see `LocalModel.bind`."""
-        weights = sorted((class_weight or {}).items())
-        rows = content_hash(x, y, sample_weight)
-        self._data[purpose] = hashlib.sha256(f"{rows} {weights}".encode()).hexdigest()
+    def know(self, rows: Sequence[tuple[str, Value, Value, Value | None]], class_weight: Mapping[int, float]) -> None:
+        """Begins to take the hash of the rows of each purpose, for this party alone to compare; see `LocalModel.bind`.
+
+        No checkpoint counts, and none is looked at, before that is done: it is waited for there.
+
+        Args:
+            rows: Purpose, `x`, `y`, and weights of rows or None.
+            class_weight: Weights of classes in training; empty for none.
+        """
+        self._writing.rest()
+        weights = {"train": sorted(class_weight.items())}
+
+        def take() -> None:
+            told = {purpose: f"{content_hash(*arrays)} {weights.get(purpose, [])}" for purpose, *arrays in rows}
+            self._data = {purpose: hashlib.sha256(one.encode()).hexdigest() for purpose, one in told.items()}
+
+        self._hashing.start(take)
 
     def look(self, run: str, named: str, everybody: tuple[PartyName, ...]) -> Reply:
         """Returns what this party has of a run, without its content.
@@ -85,7 +94,8 @@ class Keeping:
         Raises:
             DataError: What tells over whom rows were summed is damaged, or has lost lines.
         """
-        self._settle()
+        self._writing.rest()
+        self._hashing.rest()
         folder = self._place(run, named)
         held, torn, differs, moved = list[int](), list[str](), dict[int, list[str]](), dict[int, bool]()
         passes = PassLog(folder / PASSES, self._context.name)
@@ -103,7 +113,7 @@ class Keeping:
 
     def begin(self, run: str, named: str) -> Reply:
         """Makes the folder of a run; from here on the party keeps over whom its rows are summed. Returns its status."""
-        self._settle()
+        self._writing.rest()
         self._failure, self._folder = "", self._place(run, named)
         self._passes = None
         try:
@@ -121,7 +131,7 @@ class Keeping:
             number: Of the checkpoint; it grows.
             stay: Which ones stay; others with numbers below them are removed.
         """
-        self._settle()
+        self._writing.rest()
         if self._passes is None:  # over whom rows are summed is not kept, so no run could go on from here
             return self._status()
         part = gathered(self._model, self._contributor.past, self._trainer)
@@ -129,8 +139,7 @@ class Keeping:
             "party": self._context.name,
             "number": number,
             "model": self._model.backend.fingerprint().hex(),
-            "rows": dict(self._data),
-            "passes": 0 if self._passes is None else self._passes.written,
+            "passes": self._passes.written,
         }
         try:
             apart = taken_apart(part)
@@ -138,15 +147,17 @@ class Keeping:
             self._failure = f"party {self._context.name!r}: {error}"
             return self._status()
         following, self._following = self._following, None
-        given = (number, stay, record, apart, following)
-        self._writing = threading.Thread(target=self._write, args=given, name="fedray-keeping")
-        self._writing.start()
+        self._writing.start(lambda: self._write(number, stay, record, apart, following))
         self._note(number)
         return self._status()
 
+    def written(self) -> None:
+        """Waits for what is being written, while this party does something else."""
+        self._writing.rest()
+
     def settle(self) -> Reply:
         """Waits for what is being written; returns the status."""
-        self._settle()
+        self._writing.rest()
         following, self._following = self._following, None
         try:
             self._write_round(following)
@@ -165,7 +176,7 @@ class Keeping:
         Raises:
             DataError: It is damaged, or of another model.
         """
-        self._settle()
+        self._writing.rest()
         self._folder = self._place(run, named)
         try:
             _, part = kept_file.read(self._folder, name_of(number), WHAT)
@@ -177,13 +188,14 @@ class Keeping:
         if self._contributor.recovers:
             self._context.memory.run(part["run"]).forgive()
 
-    def replay(self, run: str, named: str, committed: Committed | None) -> Reply:
+    def replay(self, run: str, named: str, committed: Committed | None, rounds: tuple[int, ...]) -> Reply:
         """Makes the round after each checkpoint once more, and returns the verdicts; nothing of a round is sent.
 
         Args:
             run: The run's name.
             named: As in `look`.
             committed: Commitments in a ledger that the driver has saved; None for this party's own ledger.
+            rounds: The rounds that are asked for; none for all.
 
         Raises:
             DataError: A checkpoint is damaged, or there is no ledger.
@@ -196,12 +208,17 @@ class Keeping:
                     "sf.shutdown(ledger=FILE) has saved with --ledger FILE"
                 )
             committed = in_own_ledger(self._context.folder)
-        verdicts = []
-        for number in _numbers(folder):
-            _, part = kept_file.read(folder, name_of(number), WHAT)
+
+        def back(name: str) -> None:
+            _, part = kept_file.read(folder, name, WHAT)
             put_back(part, self._model, self._contributor.past, self._trainer)
-            verdicts.append(again(self._context, self._trainer, folder, number, name_of(number), committed))
-        return Reply(Kind.SHAPE, verdicts)
+
+        named_so = [(number, name_of(number)) for number in _numbers(folder)]
+        own = self._context, self._trainer, folder
+        return Reply(
+            Kind.SHAPE,
+            [again(*own, number, name, committed, rounds, partial(back, name)) for number, name in named_so],
+        )
 
     def _note(self, number: int) -> None:
         """Keeps what the round is about that follows a checkpoint, when it is there."""
@@ -247,8 +264,8 @@ class Keeping:
     def _place(self, run: str, named: str) -> Path:
         if not re.fullmatch(r"[0-9a-z-]{1,64}", run):  # a name of the driver's must not lead out of the folder
             raise DataError(f"party {self._context.name!r}: {run!r} is no name of a run")
-        own = self._context.folder
-        return (own / FOLDER if own is not None else Path(named).expanduser() / self._context.name) / run
+        own = self._context.parts
+        return (Path(named).expanduser() / self._context.name if own is None else own) / run
 
     def _write(
         self,
@@ -264,19 +281,14 @@ class Keeping:
             for old in removable(_numbers(self._folder), stay):
                 kept_file.remove(self._folder, name_of_round(name_of(old)))
                 kept_file.remove(self._folder, name_of(old))
-            kept_file.write(self._folder, name_of(number), WHAT, record, part)
+            self._hashing.rest()
+            kept_file.write(self._folder, name_of(number), WHAT, {**record, "rows": dict(self._data)}, part)
             self._failure = ""
         except (OSError, FedRayError) as error:
             self._failure = self._unwritten(error)
 
     def _unwritten(self, error: Exception) -> str:
-        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        return f"party {self._context.name!r} cannot write to {self._folder} ({why})"
-
-    def _settle(self) -> None:
-        writing, self._writing = self._writing, None
-        if writing is not None:
-            writing.join()
+        return f"party {self._context.name!r} cannot write to {self._folder} ({why(error)})"
 
     def _status(self) -> Reply:
         """Returns the numbers on the disk, and why the last write failed, or nothing."""

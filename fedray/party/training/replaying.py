@@ -7,7 +7,7 @@ Knows files and commitments. Nothing is sent but the verdict.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -24,7 +24,9 @@ from fedray.protocol.scheme import RoundContext
 
 WHAT = "round after a checkpoint"
 
-ReplayVerdict: TypeAlias = tuple[int, int, Literal["equal", "differs", "not in the ledger", "not kept"]]
+_Said: TypeAlias = Literal["equal", "differs", "not in the ledger", "not kept", "not asked for"]
+
+ReplayVerdict: TypeAlias = tuple[int, int, _Said]
 """Number of a checkpoint, of the round after it, and what came of it."""
 
 Committed: TypeAlias = Mapping[tuple[str, str], Sequence[str]]
@@ -49,9 +51,16 @@ def name_of_round(name: str) -> str:
 
 
 def again(
-    context: PartyContext, trainer: Trainer, folder: Path, number: int, name: str, committed: Committed
+    context: PartyContext,
+    trainer: Trainer,
+    folder: Path,
+    number: int,
+    name: str,
+    committed: Committed,
+    rounds: Collection[int],
+    put_back: Callable[[], None],
 ) -> ReplayVerdict:
-    """Makes the round after a checkpoint once more; the trainer was put back to that checkpoint.
+    """Makes the round after a checkpoint once more.
 
     Args:
         context: The party.
@@ -60,11 +69,16 @@ def again(
         number: Of the checkpoint.
         name: The checkpoint's name.
         committed: What is in the ledger.
+        rounds: The rounds that are asked for; none for all.
+        put_back: Puts the trainer back to that checkpoint.
     """
     try:
         said = kept_file.read_record(folder, name_of_round(name), WHAT)
     except (DataError, OSError):
         return number, -1, "not kept"
+    if rounds and said["round"] not in rounds:
+        return number, said["round"], "not asked for"
+    put_back()
     sid, there = bytes.fromhex(said["session"]), committed.get((said["session"], f"train round {said['round']}"), ())
     if not there:
         return number, said["round"], "not in the ledger"

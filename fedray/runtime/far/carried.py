@@ -61,6 +61,11 @@ class Carried:
         """The parts of the answer, once it is there."""
         return self._sink.parts
 
+    @property
+    def large(self) -> bool:
+        """Whether its answer, which is there, is a long one."""
+        return self._sink.taken >= stream.LONG
+
     def connected(self, floor: int) -> None:
         """Begins, or goes on, over a connection that carries nothing else.
 

@@ -113,6 +113,22 @@ class FarLines:
             return None
         return self._parties[party].send(parts)
 
+    def goes_to(self, party: PartyName) -> bool:
+        """Returns whether a party is called by this way."""
+        return party in self._parties
+
+    def reached(self, party: PartyName) -> bool:
+        """Returns whether a party was ever reached from here."""
+        return party in self._parties and self._parties[party].reached
+
+    def calls_here(self, party: PartyName) -> bool:
+        """Returns whether a party has ever called here."""
+        return party in self._lines
+
+    def knock(self, party: PartyName) -> str:
+        """Tries once to reach a party that was not yet; returns why that failed, else nothing."""
+        return self._parties[party].knock()
+
     @staticmethod
     def take(ref: FarRef, timeout: float | None) -> Any:
         """Returns the answer to a message.

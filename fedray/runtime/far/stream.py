@@ -21,6 +21,8 @@ import mmap
 import struct
 from collections.abc import Sequence
 
+import numpy as np
+
 from fedray.errors import EncodingError
 from fedray.runtime.wire import MOST_PARTS, WirePart
 
@@ -94,8 +96,9 @@ class _Space:
 
     def __init__(self, size: int) -> None:
         self.size, self.taken = size, 0
-        self._memory: bytearray | mmap.mmap = bytearray(size if size <= PIECE else 0)
-        self._held = len(self._memory)
+        self._held = size if size <= PIECE else 0
+        # Not a bytearray, which would be filled with zeros first.
+        self._memory: memoryview | mmap.mmap = np.empty(self._held, np.uint8).data
 
     def window(self) -> memoryview:
         """Returns where its next bytes go.

@@ -165,6 +165,8 @@ def _party(path: Path) -> list[Finding]:
     found = [Finding(f"{name}: party.toml", "good", f"egress {rules.egress}, paths {rules.paths}")]
     if rules.keys is not None:
         found.append(_tried(f"{name}: keys", Path(os.path.expanduser(rules.keys)), _keys))
+    if rules.checkpoints is not None:
+        found.append(_writable(f"{name}: checkpoints", Path(os.path.expanduser(rules.checkpoints))))
     if rules.threads is not None and rules.threads > _cores():
         said = f"at most {rules.threads}, and the machine has {_cores()} processors"
         found.append(Finding(f"{name}: threads", "doubtful", said, "lower threads under [limits]"))
@@ -174,6 +176,15 @@ def _party(path: Path) -> list[Finding]:
         remedy = f"mend its path under [data] in {name}'s party.toml, or give the user of the party leave to read it"
         found.append(Finding(f"{name}: data {data!r}", "good" if there else "bad", said, "" if there else remedy))
     return found
+
+
+def _writable(check: str, folder: Path) -> Finding:
+    """Returns whether a folder can be written to, or made."""
+    nearest = next(one for one in (folder, *folder.parents) if one.exists())
+    if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
+        return Finding(check, "good", "can be written to" if nearest == folder else "will be made")
+    said = "cannot be written to" if nearest == folder else f"is not there, and {nearest} cannot be written to"
+    return Finding(check, "bad", said, "mend its path, or give the user of the party leave to write there")
 
 
 def _keys(folder: Path) -> str:

@@ -111,13 +111,15 @@ class Ports:
         first = self.first
         rows = [
             FirewallRule(f"{first}", "every node", "Ray's node manager"),
-            FirewallRule(f"{first + 1}", "every node", "Ray's object manager: values moved with .to()"),
+            FirewallRule(f"{first + 1}", "every node", "Ray's object manager"),
             FirewallRule(
                 f"{first + _WORKERS}-{first + WIDTH - 1}", "every node", "the parties, and a driver on this node"
             ),
         ]
         of_lines = FirewallRule(
-            "{}-{}".format(*self.lines), "parties' nodes", "lines: what a server or compute party here is sent"
+            "{}-{}".format(*self.lines),
+            "parties' nodes",
+            "lines: what a server or compute party here is sent, and .to()",
         )
         rows.append(of_lines)
         if self.head is not None:

@@ -145,7 +145,7 @@ def _begin(launch: Launch, ray: str) -> Started:
     mark = secrets.token_hex(8)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     # None of Ray's own: one that was left from something else would make this node unlike the others.
-    around = kept | launch.variables({environment.MARK: mark})
+    around = kept | environment.large_pages(kept) | launch.variables({environment.MARK: mark})
     with open(folder_of(launch.name) / _LOG, "ab") as log:
         # In a session of its own: Ctrl-C in the terminal that starts it must not end it.
         process = subprocess.Popen(  # noqa: S603 (Ray's executable, with a list of arguments and no shell)

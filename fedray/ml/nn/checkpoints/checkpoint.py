@@ -25,8 +25,8 @@ class Checkpoint:
         path: A folder at the driver; each run has a subfolder.
         every: `"epoch"`, a number of rounds, or a time such as `"10min"`, `"90s"` or `"2h"`.
         keep: So many checkpoints are there at least that everybody has, once there have been so many.
-        parts: Folder in which parties without a key folder keep their own parts, on their machines, an absolute path;
-            None for `parties` in `path`. A party with a key folder keeps its part in there.
+        parts: Folder in which parties keep their own parts, on their machines, an absolute path; None for `parties` in
+            `path`. One whose operator says where, by `party.toml` or a key folder, keeps its part there.
 
     Raises:
         PlanError: An argument cannot work.

@@ -1,23 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """FitKeeping: the checkpoints of one `fit`: whether it goes on with a run that was left, and what it keeps of its own.
 
-The driver's half. What can go wrong with a disk is said, in the log and in the history, and ends no run.
+The driver's half. What can go wrong with a disk is said, in the log and in the history, and ends no run. What is kept
+is taken when the step has it, and written beside training.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
-import numpy as np
-from numpy.typing import NDArray
-
-from fedray.errors import DataError, PartyLost, PlanError
+from fedray.errors import DataError, FedRayError, PlanError
 from fedray.ml.nn.checkpoints.checkpoint import Checkpoint, Resume
 from fedray.ml.nn.checkpoints.choice import Found, common, decide, say_behind, say_lacking, staying
 from fedray.ml.nn.checkpoints.experiment import differences, experiment_hash, without
@@ -25,12 +24,20 @@ from fedray.ml.nn.checkpoints.parts import PartyParts
 from fedray.ml.nn.checkpoints.position import FitRows, Position
 from fedray.ml.nn.checkpoints.replay import Replay, Replayed, asked
 from fedray.ml.nn.checkpoints.run_folder import RunFolder
-from fedray.ml.nn.checkpoints.state import callback_states, history_state, set_callback_states, set_history
+from fedray.ml.nn.checkpoints.state import (
+    callback_states,
+    history_state,
+    record_of,
+    set_callback_states,
+    set_history,
+)
 from fedray.ml.nn.federation import Federation
 from fedray.ml.nn.history import History
 from fedray.ml.nn.optimizer import Optimizer
 from fedray.ml.nn.plan import FitPlan, order_seed
+from fedray.party.kept.beside import Beside
 from fedray.party.training.keeping import removable
+from fedray.party.whole_file import why
 from fedray.types import PartyName
 
 _log = logging.getLogger("fedray")
@@ -62,6 +69,7 @@ class FitKeeping:
         self.start: Position | None = None
         self._notices: list[str] = []
         self._said: set[str] = set()
+        self._writing, self._failure = Beside("fedray-keeping"), ""
         self._number, self._rounds, self._clock = 0, 0, _seconds()
 
     @property
@@ -110,9 +118,7 @@ class FitKeeping:
             PlanError: A run was left here that is another one, or cannot be gone on with.
         """
         self._parts = parts = federation.parts()
-        parts.know(rows.devices, "train", rows.train, rows.class_weight)
-        if rows.validation is not None:
-            parts.know(rows.devices, "evaluate", rows.validation)
+        parts.know(rows)
         for replay in asked:
             if replay.concerns(Path(self._checkpoint.path).expanduser()):
                 self._replay(replay)
@@ -142,8 +148,8 @@ class FitKeeping:
         if run is None or replay.party not in self._parts.parties:
             parties = ", ".join(map(repr, self._parts.parties))
             raise PlanError(f"replay: expected a run in {path} and one of its parties {parties}, found none")
-        found = self._parts.replay(replay.party, run.name, self._checkpoint.named, replay.committed)
-        replay.verdicts = found
+        named, committed = self._checkpoint.named, replay.committed
+        replay.verdicts = self._parts.replay(replay.party, run.name, named, committed, replay.rounds)
         raise Replayed
 
     def _found(
@@ -187,7 +193,6 @@ class FitKeeping:
             )
             return
         self._parts.begin(self._folder.name, self._checkpoint.named)
-        self._say_failures()
 
     def _go_on(
         self, left: RunFolder, looked: Mapping[PartyName, Mapping[str, Any]], federation: Federation, plan: FitPlan
@@ -283,9 +288,8 @@ class FitKeeping:
         away: Mapping[PartyName, int],
         callbacks: Sequence[Any],
         optimizer: Optimizer,
-        weights: Callable[[], Sequence[NDArray[Any]]],
     ) -> None:
-        """Keeps the run as it is now, here and at every party.
+        """Keeps the run as it is now, here and at every party; what is written is written beside what follows.
 
         Args:
             position: Where it is.
@@ -294,16 +298,17 @@ class FitKeeping:
             away: Party that is away -> place of its record.
             callbacks: The user's.
             optimizer: The learning rate.
-            weights: Returns the global model.
         """
         self._rounds, self._clock = 0, _seconds()
         if self._folder is None:
             return
+        if self._number:  # before the first one there is nothing to know yet
+            self._hear(history)
         self._number += 1
         folder, number = self._folder, self._number
         try:
             stay = staying(folder.numbers(), self._parts.held, there, self._checkpoint.keep)
-            self._parts.capture(there, number, stay)
+            weights = self._parts.capture(there, number, stay)
             state = {
                 "position": {name: getattr(position, name) for name in Position.__slots__},
                 "history": history_state(history),
@@ -311,16 +316,23 @@ class FitKeeping:
                 "callbacks": callback_states(callbacks),
                 "rate": optimizer.chosen,
                 "deals": self._state.get("deals", 0),
-                "weights": list(weights()),
             }
-            folder.remove(removable(folder.numbers(), stay))
-            folder.write(number, _record(number, position, there, history), state)
-        except (OSError, DataError, PartyLost) as error:
-            why = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
-            self._say(
-                f"checkpoint: not kept at the driver: {why}. The run goes on; the checkpoints before stay", history
-            )
-        self._say_failures(history)
+            # A copy: the run goes on, and its lists grow.
+            kept, record = deepcopy(state), record_of(number, _now(), position, there, history)
+        except (OSError, DataError) as error:
+            self._failure = why(error)
+            return
+
+        def write() -> None:
+            try:
+                whole = kept | {"weights": list(weights())}
+                # Before the new one is written: a disk that is full needs the room.
+                folder.remove(removable(folder.numbers(), stay))
+                folder.write(number, record, whole)
+            except (OSError, FedRayError) as error:
+                self._failure = why(error)
+
+        self._writing.start(write)
 
     def finish(self, there: Sequence[PartyName], history: History) -> None:
         """Waits until parties have written what they keep, and says that the run is over.
@@ -332,14 +344,23 @@ class FitKeeping:
         if self._folder is None:
             return
         self._parts.settle(there)
-        self._say_failures(history)
+        self._hear(history)
         try:
             self._folder.say(finished=_now())
         except OSError as error:
             self._say(f"checkpoint: that the run is finished could not be written ({error.strerror})", history)
 
-    def _say_failures(self, history: History | None = None) -> None:
-        for text in self._parts.failures.values():
+    def leave(self) -> None:
+        """Waits until the driver's half is written, however the run has ended: the same cell may come next."""
+        self._writing.rest()
+
+    def _hear(self, history: History) -> None:
+        """Waits for what is being written here, and takes the parties' answers; says what failed."""
+        self._writing.rest()
+        self._parts.hear()
+        failure, self._failure = self._failure, ""
+        told = [f"not kept at the driver: {failure}"] if failure else []
+        for text in [*told, *self._parts.failures.values()]:
             self._say(f"checkpoint: {text}. The run goes on; the checkpoints before stay", history)
 
     def _say(self, text: str, history: History | None = None) -> None:
@@ -377,16 +398,3 @@ def keeping(checkpoint: Checkpoint | None, resume: Resume) -> FitKeeping | None:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _record(number: int, position: Position, there: Sequence[PartyName], history: History) -> dict[str, Any]:
-    """Returns what people want to know of a checkpoint."""
-    last = {name: values[-1] for name, values in history.global_history.items() if values}
-    return {
-        "number": number,
-        "time": _now(),
-        "epoch": position.epoch,
-        "segments": position.segments,
-        "parties": list(there),
-        "metrics": {name: np.asarray(value).tolist() for name, value in last.items() if np.all(np.isfinite(value))},
-    }

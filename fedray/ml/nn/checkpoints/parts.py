@@ -3,31 +3,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from fedray.device import PYU
 from fedray.errors import PartyLost, PlanError
-from fedray.ml.nn.source import Source
+from fedray.ml.nn.checkpoints.position import FitRows
 from fedray.party.training.replaying import ReplayVerdict
 from fedray.runtime.session import Session
-from fedray.types import Key, PartyName
+from fedray.types import Key, PartyName, Ref
 
 
 class PartyParts:
     """One `Keeping` in each party of a model.
 
+    A party does what it is asked one after another. So nobody waits for a folder that is made, or a part that is
+    gathered: training is asked for at once, and comes after it; `hear` takes the answers later.
+
     Args:
         session: The running session.
         keys: Party -> key of its `Keeping`.
+        models: Party -> key of its `LocalModel`.
+        first: Asks a party that holds the current model.
 
     Attributes:
         held: Party -> numbers of the checkpoints on its disk, as far as is known.
         failures: Party -> why its last write failed; none where it did not.
     """
 
-    def __init__(self, session: Session, keys: Mapping[PartyName, Key]) -> None:
-        self._session, self._keys = session, dict(keys)
+    def __init__(
+        self,
+        session: Session,
+        keys: Mapping[PartyName, Key],
+        models: Mapping[PartyName, Key],
+        first: Callable[[Callable[[PartyName], Ref]], Ref],
+    ) -> None:
+        self._session, self._keys, self._models, self._first = session, dict(keys), models, first
+        self._asked: list[tuple[PartyName, Ref]] = []
         self.held: dict[PartyName, list[int]] = {party: [] for party in keys}
         self.failures: dict[PartyName, str] = {}
 
@@ -36,23 +47,17 @@ class PartyParts:
         """All of them, in roster order."""
         return tuple(self._keys)
 
-    def know(
-        self, devices: Sequence[PYU], purpose: str, source: Source, class_weight: Mapping[int, float] | None = None
-    ) -> None:
+    def know(self, rows: FitRows) -> None:
         """Lets every party take the hash of its rows, which stays there.
 
         Args:
-            devices: The model's parties.
-            purpose: `"train"` or `"evaluate"`.
-            source: The arrays.
-            class_weight: Weights of classes.
+            rows: Those of the fit.
         """
-        weights = dict(class_weight) if class_weight else None
-        calls = [
-            self._session.ask(one.name, self._keys[one.name], "know", purpose, *source.parts(one), weights)
-            for one in devices
-        ]
-        self._session.get(calls)
+        weights = dict(rows.class_weight or {})
+        sources = {"train": rows.train, "evaluate": rows.validation}
+        for one in rows.devices:
+            own = [(purpose, *source.parts(one)) for purpose, source in sources.items() if source is not None]
+            self._session.ask(one.name, self._keys[one.name], "know", own, weights)
 
     def look(self, run: str, named: str) -> dict[PartyName, dict[str, Any]]:
         """Returns what each party has of a run; see `Keeping.look`.
@@ -78,7 +83,9 @@ class PartyParts:
         """
         self._everywhere(self.parties, "restore", run, named, number)
 
-    def replay(self, party: PartyName, run: str, named: str, committed: Any) -> list[ReplayVerdict]:
+    def replay(
+        self, party: PartyName, run: str, named: str, committed: Any, rounds: tuple[int, ...]
+    ) -> list[ReplayVerdict]:
         """Lets a party make its rounds again, and returns what came of it; see `Keeping.replay`.
 
         Args:
@@ -86,6 +93,7 @@ class PartyParts:
             run: The run's name.
             named: Folder of parties that have none of their own.
             committed: Its commitments in a ledger that was saved, or None for its own.
+            rounds: The rounds that are asked for; none for all.
 
         Raises:
             PlanError: Its rows or its model are others.
@@ -94,43 +102,64 @@ class PartyParts:
         differs = [one for some in found["differs"].values() for one in some]
         if differs:
             raise PlanError(f"replay: party {party!r} has {differs[0]} than the run")
-        verdicts: list[ReplayVerdict] = self._everywhere([party], "replay", run, named, committed)[party]
+        verdicts: list[ReplayVerdict] = self._everywhere([party], "replay", run, named, committed, rounds)[party]
         return verdicts
 
     def begin(self, run: str, named: str) -> None:
-        """Lets every party make its folder of a run."""
-        self._hear(self._everywhere(self.parties, "begin", run, named))
+        """Lets every party make its folder of a run; returns at once."""
+        self._ask(self.parties, "begin", run, named)
 
-    def capture(self, there: Sequence[PartyName], number: int, stay: Sequence[int]) -> None:
-        """Lets parties gather their parts, and write them beside what follows.
+    def capture(self, there: Sequence[PartyName], number: int, stay: Sequence[int]) -> Callable[[], Any]:
+        """Lets parties gather their parts, and write them beside what follows; returns at once.
 
         Args:
             there: Who takes part; the others are behind from here on.
             number: Of the checkpoint.
             stay: Numbers that are not to be removed.
+
+        Returns:
+            What waits for the global model as it is now, and returns it; in whatever thread. For the first checkpoint
+            it waits until all have written theirs as well: else a run that was killed meanwhile would have one, and
+            none to go on from. It raises `PartyLost` then.
         """
-        self._hear(self._everywhere(there, "capture", number, tuple(stay)))
+        gathered = self._ask(there, "capture", number, tuple(stay))
+        weights = self._first(lambda party: self._session.ask(party, self._models[party], "arrays"))
+
+        def wait() -> Any:
+            (found,) = self._session.get([weights])
+            if number == 1:
+                self._session.get(gathered)  # after that they write
+                self._session.get([self._session.tell(party, self._keys[party], "written") for party in there])
+            return found
+
+        return wait
 
     def settle(self, there: Sequence[PartyName]) -> None:
         """Waits until parties have written what they gathered."""
-        self._hear(self._everywhere(there, "settle"))
+        self._ask(there, "settle")
+        self.hear()
 
-    def _hear(self, told: Mapping[PartyName, dict[str, Any]]) -> None:
-        for party, status in told.items():
+    def hear(self) -> None:
+        """Takes the answers to all that was asked so far."""
+        asked, self._asked = self._asked, []
+        for party, call in asked:
+            try:
+                (status,) = self._session.get([call])
+            except PartyLost as error:
+                # Its next segment says so, and what becomes of the others; a checkpoint does not end a run.
+                if error.party == party:
+                    continue
+                raise
             self.held[party] = list(status["held"])
             self.failures.pop(party, None)
             if status["failure"]:
                 self.failures[party] = str(status["failure"])
 
+    def _ask(self, there: Sequence[PartyName], method: str, *args: Any) -> list[Ref]:
+        calls = [self._session.ask(party, self._keys[party], method, *args) for party in there]
+        self._asked += zip(there, calls, strict=True)
+        return calls
+
     def _everywhere(self, there: Sequence[PartyName], method: str, *args: Any) -> dict[PartyName, Any]:
-        calls = {party: self._session.ask(party, self._keys[party], method, *args) for party in there}
-        found: dict[PartyName, Any] = {}
-        for party, call in calls.items():
-            try:
-                (found[party],) = self._session.get([call])
-            except PartyLost as error:
-                # Its next segment says so, and what becomes of the others; a checkpoint does not end a run.
-                if method in ("capture", "settle") and error.party == party:
-                    continue
-                raise
-        return found
+        calls = [self._session.ask(party, self._keys[party], method, *args) for party in there]
+        return dict(zip(there, self._session.get(calls), strict=True))

@@ -18,12 +18,14 @@ class Replay:
     Attributes:
         path: The folder of runs, or of one.
         party: Whose rounds.
+        rounds: Numbers of the rounds that are asked for, as the ledger has them; none for all.
         committed: (session, call) -> commitments in a ledger that was saved; None for the party's own ledger.
         verdicts: What came of it; None as long as no fit was met that keeps its runs there.
     """
 
     path: Path
     party: PartyName
+    rounds: tuple[int, ...] = ()
     committed: Mapping[tuple[str, str], Sequence[str]] | None = None
     verdicts: list[ReplayVerdict] | None = field(default=None)
 

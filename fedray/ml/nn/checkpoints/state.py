@@ -7,9 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple
 from typing import Any
 
+import numpy as np
+
 from fedray.errors import DataError
+from fedray.ml.nn.checkpoints.position import Position
 from fedray.ml.nn.history import Dropout, FaultRecord, History, Reset
 from fedray.party.kept.nest import taken_apart
+from fedray.types import PartyName
 
 REMEMBERED: Mapping[str, Sequence[str]] = {
     "EarlyStopping": ("wait", "stopped_epoch", "best", "best_epoch", "best_weights"),
@@ -48,6 +52,29 @@ def set_history(history: History, state: Mapping[str, Any]) -> None:
     history.faults[:] = [FaultRecord(*one) for one in state["faults"]]
     history.notices[:] = state["notices"]
     history._known = state["known"]
+
+
+def record_of(
+    number: int, time: str, position: Position, there: Sequence[PartyName], history: History
+) -> dict[str, Any]:
+    """Returns what people want to know of a checkpoint.
+
+    Args:
+        number: Its number.
+        time: When it was made.
+        position: Where the run is.
+        there: Who takes part.
+        history: As it is.
+    """
+    last = {name: values[-1] for name, values in history.global_history.items() if values}
+    return {
+        "number": number,
+        "time": time,
+        "epoch": position.epoch,
+        "segments": position.segments,
+        "parties": list(there),
+        "metrics": {name: np.asarray(value).tolist() for name, value in last.items() if np.all(np.isfinite(value))},
+    }
 
 
 def callback_states(callbacks: Sequence[Any]) -> list[tuple[str, Any]]:
