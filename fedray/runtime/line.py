@@ -39,6 +39,7 @@ MOST_CALL = 1000
 Answering: TypeAlias = Callable[[str, Key, PartyName, Any], Any]
 
 _BREATH_SECONDS = 0.05  # between two tries to accept; without it a process without descriptors would spin
+_ROOM = 1 << 20  # bytes on their way: whoever sends a usual round's message need not wait until it is read
 _AT_ONCE = 16  # parts that one call sends; the system takes no more than 1024, and no message of a round has so many
 # A message starts with the number of its parts and the size of each, so that a reader can refuse before it allocates.
 _COUNT = struct.Struct(">I")
@@ -114,7 +115,7 @@ class Lines:
             PartyLost: The party's process has ended.
         """
         try:
-            parts = write((call, key, sender, message))
+            parts = write((call, key, sender, message), packed=False)
         except EncodingError:
             return None
         if party not in self._addresses or sum(map(len, parts)) > MOST_BYTES:
@@ -137,7 +138,7 @@ class Lines:
         """
         try:
             ref.line.settimeout(timeout)
-            answer = read(_receive(ref.line, MOST_ANSWER_BYTES))
+            answer = read(_receive(ref.line, MOST_ANSWER_BYTES), packed=False)
             # Sending on this line must block again; a limit that was left would cut the next message in two.
             ref.line.settimeout(None)
         except TimeoutError:
@@ -168,6 +169,7 @@ class Lines:
             if not _of_this_user(line):
                 line.close()
                 continue
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _ROOM)
             # A thread for each line, since a message may block until the round is over.
             thread = threading.Thread(target=self._serve, args=(line,), name="fedray-line", daemon=True)
             while not _started(thread):  # no thread to spare: whoever calls waits until there is one
@@ -178,7 +180,8 @@ class Lines:
         with line:
             while True:
                 try:
-                    _transmit(line, reply(self._own, self._answer, read(_receive(line, MOST_BYTES))))
+                    message = read(_receive(line, MOST_BYTES), packed=False)
+                    _transmit(line, reply(self._own, self._answer, message, packed=False))
                 except (OSError, EOFError, EncodingError):
                     return
 
@@ -191,7 +194,9 @@ def _started(thread: threading.Thread) -> bool:
     return True
 
 
-def reply(own: PartyName, answer: Answering, message: Any, caller: PartyName | None = None) -> list[WirePart]:
+def reply(
+    own: PartyName, answer: Answering, message: Any, caller: PartyName | None = None, *, packed: bool = True
+) -> list[WirePart]:
     """Returns the parts of the answer to a message.
 
     Args:
@@ -199,6 +204,7 @@ def reply(own: PartyName, answer: Answering, message: Any, caller: PartyName | N
         answer: As in `Lines`.
         message: What came.
         caller: Who has proved to be at the other end; None where the kernel knows that it is our own user.
+        packed: As in `fedray.runtime.wire.write`.
 
     Raises:
         EncodingError: It is no message, or of another sender than it says.
@@ -211,7 +217,7 @@ def reply(own: PartyName, answer: Answering, message: Any, caller: PartyName | N
                 f"a message on a line has a call of at most {MOST_CALL} characters, a key, its sender and a body"
             )
     try:
-        parts = write(answered)
+        parts = write(answered, packed=packed)
         _check_length(map(len, parts), MOST_ANSWER_BYTES)
         return parts
     except EncodingError as error:
@@ -220,6 +226,7 @@ def reply(own: PartyName, answer: Answering, message: Any, caller: PartyName | N
 
 def _dial(address: str) -> socket.socket:
     line = socket.socket(socket.AF_UNIX)
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _ROOM)
     line.connect(address)
     if not _of_this_user(line):  # the party has ended, and somebody has taken its address
         line.close()

@@ -154,7 +154,7 @@ class Egress:
         leaving = Leaving(self._party, to, Kind(kind), seen.shape, seen.dtype, seen.nbytes, call)
         self._check(leaving, commitment)
         # Written before the value is on its way: nothing leaves without an entry.
-        nbytes = measure(value).nbytes if seen.nbytes is None else seen.nbytes
+        nbytes = measure(value, seen).nbytes
         self._write(leaving, nbytes, commitment, allowed=True)
         return value
 
