@@ -37,6 +37,20 @@ MOST_CALL = 1000
 """Longest name of a call, which goes into its receiver's ledger."""
 
 Answering: TypeAlias = Callable[[str, Key, PartyName, Any], Any]
+Failing: TypeAlias = Callable[[str, Failure, PartyName], Failure]
+"""Leads a failure that a line makes through its party's door, as `Party.fail` does: (call, failure, to) -> failure."""
+
+
+def as_it_is(call: str, failure: Failure, to: PartyName) -> Failure:  # noqa: ARG001 (of a door)
+    """Returns a failure that no door is in the way of.
+
+    Args:
+        call: What asked.
+        failure: What is told.
+        to: Whom.
+    """
+    return failure
+
 
 _BREATH_SECONDS = 0.05  # between two tries to accept; without it a process without descriptors would spin
 _ROOM = 1 << 20  # bytes on their way: whoever sends a usual round's message need not wait until it is read
@@ -68,13 +82,14 @@ class Lines:
     Args:
         own: Whose lines these are.
         answer: Answers a message as `Party.deliver` does: (call, key, sender, message) -> answer. Never raises.
+        failed: Leads through the door what this itself has to say.
 
     Attributes:
         address: Where this party is called; a name that no file stands for, so that none is left behind.
     """
 
-    def __init__(self, own: PartyName, answer: Answering) -> None:
-        self._own, self._answer = own, answer
+    def __init__(self, own: PartyName, answer: Answering, failed: Failing = as_it_is) -> None:
+        self._own, self._answer, self._failed = own, answer, failed
         self._addresses: dict[PartyName, str] = {}
         self._free: dict[PartyName, list[socket.socket]] = {}
         # A leading zero byte makes the name abstract: it lives in the kernel and goes with the process. Drawn at
@@ -86,10 +101,16 @@ class Lines:
         threading.Thread(target=self._accept, name="fedray-lines", daemon=True).start()
 
     @classmethod
-    def opened(cls, own: PartyName, answer: Answering) -> Lines | None:
-        """Returns a party's lines, or None where the system has none or does not let us have any."""
+    def opened(cls, own: PartyName, answer: Answering, failed: Failing = as_it_is) -> Lines | None:
+        """Returns a party's lines, or None where the system has none or does not let us have any.
+
+        Args:
+            own: As in `Lines`.
+            answer: As in `Lines`.
+            failed: As in `Lines`.
+        """
         try:
-            return cls(own, answer) if sys.platform == "linux" else None
+            return cls(own, answer, failed) if sys.platform == "linux" else None
         except OSError:
             return None
 
@@ -181,7 +202,7 @@ class Lines:
             while True:
                 try:
                     message = read(_receive(line, MOST_BYTES), packed=False)
-                    _transmit(line, reply(self._own, self._answer, message, packed=False))
+                    _transmit(line, reply(self._own, self._answer, message, failed=self._failed, packed=False))
                 except (OSError, EOFError, EncodingError):
                     return
 
@@ -195,7 +216,13 @@ def _started(thread: threading.Thread) -> bool:
 
 
 def reply(
-    own: PartyName, answer: Answering, message: Any, caller: PartyName | None = None, *, packed: bool = True
+    own: PartyName,
+    answer: Answering,
+    message: Any,
+    caller: PartyName | None = None,
+    failed: Failing = as_it_is,
+    *,
+    packed: bool = True,
 ) -> list[WirePart]:
     """Returns the parts of the answer to a message.
 
@@ -204,6 +231,7 @@ def reply(
         answer: As in `Lines`.
         message: What came.
         caller: Who has proved to be at the other end; None where the kernel knows that it is our own user.
+        failed: As in `Lines`.
         packed: As in `fedray.runtime.wire.write`.
 
     Raises:
@@ -221,7 +249,7 @@ def reply(
         _check_length(map(len, parts), MOST_ANSWER_BYTES)
         return parts
     except EncodingError as error:
-        return write(Failure("ProtocolError", f"party {own!r}: {error}", own))
+        return write(failed(call, Failure("ProtocolError", f"party {own!r}: {error}", own), sender))
 
 
 def _dial(address: str) -> socket.socket:
