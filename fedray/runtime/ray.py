@@ -381,7 +381,7 @@ def _init(address: str, show_output: bool, **own_cluster: Any) -> None:
     say_nothing_of_losses()
     # The variable is set where this machine's node of the cluster is on loopback; Ray has read it before that.
     loopback = address == "local" or os.environ.get(LOOPBACK) == "0"
-    with left_alone(on_loopback=loopback):
+    with left_alone(on_loopback=loopback, with_lines=show_output):
         ray.init(address=address, log_to_driver=show_output, logging_level=logging.ERROR, **own_cluster)
 
 

@@ -269,7 +269,7 @@ class KerasBackend:
         """Returns names and shapes of tensors and metrics; data must have been bound."""
         fitted = self._ready()
         measured = fitted.trained.words, fitted.tested.words, fitted.metrics.directions
-        return ModelFacts(self.spec, *measured, self._fixed(), fitted.metrics.apart)
+        return ModelFacts(self.spec, *measured, self._fixed(), fitted.metrics.apart, fitted.doubts)
 
     def keep_apart(self, reasons: Mapping[str, str]) -> None:
         """Lets metrics stay with their party; see `Weights.keep_apart`."""
@@ -310,12 +310,12 @@ class KerasBackend:
 
     def _variables(self) -> FlatVariables:
         if self._flat is None:
-            raise PlanError(f"model {self._model.name!r} learns its shape from the data; bind data first")
+            raise PlanError(f"model {self._model.name!r} learns its shape from the data; call fit or evaluate first")
         return self._flat
 
     def _ready(self) -> Fitted:
         if self._fitted is None:
-            raise PlanError(f"model {self._model.name!r} has seen no data with labels yet; bind such data first")
+            raise PlanError(f"model {self._model.name!r} has seen no labels yet; call fit or evaluate first")
         return self._fitted
 
     @property
