@@ -3,12 +3,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
-import signal
 import tempfile
-import time
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,9 +13,7 @@ from typing import NoReturn
 
 from fedray.errors import PlanError
 from fedray.party.keys.own_files import real_folder
-
-MARK = "FEDRAY_CLUSTER"
-"""Variable that every process of a cluster started here inherits; its value is the cluster's own."""
+from fedray.runtime.leftovers import MARK
 
 LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Variable of Ray's: with "0" it listens on the loopback address, where that is the one it is given."""
@@ -30,8 +25,6 @@ PREFIX = "fedray-"
 """How the names of folders for a cluster's files begin."""
 
 _TUNABLES, _LARGE = "GLIBC_TUNABLES", "glibc.malloc.hugetlb"
-_PEACE_SECONDS = 2.0  # for a cluster's processes to end by themselves
-_GIVE_UP_SECONDS = 10.0  # for all of them to be gone, by force if need be
 _token = secrets.token_hex(32)  # one per process: Ray reads its token once, so a second session cannot have another
 
 
@@ -167,43 +160,3 @@ def private_folder() -> str:
             stacklevel=2,
         )
     return made
-
-
-def processes(mark: str) -> list[int]:
-    """Returns the processes that inherited a mark; empty where there is no /proc."""
-    wanted = f"{MARK}={mark}".encode()
-    # Every process of a cluster inherits the mark, also those that a crashed parent has left behind, so this finds
-    # what no list of started processes would.
-    found = []
-    for entry in os.scandir("/proc") if os.path.isdir("/proc") else ():
-        if entry.name.isdigit() and int(entry.name) != os.getpid() and wanted in _environ(entry.path):
-            found.append(int(entry.name))
-    return found
-
-
-def end_processes(mark: str, peace: float = _PEACE_SECONDS) -> None:
-    """Waits until every process that inherited a mark has ended, and ends those that do not by themselves.
-
-    Args:
-        mark: The mark.
-        peace: Seconds for them to do so.
-    """
-    began = time.monotonic()
-    while left := processes(mark):
-        waited = time.monotonic() - began
-        if waited > _GIVE_UP_SECONDS:
-            return
-        # First in peace, so that they can write what they have. One left behind would keep its ports and its memory.
-        if waited >= peace:
-            for pid in left:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signal.SIGKILL)
-        time.sleep(0.05)
-
-
-def _environ(path: str) -> list[bytes]:
-    try:
-        with open(f"{path}/environ", "rb") as file:
-            return file.read().split(b"\0")
-    except OSError:  # it has ended, or is another user's
-        return []

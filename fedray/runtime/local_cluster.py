@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from fedray.errors import PlanError
-from fedray.runtime import environment
+from fedray.runtime import environment, leftovers
 from fedray.runtime.cluster_folder import ClusterFolder, sweep
 from fedray.runtime.environment import Environment
 from fedray.runtime.keeper import Keeper
@@ -96,7 +96,7 @@ class LocalCluster:
                     return
                 except Exception as error:
                     self._ray.shutdown()
-                    environment.end_processes(self._mark)
+                    leftovers.end_processes(self._mark)
                     if lasting(error):
                         raise PlanError(
                             f"Ray cannot start on this machine: {reason(error)}. Another try would end alike; mend "
@@ -138,7 +138,7 @@ class LocalCluster:
             return  # never started: a Ray that runs in this process is somebody else's
         with held():
             self._ray.shutdown()
-            environment.end_processes(self._mark)
+            leftovers.end_processes(self._mark)
             self._keeper.release()
             folder, self._folder = self._folder, None
             folder.remove()

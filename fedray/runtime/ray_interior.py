@@ -14,6 +14,7 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from fedray.errors import PlanError
@@ -108,27 +109,39 @@ def say_nothing_of_losses() -> None:
 
 
 @contextmanager
-def left_alone(*, on_loopback: bool) -> Iterator[None]:
+def left_alone(*, on_loopback: bool, with_lines: bool) -> Iterator[None]:
     """Keeps Ray, while it connects in the block, from taking over `breakpoint()`, SIGTERM, the driver's folder, stdout.
 
-    It copies that to the parties where the driver was started by `uv run`. A variable says so, too, but Ray reads that
-    when it is imported, and this process may have imported it before us.
+    Also from starting services that a cluster of one's own needs for nothing, and any of them in the driver's process
+    group. It copies the driver's folder to the parties where the driver was started by `uv run`. A variable says so,
+    too, but Ray reads that when it is imported, and this process may have imported it before us.
 
     Args:
         on_loopback: Whether a cluster that is started listens on this machine only. Elsewhere than on Linux it does by
             itself; here Ray puts the address of the network in the place of any that says so.
+        with_lines: Whether the driver wants what parties print, which a service gathers.
     """
     kept = Environment()
     kept.keep("PYTHONBREAKPOINT")
     constants: Any = importlib.import_module("ray._private.ray_constants")
+    node: Any = importlib.import_module("ray._private.node").Node
+    services: Any = importlib.import_module("ray._private.services")
     utils: Any = importlib.import_module("ray._private.utils")
     wanted: list[tuple[Any, str, Any]] = [
         (constants, "RAY_ENABLE_UV_RUN_RUNTIME_ENV", False),
         (utils, "set_sigterm_handler", lambda _handler: None),
         # What Ray would show of the parties and of its own services until `show_lines` takes its place, and after it.
         (importlib.import_module("ray._private.worker"), "print_to_stdstream", lambda *_, **__: None),
+        # A kernel that is restarted first ends its process group, and a shell its job's; this process, which then ends
+        # its cluster in order, would hang at its own end if the cluster had gone before.
+        (services, "ConsolePopen", partial(services.ConsolePopen, process_group=0)),
+        # Nobody here asks for more nodes, nor for Ray's pages and jobs. The first one would also make each end a second
+        # longer, since it does not heed that it is to end.
+        (node, "start_monitor", lambda _self: None),
+        (node, "start_api_server", lambda _self, **_: None),
     ]
     wanted += [(constants, "ENABLE_RAY_CLUSTER", False)] if on_loopback else []
+    wanted += [] if with_lines else [(node, "start_log_monitor", lambda _self: None)]
     before = [(module, name, getattr(module, name)) for module, name, _ in wanted if hasattr(module, name)]
     for module, name, value in wanted:
         if hasattr(module, name):

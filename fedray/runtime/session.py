@@ -24,7 +24,7 @@ from fedray.protocol.policy import Policy
 from fedray.runtime.ledger_reading import read_pages
 from fedray.runtime.releases import Releases
 from fedray.runtime.settings import holder, warn_of_rules
-from fedray.runtime.signals import exit_code
+from fedray.runtime.signals import exit_code, held
 from fedray.runtime.waits import Waits
 from fedray.types import Key, PartyConfig, PartyName, Ref, Transport
 
@@ -263,6 +263,13 @@ class Session:
         if not (self.open and self.own):
             return
         try:
+            with held():  # broken off here, it would leave processes and files behind
+                self._close()
+        finally:
+            self.transport.stop()
+
+    def _close(self) -> None:
+        try:
             # A party that does not answer ends all the same; its ledger stays open, which is what happened.
             with contextlib.suppress(FedRayError):
                 if self._closes:
@@ -274,7 +281,6 @@ class Session:
             if self._waits.others():
                 self.transport.abandon()
                 self._waits.drain(_LEAVING_SECONDS)
-            self.transport.stop()
 
 
 _current: Session | None = None

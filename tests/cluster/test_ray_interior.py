@@ -16,6 +16,7 @@ SERVICES: Any = importlib.import_module("ray._private.services")
 CLIENT: Any = importlib.import_module("ray.util.client")
 CONSTANTS: Any = importlib.import_module("ray._private.ray_constants")
 LOGS: Any = importlib.import_module("ray._private.ray_logging")
+NODE: Any = importlib.import_module("ray._private.node").Node
 HOOK: Any = importlib.import_module("ray._private.runtime_env.uv_runtime_env_hook")
 
 
@@ -58,11 +59,34 @@ def test_breakpoint_is_ray_s_at_no_time_and_a_local_address_only_where_it_is_mea
     monkeypatch.setenv("PYTHONBREAKPOINT", "mine")
     monkeypatch.setattr(WORKER, "_global_node", None)
     monkeypatch.setattr(SERVICES, "node_ip_address_from_perspective", lambda _address: "192.0.2.1")
-    with ray_interior.left_alone(on_loopback=local):
+    with ray_interior.left_alone(on_loopback=local, with_lines=True):
         assert SERVICES.resolve_ip_for_localhost("localhost") == ("127.0.0.1" if local else "192.0.2.1")
         monkeypatch.setenv("PYTHONBREAKPOINT", "ray.util.rpdb.set_trace")
     assert os.environ["PYTHONBREAKPOINT"] == "mine"
     assert SERVICES.resolve_ip_for_localhost("localhost") == "192.0.2.1"
+
+
+@pytest.mark.parametrize("lines", [True, False])
+def test_ray_s_services_have_a_process_group_of_their_own_and_are_those_that_are_needed(lines: bool) -> None:
+    names = ("start_monitor", "start_api_server", "start_log_monitor")
+    own = [getattr(NODE, name) for name in names], SERVICES.ConsolePopen
+    with ray_interior.left_alone(on_loopback=True, with_lines=lines):
+        assert [getattr(NODE, name) is before for name, before in zip(names, own[0], strict=True)] == [
+            False,
+            False,
+            lines,
+        ]
+        # As Ray starts a raylet; what Ray's code does of itself is the next one.
+        started = SERVICES.start_ray_process(["sleep", "60"], "raylet", fate_share=False)
+    beside = SERVICES.start_ray_process(["sleep", "60"], "raylet", fate_share=False)
+    try:
+        assert os.getpgid(started.process.pid) == started.process.pid
+        assert os.getpgid(beside.process.pid) == os.getpgrp(), "the broken variant"
+    finally:
+        for each in (started, beside):
+            each.process.kill()
+            each.process.wait()
+    assert ([getattr(NODE, name) for name in names], SERVICES.ConsolePopen) == own
 
 
 def test_a_pattern_of_the_user_s_own_stays(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,13 +2,15 @@
 """What a killed program's cluster has left behind goes at the next start, and nothing else does."""
 
 import os
+import signal
 import subprocess
+import time
 import warnings
 from pathlib import Path
 
 import pytest
 
-from fedray.runtime import cluster_folder, environment
+from fedray.runtime import cluster_folder, leftovers
 from fedray.runtime.cluster_folder import ClusterFolder, sweep
 
 MARK = "0123456789abcdef"
@@ -21,15 +23,26 @@ def above(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def killed(mark: str) -> None:
-    """Makes a folder in a process that ends without tidying up."""
+def killed(mark: str, *, watched: bool = False, fork: bool = False) -> int:
+    """Makes a folder in a process that ends without tidying up; returns the number of a fork that it left, or 0."""
+    reading, writing = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a fork beside threads
         child = os.fork()
     if child == 0:
+        if not watched:
+            cluster_folder.watch = lambda _path: None  # type: ignore[assignment, return-value]
         ClusterFolder(mark)
+        left = os.fork() if fork else 1
+        if left == 0:
+            time.sleep(600)
+        os.write(writing, str(left if fork else 0).encode())
         os._exit(0)
+    os.close(writing)
     os.waitpid(child, 0)
+    told = os.read(reading, 20)
+    os.close(reading)
+    return int(told)
 
 
 def test_a_folder_that_is_held_stays_and_goes_with_its_owner(above: Path) -> None:
@@ -45,13 +58,44 @@ def test_what_a_killed_program_left_is_swept(above: Path) -> None:
     killed(MARK)
     (left,) = above.iterdir()
     (left / "r").mkdir()
-    agent = subprocess.Popen(["sleep", "600"], env=os.environ | {environment.MARK: MARK})
+    agent = subprocess.Popen(["sleep", "600"], env=os.environ | {leftovers.MARK: MARK})
     try:
         sweep()
         assert agent.wait(10) == -9
         assert list(above.iterdir()) == []
     finally:
         agent.kill()
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")
+def test_what_a_killed_program_left_goes_by_itself(above: Path) -> None:
+    agent = subprocess.Popen(["sleep", "600"], env=os.environ | {leftovers.MARK: MARK})
+    try:
+        killed(MARK, watched=True)
+        assert agent.wait(30) == -9
+        deadline = time.monotonic() + 30
+        while list(above.iterdir()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert list(above.iterdir()) == []
+    finally:
+        agent.kill()
+
+
+def test_a_watch_ends_with_its_folder(above: Path) -> None:
+    folder = ClusterFolder(MARK)
+    assert folder._watch is not None
+    assert folder._watch.poll() is None
+    folder.remove()
+    assert folder._watch.poll() is not None
+
+
+def test_a_fork_does_not_hold_what_its_parent_left(above: Path) -> None:
+    fork = killed(MARK, fork=True)
+    try:
+        sweep()
+        assert list(above.iterdir()) == []
+    finally:
+        os.kill(fork, signal.SIGKILL)
 
 
 def test_what_is_not_known_to_be_left_stays(above: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import pytest
 from intruder import as_root, reached
 
 from fedray.errors import PlanError
-from fedray.runtime import environment
+from fedray.runtime import environment, leftovers
 from fedray.runtime.environment import Environment
 
 
@@ -67,19 +67,19 @@ def marked(mark: str, code: str) -> subprocess.Popen:
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")
 def test_marked_processes_are_found():
     child = marked("mark-of-this-test", "input()")
-    assert environment.processes("mark-of-this-test") == [child.pid]
-    assert environment.processes("mark-of-this-tes") == []
+    assert leftovers.processes("mark-of-this-test") == [child.pid]
+    assert leftovers.processes("mark-of-this-tes") == []
     child.communicate(b"\n")
-    assert environment.processes("mark-of-this-test") == []
+    assert leftovers.processes("mark-of-this-test") == []
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")
 @pytest.mark.parametrize(("code", "peace", "ended"), [("import time; time.sleep(0.3)", 30.0, 0), ("input()", 0.2, -9)])
 def test_marked_processes_end_in_peace_or_by_force(monkeypatch, code, peace, ended):
-    monkeypatch.setattr(environment, "_PEACE_SECONDS", peace)
-    monkeypatch.setattr(environment, "_GIVE_UP_SECONDS", 60.0)
+    monkeypatch.setattr(leftovers, "_PEACE_SECONDS", peace)
+    monkeypatch.setattr(leftovers, "_GIVE_UP_SECONDS", 60.0)
     child = marked(f"mark-of-{ended}", code)
-    environment.end_processes(f"mark-of-{ended}")
+    leftovers.end_processes(f"mark-of-{ended}")
     assert child.wait(10) == ended
 
 

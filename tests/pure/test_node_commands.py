@@ -18,7 +18,7 @@ from fedray.commands import nodes
 from fedray.commands.cli import main
 from fedray.party.house import in_force
 from fedray.party.house.turns import HOME
-from fedray.runtime import environment
+from fedray.runtime import leftovers
 from fedray.runtime.nodes import service, token
 from fedray.runtime.nodes.ports import WIDTH, Ports
 from fedray.runtime.nodes.record import Record, records
@@ -39,7 +39,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(HOME, str(home))
     monkeypatch.delenv("FEDRAY_KEYS", raising=False)
     monkeypatch.setattr(nodes, "_ray", lambda: str(tmp_path / "ray"))
-    monkeypatch.setattr(environment, "_PEACE_SECONDS", 0.2)
+    monkeypatch.setattr(leftovers, "_PEACE_SECONDS", 0.2)
     says(tmp_path, "")
     yield home
     for record in records():
@@ -84,10 +84,10 @@ def test_a_head_is_started_shown_and_ended_with_all_its_processes(machine, tmp_p
     assert start() == 1
     assert "node 'head' runs already on this machine" in capsys.readouterr().err
     record = records()[0]
-    assert len(environment.processes(record.mark)) == 2
+    assert len(leftovers.processes(record.mark)) == 2
     assert main(["stop"]) == 0
     assert "head has been stopped" in capsys.readouterr().out
-    assert environment.processes(record.mark) == []
+    assert leftovers.processes(record.mark) == []
     assert main(["stop"]) == 1
     assert "there are: none" in capsys.readouterr().err
 
@@ -247,8 +247,8 @@ PROGRAM = """
 import sys
 from fedray.commands import nodes
 from fedray.commands.cli import main
-from fedray.runtime import environment
-nodes._ray, environment._PEACE_SECONDS = lambda: sys.argv[1], 0.2
+from fedray.runtime import leftovers
+nodes._ray, leftovers._PEACE_SECONDS = lambda: sys.argv[1], 0.2
 sys.exit(main(sys.argv[2:]))
 """
 
@@ -265,7 +265,7 @@ def test_in_the_foreground_it_ends_with_what_it_is_told_and_otherwise_fails(mach
     (record,) = records()
     os.kill(process.pid if number == signal.SIGTERM else record.pid, number)
     assert process.wait(20) == (0 if number == signal.SIGTERM else 1)
-    assert environment.processes(record.mark) == []
+    assert leftovers.processes(record.mark) == []
     assert records() == []
     process.stdout.close()
 
@@ -286,5 +286,5 @@ def test_what_is_told_to_end_before_it_stays_takes_its_node_along(machine, monke
         signal.signal(signal.SIGTERM, before)
     assert ended.value.code == 0
     (record,) = seen
-    assert environment.processes(record.mark) == []
+    assert leftovers.processes(record.mark) == []
     assert records() == []
