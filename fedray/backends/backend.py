@@ -37,6 +37,7 @@ class ModelFacts:
         directions: Metric name -> `"max"` or `"min"`, where the framework knows which is better.
         frozen: Frozen tensor -> SHA-256 of its values: they are not sent, so that everybody has to have the same.
         apart: Metric that stays with its party -> why, and what to do: its state does not add up.
+        doubts: What the model can hardly be meant to do, and what to say instead, in words.
     """
 
     spec: ParamSpec
@@ -45,6 +46,7 @@ class ModelFacts:
     directions: Mapping[str, str]
     frozen: Mapping[str, str] = field(default_factory=dict)
     apart: Mapping[str, str] = field(default_factory=dict)
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,8 +94,9 @@ def _show(path: Path, as_json: bool) -> int:
         print(f"{name}:")
         print("\n".join(f"  {key}: {json.dumps(value)}" for key, value in said[name].items()))
     for one in checkpoints:
-        place = f"epoch {one['epoch']}" + (f", after {one['segments']} parts of it" if one["segments"] else "")
-        print(f"checkpoint {one['number']}: {one['time']}, before {place}; {_figures(one['metrics'])}")
+        part = f", after {one['segments']} parts of it" if one["segments"] else ""
+        place = "at the end" if one["epoch"] == said["epochs"] else f"before epoch {one['epoch'] + 1}{part}"
+        print(f"checkpoint {one['number']}: {one['time']}, {place}; {_figures(one['metrics']) or 'no metrics yet'}")
         print(f"  parts at {', '.join(one['parties'])}")
     for text in torn:
         print(f"damaged: {text}")

@@ -142,8 +142,9 @@ class Spread:
             raise DataError(f"{name}: expected at least one element, found an array of shape {self.shape}")
         # A service and not `party(np.min)`: it checks that there are rows to hide one.
         services = {party: session.serve(party.name, Extremes) for party in holders}
+        label = session.statement(name)
         calls = [
-            session.ask(party.name, key, "find", self.arrays[party].slot(), name, self.axes)
+            session.ask(party.name, key, "find", self.arrays[party].slot(), name, self.axes, label=label)
             for party, key in services.items()
         ]
         try:

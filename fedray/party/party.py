@@ -143,14 +143,14 @@ class Party:
         # First of all: a failure, too, goes to whoever asked, and the ledger names them.
         to = self._addressee(method, args)
         if self._refusal is not None:
-            return self._fail(call, to_failure(self._refusal, self.name, _function(call), text=self._text), to)
+            return self.fail(call, to_failure(self._refusal, self.name, _function(call), text=self._text), to)
         try:
             answer: Making | Outgoing | LedgerReading | None = self._answering(method)(*args)
             if isinstance(answer, Making):
                 return self._make(call, answer)
             return None if answer is None else self._depart(call, answer)
         except BaseException as error:  # whatever it is, the caller must learn of it
-            return self._fail(call, to_failure(error, self.name, _function(call), text=self._text), to)
+            return self.fail(call, to_failure(error, self.name, _function(call), text=self._text), to)
 
     def _answering(self, method: str) -> Callable[..., Any]:
         if method not in LANES:
@@ -181,7 +181,14 @@ class Party:
         # Raw values are the user's own, of any class: the driver gets them pickled.
         return pack(value) if outgoing.to == DRIVER else self._handed(call, outgoing.to, value)
 
-    def _fail(self, call: str, failure: Failure, to: PartyName) -> Failure:
+    def fail(self, call: str, failure: Failure, to: PartyName) -> Failure:
+        """Leads a failure through the door; returns it, or what is told in its place.
+
+        Args:
+            call: What asked.
+            failure: What is to be told.
+            to: Whom.
+        """
         try:
             return self._egress.send(failure, to=to, kind=Kind.ERROR, call=call)
         except Exception:  # a policy that lets not even errors leave, or a ledger that cannot be written
@@ -264,8 +271,7 @@ class Party:
         value = self._table.get(key)
         if not self._text and not of_a_library(type(value)):
             return Outgoing((None, OWN_TYPE), DRIVER, Kind.SHAPE)
-        # By what it looks like, so that tensors and data frames of any library count as arrays without being imported
-        # here.
+        # By what it looks like: tensors and data frames of any library count as arrays, and none is imported here.
         shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
         if shape is not None and dtype is not None:
             return Outgoing((tuple(int(n) for n in shape), dtype_of(value)), DRIVER, Kind.SHAPE)

@@ -30,6 +30,9 @@ _MOST_FRAMES = 8
 
 _OURS = str(Path(__file__).resolve().parents[1]) + os.sep
 _INSTALLED = tuple({os.path.join(path, "") for name, path in sysconfig.get_paths().items() if name.endswith("lib")})
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+"""What a framework writes for a terminal's colours; where they are escaped, it is noise."""
+
 _FRAME = re.compile(r'\s*File "([^"]*)", line \d+')
 
 
@@ -105,7 +108,7 @@ def sentence(text: str) -> str:
 
     Where frames are listed in it, those of libraries are left out; of many lines the first and the last ones stay.
     """
-    lines = cut(text).splitlines()
+    lines = _COLOUR.sub("", cut(text)).splitlines()
     if len(lines) > _MOST_LINES:
         lines = [line for line in lines if line.strip() and not _of_library(line)]
     over = len(lines) - _MOST_LINES

@@ -2,12 +2,13 @@
 """OpenedSum: what comes of a round at the server, which adds and decides nothing. The words' sum, its set, its check.
 
 Every party verifies it with the session's secret (`fedray/protocol/checks/judge.py`) and reads it with a manifest of
-its own (`fedray/protocol/fixed_point.py`). It travels packed. Knows no manifest, no model and no party's words.
+its own (`fedray/protocol/fixed_point.py`). Between nodes it travels packed. Knows no manifest, no model and no
+party's words.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -19,7 +20,9 @@ from fedray.protocol.packing import pack, unpack
 from fedray.types import PartyName
 
 Packed: TypeAlias = tuple[NDArray[np.uint8], int, int, tuple[PartyName, ...], int | None]
-"""A sum as it travels: its words packed, how many, of how many bits; members and check."""
+"""A sum as it travels between nodes: its words packed, how many, of how many bits; members and check."""
+
+_PACKING = threading.Lock()  # one for all: whoever waits for a sum to be packed would pack it once more
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,20 +64,21 @@ class OpenedSum:
         return found
 
     def packed(self) -> Packed:
-        """Returns the sum as it travels. The words are packed once, for however many parties."""
-        data = self._data  # read once: somebody else may be done with it meanwhile
-        if data is None:
-            data = pack(self.words)
-            object.__setattr__(self, "_data", data)
+        """Returns the sum as it travels between nodes. It is packed once, for however many parties that wait."""
+        with _PACKING:
+            data = self._data
+            if data is None:
+                data = pack(self.words)
+                object.__setattr__(self, "_data", data)
         return data, len(self.words), 8 * self.words.itemsize, self.members, self.check
 
     def drop_packed(self) -> None:
         """Frees the packed words, where the sum has arrived and goes nowhere else: of long ones that is much memory."""
         object.__setattr__(self, "_data", None)
 
-    def __reduce__(self) -> tuple[Callable[..., OpenedSum], Packed]:
-        """Travels packed where it is pickled, too."""
-        return OpenedSum.unpacked, self.packed()
+    def __reduce__(self) -> tuple[type[OpenedSum], tuple[NDArray[Any], tuple[PartyName, ...], int | None]]:
+        """Travels as it is where it is pickled: so long ones do on one machine, in memory that is shared."""
+        return OpenedSum, (self.words, self.members, self.check)
 
     def check_count(self) -> None:
         """Checks that the last word, the sum of everybody's 1, says how many words were added.

@@ -18,9 +18,8 @@ from fedray.protocol.crypto.keys import Roster
 from fedray.protocol.scheme import Purpose
 
 TWO_PARTY_NOTICE = (
-    "Two parties only: each of them learns the other's exact contribution, by subtracting its own from the sum. "
-    "Masking keeps it from a third party at the server, and from nobody else. Only differential privacy or more "
-    "parties change that."
+    "With two parties, each can work out the other's exact contribution: it is the sum less its own. The masks keep it "
+    "from the server alone; from three parties on it takes all the others together."
 )
 
 RANDOM_GRAPH_NOTICE = (

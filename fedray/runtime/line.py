@@ -37,8 +37,23 @@ MOST_CALL = 1000
 """Longest name of a call, which goes into its receiver's ledger."""
 
 Answering: TypeAlias = Callable[[str, Key, PartyName, Any], Any]
+Failing: TypeAlias = Callable[[str, Failure, PartyName], Failure]
+"""Leads a failure that a line makes through its party's door, as `Party.fail` does: (call, failure, to) -> failure."""
+
+
+def as_it_is(call: str, failure: Failure, to: PartyName) -> Failure:  # noqa: ARG001 (of a door)
+    """Returns a failure that no door is in the way of.
+
+    Args:
+        call: What asked.
+        failure: What is told.
+        to: Whom.
+    """
+    return failure
+
 
 _BREATH_SECONDS = 0.05  # between two tries to accept; without it a process without descriptors would spin
+_ROOM = 1 << 20  # bytes on their way: whoever sends a usual round's message need not wait until it is read
 _AT_ONCE = 16  # parts that one call sends; the system takes no more than 1024, and no message of a round has so many
 # A message starts with the number of its parts and the size of each, so that a reader can refuse before it allocates.
 _COUNT = struct.Struct(">I")
@@ -67,13 +82,14 @@ class Lines:
     Args:
         own: Whose lines these are.
         answer: Answers a message as `Party.deliver` does: (call, key, sender, message) -> answer. Never raises.
+        failed: Leads through the door what this itself has to say.
 
     Attributes:
         address: Where this party is called; a name that no file stands for, so that none is left behind.
     """
 
-    def __init__(self, own: PartyName, answer: Answering) -> None:
-        self._own, self._answer = own, answer
+    def __init__(self, own: PartyName, answer: Answering, failed: Failing = as_it_is) -> None:
+        self._own, self._answer, self._failed = own, answer, failed
         self._addresses: dict[PartyName, str] = {}
         self._free: dict[PartyName, list[socket.socket]] = {}
         # A leading zero byte makes the name abstract: it lives in the kernel and goes with the process. Drawn at
@@ -85,10 +101,16 @@ class Lines:
         threading.Thread(target=self._accept, name="fedray-lines", daemon=True).start()
 
     @classmethod
-    def opened(cls, own: PartyName, answer: Answering) -> Lines | None:
-        """Returns a party's lines, or None where the system has none or does not let us have any."""
+    def opened(cls, own: PartyName, answer: Answering, failed: Failing = as_it_is) -> Lines | None:
+        """Returns a party's lines, or None where the system has none or does not let us have any.
+
+        Args:
+            own: As in `Lines`.
+            answer: As in `Lines`.
+            failed: As in `Lines`.
+        """
         try:
-            return cls(own, answer) if sys.platform == "linux" else None
+            return cls(own, answer, failed) if sys.platform == "linux" else None
         except OSError:
             return None
 
@@ -114,7 +136,7 @@ class Lines:
             PartyLost: The party's process has ended.
         """
         try:
-            parts = write((call, key, sender, message))
+            parts = write((call, key, sender, message), packed=False)
         except EncodingError:
             return None
         if party not in self._addresses or sum(map(len, parts)) > MOST_BYTES:
@@ -137,7 +159,7 @@ class Lines:
         """
         try:
             ref.line.settimeout(timeout)
-            answer = read(_receive(ref.line, MOST_ANSWER_BYTES))
+            answer = read(_receive(ref.line, MOST_ANSWER_BYTES), packed=False)
             # Sending on this line must block again; a limit that was left would cut the next message in two.
             ref.line.settimeout(None)
         except TimeoutError:
@@ -168,6 +190,7 @@ class Lines:
             if not _of_this_user(line):
                 line.close()
                 continue
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _ROOM)
             # A thread for each line, since a message may block until the round is over.
             thread = threading.Thread(target=self._serve, args=(line,), name="fedray-line", daemon=True)
             while not _started(thread):  # no thread to spare: whoever calls waits until there is one
@@ -178,7 +201,8 @@ class Lines:
         with line:
             while True:
                 try:
-                    _transmit(line, reply(self._own, self._answer, read(_receive(line, MOST_BYTES))))
+                    message = read(_receive(line, MOST_BYTES), packed=False)
+                    _transmit(line, reply(self._own, self._answer, message, failed=self._failed, packed=False))
                 except (OSError, EOFError, EncodingError):
                     return
 
@@ -191,7 +215,15 @@ def _started(thread: threading.Thread) -> bool:
     return True
 
 
-def reply(own: PartyName, answer: Answering, message: Any, caller: PartyName | None = None) -> list[WirePart]:
+def reply(
+    own: PartyName,
+    answer: Answering,
+    message: Any,
+    caller: PartyName | None = None,
+    failed: Failing = as_it_is,
+    *,
+    packed: bool = True,
+) -> list[WirePart]:
     """Returns the parts of the answer to a message.
 
     Args:
@@ -199,6 +231,8 @@ def reply(own: PartyName, answer: Answering, message: Any, caller: PartyName | N
         answer: As in `Lines`.
         message: What came.
         caller: Who has proved to be at the other end; None where the kernel knows that it is our own user.
+        failed: As in `Lines`.
+        packed: As in `fedray.runtime.wire.write`.
 
     Raises:
         EncodingError: It is no message, or of another sender than it says.
@@ -211,15 +245,16 @@ def reply(own: PartyName, answer: Answering, message: Any, caller: PartyName | N
                 f"a message on a line has a call of at most {MOST_CALL} characters, a key, its sender and a body"
             )
     try:
-        parts = write(answered)
+        parts = write(answered, packed=packed)
         _check_length(map(len, parts), MOST_ANSWER_BYTES)
         return parts
     except EncodingError as error:
-        return write(Failure("ProtocolError", f"party {own!r}: {error}", own))
+        return write(failed(call, Failure("ProtocolError", f"party {own!r}: {error}", own), sender))
 
 
 def _dial(address: str) -> socket.socket:
     line = socket.socket(socket.AF_UNIX)
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _ROOM)
     line.connect(address)
     if not _of_this_user(line):  # the party has ended, and somebody has taken its address
         line.close()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from fedray.party.context import Calls
@@ -15,7 +16,7 @@ from fedray.runtime.far.calling import Address, FarRef
 from fedray.runtime.far.lines import VARIABLE, FarLines
 from fedray.runtime.far.moves import KEY, Moved, Moves
 from fedray.runtime.gather import opened
-from fedray.runtime.line import Answering, LineRef, Lines, reply
+from fedray.runtime.line import Answering, Failing, LineRef, Lines, as_it_is, reply
 from fedray.runtime.wire import WirePart
 from fedray.types import Key, PartyName, Ref, Value
 
@@ -46,11 +47,12 @@ class LinedCalls:
         own: The party.
         calls: The usual way.
         answer: Answers a message as `Party.deliver` does: (call, key, sender, message) -> answer. Never raises.
+        failed: Leads through the party's door what lines themselves have to say.
     """
 
-    def __init__(self, own: PartyName, calls: Calls, answer: Answering) -> None:
-        self._own, self._calls, self._answer = own, calls, answer
-        self._near = Lines.opened(own, answer)
+    def __init__(self, own: PartyName, calls: Calls, answer: Answering, failed: Failing = as_it_is) -> None:
+        self._own, self._calls, self._answer, self._failed = own, calls, answer, failed
+        self._near = Lines.opened(own, answer, failed)
         self._far: FarLines | None = None
         self._moves: Moves | None = None
 
@@ -66,12 +68,13 @@ class LinedCalls:
         """
 
         def answer(message: Any, caller: PartyName) -> list[WirePart]:
-            return reply(self._own, self.delivered, message, caller)
+            return reply(self._own, partial(self.delivered, by_line=True), message, caller, self._failed)
 
         # A node that was started without fedray has set no ports aside.
-        self._far = FarLines.opened(self._own, keys, answer, os.environ.get(VARIABLE) or f"{host()} 0-0")
+        place = os.environ.get(VARIABLE) or f"{host()} 0-0"
+        self._far = FarLines.opened(self._own, keys, answer, place, self._failed)
         if self._far is not None:
-            self._moves = Moves(self._own, self._far, self._calls)
+            self._moves = Moves(self._own, self._far, self._calls, self._failed)
 
     def whereabouts(self, node: str, *, prints: bool = True) -> Whereabouts:
         """Returns where this party is called; `node` is its node's name, `prints` whether its output may leave it."""
@@ -97,7 +100,7 @@ class LinedCalls:
                 return sent
         return self._calls.call(party, method, *args)
 
-    def delivered(self, call: str, key: Key, sender: PartyName, message: Any) -> Any:
+    def delivered(self, call: str, key: Key, sender: PartyName, message: Any, *, by_line: bool = False) -> Any:
         """Answers a message from another party, whichever way it came.
 
         Args:
@@ -105,9 +108,10 @@ class LinedCalls:
             key: The service that it is for.
             sender: Who sends it.
             message: What.
+            by_line: Whether it came by a line to another node.
         """
         if key == KEY and self._moves is not None:
-            return self._moves.answered(call, sender, message)
+            return self._moves.answered(call, sender, message, by_line=by_line)
         return self._answer(call, key, sender, message)
 
     def handed(self, call: str, to: PartyName, value: Value) -> Any:

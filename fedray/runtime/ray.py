@@ -30,7 +30,7 @@ from fedray.runtime.ray_interior import left_alone, let_forks_end, say_nothing_o
 from fedray.runtime.settings import Reach
 from fedray.runtime.shown import follow
 from fedray.runtime.signals import guard, held, unguard
-from fedray.types import PartyConfig, PartyName, Ref
+from fedray.types import Failure, PartyConfig, PartyName, Ref
 
 # Ray reads its variables when it is imported, and never again. They are set for that moment only.
 _importing = Environment()
@@ -132,7 +132,7 @@ class RayParty:
         self._calls = RayCalls()
         # Nobody calls these lines before `ready` has told their addresses, so the party that answers there may come
         # second.
-        self._lined = LinedCalls(config.name, self._calls, self._delivered)
+        self._lined = LinedCalls(config.name, self._calls, self._delivered, self._failed)
         self._party = Party(settled.config, self._lined, refusal=settled.refusal, handed=self._lined.handed)
         if several:
             self._lined.open_far(self._party.line_keys(), _untyped.util.get_node_ip_address)
@@ -144,6 +144,9 @@ class RayParty:
 
     def _delivered(self, *message: Any) -> Any:
         return self._party.handle("deliver", *message)
+
+    def _failed(self, call: str, failure: Failure, to: PartyName) -> Failure:
+        return self._party.fail(call, failure, to)
 
     @ray.method(concurrency_group="command")
     def ready(self) -> Whereabouts:

@@ -77,23 +77,40 @@ MOST_TEXT = 1 << 20
 """Most bytes of the first part. What it says takes some thirty times as much memory, and the time to read it."""
 
 
-def write(value: Any) -> list[WirePart]:
+class _Held(list[Any]):
+    """What the parts behind the first one are the memory of.
+
+    Args:
+        packed: As in `write`.
+    """
+
+    def __init__(self, packed: bool) -> None:
+        super().__init__()
+        self.packed = packed
+
+
+def write(value: Any, *, packed: bool = True) -> list[WirePart]:
     """Returns the parts of a value; arrays are not copied where their memory is contiguous.
 
     Args:
         value: None, a truth value, a number, text, bytes, an array of numbers, times or texts, a list, tuple or dict of
             such values, or a record of the table above.
+        packed: Whether sums are packed. Between processes of one machine that takes longer than it saves.
 
     Raises:
         EncodingError: It is, or holds, something else, or too many arrays.
     """
-    held: list[Any] = []
+    held = _Held(packed)
     text = _text(value, held)
     return [text, *map(_memory, held)]
 
 
-def read(parts: Sequence[WirePart]) -> Any:
+def read(parts: Sequence[WirePart], *, packed: bool = True) -> Any:
     """Returns the value that `write` made the parts of; its arrays are read-only views of them.
+
+    Args:
+        parts: The parts.
+        packed: As in `write`: what was written in the other way is refused.
 
     Raises:
         EncodingError: They are not exactly the parts that `write` makes of a value.
@@ -105,7 +122,7 @@ def read(parts: Sequence[WirePart]) -> Any:
         value = _Reading(parts[1:]).value(json.loads(text.decode()))
         # Written again and compared, so that every value has one form only. A message that could be written in two
         # ways could carry something past its reader.
-        held: list[Any] = []
+        held = _Held(packed)
         again = _text(value, held)
     except (ValueError, TypeError, KeyError, IndexError, RecursionError, MemoryError) as error:
         raise EncodingError(f"a message between parties cannot be read: {error or 'no memory'}") from None
@@ -114,7 +131,7 @@ def read(parts: Sequence[WirePart]) -> Any:
     return value
 
 
-def _text(value: Any, held: list[Any]) -> bytes:
+def _text(value: Any, held: _Held) -> bytes:
     """Returns the first part of a value, and adds to `held` what the others are the memory of.
 
     Raises:
@@ -133,7 +150,7 @@ def _text(value: Any, held: list[Any]) -> bytes:
     return text
 
 
-def _form(value: Any, held: list[Any]) -> Any:
+def _form(value: Any, held: _Held) -> Any:
     # The type itself: a subclass, such as an enum or a named tuple, would come back as something else.
     cls = type(value)
     if cls in _PLAIN:
@@ -152,7 +169,8 @@ def _form(value: Any, held: list[Any]) -> Any:
         return {"dict": [[_form(key, held), _form(item, held)] for key, item in value.items()]}
     name = cls.__name__
     if issubclass(cls, OpenedSum):
-        return {"record": name, "fields": [_form(part, held) for part in value.packed()]}
+        told = value.packed() if held.packed else (value.words, value.members, value.check)
+        return {"record": name, "fields": [_form(part, held) for part in told]}
     if _RECORDS.get(name) is not cls:
         raise EncodingError(f"a message between parties holds no {name}")
     return {"record": name, "fields": [_form(getattr(value, field), held) for field in _NAMES[cls]]}
@@ -212,7 +230,7 @@ class _Reading:
                 return bytes(self._part(form["bytes"]))
             case "record":
                 name, fields = form["record"], self._values(form["fields"])
-                return OpenedSum.unpacked(*fields) if name == "OpenedSum" else _RECORDS[name](*fields)
+                return _sum(*fields) if name == "OpenedSum" else _RECORDS[name](*fields)
             case "dict":
                 return {self.value(key): self.value(item) for key, item in form["dict"]}
             case "columns":
@@ -229,6 +247,15 @@ class _Reading:
         if place != expected:
             raise EncodingError(f"expected part {expected}, found another one")
         return self._parts[place]
+
+
+def _sum(words: Any, *told: Any) -> OpenedSum:
+    """Returns a sum, packed or as it is, by how much is told of it."""
+    if len(told) > 2:
+        return OpenedSum.unpacked(words, *told)
+    if not isinstance(words, np.ndarray) or words.ndim != 1 or words.dtype.str not in ("<u4", "<u8"):
+        raise EncodingError("a sum is of words of 32 or 64 bits")
+    return OpenedSum(words, *told)
 
 
 def _dtype(name: str) -> np.dtype[Any]:

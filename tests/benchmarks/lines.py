@@ -39,7 +39,7 @@ def identity(number: int) -> Ed25519PrivateKey:
 
 
 def keys(own: str) -> LineKeys:
-    numbers = {"alice": 1, "charlie": 2}
+    numbers = {"alice": 1, "charlie": 2, "bob": 3}
     found = LineKeys(own, identity(numbers[own]), {name: public_bytes(identity(n)) for name, n in numbers.items()})
     found.learn({name: certificate(identity(n)) for name, n in numbers.items()})
     return found

@@ -21,6 +21,7 @@ FULL = {
     "masking": ["--repeats", "5"],
     "online": [],
     "parties": [],
+    "checkpoints": [],
 }
 QUICK = {
     "epochs": ["--samples", "6000", "--repeats", "1"],
@@ -29,6 +30,7 @@ QUICK = {
     "masking": ["--parameters", "1000000", "--repeats", "1"],
     "online": [],
     "parties": ["--parties", "4", "10"],
+    "checkpoints": ["--samples", "6000", "--epochs", "1", "--repeats", "1"],
 }
 
 

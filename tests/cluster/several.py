@@ -15,8 +15,13 @@ HEAD = "10.0.0.1:6379"
 
 
 @contextlib.contextmanager
-def several(*parties: str) -> Iterator[dict[str, Host]]:
-    """Makes charlie's machine and one for each party, all with their nodes up, for as long as the block lasts."""
+def several(*parties: str, secure: bool = True) -> Iterator[dict[str, Host]]:
+    """Makes charlie's machine and one for each party, all with their nodes up, for as long as the block lasts.
+
+    Args:
+        *parties: Their names.
+        secure: Whether the cluster has TLS.
+    """
     with hosts("charlie", *parties) as machines:
         server = machines["charlie"]
         issued = [
@@ -29,9 +34,10 @@ def several(*parties: str) -> Iterator[dict[str, Host]]:
         for name, machine in machines.items():
             others = " ".join(str(keys(one) / f"{other}.pub") for other, one in machines.items() if other != name)
             shell(machine, f"fedray keys roster {others} --dir {keys(machine)}")
-        shell(server, "fedray head start --party charlie --tls for-charlie --cpus 1")
+        tls = "--tls for-charlie" if secure else "--insecure"
+        shell(server, f"fedray head start --party charlie {tls} --cpus 1")
         for name in parties:
-            start(machines, name)
+            start(machines, name, secure=secure)
         yield machines
 
 
@@ -40,13 +46,13 @@ def keys(machine: Host) -> Path:
     return machine.home / ".fedray" / "parties" / machine.name / "keys"
 
 
-def start(machines: dict[str, Host], party: str) -> None:
+def start(machines: dict[str, Host], party: str, *, secure: bool = True) -> None:
     """Starts a party's node, or starts it again."""
     server, machine = machines["charlie"], machines[party]
     if not (machine.home / "tls").exists():
         shutil.copytree(server.home / f"for-{party}", machine.home / "tls")
         shutil.copy(server.home / ".fedray" / "token", machine.home / ".fedray" / "token")
-    shell(machine, f"fedray party start {party} --head {HEAD} --tls tls --cpus 1")
+    shell(machine, f"fedray party start {party} --head {HEAD} {'--tls tls' if secure else '--insecure'} --cpus 1")
 
 
 def shell(machine: Host, command: str, seconds: float = 280) -> str:

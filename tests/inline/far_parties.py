@@ -30,7 +30,7 @@ def talk_over_tls(
         for name, host in transport._hosts.items():
             party = host._party
             lined = calls[name] = LinedCalls(
-                name, party._calls, lambda *message, to=party.handle: to("deliver", *message)
+                name, party._calls, lambda *message, to=party.handle: to("deliver", *message), party.fail
             )
             lined._near = None
             lined.open_far(party.line_keys(), lambda: "127.0.0.1")

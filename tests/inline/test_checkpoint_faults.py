@@ -80,7 +80,7 @@ def test_a_party_that_has_lost_its_part_is_named_before_training(monkeypatch, st
     left(monkeypatch, start, path)
     shutil.rmtree(path / "parties" / "carol")
     with pytest.raises(
-        PlanError, match=r"no checkpoint is whole at all.*'alice' has numbers .*'carol' has none\. Restore"
+        PlanError, match=r"there is no checkpoint that all have.*'alice' has numbers .*'carol' has none\. Restore"
     ):
         fit(start, sf.Checkpoint(path), epochs=EPOCHS)
     sf.shutdown()

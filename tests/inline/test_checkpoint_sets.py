@@ -10,11 +10,12 @@ from inline.dropouts import PATCHED, lets_end
 from inline.kept_runs import Killed, fit, killed
 
 import fedray as sf
-from fedray.errors import DataError, ProtocolError
+from fedray.errors import DataError, PlanError, ProtocolError
 from fedray.ml.nn.checkpoints.fit_keeping import FitKeeping
 from fedray.ml.nn.fitting import FitRun
 from fedray.party.kept.pass_log import PassLog
 from fedray.party.training import keeping
+from fedray.party.training.sampling import Sampling
 from fedray.protocol.turnover import Turnover
 
 ALL, REST = ("alice", "bob", "carol", "dave"), ("alice", "bob", "carol")
@@ -23,9 +24,8 @@ SECOND_EPOCH = 10
 """Number of its first round: six of the first epoch, and four that are spare."""
 
 
-@pytest.fixture
-def path(monkeypatch, start, tmp_path):
-    """A run whose second epoch lost dave after two rounds, and the driver at its end."""
+def lost(monkeypatch, start, folder, number, arguments, act=None):
+    """Runs until dave has ended in the second epoch, in the round of that number, and the driver at its end."""
     segments = FitRun._segments
 
     def killing(self, epoch, over, bar):
@@ -34,14 +34,20 @@ def path(monkeypatch, start, tmp_path):
             raise Killed
         return found
 
-    def act(fed):
-        lets_end(fed.devices[3], fed.server, "before its input leaves", number=SECOND_EPOCH + 2)
+    def ending(fed):
+        lets_end(fed.devices[3], fed.server, "before its input leaves", number=number)
 
     with monkeypatch.context() as patch:
         for cls, name in PATCHED:
             patch.setattr(cls, name, getattr(cls, name))
         patch.setattr(FitRun, "_segments", killing)
-        assert killed(monkeypatch, start, sf.Checkpoint(tmp_path / "run"), {}, act=act, **ARGUMENTS) is None
+        assert killed(monkeypatch, start, sf.Checkpoint(folder), {}, act=act or ending, **arguments) is None
+
+
+@pytest.fixture
+def path(monkeypatch, start, tmp_path):
+    """A run whose second epoch lost dave after two rounds, and the driver at its end."""
+    lost(monkeypatch, start, tmp_path / "run", SECOND_EPOCH + 2, ARGUMENTS)
     return tmp_path / "run"
 
 
@@ -93,6 +99,41 @@ def test_a_log_that_was_put_back_to_an_older_copy_is_refused(start, path):
         one.write_bytes(b"")
     with pytest.raises(DataError, match=r"party 'bob': .*passes\.log has lost lines: expected 1 at least, found 0"):
         goes_on(start, path)
+
+
+@pytest.mark.parametrize(
+    ("how", "why", "number"),
+    [
+        ({"shuffle": False}, r"rows keep their order \(shuffle=False\)", SECOND_EPOCH + 2),
+        pytest.param({"batch_size": 24, "shuffle": True}, "most of an epoch's rows", None, marks=pytest.mark.slow),
+        pytest.param(
+            {"aggregate_freq": 6, "strategy": "fed_avg_g"}, "most of an epoch's rows", None, marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_rows_that_cannot_be_dealt_anew_are_not_summed_over_others(monkeypatch, start, tmp_path, how, why, number):
+    """Another seed gives a round the same rows there. Then the driver does not go on, and the parties would not."""
+    arguments = ARGUMENTS | how
+    lost(monkeypatch, start, tmp_path / "run", number, arguments, None if number else lambda _fed: None)
+    without_dave = arguments | {"rows": (24,) * 3}
+    with pytest.raises(PlanError, match=rf"rounds after its last checkpoint were held over other parties.*{why}"):
+        fit(start, sf.Checkpoint(tmp_path / "run"), **without_dave)
+    sf.shutdown()
+    dealt = FitKeeping._dealt
+    monkeypatch.setattr(keeping, "_moved", lambda *_: False)
+    monkeypatch.setattr(FitKeeping, "_dealt", lambda self, plan, _moved: dealt(self, plan, ["alice"]))
+    with pytest.raises(ProtocolError, match="already summed in this pass over"):
+        fit(start, sf.Checkpoint(tmp_path / "run"), **without_dave)
+    sf.shutdown()
+    # The broken variant: another seed passes for other rows.
+    monkeypatch.setattr(Sampling, "redealt", lambda *_: True)
+    fit(start, sf.Checkpoint(tmp_path / "run"), **without_dave)
+
+
+def test_a_run_that_lost_a_party_twice_is_dealt_anew_twice(monkeypatch, start, path):
+    """Were the second deal the first one again, its rows would be those that were summed without dave."""
+    lost(monkeypatch, start, path, 3, ARGUMENTS)
+    assert goes_on(start, path).epoch == [0, 1, 2]
 
 
 def test_sums_of_shares_deal_rows_anew_and_are_equal_up_to_there(monkeypatch, start, tmp_path):

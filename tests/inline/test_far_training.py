@@ -12,8 +12,11 @@ from inline.federated import weights_of, world
 from pure.far_kit import Relay
 
 import fedray as sf
+from fedray.party.context import Reply
+from fedray.party.door.egress import Kind
 from fedray.runtime.far import redial
 from fedray.runtime.far.calling import Address
+from fedray.runtime.session import current
 from fedray.security.aggregation import SecureAggregator
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="lines need Linux")
@@ -112,3 +115,27 @@ def test_strict_egress_keeps_what_would_be_moved_by_the_lines(start, monkeypatch
     alice, bob = sf.PYU("alice"), sf.PYU("bob")
     with pytest.raises(sf.errors.EgressDenied, match=r"party 'alice' does not let raw values leave.*'bob'"):
         sf.wait(alice(np.ones)(3).to(bob))
+
+
+class Odd:
+    """Answers with what no line can carry."""
+
+    def __init__(self, context):
+        self.context = context
+
+    def deliver(self, sender, message):
+        return Reply(Kind.METRICS, {1, 2})
+
+    def send(self, to, key):
+        return Reply(Kind.METRICS, self.context.get(self.context.send("7:odd", to, key, 1, Kind.MASKED), 20))
+
+
+def test_what_a_line_itself_has_to_say_passes_the_door(start, monkeypatch):
+    talk_over_tls(monkeypatch)
+    start("inline", ("alice", "bob"))
+    session = current()
+    odd, sender = session.serve("bob", Odd), session.serve("alice", Odd)
+    with pytest.raises(sf.errors.ProtocolError, match="party 'bob': a message between parties holds no set"):
+        session.get([session.ask("alice", sender, "send", "bob", odd)], 30)
+    entries = [(entry.call, entry.to, entry.kind) for entry in sf.ledger().pages["bob"].entries]
+    assert ("7:odd", "alice", "error") in entries

@@ -339,7 +339,7 @@ def test_a_model_that_waits_for_data_is_built_from_it():
         return model
 
     backend = KerasBackend(builder, seed=1)
-    with pytest.raises(PlanError, match="learns its shape from the data; bind data first"):
+    with pytest.raises(PlanError, match="learns its shape from the data; call fit or evaluate first"):
         backend.weights()
     data = bind(backend, X, Y)
     assert backend.weights().tolist() == ready(builder)[0].weights().tolist()

@@ -226,12 +226,60 @@ def test_a_loss_class_that_sets_labels_against_the_outputs_of_other_rows_is_refu
         ("sparse_categorical_crossentropy", Y, r"expects one class number per output \(\), found \(3,\)"),
         ("sparse_categorical_crossentropy", CLASS + 1, "expects class numbers from 0 to 3 - 1, found others"),
         ("sparse_categorical_crossentropy", CLASS - 1, "expects class numbers from 0 to 3 - 1, found others"),
+        ("binary_crossentropy", Y + 1, "expects 0, 1 or a number between them, found others; of 1 and 2 make y - 1"),
+        ("categorical_crossentropy", 2 * Y - 1, "expects 0, 1 or a number between them, found others"),
     ],
 )
 def test_labels_that_do_not_fit_the_loss(loss, y, message):
     backend = KerasBackend(dense(loss=loss), seed=1)
     with pytest.raises(DataError, match=message):
         bind(backend, X, y)
+
+
+def loss_of_one(y_true):
+    return y_true
+
+
+def metric_of_three(y_true, y_pred, weight):
+    return y_true - y_pred * weight
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"loss": loss_of_one}, "loss: expected a function of .y_true, y_pred., and 'loss_of_one' takes other"),
+        ({"metrics": [metric_of_three]}, "metrics: expected .* 'metric_of_three' takes other arguments; it returns"),
+    ],
+)
+def test_functions_of_something_else_are_no_losses_and_metrics(arguments, message):
+    with pytest.raises(PlanError, match=message):
+        KerasBackend(dense(**arguments), seed=1)
+
+
+def test_metrics_that_compare_each_label_with_an_output_of_its_own_take_no_numbers_of_classes():
+    backend = KerasBackend(dense(loss="sparse_categorical_crossentropy", metrics=["Precision"]), seed=1)
+    with pytest.raises(PlanError, match=r"metrics: Precision: .* expected labels of shape \(3,\), found \(\); take"):
+        bind(backend, X, CLASS)
+
+
+@pytest.mark.parametrize("spelling", ["name", "object", "logits", "activated"])
+def test_it_is_said_where_a_loss_of_probabilities_gets_none(spelling):
+    def builder():
+        import keras
+
+        loss = "categorical_crossentropy"
+        if spelling in ("object", "logits"):
+            loss = keras.losses.CategoricalCrossentropy(from_logits=spelling == "logits")
+        outputs = keras.layers.Dense(3, "softmax" if spelling == "activated" else None, name="last")
+        model = keras.Sequential([keras.Input((4,)), outputs])
+        model.compile("sgd", loss, run_eagerly=True)
+        return model
+
+    backend, _ = ready(builder)
+    doubtful = spelling in ("name", "object")
+    assert len(backend.facts().doubts) == doubtful
+    for doubt in backend.facts().doubts:
+        assert "output 'last' has no activation: say activation='softmax' there, or the loss with from_log" in doubt
 
 
 def test_labels_with_and_without_a_last_axis_of_one_are_the_same():
@@ -320,7 +368,7 @@ def test_data_without_labels_can_be_predicted_but_not_trained_on():
 
 def test_nothing_can_be_measured_before_data_is_bound():
     backend = KerasBackend(dense(), seed=1)
-    with pytest.raises(PlanError, match="has seen no data with labels yet"):
+    with pytest.raises(PlanError, match="has seen no labels yet; call fit or evaluate first"):
         backend.take_metrics()
 
 

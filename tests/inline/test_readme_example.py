@@ -15,9 +15,9 @@ CHANGES = {"'server'])\n": "'server'], 'inline', seed=3)\n", "metrics=['auc'])":
 pytestmark = pytest.mark.usefixtures("kernels_kept")
 
 
-def example() -> str:
+def example(word: str = "build_own_model") -> str:
     blocks = re.findall(r"^```py\n(.*?)^```$", README.read_text(), flags=re.MULTILINE | re.DOTALL)
-    (found,) = [block for block in blocks if "build_own_model" in block]
+    (found,) = [block for block in blocks if word in block]
     return found
 
 
@@ -44,3 +44,15 @@ def test_own_data_are_trained_on_by_what_the_readme_says(
         assert "raw" not in kinds
     finally:
         sf.shutdown()
+
+
+def test_what_reads_gaps_text_and_dates_reads_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pandas")
+    monkeypatch.chdir(tmp_path)
+    lines = ["age;pressure;sex;visit;Größe", "40;131.5;m;2024-01-03;1", "50;;f;2024-02-01;2"]
+    (tmp_path / "alice.csv").write_text("\n".join(lines), encoding="latin-1")
+    names: dict[str, object] = {"load": lambda _: None, "alice": "alice", "bob": "bob", "read_bob": None}
+    exec(example("read_alice"), names)
+    table = names["read_alice"]()  # type: ignore[operator]
+    assert table.to_numpy().tolist() == [[40.0, 131.5, 1.0, 2.0], [50.0, 120.0, 0.0, 31.0]]
+    assert list(table.columns) == ["age", "pressure", "male", "days"]

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from fedray.commands.cli import main
+from fedray.ml.nn.checkpoints.parts import PartyParts
+from fedray.party.training.keeping import Keeping
 from fedray.party.training.orders import TrainOrder, order_of, settings
 from fedray.party.training.sampling import Sampling
 from fedray.party.training.trainer import Trainer
@@ -129,6 +131,23 @@ def test_a_round_that_was_tampered_with_is_found(program, capsys, monkeypatch, s
     assert replay(party="bob", scheme=scheme) == 0
     assert replay(ledger=None, scheme=scheme) == 1
     assert "'alice' has no key folder, and so no ledger of its own" in capsys.readouterr().err
+
+
+def test_a_party_makes_rounds_again_over_its_own_rows_only(program, capsys, monkeypatch, tmp_path):
+    """Else a driver that compares nothing could hold guesses at rows against what alice has committed herself to."""
+    train, replay = program
+    train()
+    (tmp_path / "program.py").write_text(PROGRAM.replace("default_rng(1)", "default_rng(2)"))
+    monkeypatch.setattr(
+        PartyParts, "replay", lambda self, party, *args: self._everywhere([party], "replay", *args)[party]
+    )
+    assert replay() == 1
+    assert (
+        "party 'alice' has other rows, labels or weights than the run, and makes none of it" in capsys.readouterr().err
+    )
+    monkeypatch.setattr(Keeping, "_differences", lambda *_: [])
+    assert replay() == 1
+    assert "DIFFERS" in capsys.readouterr().out, "the broken variant answers a guess"
 
 
 def test_a_program_that_keeps_its_runs_elsewhere_is_told(program, capsys, tmp_path):

@@ -42,11 +42,11 @@ def watched(monkeypatch):
     return seen
 
 
-def trained(start, *, verbose=1, local_metrics=True, **settings):
+def trained(start, *, verbose=1, local_metrics=True, fit=None, **settings):
     # All rows are alike and the rate is next to nothing, so that the loss over any of them is the loss over all.
     one = world(start, (ROWS, ROWS), x=np.ones((1, 4)), y=np.eye(3)[:1], backend="numpy", **settings)
     model = one.model(regression(rate=1e-9), local_metrics=local_metrics)
-    history = model.fit(one.x, one.y, batch_size=BATCH, verbose=verbose)
+    history = model.fit(one.x, one.y, batch_size=BATCH, verbose=verbose, **(fit or {}))
     told = sf.ledger().totals().get(("alice", "driver", "metrics"), Total()).count
     return history, model.get_weights(), told
 
@@ -72,7 +72,16 @@ def test_the_bar_shows_the_loss_so_far_and_the_run_is_the_same_bit_by_bit(start,
     assert all(np.array_equal(one, other) for one, other in zip(weights, same, strict=True))
 
 
-@pytest.mark.parametrize("settings", [{"egress": "strict"}, {"local_metrics": False}], ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"egress": "strict"},
+        {"local_metrics": False},
+        {"fit": {"class_weight": {0: 1.0, 1: 0.0, 2: 0.0}}},  # of a hundred rows one may count
+        {"fit": {"sampler_method": "poisson"}},  # of a hundred rows each may be the same
+    ],
+    ids=str,
+)
 def test_parties_that_are_to_keep_it_tell_nothing_on_the_way(start, watched, settings):
     history, _, told = trained(start, **settings)
     assert watched

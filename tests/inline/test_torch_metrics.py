@@ -214,6 +214,7 @@ def test_a_class_of_ones_own_is_tried(rule, settings, reason):
         (lambda: [of_shares()[0], of_shares()[0]], PlanError, "two would be called 'binaryaccuracy'; pass a dict"),
         (lambda: {"loss": of_shares()[0]}, PlanError, "two would be called 'loss'"),
         (lambda: [lambda o, _: o.mean()], PlanError, "expected a function that returns one number for each row"),
+        (lambda: [lambda o: o], PlanError, "expected a function of .output, y., and '<lambda>' takes other arguments"),
         (lambda: 3, PlanError, "metrics: expected a list, or a dict by name, found int"),
     ],
 )

@@ -380,7 +380,7 @@ def test_a_model_that_waits_for_its_shape_takes_it_from_the_first_rows():
         return net, nn.CrossEntropyLoss(), optim.SGD(net.parameters(), 0.1)
 
     backends = [make_backend("torch", build, 1, noise, 1) for noise in (1, 2)]
-    with pytest.raises(PlanError, match="it learns its shape from the data; bind data first"):
+    with pytest.raises(PlanError, match="it learns its shape from the data; call fit or evaluate first"):
         backends[0].weights()
     assert backends[0].arrays() == []
     for backend in backends:

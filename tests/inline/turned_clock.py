@@ -5,6 +5,7 @@ However slow the machine, nobody else can be late under it.
 """
 
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,7 @@ def turn_clock(monkeypatch: pytest.MonkeyPatch, party: str, gate: Path) -> None:
             return now[0]
 
         build(self, barrier, clock)
-        self._changed = Restless()
+        self._condition = partial(Restless, self._lock)
 
     monkeypatch.setattr(WaitingRoom, "__init__", with_clock)
     monkeypatch.setattr(supervision, "AWAY_SECONDS", 0.1)  # the driver's own patience with whoever sleeps

@@ -9,7 +9,7 @@ from fedray.backends.backend import ModelFacts
 from fedray.backends.spec import Param, ParamSpec
 from fedray.errors import PlanError
 from fedray.metrics import Word
-from fedray.ml.nn.agreement import agreed, apart, differ, say_apart, split
+from fedray.ml.nn.agreement import agreed, apart, differ, say_doubts, split
 from fedray.party.records import SumSet
 from fedray.party.training.model_rounds import Report
 
@@ -41,12 +41,12 @@ def test_other_models_are_refused(other, message):
         agreed({"alice": FACTS, "bob": replace(FACTS, **other)})
 
 
-def test_it_is_said_once_of_each_metric(caplog):
+def test_it_is_said_once_of_each_metric_and_doubt(caplog):
     said: set[str] = set()
-    say_apart({"own": "why"}, said)
-    say_apart({"own": "why", "other": "why too"}, said)
-    assert [record.args[0] for record in caplog.records] == ["own", "other"]
-    assert "has no value over all parties" in caplog.messages[0]
+    say_doubts(replace(FACTS, apart={"own": "why"}, doubts=("a doubt",)), said)
+    say_doubts(replace(FACTS, apart={"own": "why", "other": "why too"}, doubts=("a doubt",)), said)
+    assert [record.args[0] for record in caplog.records] == ["a doubt", "own", "other"]
+    assert "has no value over all parties" in caplog.messages[1]
 
 
 REPORT = Report((), (), sets=(SumSet(0, 3, ("alice", "bob", "carol"), True),), model=b"m", sums=b"s")

@@ -101,6 +101,16 @@ def test_what_is_wrong_does_not_pass(path: list[str | int], value: Any) -> None:
         check(changed(documents("kubernetes/raycluster.yaml")[0], path, value), "kubernetes")
 
 
+def assert_token_is_a_file(pod: Any, container: Any) -> None:
+    """A variable is inherited by every program that a party starts, and a mounted file is not."""
+    variables = {one["name"]: one.get("value") for one in container["env"]}
+    assert "RAY_AUTH_TOKEN" not in variables
+    folder, _, key = variables["RAY_AUTH_TOKEN_PATH"].rpartition("/")
+    mounts = [one["name"] for one in container["volumeMounts"] if one["mountPath"] == folder and one["readOnly"]]
+    secrets = {one["name"]: one["secret"]["secretName"] for one in pod["volumes"] if "secret" in one}
+    assert (key, [secrets[name] for name in mounts]) == ("auth_token", ["fedray-token"])
+
+
 @pytest.mark.parametrize(("kind", "spec"), clusters(), ids=lambda value: value if isinstance(value, str) else "")
 def test_kuberay_starts_ray_as_fedray_does(kind: str, spec: Any) -> None:
     """KubeRay calls `ray start` by itself: what fedray would say must stand in its file."""
@@ -115,6 +125,7 @@ def test_kuberay_starts_ray_as_fedray_does(kind: str, spec: Any) -> None:
         variables = {one["name"]: one.get("value") for one in container["env"]}
         assert wanted.items() <= variables.items()
         assert (variables["RAY_AUTH_MODE"], variables["RAY_USE_TLS"]) == ("token", "1")
+        assert_token_is_a_file(group["template"]["spec"], container)
         assert variables["FEDRAY_PARTY"].startswith("/var/lib/fedray/")
         issue = next(
             line
@@ -125,6 +136,12 @@ def test_kuberay_starts_ray_as_fedray_does(kind: str, spec: Any) -> None:
         assert parsed(shlex.split(issue)[1:]).action == "issue"
     settings = groups(spec)["charlie"]["rayStartParams"]["system-config"]
     assert f"--system-config={settings[1:-1]}" in NODE.command("ray"), "in quotes, since a shell reads it"
+
+
+def test_whoever_submits_the_job_has_the_token_in_a_file() -> None:
+    pod = documents("kubernetes/rayjob.yaml")[0]["spec"]["submitterPodTemplate"]["spec"]
+    assert_token_is_a_file(pod, pod["containers"][0])
+    assert "--from-literal" not in (DEPLOY / "kubernetes" / "raycluster.yaml").read_text(), "it would stand in ps"
 
 
 def test_job_and_cluster_are_the_same_but_for_the_program() -> None:

@@ -38,7 +38,7 @@ def test_an_answer_beside_the_door_is_found(monkeypatch):
 
 
 def test_an_error_beside_the_door_is_found(monkeypatch):
-    monkeypatch.setattr(Party, "_fail", lambda *given: given[2])
+    monkeypatch.setattr(Party, "fail", lambda *given: given[2])
     assert unrecorded() >= {"run", "ask", "export", "settle"}
 
 

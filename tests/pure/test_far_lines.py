@@ -270,7 +270,8 @@ def everything(found: Parties, content: bytes) -> bytes:
 
 
 def greeting(found: Parties, name: bytes = b"alice", mark: bytes | None = None, magic: bytes = MAGIC) -> bytes:
-    return GREETING.pack(magic, found.addresses["bob"].mark if mark is None else mark, len(name)) + name
+    own = found.addresses["alice"].mark
+    return GREETING.pack(magic, found.addresses["bob"].mark if mark is None else mark, own, len(name)) + name
 
 
 def test_who_calls_with_another_key_is_hung_up_on(parties):
@@ -319,6 +320,60 @@ def test_bytes_that_were_recorded_open_nothing_when_they_are_sent_again(parties)
     everything(found, bytes(relay.seen))
     assert handed_on == ["pay"]
     relay.close()
+
+
+class Swallowing(Relay):
+    """Takes whatever a caller sends by its first connection beyond TLS's handshake, and passes none of it on."""
+
+    def _pass(self, source: Any, target: Any, seen: bytearray, limit: int | None) -> None:
+        if self.connections == 1 and seen is self.seen:
+            with contextlib.suppress(OSError):
+                target.sendall(source.recv(1 << 16))  # its hello
+                target.sendall(source.recv(1 << 16))  # who it is
+                while source.recv(1 << 16):
+                    pass
+        super()._pass(source, target, seen, limit)
+
+
+@pytest.mark.parametrize("quiet", [0.2, 60.0])
+def test_a_connection_on_which_nothing_moves_is_given_up_though_somebody_takes_all(parties, monkeypatch, quiet):
+    monkeypatch.setattr(calling, "QUIET_SECONDS", quiet)
+    handed_on: list[Any] = []
+    found = parties(bob=lambda _, body: handed_on.append(body) or True)
+    relay = Swallowing(found.addresses["bob"])
+    found.connect(bob=relay.address)
+    ref = found.send("alice", "bob", b"x" * 100_000)
+    if quiet < 1:
+        assert FarLines.take(ref, 20) is True
+        assert len(handed_on) == 1
+        assert relay.connections > 1
+    else:  # the broken variant, which believes that somebody will answer
+        with pytest.raises(PartyTimeout):
+            FarLines.take(ref, 0.6)
+    relay.close()
+
+
+def test_a_connection_is_given_up_while_its_answer_is_made_and_the_answer_comes_all_the_same(parties, monkeypatch):
+    monkeypatch.setattr(calling, "QUIET_SECONDS", 0.1)
+    handed_on: list[Any] = []
+    found = parties(bob=lambda _, body: handed_on.append(body) or time.sleep(0.5) or True)
+    relay = Relay(found.addresses["bob"])
+    found.connect(bob=relay.address)
+    assert found.ask("alice", "bob", "a long round") is True
+    assert handed_on == ["a long round"]
+    assert relay.connections > 1
+    relay.close()
+
+
+def test_another_process_of_a_party_is_hung_up_on(parties, impatient):
+    found = parties(bob=echo)
+    assert found.ask("alice", "bob", 1) == ("alice", 1)
+    second = found.made("alice", echo)
+    second.connect({"bob": found.addresses["bob"]})
+    with pytest.raises(PartyLost, match="'bob'"):
+        FarLines.take(second.send("bob", "1:send", "key", "alice", 2), 20)
+    second.close()
+    assert found.ask("alice", "bob", 3) == ("alice", 3)
 
 
 def test_one_bit_that_is_altered_on_the_way_costs_the_connection_and_nothing_else(parties):

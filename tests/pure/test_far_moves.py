@@ -20,6 +20,7 @@ from fedray.runtime.far.calling import FarParty
 from fedray.runtime.far.moves import BRING, FETCH, KEY
 from fedray.runtime.gather import opened
 from fedray.runtime.lined import LinedCalls, Whereabouts
+from fedray.types import Failure
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="lines need Linux")
 
@@ -192,11 +193,15 @@ def test_what_is_large_outlives_cuts(sites):
 
 def test_nobody_else_gets_a_value_nor_brings_one_that_was_not_asked_for(sites):
     kept = sites.calls["alice"].handed("5:to bob", "bob", "for bob")
-    for body in ((FETCH, kept.ticket), kept.ticket, (BRING, kept.ticket, (1,)), "nonsense", (FETCH, bytes(16))):
+    charlie = sites.calls["charlie"]._moves
+    for body in ((FETCH, kept.ticket), (BRING, kept.ticket, (1,)), "nonsense", (FETCH, bytes(16))):
         with pytest.raises(FedRayError, match="'alice'"):
-            opened(sites.calls["alice"].delivered("5:to bob", KEY, "charlie", body))
+            charlie._said("5:to bob", "alice", body)
     with pytest.raises(ProtocolError, match="has not asked 'charlie' for this value"):
-        opened(sites.calls["bob"].delivered("5:to bob", KEY, "charlie", (BRING, kept.ticket, ("forged",))))
+        charlie._said("5:to bob", "bob", (BRING, kept.ticket, ("forged",)))
+    # By the transport's own calls, on which anybody may take bob's name, nobody gets a value.
+    for sender, body in (("charlie", kept.ticket), ("bob", (FETCH, kept.ticket)), ("bob", "nonsense")):
+        assert type(sites.call("alice", "deliver", "5:to bob", KEY, sender, body)) in (str, Failure)
     assert sites.calls["bob"].get([kept], None) == ["for bob"]
     with pytest.raises(ProtocolError, match="keeps no such value"):
         sites.calls["bob"].get([kept], None)

@@ -90,3 +90,14 @@ def test_the_loss_so_far_stands_behind_the_bar(capsys):
     with EpochBar(2, "epoch: 1/2", 7) as line:
         line.running({"loss": 0.25})
     assert capsys.readouterr().out == ""
+
+
+def test_news_of_no_step_draws_nothing(capsys):
+    with EpochBar(1, "epoch: 1/2", 7) as bar:
+        bar.advance_to(3)
+        before = capsys.readouterr().out
+        for _ in range(50):
+            bar._bar.last_print_t -= 1  # as if it had been a while
+            bar.advance_to(3)
+        assert before
+        assert capsys.readouterr().out == ""

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A loss of an epoch under way: how often a party tells its own, and how the driver puts them together."""
 
+from itertools import pairwise
+
 import pytest
 
 from fedray.errors import PartyLost
@@ -10,9 +12,9 @@ from fedray.party.door.egress import Kind
 from fedray.party.training.so_far import LEAST_ROWS, SoFar
 
 
-def told(so_far, rounds, rows, steps=None):
+def told(so_far, rounds, rows, steps=None, alike=True):
     """Asks after every round of an epoch, in which a row's loss is 1; returns over how many rows the answers are."""
-    so_far.begin()
+    so_far.begin(rounds * rows if alike else 0)
     answers = []
     for done in range(1, rounds + 1):
         answers.append(so_far.answer())
@@ -28,6 +30,7 @@ def told(so_far, rounds, rows, steps=None):
         (1000, 20, [1000.0 * 2 * tenth for tenth in range(1, 10)]),  # a tenth of the epoch is what holds
         (30, 20, [100.0 * part for part in range(1, 6)]),  # so many rows are, and the epoch's end has a report
         (5, 1000, [1000.0, 2000.0, 3000.0, 4000.0]),
+        (26, 10, [100.0]),  # after 200 the report at the end would tell of 60
         (99, 1, []),
         (1, 5000, []),
     ],
@@ -36,12 +39,16 @@ def test_whoever_asks_all_the_time_learns_of_many_rows_together(rounds, rows, an
     so_far = SoFar(True)
     assert told(so_far, rounds, rows) == answers
     assert told(so_far, rounds, rows) == answers  # and of the next epoch anew
-    for before, after in zip([0.0, *answers], answers, strict=False):
+    for before, after in pairwise([0.0, *answers, float(rounds * rows)] if answers else []):
         assert after - before >= LEAST_ROWS
 
 
 def test_who_keeps_its_metrics_to_itself_tells_nothing():
     assert told(SoFar(False), 1000, 20) == []
+
+
+def test_of_rows_with_weights_and_of_drawn_ones_nothing_is_told():
+    assert told(SoFar(True), 1000, 20, alike=False) == []
 
 
 def test_nobody_looks_where_nobody_asks():
@@ -57,12 +64,13 @@ def test_nobody_looks_where_nobody_asks():
 
 def test_an_answer_is_given_once_and_in_its_epoch():
     so_far = SoFar(True)
+    so_far.begin(1000)
     so_far.answer()
     so_far.note(5, 10, 500, lambda: Mean("loss", 250.0, 500.0))
     assert so_far.answer().value == (250.0, 500.0)
     assert so_far.answer() is None
     so_far.note(7, 10, 500, lambda: Mean("loss", 300.0, 700.0))
-    so_far.begin()
+    so_far.begin(1000)
     assert so_far.answer() is None
     so_far.answer()
     so_far.note(5, 10, 500, lambda: None)  # a model without a loss that is a mean

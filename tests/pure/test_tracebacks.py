@@ -86,3 +86,10 @@ def test_the_drivers_own_frames_end_at_the_session(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv(FULL, "full")
     assert len(frames()) > 4
     sf.shutdown()
+
+
+def test_colours_of_a_terminal_are_no_part_of_a_sentence() -> None:
+    assert (
+        sentence("\x1b[1mThe structure does not match\x1b[0m\nof \x1b[1;31mx\x1b[m")
+        == "The structure does not match\nof x"
+    )

@@ -18,6 +18,7 @@ from fedray.party.records import Answer, Expect, KeyMessage, RoundMessage
 from fedray.party.rounds.attendance import Attendance
 from fedray.party.rounds.barrier import Barrier
 from fedray.party.rounds.contributor import Contributor
+from fedray.party.rounds.news import News
 from fedray.party.rounds.server_rounds import ServerRounds
 from fedray.party.rounds.waiting_room import WaitingRoom
 
@@ -64,8 +65,9 @@ def test_whoever_waits_keeps_the_deadline(crowd):
     first = [crowd.send(party) for party in PARTIES[:2]]
     crowd.settle(2)
     crowd.now = TIMEOUT
-    with crowd.room._changed:
-        crowd.room._changed.notify_all()  # as the time that they sleep is over; nobody tells the barrier
+    with crowd.room._lock:
+        for condition in crowd.room._waiting.values():
+            condition.notify()  # as the time that they sleep is over; nobody tells the barrier
     assert {future.result(SOON) for future in first} == {"0: alice, bob late"}
 
 
@@ -81,6 +83,28 @@ def test_an_end_wakes_all_who_wait(crowd):
     crowd.settle(2)
     crowd.room.note(lambda now: crowd.barrier.end("round", "given up", now))
     assert {future.result(SOON) for future in first} == {"given up"}
+
+
+def test_who_waits_for_something_else_is_not_woken(crowd):
+    """The driver, who waits for news, sleeps through the rounds."""
+
+    def watch(ticket, now):
+        crowd.barrier.open(News(ticket, 2 * TIMEOUT, lambda: crowd.now > 0, lambda: "news"), ticket, "the driver", now)
+
+    driver = crowd.pool.submit(crowd.room.deliver, watch)
+    until = time.monotonic() + SOON
+    while not crowd.room._waiting:
+        assert time.monotonic() < until
+        time.sleep(0.001)
+    woken = []
+    (asleep,) = crowd.room._waiting.values()
+    asleep.notify = lambda: (woken.append(crowd.now), type(asleep).notify(asleep))
+    assert {future.result(SOON) for future in [crowd.send(party) for party in PARTIES]} == {"0: alice, bob, carol"}
+    assert woken == []
+    crowd.now = 1.0
+    crowd.room.note(crowd.barrier.check)
+    assert driver.result(SOON) == "news"
+    assert woken == [1.0]
 
 
 def test_who_is_refused_does_not_wait(crowd):

@@ -3,8 +3,10 @@
 
 import json
 import pickle
+import time
 import tracemalloc
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
@@ -19,6 +21,7 @@ from fedray.party import records
 from fedray.party.parcel import measure
 from fedray.party.records import Answer, Progress, RoundMessage, RoundOutcome
 from fedray.protocol.opened import OpenedSum
+from fedray.protocol.packing import pack
 from fedray.protocol.scheme import View
 from fedray.runtime.wire import _RECORDS, WirePart, _Reading, read, write
 from fedray.types import Failure
@@ -134,10 +137,41 @@ def test_a_sum_travels_packed_and_is_packed_once() -> None:
     assert not arrived.words.flags.writeable
     arrived.drop_packed()
     assert write(arrived)[1].tobytes() == parts[1].tobytes()
-    assert np.array_equal(pickle.loads(pickle.dumps(opened)).words, words)
-    assert measure(opened).nbytes < 2 * 1000 + 100
     with pytest.raises(EncodingError, match="packed words: 999 words of 64 bits do not match 2008 bytes"):
         read([bytes(parts[0]).replace(b"1000,64", b"999,64"), *parts[1:]])
+
+
+def test_a_sum_travels_as_it_is_on_one_machine() -> None:
+    opened = OpenedSum(np.arange(1000, dtype="<u8"), ("alice",), 5)
+    parts = write(opened, packed=False)
+    arrived = read(parts, packed=False)
+    assert np.shares_memory(arrived.words, opened.words)
+    assert (arrived.words.dtype, arrived.members, arrived.check) == ("<u8", ("alice",), 5)
+    assert not arrived.words.flags.writeable
+    for wrong, packed in ((parts, True), (write(opened), False)):  # one form only, on either way
+        with pytest.raises(EncodingError, match="written in another way"):
+            read(wrong, packed=packed)
+    for words in (np.zeros(3), np.zeros((2, 2), "<u8"), np.uint64(1), None, 7):
+        with pytest.raises(EncodingError, match="words of 32 or 64 bits"):
+            read(write(OpenedSum(words, ()), packed=False), packed=False)
+
+
+def test_a_sum_is_pickled_as_it_is() -> None:
+    opened = OpenedSum(np.arange(1000, dtype="<u8"), ("alice",), 5)
+    buffers: list[pickle.PickleBuffer] = []
+    again = pickle.loads(pickle.dumps(opened, protocol=5, buffer_callback=buffers.append), buffers=buffers)
+    assert (again.members, again.check) == (opened.members, opened.check)
+    assert np.shares_memory(again.words, opened.words)
+    assert 8 * 1000 <= measure(opened).nbytes < 8 * 1000 + 100
+
+
+def test_a_sum_is_packed_once_however_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    packings, opened = [], OpenedSum(np.arange(1000, dtype="<u8"), ("alice",), 5)
+    monkeypatch.setattr("fedray.protocol.opened.pack", lambda words: packings.append(time.sleep(0.05)) or pack(words))
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda _: opened.packed()[0], range(4)))
+    assert len(packings) == 1
+    assert all(data is found[0] for data in found)
 
 
 def test_an_array_with_gaps_is_written_whole() -> None:

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from fedray.backends.keras.doubts import check_functions
 from fedray.backends.keras.lambdas import WARNING, without_places
 from fedray.backends.keras.optimizers import parts
 from fedray.backends.keras.unwarned import unwarned
@@ -22,7 +23,8 @@ def check_model(keras: Any, model: Any) -> None:
     """Refuses what cannot be trained here.
 
     Raises:
-        PlanError: Not a compiled Keras model, or it replaces parts of Keras's training that are not used here.
+        PlanError: Not a compiled Keras model, or it replaces parts of Keras's training that are not used here; or a
+            loss or metric is a function of something else.
     """
     if not isinstance(model, keras.Model):
         kind = type(model).__name__
@@ -32,6 +34,7 @@ def check_model(keras: Any, model: Any) -> None:
     for method in ("make_train_function", "make_test_function", "make_predict_function", "fit", "evaluate", "predict"):
         if is_custom(keras, model, method):
             raise PlanError(f"model {model.name!r} overrides {method}, which is not used here; override train_step")
+    check_functions(keras, model)
     check_optimizer(model)
 
 

@@ -1,16 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""KerasData: a party's arrays as tensors. Works on the modules it is handed; imports no framework."""
+"""KerasData: a party's arrays as tensors, and the row numbers of its batches.
+
+Works on the modules it is handed; imports no framework.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from fedray.backends.backend import Data
+from fedray.backends.backend import Batch, Data
 from fedray.errors import DataError
 from fedray.tree import Tree
+
+_NONE = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +34,27 @@ class KerasData:
     rows: int
     specs: tuple[Any, ...]
     kind: str
+
+
+class RowNumbers:
+    """The row numbers of a round's batches as tensors.
+
+    Args:
+        tf: The tensorflow module.
+    """
+
+    def __init__(self, tf: Any) -> None:
+        self._tf = tf
+        self._sizes: list[int] = []
+        self._ends = tf.constant([], tf.int64)
+
+    def of(self, batches: Sequence[Batch]) -> tuple[Any, Any, int]:
+        """Returns all row numbers end to end, where each batch ends, and how many they are."""
+        joined = batches[0].rows if len(batches) == 1 else np.concatenate([_NONE, *(batch.rows for batch in batches)])
+        sizes = [len(batch.rows) for batch in batches]
+        if sizes != self._sizes:  # mostly as in the round before, and a tensor takes longer to make than to compare
+            self._sizes, self._ends = sizes, self._tf.constant(np.cumsum(sizes, dtype=np.int64))
+        return self._tf.constant(joined, self._tf.int64), self._ends, len(joined)
 
 
 def to_tensors(tf: Any, trees: tuple[Tree, ...], rows: int) -> KerasData:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from fedray.backends.keras.unwarned import unwarned
 from fedray.errors import DataError, PlanError
 
-_SKIPPED = re.compile("Skipping variable loading for optimizer")
+SKIPPED = re.compile("Skipping variable loading for optimizer")
 """What Keras warns of where a file has another optimizer's state; none of it is taken in any case."""
 
 
@@ -77,7 +77,7 @@ def import_model(model: Any, content: bytes, taken: Sequence[Any]) -> None:
         DataError: It holds another model.
     """
     before = [variable.numpy() for variable in taken]
-    with tempfile.TemporaryDirectory() as folder, _kept(model, taken), unwarned(_SKIPPED):
+    with tempfile.TemporaryDirectory() as folder, _kept(model, taken), unwarned(SKIPPED):
         path = Path(folder, "model.keras")
         path.write_bytes(content)
         try:

@@ -7,16 +7,20 @@ Works on the modules and the model it is handed; imports no framework.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedray.backends.keras import checks
+from fedray.backends.keras.doubts import of_outputs
 from fedray.backends.keras.flat import FlatVariables
 from fedray.backends.keras.graph import Graphs, flat_logs, pack
-from fedray.backends.keras.metrics import KerasMetrics, count_rows, why_apart
+from fedray.backends.keras.metrics import ADDITIVE, KerasMetrics, count_rows, why_apart
+from fedray.backends.keras.shapes import fits, stock_name
 from fedray.backends.keras.trial import verdicts
+from fedray.errors import PlanError
 from fedray.metrics import Mean, Metric, Word, words
 
 
@@ -63,12 +67,14 @@ class Fitted:
         steps: Its steps, to be traced.
         trained: What its train_step reports.
         tested: What its test_step reports.
+        doubts: What its makers can hardly mean, in words.
     """
 
     metrics: KerasMetrics
     steps: Graphs
     trained: Reported
     tested: Reported
+    doubts: tuple[str, ...] = ()
 
 
 def fit(tf: Any, keras: Any, model: Any, flat: FlatVariables, tensors: tuple[Any, ...]) -> Fitted:
@@ -87,7 +93,7 @@ def fit(tf: Any, keras: Any, model: Any, flat: FlatVariables, tensors: tuple[Any
         if model.loss is not None:
             Graphs(tf, model, flat, (), ()).loss(x, y, output, sample_weight, training=False)
             count_rows(tf, model)
-        model.compute_metrics(x, y, output, sample_weight=sample_weight)
+        _measure(model, x, y, output, sample_weight)
     metrics = KerasMetrics(keras, model)
     unknown = metrics.unknown
     if unknown:
@@ -96,7 +102,36 @@ def fit(tf: Any, keras: Any, model: Any, flat: FlatVariables, tensors: tuple[Any
         metrics.keep_apart({name: reason for name, reason in reasons.items() if reason})
     metrics.reset()
     trained, tested = (_reported(tf, keras, model, step, tensors, metrics) for step in ("train_step", "test_step"))
-    return Fitted(metrics, Graphs(tf, model, flat, trained.logs, tested.logs), trained, tested)
+    doubts = of_outputs(keras, model, partial(stock_name, keras))
+    return Fitted(metrics, Graphs(tf, model, flat, trained.logs, tested.logs), trained, tested, doubts)
+
+
+def _measure(model: Any, x: Any, y: Any, output: Any, sample_weight: Any) -> None:
+    """Lets the model's metrics see a few rows.
+
+    Args:
+        model: A built, compiled model.
+        x: The rows.
+        y: Their labels.
+        output: What the model makes of the rows.
+        sample_weight: Their weights, or None.
+
+    Raises:
+        PlanError: The labels are numbers of classes, and a metric takes them one by one.
+    """
+    try:
+        model.compute_metrics(x, y, output, sample_weight=sample_weight)
+    except Exception as error:
+        kinds = {type(one).__name__ for metric in model.metrics for one in getattr(metric, "metrics", None) or [metric]}
+        paired = sorted(kinds & ADDITIVE)
+        shapes = [tuple(one.shape[1:]) for one in (y, output) if hasattr(one, "shape")]
+        if not (paired and len(shapes) == 2 and not fits(*shapes)):
+            raise
+        raise PlanError(
+            f"metrics: {', '.join(paired)}: one of them compares each label with an output of its own; expected labels "
+            f"of shape {shapes[1]}, found {shapes[0]}; take 'accuracy' for numbers of classes, or one-hot labels with "
+            "a loss for them"
+        ) from error
 
 
 def _reported(tf: Any, keras: Any, model: Any, step: str, batch: tuple[Any, ...], metrics: KerasMetrics) -> Reported:

@@ -18,7 +18,7 @@ from fedray.backends.backend import Batch, Data, FileKind, ModelFacts, Snapshot
 from fedray.backends.keras import checks, files, layers, rates, shapes
 from fedray.backends.keras.beginning import Beginning
 from fedray.backends.keras.constraints import check_shared
-from fedray.backends.keras.data import KerasData, bound_data, to_tensors, two_rows
+from fedray.backends.keras.data import KerasData, RowNumbers, bound_data, to_tensors, two_rows
 from fedray.backends.keras.fitted import Fitted, fit
 from fedray.backends.keras.flat import FlatVariables
 from fedray.backends.keras.frozen import FrozenTensors
@@ -61,6 +61,7 @@ class KerasBackend:
         self._patterns = tuple(local)
         self._flat: FlatVariables | None = None
         self._fitted: Fitted | None = None
+        self._rows = RowNumbers(self._tf)
         self._log_sums = np.zeros(0)
         self._log_rows = 0
         self._as_built: list[tuple[Any, NDArray[Any]]] = []  # local weights with their first values
@@ -268,7 +269,7 @@ class KerasBackend:
         """Returns names and shapes of tensors and metrics; data must have been bound."""
         fitted = self._ready()
         measured = fitted.trained.words, fitted.tested.words, fitted.metrics.directions
-        return ModelFacts(self.spec, *measured, self._fixed(), fitted.metrics.apart)
+        return ModelFacts(self.spec, *measured, self._fixed(), fitted.metrics.apart, fitted.doubts)
 
     def keep_apart(self, reasons: Mapping[str, str]) -> None:
         """Lets metrics stay with their party; see `Weights.keep_apart`."""
@@ -309,12 +310,12 @@ class KerasBackend:
 
     def _variables(self) -> FlatVariables:
         if self._flat is None:
-            raise PlanError(f"model {self._model.name!r} learns its shape from the data; bind data first")
+            raise PlanError(f"model {self._model.name!r} learns its shape from the data; call fit or evaluate first")
         return self._flat
 
     def _ready(self) -> Fitted:
         if self._fitted is None:
-            raise PlanError(f"model {self._model.name!r} has seen no data with labels yet; bind such data first")
+            raise PlanError(f"model {self._model.name!r} has seen no labels yet; call fit or evaluate first")
         return self._fitted
 
     @property
@@ -372,9 +373,7 @@ class KerasBackend:
         bound = bound_data(data)
         if self._needs_labels and len(bound.tensors) == 1:
             raise DataError(f"y: model {self._model.name!r} is trained and evaluated on labels, found none")
-        rows = np.concatenate([np.empty(0, np.int64), *(batch.rows for batch in batches)])
-        ends = np.cumsum([len(batch.rows) for batch in batches], dtype=np.int64)
-        return bound, self._tf.constant(rows), self._tf.constant(ends), len(rows)
+        return bound, *self._rows.of(batches)
 
     def _vector(self, values: Vector) -> Any:
         size = self._variables().size

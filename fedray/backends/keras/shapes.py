@@ -27,6 +27,11 @@ _SAME_SHAPE = (
 SAME_SHAPE = frozenset(_SAME_SHAPE.split())
 """Stock losses whose labels are shaped like the output; Keras would broadcast them in silence."""
 
+SHARES = frozenset(
+    ("binary_crossentropy", "binary_focal_crossentropy", "categorical_crossentropy", "categorical_focal_crossentropy")
+)
+"""Those of them whose labels are probabilities; others, such as 1 and 2, come to a number that means nothing."""
+
 Shape = tuple[int | None, ...]
 
 
@@ -110,7 +115,7 @@ def check_labels(keras: Any, model: Any, y: Tree, outputs: Tree) -> None:
         name = y.name + "".join(f"[{key!r}]" for key in one.path)
         labels, output = (reduce(operator.getitem, one.path, nest) for nest in (y.nest, outputs.nest))
         loss = inspect.unwrap(one.loss)  # those of several outputs count their rows
-        stock = _stock_name(keras, loss)
+        stock = stock_name(keras, loss)
         _check_labels(loss, stock, name, labels, tuple(output.shape))
         if not stock and output.shape[1:] == (*labels.shape[1:], 1):
             _check_own(loss, name, labels, output)
@@ -130,6 +135,11 @@ def _check_labels(loss: Any, name: str, argument: str, y: NDArray[Any], output: 
     elif name in SAME_SHAPE and not fits(output[1:], found):
         hint = "; one-hot encode the class numbers, or use a sparse loss" if "categorical" in name else ""
         raise DataError(f"{argument}: the loss {name!r} expects rows of shape {output[1:]}, found {found}{hint}")
+    elif name in SHARES and y.size and not (y.min() >= 0 and y.max() <= 1):
+        raise DataError(
+            f"{argument}: the loss {name!r} expects 0, 1 or a number between them, found others; of 1 and 2 make "
+            "y - 1, of -1 and 1 make (y + 1) / 2, and for other numbers take another loss"
+        )
 
 
 def _check_own(loss: Any, argument: str, y: NDArray[Any], output: NDArray[Any]) -> None:
@@ -151,7 +161,7 @@ def _check_own(loss: Any, argument: str, y: NDArray[Any], output: NDArray[Any]) 
         )
 
 
-def _stock_name(keras: Any, loss: Any) -> str:
+def stock_name(keras: Any, loss: Any) -> str:
     """Returns the name of the stock function that a loss computes, or an empty text.
 
     Strings, functions, classes and instances of any name are all such a function in the end, but for what a user wrote.

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedray.backends.callables import takes_two
 from fedray.errors import DataError, PlanError
 
 
@@ -105,6 +106,11 @@ def _asked(metrics: Any, path: tuple[Any, ...], metric_class: Callable[[], Any])
         if not function and not (hasattr(one, "compute") and isinstance(one, metric_class())):
             raise PlanError(
                 f"metrics: expected torchmetrics objects or functions of (output, y), found {type(one).__name__}"
+            )
+        if function and not takes_two(one):
+            raise PlanError(
+                f"metrics: expected a function of (output, y), and {getattr(one, '__name__', 'one')!r} takes other "
+                "arguments; it returns a number for each row"
             )
         plain = getattr(one, "__name__", "") if function else type(one).__name__.lower()
         name = key if isinstance(key, str) else plain

@@ -352,12 +352,12 @@ class TorchBackend:
 
     def _tensors(self) -> FlatTensors:
         if self._flat is None:
-            raise PlanError("model: it learns its shape from the data; bind data first")
+            raise PlanError("model: it learns its shape from the data; call fit or evaluate first")
         return self._flat
 
     def _ready(self) -> FittedSteps:
         if self._fitted is None:
-            raise PlanError("model: it has seen no data with labels yet; bind such data first")
+            raise PlanError("model: it has seen no labels yet; call fit or evaluate first")
         return self._fitted
 
     def _bound(self, data: Data) -> TorchData:

@@ -105,14 +105,18 @@ def check_whole(reports: Mapping[PartyName, Report], planned: int, held: Sequenc
         )
 
 
-def say_apart(reasons: Mapping[str, str], said: set[str]) -> None:
-    """Says of each metric that stays with its parties, once, that it does and why.
+def say_doubts(facts: ModelFacts, said: set[str]) -> None:
+    """Says, once each, which metrics stay with their parties and why, and what the model can hardly be meant to do.
 
     Args:
-        reasons: Metric -> why.
-        said: Of which it has been said; grows.
+        facts: What all parties say.
+        said: Of what it has been said; grows.
     """
-    for name, why in reasons.items():
+    for doubt in facts.doubts:
+        if doubt not in said:
+            said.add(doubt)
+            _log.warning("model: %s", doubt)
+    for name, why in facts.apart.items():
         if name not in said:
             said.add(name)
             _log.warning(

@@ -19,7 +19,7 @@ from fedray.device import PYU, PYUObject
 from fedray.device.pyu import issue, parcel
 from fedray.errors import PartyLost, ProtocolError
 from fedray.ml.nn.absences import Stretch, of_outcome
-from fedray.ml.nn.agreement import agreed, apart, check_whole, differ, say_apart, split
+from fedray.ml.nn.agreement import agreed, apart, check_whole, differ, say_doubts, split
 from fedray.ml.nn.checkpoints.parts import PartyParts
 from fedray.ml.nn.handing import hand_round, say_older
 from fedray.ml.nn.membership import Membership, with_remedy
@@ -122,7 +122,7 @@ class Federation:
         self._row_weights[purpose] = source.sample_weight is not None or bool(weights)
         self.row = source.row()
         self._sums.await_busy()
-        ask, models = self._session.ask, self._models
+        models, ask = self._models, partial(self._session.ask, label=self._session.statement("trial of the model"))
         refs = [ask(d.name, models[d.name], "bind", purpose, *source.parts(d), weights) for d in self._devices]
         try:
             facts = self._session.get(refs)
@@ -132,7 +132,7 @@ class Federation:
         except PartyLost as error:
             raise with_remedy(error) from error
         found = agreed({device.name: one for device, one in zip(self._devices, facts, strict=True)})
-        say_apart(found.apart, self._said)
+        say_doubts(found, self._said)
         return found
 
     def open(self, largest_weight: int | None = None, shape: RoundShape | None = None) -> None:

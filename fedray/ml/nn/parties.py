@@ -42,7 +42,7 @@ def checked_aggregator(
         PlanError: It is none, or speaks of other parties.
     """
     if server is not None and not isinstance(server, PYU):
-        raise PlanError(f"server: expected a PYU, found {type(server).__name__}")
+        raise PlanError(f"server: expected a PYU such as sf.PYU('server'), found {type(server).__name__}")
     if aggregator is None:
         if server is None:
             raise PlanError("server: expected the PYU that sums, or an aggregator that names one; found neither")

@@ -55,8 +55,8 @@ class EpochBar:
         return self
 
     def advance_to(self, done: int) -> None:
-        """Draws `done` steps of the total."""
-        if self._bar is not None:
+        """Draws `done` steps of the total; nothing where they are drawn already, so that no file fills up with them."""
+        if self._bar is not None and done != self._bar.n:
             # tqdm counts steps that were added; we know how many are done.
             self._bar.update(done - self._bar.n)
 

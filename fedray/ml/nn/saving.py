@@ -13,6 +13,8 @@ from typing import Any
 
 from fedray.backends import BACKENDS, build_at_driver, describe_at_driver
 from fedray.backends.backend import FileKind
+from fedray.backends.keras.files import SKIPPED
+from fedray.backends.keras.unwarned import unwarned
 from fedray.device import PYU
 from fedray.errors import DataError, PlanError
 from fedray.ml.nn.federation import Federation
@@ -106,7 +108,8 @@ class SavedModels:
             raise PlanError(f"load_weights: no file {str(file)!r}; expected one that save_weights(path) wrote")
         model = self.global_model(federation, None)
         try:
-            model.load_weights(file)
+            with unwarned(SKIPPED):
+                model.load_weights(file)
         except (ValueError, KeyError, OSError) as error:
             raise DataError(f"load_weights: {str(file)!r} holds no weights of this model: {error}") from None
         return federation.set_arrays(model.get_weights())

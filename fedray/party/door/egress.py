@@ -97,11 +97,18 @@ class StrictPolicy:
         if leaving.kind is Kind.LOG:
             raise EgressDenied(f"party {leaving.sender!r} lets nothing leave that it prints (egress='strict')")
         if leaving.kind is Kind.RAW:
+            what = " ".join(map(str, filter(None, (_kind(leaving.dtype), leaving.shape))))
             raise EgressDenied(
-                f"party {leaving.sender!r} does not let raw values leave (egress='strict'): {_kind(leaving.dtype)} "
-                f"{leaving.shape or ''} asked for by {leaving.call!r} for {leaving.to!r}; "
+                f"party {leaving.sender!r} does not let raw values leave (egress='strict'): {what} for "
+                f"{leaving.to!r}, asked for by {_call(leaving.call)}; "
                 "compute a sum over parties instead, or start the session with egress='default'"
             )
+
+
+def _call(statement: str) -> str:
+    """Returns a driver's statement, such as `"17:reveal"`, as a refusal names it; the ledger has it by its number."""
+    number, _, name = statement.partition(":")
+    return f"{name!r} (statement {number} in the ledger)" if name else repr(statement)
 
 
 def _kind(dtype: str) -> str:
@@ -147,7 +154,7 @@ class Egress:
         leaving = Leaving(self._party, to, Kind(kind), seen.shape, seen.dtype, seen.nbytes, call)
         self._check(leaving, commitment)
         # Written before the value is on its way: nothing leaves without an entry.
-        nbytes = measure(value).nbytes if seen.nbytes is None else seen.nbytes
+        nbytes = measure(value, seen).nbytes
         self._write(leaving, nbytes, commitment, allowed=True)
         return value
 

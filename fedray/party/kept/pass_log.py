@@ -46,8 +46,8 @@ class PassLog:
                 self.lines.append((bytes.fromhex(name), tuple(map(str, members))))
             except (ValueError, TypeError):
                 raise DataError(
-                    f"line {number} of {path} is damaged; it tells over whom this run's rows were summed. Restore it, "
-                    "or begin a new run (resume=False)"
+                    f"line {number} of {path} is damaged; it tells over whom this run's rows were summed. Put "
+                    "back what stood there, or begin a new run (resume=False)"
                 ) from None
         self.written = len(self.lines)
 
@@ -64,7 +64,7 @@ class PassLog:
             raise DataError(
                 f"party {self._party!r}: {self._path} has lost lines: expected {written} at least, found "
                 f"{self.written}. It tells over whom this run's rows were summed, and is never put back to an older "
-                "copy. Restore it, or begin a new run (resume=False)"
+                "copy. Put back the newest one, or begin a new run (resume=False)"
             )
 
     def make(self) -> None:

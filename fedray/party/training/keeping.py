@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import secrets
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -179,9 +180,13 @@ class Keeping:
         self._writing.rest()
         self._folder = self._place(run, named)
         try:
-            _, part = kept_file.read(self._folder, name_of(number), WHAT)
+            record, part = kept_file.read(self._folder, name_of(number), WHAT)
         except OSError as error:
             raise DataError(f"party {self._context.name!r}: checkpoint {number} cannot be read: {error}") from None
+        # As `look` does, which a driver may leave out.
+        PassLog(self._folder / PASSES, self._context.name).check(record["passes"])
+        if record["model"] != self._model.backend.fingerprint().hex():
+            raise DataError(f"party {self._context.name!r}: checkpoint {number} is of another model")
         put_back(part, self._model, self._contributor.past, self._trainer)
         self._watch()
         self._note(number)
@@ -198,8 +203,9 @@ class Keeping:
             rounds: The rounds that are asked for; none for all.
 
         Raises:
-            DataError: A checkpoint is damaged, or there is no ledger.
+            DataError: A checkpoint is damaged, of another model or of other rows, or there is no ledger.
         """
+        self._hashing.rest()
         folder = self._place(run, named)
         if committed is None:
             if self._context.folder is None:
@@ -210,15 +216,22 @@ class Keeping:
             committed = in_own_ledger(self._context.folder)
 
         def back(name: str) -> None:
-            _, part = kept_file.read(folder, name, WHAT)
+            record, part = kept_file.read(folder, name, WHAT)
+            # Else a driver could hold guesses at this party's rows against its commitments, which it alone can open.
+            if differs := self._differences(record):
+                raise DataError(
+                    f"party {self._context.name!r} has {differs[0]} than the run, and makes none of it again"
+                )
             put_back(part, self._model, self._contributor.past, self._trainer)
 
         named_so = [(number, name_of(number)) for number in _numbers(folder)]
         own = self._context, self._trainer, folder
-        return Reply(
-            Kind.SHAPE,
-            [again(*own, number, name, committed, rounds, partial(back, name)) for number, name in named_so],
-        )
+        try:
+            verdicts = [again(*own, number, name, committed, rounds, partial(back, name)) for number, name in named_so]
+        finally:
+            # What is trained from here on is no part of the run, whose log of passes is not under way: another name.
+            self._trainer.remember((*self._trainer.remembered()[:2], secrets.token_bytes(16)))
+        return Reply(Kind.SHAPE, verdicts)
 
     def _note(self, number: int) -> None:
         """Keeps what the round is about that follows a checkpoint, when it is there."""

@@ -92,8 +92,8 @@ def order_of(told: bytes) -> TrainOrder:
 
 
 @lru_cache(maxsize=4)
-def _pass(sampling: Sampling, epoch: int, total: int, arrays: int) -> tuple[str, bytes, bytes]:
-    """Returns what the rounds of a pass have in common: the sampling in words, the names of deal and of pass.
+def _pass(sampling: Sampling, epoch: int, total: int, arrays: int) -> tuple[str, bytes, bytes, bytes]:
+    """Returns of a pass: its sampling in words, the names of deal and pass, and that of the pass under any seed.
 
     Args:
         sampling: As the party was told.
@@ -105,7 +105,8 @@ def _pass(sampling: Sampling, epoch: int, total: int, arrays: int) -> tuple[str,
     # In file order all epochs deal alike, whatever number and seed they are given.
     drawn = (str(sampling.seed), epoch) if sampling.shuffle else ()
     deal = digest("deal", total, sampling.steps, *drawn)
-    return told, deal, digest("pass", told, total, arrays, epoch)
+    unseeded = json.dumps(asdict(sampling) | {"seed": None}, sort_keys=True)
+    return told, deal, digest("pass", told, total, arrays, epoch), digest("pass", unseeded, total, arrays, epoch)
 
 
 def rows_of(order: TrainOrder, place: int, party: PartyName, used: int, arrays: int, run: bytes = b"") -> Rows:
@@ -121,7 +122,9 @@ def rows_of(order: TrainOrder, place: int, party: PartyName, used: int, arrays: 
         run: The party's own name for the run.
     """
     sampling, total, (start, stop) = order.sampling, order.sizes[party], order.spans[place]
-    told, deal, pass_name = _pass(sampling, order.epoch, total, arrays)
+    told, deal, seeded, unseeded = _pass(sampling, order.epoch, total, arrays)
+    # Where another seed would not give the round other rows, another seed does not make it another pass.
+    pass_name = seeded if sampling.redealt(stop - start) else unseeded
     name = digest("rows", told, total, arrays, order.epoch, start, stop)
     # Rows that are drawn anew in every step may come in any two of them.
     return Rows(name, name if sampling.method == "poisson" else deal, start, stop, used, total, run, pass_name)

@@ -58,6 +58,16 @@ class Sampling:
     method: Literal["batch", "poisson"] = "batch"
     shuffle: bool = True
 
+    def redealt(self, steps: int) -> bool:
+        """Returns whether under another seed a round has other rows.
+
+        Not in file order, nor where it has most of an epoch's rows: whatever the order, most of them come again.
+
+        Args:
+            steps: Of the round.
+        """
+        return self.method == "poisson" or (self.shuffle and 2 * steps <= self.steps)
+
     def share_sizes(self, party: PartyName, rows: int, epoch: int) -> NDArray[np.int64]:
         """Returns how many of its rows a party holds in each step of an epoch, int64[steps].
 

@@ -29,12 +29,18 @@ class SoFar:
     def __init__(self, tells: bool) -> None:
         self._tells = tells
         self._untold: Mean | None = None
-        self.begin()
+        self.begin(0)
 
-    def begin(self) -> None:
-        """Begins an epoch."""
+    def begin(self, rows: int) -> None:
+        """Begins an epoch.
+
+        Args:
+            rows: How many rows this party has in it, each once and alike; 0 where that is not so. With weights, or
+                drawn anew for every step, a hundred of them may be one in truth: then it tells nothing.
+        """
         self._asked, self._untold = False, None
         self._step, self._rows = 0, 0  # as of the last look: its step, and the rows since
+        self._left = rows
 
     def note(self, done: int, steps: int, rows: int, read: Callable[[], Mean | None]) -> None:
         """Looks at the loss after a round that was opened, where somebody has asked and enough has come since.
@@ -46,9 +52,10 @@ class SoFar:
             read: Returns the loss over its rows of the epoch so far.
         """
         self._rows += rows
+        self._left -= rows
         enough = (done - self._step) * SHARE >= steps and self._rows >= LEAST_ROWS
-        # Whoever has not asked costs nobody anything, and at the epoch's end all of it is reported.
-        if self._asked and enough and done < steps:
+        # Whoever has not asked costs nobody anything. At the epoch's end all of it is reported: that is an answer, too.
+        if self._asked and enough and self._left >= LEAST_ROWS:
             self._step, self._rows, self._untold = done, 0, read()
 
     def answer(self) -> Reply | None:

@@ -130,13 +130,14 @@ class Trainer:
 
     def _prepared(self, order: TrainOrder) -> UnderWay:
         """Returns a segment that is about to begin."""
+        rows = order.sizes[self._context.name]
         if order.begins_epoch:
             self._model.backend.reset_metrics()
+            alike = order.sampling.method == "batch" and not self._model.row_weights["train"]
             self._measured = []
-            self._so_far.begin()
+            self._so_far.begin(rows if alike else 0)
         if order.learning_rate is not None:
             self._model.backend.set_learning_rate(order.learning_rate)
-        rows = order.sizes[self._context.name]
         steps = order.sampling.deal(self._context.name, rows, order.epoch)
         told = settings(order, self._model.class_weight["train"])
         manifest = train_manifest(self._model.facts, self._strategy, self._model.row_weights["train"])

@@ -21,17 +21,23 @@ from fedray.errors import EncodingError, FedRayError, PartyLost, ProtocolError
 from fedray.party.keys.line_keys import LineKeys
 from fedray.runtime.far.carried import Carried, Leg
 from fedray.runtime.far.redial import Redial, Trouble
+from fedray.runtime.far.strangers import shut
 from fedray.runtime.wire import WirePart, read
 from fedray.types import PartyName
 
 MAGIC = b"fedray line 1\n"
-GREETING = struct.Struct(f">{len(MAGIC)}s16sB")
-"""What a connection begins with: what it is, the mark of who is called, the length of the name of who calls."""
+GREETING = struct.Struct(f">{len(MAGIC)}s16s16sB")
+"""What a connection begins with: what it is, the marks of who is called and of who calls, the length of its name."""
 
 OPENING_SECONDS = 3.0
 """For a connection, and for each step of its opening."""
 
 _MOST_LINES = 24  # to one party; after a cut it takes it some seconds to see that so many old ones are gone
+QUIET_SECONDS = 60.0
+"""After which a connection is given up on which nothing moves, though the kernel at its other end seems to be there:
+somebody may stand between who keeps what is sent. A party that works on its answer says nothing either, and is asked
+by a new connection."""
+
 _DONE_SECONDS = 0.05  # in which the next message says by itself that the answer before it is there
 _SILENT_SECONDS = 8  # after which the kernel gives a connection up, so that a new one is there when the link is
 
@@ -98,14 +104,16 @@ class FarParty:
         party: Who is called.
         address: Where.
         keys: By which both prove who they are.
+        mark: Of who calls: its numbers are no other process's.
 
     Attributes:
         reached: Whether it was ever.
     """
 
-    def __init__(self, own: PartyName, party: PartyName, address: Address, keys: LineKeys) -> None:
-        self._own, self._party, self._address, self._keys = own, party, address, keys
+    def __init__(self, own: PartyName, party: PartyName, address: Address, keys: LineKeys, mark: bytes) -> None:
+        self._own, self._party, self._address, self._keys, self._mark = own, party, address, keys, mark
         self._lock = threading.Lock()
+        self._moved: dict[ssl.SSLSocket, float] = {}  # when something last did on a line that carries an exchange
         self._last, self._open = 0, set[int]()
         # Of messages, how many wait for a thread; of threads, how many wait for a message, and how many there are.
         self._jobs: queue.SimpleQueue[tuple[FarRef, Carried]] = queue.SimpleQueue()
@@ -211,13 +219,32 @@ class FarParty:
         with self._lock:
             floor = min(self._open)
         exchange.connected(floor)
-        while exchange.stage is not Leg.DONE:
-            if out := exchange.next_out():
-                exchange.sent(line.send(out))
-                continue
-            count = fill(line, exchange.next_in())
-            redial.heard()
-            exchange.received(count)
+        try:
+            while exchange.stage is not Leg.DONE:
+                self._moved[line] = time.monotonic()
+                if out := exchange.next_out():
+                    exchange.sent(line.send(out))
+                    continue
+                count = fill(line, exchange.next_in())
+                redial.heard()
+                exchange.received(count)
+        except (OSError, EOFError):
+            if self._moved.get(line) == 0.0:
+                raise TimeoutError(f"nothing moved for {QUIET_SECONDS:.0f} s") from None
+            raise
+        finally:
+            self._moved.pop(line, None)
+
+    def give_up_quiet(self, now: float) -> None:
+        """Ends the connections on which nothing has moved for too long; what they carry goes on over new ones.
+
+        Args:
+            now: As `time.monotonic` counts.
+        """
+        for line, moved in list(self._moved.items()):
+            if now - moved >= QUIET_SECONDS:
+                self._moved[line] = 0.0
+                shut(line)
 
     def _dial(self) -> ssl.SSLSocket:
         """Returns a line on which both ends have proved who they are, as far as this one can tell."""
@@ -232,7 +259,7 @@ class FarParty:
             if not self._keys.proves(line, self._party):
                 raise ProtocolError(f"who answers there has not the key that the roster has for {self._party!r}")
             name = self._own.encode()
-            line.sendall(GREETING.pack(MAGIC, self._address.mark, len(name)) + name)
+            line.sendall(GREETING.pack(MAGIC, self._address.mark, self._mark, len(name)) + name)
             tune(line)
         except BaseException:
             line.close()

@@ -21,9 +21,11 @@ from typing import Any
 
 from fedray.errors import EncodingError, FedRayError, PartyTimeout, PlanError, ProtocolError
 from fedray.party.keys.line_keys import LineKeys
+from fedray.runtime.far import calling
 from fedray.runtime.far.calling import GREETING, MAGIC, OPENING_SECONDS, Address, FarParty, FarRef, fill, tune
 from fedray.runtime.far.inbox import Held, Inbox, Serving
 from fedray.runtime.far.strangers import Strangers, exactly, shut
+from fedray.runtime.line import Failing, as_it_is
 from fedray.runtime.wire import WirePart, read, write
 from fedray.types import Failure, Key, PartyName
 
@@ -43,6 +45,7 @@ class FarLines:
         keys: By which both ends prove who they are.
         answer: (message, who has sent it) -> parts of the answer. Never raises but EncodingError, for no message.
         place: As in `VARIABLE`; `0-0` for any port.
+        failed: Leads through the party's door what this itself has to say: (call, failure, to) -> failure.
 
     Attributes:
         address: Where this party is called.
@@ -52,9 +55,14 @@ class FarLines:
     """
 
     def __init__(
-        self, own: PartyName, keys: LineKeys, answer: Callable[[Any, PartyName], list[WirePart]], place: str
+        self,
+        own: PartyName,
+        keys: LineKeys,
+        answer: Callable[[Any, PartyName], list[WirePart]],
+        place: str,
+        failed: Failing = as_it_is,
     ) -> None:
-        self._own, self._keys, self._answer = own, keys, answer
+        self._own, self._keys, self._answer, self._failed = own, keys, answer, failed
         self._parties: dict[PartyName, FarParty] = {}
         self._inbox, self._changed = Inbox(), threading.Condition()
         self._strangers = Strangers()
@@ -62,12 +70,18 @@ class FarLines:
         self._listener = _listen(own, place)
         host, port = self._listener.getsockname()[:2]
         self.address = Address(host, port, secrets.token_bytes(16), keys.certificate)
-        self._open = True
+        self._open, self._watched, self._closed = True, False, threading.Event()
+        self._marks: dict[PartyName, bytes] = {}
         threading.Thread(target=self._accept, name="fedray-far-lines", daemon=True).start()
 
     @classmethod
     def opened(
-        cls, own: PartyName, keys: LineKeys, answer: Callable[[Any, PartyName], list[WirePart]], place: str
+        cls,
+        own: PartyName,
+        keys: LineKeys,
+        answer: Callable[[Any, PartyName], list[WirePart]],
+        place: str,
+        failed: Failing = as_it_is,
     ) -> FarLines | None:
         """Returns a party's lines, or None where the system has none.
 
@@ -76,22 +90,30 @@ class FarLines:
             keys: As in `FarLines`.
             answer: As in `FarLines`.
             place: As in `FarLines`.
+            failed: As in `FarLines`.
 
         Raises:
             PlanError: As `FarLines`.
         """
-        return cls(own, keys, answer, place) if sys.platform == "linux" else None
+        return cls(own, keys, answer, place, failed) if sys.platform == "linux" else None
 
     def connect(self, addresses: Mapping[PartyName, Address]) -> None:
         """Learns where the parties of other nodes are called; each is when there is something for it."""
         self._keys.learn({party: address.certificate for party, address in addresses.items()})
-        self._parties = {party: FarParty(self._own, party, address, self._keys) for party, address in addresses.items()}
+        mark = self.address.mark
+        self._parties = {
+            party: FarParty(self._own, party, address, self._keys, mark) for party, address in addresses.items()
+        }
         if not addresses:
             self.close()
+        elif not self._watched:
+            self._watched = True
+            threading.Thread(target=self._watch, name="fedray-far-watch", daemon=True).start()
 
     def close(self) -> None:
         """Takes no more calls."""
         self._open = False
+        self._closed.set()
         shut(self._listener)  # closing alone does not wake the thread that waits there
         self._listener.close()
 
@@ -147,6 +169,11 @@ class FarLines:
         if ref.error is not None:
             raise ref.error
         return ref.answer
+
+    def _watch(self) -> None:
+        while not self._closed.wait(calling.QUIET_SECONDS / 4):
+            for party in list(self._parties.values()):
+                party.give_up_quiet(time.monotonic())
 
     def _accept(self) -> None:
         while self._open:
@@ -210,13 +237,16 @@ class FarLines:
 
     def _greeted(self, line: ssl.SSLSocket) -> PartyName:
         deadline = time.monotonic() + OPENING_SECONDS
-        magic, mark, length = GREETING.unpack(exactly(line, GREETING.size, deadline))
+        magic, mark, own_mark, length = GREETING.unpack(exactly(line, GREETING.size, deadline))
         caller = exactly(line, length, deadline).decode()
         # Of this very process: what was meant for another session, or one before, is not for this one.
         if magic != MAGIC or mark != self.address.mark:
             raise ProtocolError("another program, version or session is called")
         if not self._keys.proves(line, caller):
             raise ProtocolError("who calls has not the key of the party that it says it is")
+        # Another process counts its messages from one again, and would be given the first one's answers.
+        if self._marks.setdefault(caller, own_mark) != own_mark:
+            raise ProtocolError("another process of this party has called before")
         return caller
 
     def _serve(self, line: ssl.SSLSocket, serving: Serving) -> None:
@@ -261,7 +291,8 @@ class FarLines:
         except Exception as error:  # whatever it is, whoever waits must learn of it
             # Told, and not hung up on: it would be sent again.
             why = error if isinstance(error, EncodingError) else type(error).__name__
-            parts = write(Failure("ProtocolError", f"party {self._own!r}: {why}", self._own))
+            failure = Failure("ProtocolError", f"party {self._own!r}: {why}", self._own)
+            parts = write(self._failed("line", failure, held.caller))
         with self._changed:
             self._inbox.answer(held, parts)
             self._changed.notify_all()

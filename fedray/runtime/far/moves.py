@@ -22,6 +22,7 @@ from fedray.party.failures import to_failure
 from fedray.party.parcel import Parcel, pack
 from fedray.runtime.far.lines import FarLines
 from fedray.runtime.gather import opened
+from fedray.runtime.line import Failing, as_it_is
 from fedray.runtime.wire import read, write
 from fedray.types import Key, PartyName, Value
 
@@ -61,10 +62,11 @@ class Moves:
         own: The party.
         far: Its lines.
         calls: The transport's own way to the others.
+        failed: Leads through the party's door what this itself has to say.
     """
 
-    def __init__(self, own: PartyName, far: FarLines, calls: Calls) -> None:
-        self._own, self._far, self._calls = own, far, calls
+    def __init__(self, own: PartyName, far: FarLines, calls: Calls, failed: Failing = as_it_is) -> None:
+        self._own, self._far, self._calls, self._failed = own, far, calls, failed
         self._lock = threading.Lock()
         # What is kept for whom since when; and what has been asked for, and by now come or not.
         self._kept: dict[bytes, tuple[float, PartyName, Content]] = {}
@@ -125,23 +127,22 @@ class Moves:
                 content = self._awaited.pop(place)
         return content, why
 
-    def answered(self, call: str, party: PartyName, body: Any) -> Any:
+    def answered(self, call: str, party: PartyName, body: Any, *, by_line: bool) -> Any:
         """Answers what another party says of a move; never raises.
 
         Args:
             call: The driver's statement that moves the value.
             party: Who says it.
             body: What.
+            by_line: Whether it came by a line, on which that party has proved who it is: values go no other way.
         """
         try:
-            return self._answer(call, party, body)
+            return self._answer(party, body) if by_line else self._bring(call, party, body)
         except Exception as error:  # whatever it is, whoever waits must learn of it
-            return to_failure(error, self._own, "to", text=False)
+            return self._failed(call, to_failure(error, self._own, "to", text=False), party)
 
-    def _answer(self, call: str, party: PartyName, body: Any) -> Any:
+    def _answer(self, party: PartyName, body: Any) -> Any:
         match body:
-            case bytes(ticket):
-                return self._bring(call, party, ticket)
             case (str(what), bytes(ticket)) if what == FETCH:
                 return self._let_go(party, ticket)
             case (str(what), bytes(ticket), content) if what == BRING:

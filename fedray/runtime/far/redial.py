@@ -42,11 +42,11 @@ class Redial:
 
     def opened(self) -> None:
         """Says that a connection was opened; the other end may still hang up on whom it does not know."""
-        self.reached, self.silent_since = True, None
+        self.reached = True
 
     def heard(self) -> None:
         """Says that something has come from the other end."""
-        self.opened()
+        self.reached, self.silent_since = True, None
         # Not at once again: who says a word and hangs up, each time, would be dialled without a pause for ever.
         self.refused_since, self.wait = None, min(self.wait, _FIRST_WAIT)
 

@@ -79,3 +79,22 @@ class Checkpoint:
 
 
 Resume = bool | Literal["must"]
+
+
+def check_arguments(checkpoint: object, resume: object) -> None:
+    """Checks what `fit` was given.
+
+    Args:
+        checkpoint: As `fit` was given it.
+        resume: As `fit` was given it.
+
+    Raises:
+        PlanError: One of them cannot work.
+    """
+    if resume not in (True, False, "must"):
+        raise PlanError(f"resume: expected True, False or 'must', found {resume!r}")
+    if checkpoint is None:
+        if resume == "must":
+            raise PlanError("resume='must': expected checkpoint=sf.Checkpoint(folder) beside it, found none")
+    elif not isinstance(checkpoint, Checkpoint):
+        raise PlanError(f"checkpoint: expected sf.Checkpoint(folder), found {type(checkpoint).__name__}")

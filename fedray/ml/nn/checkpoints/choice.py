@@ -70,6 +70,36 @@ def say_behind(chosen: int, driver: Collection[int], held: Mapping[PartyName, Co
     return f"went back to checkpoint {chosen}: {', '.join(lacking)} lack{'s' * (len(lacking) == 1)} number {newest}"
 
 
+def say_dealt(moved: Sequence[PartyName]) -> str:
+    """Returns that rows are dealt anew, in words.
+
+    Args:
+        moved: Who knows that those of before would come again over others.
+    """
+    return (
+        "checkpoint: rounds after it were held without a party, or may have been, as far as "
+        f"{', '.join(map(repr, moved))} can tell. The same rows summed over others would show one party's "
+        "part: rows are dealt anew from here on, and the run is not bit by bit what it would have been"
+    )
+
+
+def say_moved(run: str, moved: Sequence[PartyName], shuffle: bool) -> str:
+    """Returns why a run cannot be gone on with whose rows would come again over other parties, in words.
+
+    Args:
+        run: Which one.
+        moved: Who knows that they would.
+        shuffle: Whether rows are dealt in a random order.
+    """
+    why = "every round has most of an epoch's rows" if shuffle else "rows keep their order (shuffle=False)"
+    return (
+        f"checkpoint: {run} cannot be gone on with: rounds after its last checkpoint were held over other parties, or "
+        f"may have been, as far as {', '.join(map(repr, moved))} can tell, and the same rows would come again, since "
+        f"{why}. The difference of the two sums would show one party's part. Go on with the parties of then, or begin "
+        "a new run from other weights (resume=False, and another random_seed)"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """The newest run in a folder.

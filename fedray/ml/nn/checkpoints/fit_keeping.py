@@ -17,8 +17,17 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from fedray.errors import DataError, FedRayError, PlanError
-from fedray.ml.nn.checkpoints.checkpoint import Checkpoint, Resume
-from fedray.ml.nn.checkpoints.choice import Found, common, decide, say_behind, say_lacking, staying
+from fedray.ml.nn.checkpoints.checkpoint import Checkpoint, Resume, check_arguments
+from fedray.ml.nn.checkpoints.choice import (
+    Found,
+    common,
+    decide,
+    say_behind,
+    say_dealt,
+    say_lacking,
+    say_moved,
+    staying,
+)
 from fedray.ml.nn.checkpoints.experiment import differences, experiment_hash, without
 from fedray.ml.nn.checkpoints.parts import PartyParts
 from fedray.ml.nn.checkpoints.position import FitRows, Position
@@ -130,9 +139,8 @@ class FitKeeping:
             self._begin(plan, experiment, beside, fits)
             return plan
         versions = differences(left.run["versions"], beside)
-        self._notices += (
-            [f"checkpoint: the run was begun with other versions: {'; '.join(versions)}"] if versions else []
-        )
+        if versions:
+            self._notices.append(f"checkpoint: the run was begun with other versions: {'; '.join(versions)}")
         return self._go_on(left, looked, federation, plan)
 
     def _replay(self, replay: Replay) -> NoReturn:
@@ -205,11 +213,15 @@ class FitKeeping:
         if not all_have:
             damaged = f" ({'; '.join(torn)})" if torn else ""
             raise PlanError(
-                f"checkpoint: {where} cannot be gone on with, since no checkpoint is whole at all: "
+                f"checkpoint: {where} cannot be gone on with, since there is no checkpoint that all have: "
                 f"{say_lacking(whole, held)}{damaged}. Restore what is missing, or pass resume=False to begin a new run"
             )
+        moved = [party for party, told in looked.items() if told["moved"][all_have[-1]]]
+        if moved and not plan.sampling.redealt(min(plan.aggregate_freq, plan.steps)):
+            raise PlanError(say_moved(where, moved, plan.sampling.shuffle))
         self._folder, self._number = left, all_have[-1]
         _, self._state = left.read(self._number)
+        plan = self._dealt(plan, moved)
         self._parts.restore(left.name, self._checkpoint.named, self._number)
         self.start = Position(**self._state["position"])
         if len(self._parts.parties) < len(left.run["parties"]):
@@ -218,24 +230,19 @@ class FitKeeping:
         federation.begun, federation.epochs = self.start.begun, self.start.epochs
         federation.resumed()
         self._notices += [f"checkpoint: {text}" for text in torn]
-        behind = say_behind(self._number, whole, held)
-        self._notices += [behind] if behind else []
+        self._notices += filter(None, [say_behind(self._number, whole, held)])
         _log.warning("checkpoint: %s goes on in epoch %d", where, self.start.epoch + 1)
         # Numbers are used once: what is newer and not whole everywhere must not pass for what comes now.
         self._number = max([*left.numbers(), *(number for numbers in held.values() for number in numbers)])
-        moved = [party for party, told in looked.items() if told["moved"][all_have[-1]]]
-        return self._dealt(plan, moved)
+        return plan
 
     def _dealt(self, plan: FitPlan, moved: Sequence[PartyName]) -> FitPlan:
         """Returns the plan, which deals rows anew where those that come again were summed over other parties."""
-        deals = int(self._state["deals"]) + bool(moved)
+        deals = int(self._state["deals"])
+        if moved and self._folder is not None:
+            deals = self._folder.count_deal(deals)
+            self._notices.append(say_dealt(moved))
         self._state = {**self._state, "deals": deals}
-        if moved:
-            self._notices.append(
-                "checkpoint: rounds after it were held without a party, or may have been, as far as "
-                f"{', '.join(map(repr, moved))} can tell. The same rows summed over others would show one party's "
-                "part: rows are dealt anew from here on, and the run is not bit by bit what it would have been"
-            )
         if not deals:
             return plan
         return replace(plan, sampling=replace(plan.sampling, seed=order_seed(plan.sampling.seed, -deals)))
@@ -385,15 +392,8 @@ def keeping(checkpoint: Checkpoint | None, resume: Resume) -> FitKeeping | None:
     Raises:
         PlanError: An argument cannot work.
     """
-    if resume not in (True, False, "must"):
-        raise PlanError(f"resume: expected True, False or 'must', found {resume!r}")
-    if checkpoint is None:
-        if resume == "must":
-            raise PlanError("resume='must': expected checkpoint=sf.Checkpoint(folder) beside it, found none")
-        return None
-    if not isinstance(checkpoint, Checkpoint):
-        raise PlanError(f"checkpoint: expected sf.Checkpoint(folder), found {type(checkpoint).__name__}")
-    return FitKeeping(checkpoint, resume)
+    check_arguments(checkpoint, resume)
+    return None if checkpoint is None else FitKeeping(checkpoint, resume)
 
 
 def _now() -> str:

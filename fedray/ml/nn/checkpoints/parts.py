@@ -48,7 +48,7 @@ class PartyParts:
         return tuple(self._keys)
 
     def know(self, rows: FitRows) -> None:
-        """Lets every party take the hash of its rows, which stays there.
+        """Lets every party take the hash of its rows, which stays there; returns at once.
 
         Args:
             rows: Those of the fit.
@@ -57,7 +57,7 @@ class PartyParts:
         sources = {"train": rows.train, "evaluate": rows.validation}
         for one in rows.devices:
             own = [(purpose, *source.parts(one)) for purpose, source in sources.items() if source is not None]
-            self._session.ask(one.name, self._keys[one.name], "know", own, weights)
+            self._ask([one.name], "know", own, weights)
 
     def look(self, run: str, named: str) -> dict[PartyName, dict[str, Any]]:
         """Returns what each party has of a run; see `Keeping.look`.
@@ -150,6 +150,8 @@ class PartyParts:
                 if error.party == party:
                     continue
                 raise
+            if status is None:  # a hash, which stays there
+                continue
             self.held[party] = list(status["held"])
             self.failures.pop(party, None)
             if status["failure"]:

@@ -65,7 +65,7 @@ class RunFolder:
         try:
             return cls(folder, kept_file.read_record(folder, "run", RUN))
         except (DataError, OSError) as error:
-            raise PlanError(f"checkpoint: {error}. Restore it, or move {folder} away to begin a new run") from None
+            raise PlanError(f"checkpoint: {error}. Without it a new run is begun") from None
 
     @classmethod
     def new(cls, path: str | os.PathLike[str], said: Mapping[str, Any]) -> RunFolder:
@@ -102,6 +102,28 @@ class RunFolder:
         """
         self.run |= more
         kept_file.write(self.folder, "run", RUN, self.run)
+
+    def count_deal(self, deals: int) -> int:
+        """Returns the number of a deal that there was not yet, and writes it down before any of its rows leave.
+
+        Whoever goes on from the same checkpoint once more must not deal alike: those rows, too, may have been summed
+        over others by then.
+
+        Args:
+            deals: How many there were when the checkpoint was made.
+
+        Raises:
+            PlanError: It cannot be written.
+        """
+        number = max(deals, int(self.run.get("deals", 0))) + 1
+        try:
+            self.say(deals=number)
+        except OSError as error:
+            raise PlanError(
+                f"checkpoint: {self.folder} cannot be written ({error.strerror}), and has to say that rows are dealt "
+                "anew. Mend that, or begin a new run (resume=False)"
+            ) from None
+        return number
 
     def numbers(self) -> list[int]:
         """Returns the numbers of its checkpoints, in order, whole or not."""
