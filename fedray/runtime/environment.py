@@ -24,7 +24,6 @@ KEEPALIVE_MS = "120000"
 PREFIX = "fedray-"
 """How the names of folders for a cluster's files begin."""
 
-_TUNABLES, _LARGE = "GLIBC_TUNABLES", "glibc.malloc.hugetlb"
 _token = secrets.token_hex(32)  # one per process: Ray reads its token once, so a second session cannot have another
 
 
@@ -87,21 +86,7 @@ def services(mark: str) -> dict[str, str]:
         "RAY_memory_monitor_refresh_ms": "0",
         # In so many words: no cluster of several machines. Then all that Ray starts takes this one's own address.
         LOOPBACK: "0",
-        **large_pages(os.environ),
     }
-
-
-def large_pages(around: Mapping[str, str]) -> dict[str, str]:
-    """Returns the variable with which the C library takes memory in large pages, where nothing is said of that yet.
-
-    A training step goes over tens of megabytes, and looks up each small page of them anew: in large ones it takes 4 %
-    less, and computes the same. A process reads this when it starts, and so it is set for those that start it.
-
-    Args:
-        around: The variables that there are.
-    """
-    given = around.get(_TUNABLES, "")
-    return {} if _LARGE in given else {_TUNABLES: ":".join(filter(None, (given, f"{_LARGE}=1")))}
 
 
 def debugging() -> dict[str, str]:

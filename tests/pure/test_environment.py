@@ -46,15 +46,6 @@ def test_a_users_own_choices_stand(monkeypatch):
     assert environment.short_folder() is None
 
 
-def test_large_pages_stand_beside_what_the_user_says_of_memory(monkeypatch):
-    assert environment.large_pages({}) == {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-    both = {"GLIBC_TUNABLES": "glibc.malloc.arena_max=2:glibc.malloc.hugetlb=1"}
-    assert environment.large_pages({"GLIBC_TUNABLES": "glibc.malloc.arena_max=2"}) == both
-    assert environment.large_pages({"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"}) == {}
-    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
-    assert environment.services("mark")["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1"
-
-
 def marked(mark: str, code: str) -> subprocess.Popen:
     """Returns a process with a mark that has started to run its code."""
     variables = os.environ | environment.services(mark)

@@ -22,7 +22,7 @@ from typing import Any
 
 from fedray.errors import PlanError
 from fedray.party.keys.own_files import real_folder
-from fedray.runtime import environment, leftovers
+from fedray.runtime import leftovers
 from fedray.runtime.nodes.launch import Launch
 from fedray.runtime.nodes.record import Record, began, folder_of
 from fedray.runtime.obstacles import MOST_PATH
@@ -145,7 +145,7 @@ def _begin(launch: Launch, ray: str) -> Started:
     mark = secrets.token_hex(8)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     # None of Ray's own: one that was left from something else would make this node unlike the others.
-    around = kept | environment.large_pages(kept) | launch.variables({leftovers.MARK: mark})
+    around = kept | launch.variables({leftovers.MARK: mark})
     with open(folder_of(launch.name) / _LOG, "ab") as log:
         # In a session of its own: Ctrl-C in the terminal that starts it must not end it.
         process = subprocess.Popen(  # noqa: S603 (Ray's executable, with a list of arguments and no shell)
