@@ -24,33 +24,42 @@ MARK = "FEDRAY_CLUSTER"
 OWNER = "owner"
 """Name of the file in a cluster's folder that its program holds locked, and that contains the mark."""
 
+_TITLE = b"ray::"  # how the names begin that Ray gives to processes
 _MARK = re.compile(rb"[0-9a-f]{16}")
 _PEACE_SECONDS = 2.0  # for a cluster's processes to end by themselves
 _GIVE_UP_SECONDS = 10.0  # for all of them to be gone, by force if need be
 
 
-def processes(mark: str) -> list[int]:
-    """Returns the processes that inherited a mark; empty where there is no /proc."""
-    wanted = f"{MARK}={mark}".encode()
+def processes(mark: str, folder: str) -> list[int]:
+    """Returns the processes of a cluster; empty where there is no /proc.
+
+    Args:
+        mark: What they inherited.
+        folder: Where their files are.
+    """
+    wanted, below = f"{MARK}={mark}".encode(), os.path.realpath(folder) + os.sep
     # Every process of a cluster inherits the mark, also those that a crashed parent has left behind, so this finds
     # what no list of started processes would.
     found = []
     for entry in os.scandir("/proc") if os.path.isdir("/proc") else ():
-        if entry.name.isdigit() and int(entry.name) != os.getpid() and wanted in _environ(entry.path):
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        if wanted in _read(f"{entry.path}/environ").split(b"\0") or _has_lost_it(entry.path, below):
             found.append(int(entry.name))
     return found
 
 
-def end_processes(mark: str, peace: float | None = None) -> None:
-    """Waits until every process that inherited a mark has ended, and ends those that do not by themselves.
+def end_processes(mark: str, folder: str, peace: float | None = None) -> None:
+    """Waits until every process of a cluster has ended, and ends those that do not by themselves.
 
     Args:
-        mark: The mark.
+        mark: What they inherited.
+        folder: Where their files are.
         peace: Seconds for them to do so; None for two.
     """
     patience = _PEACE_SECONDS if peace is None else peace
     began = time.monotonic()
-    while left := processes(mark):
+    while left := processes(mark, folder):
         waited = time.monotonic() - began
         if waited > _GIVE_UP_SECONDS:
             return
@@ -79,7 +88,7 @@ def remove_if_left(path: str, *, wait: bool) -> None:
         mark = os.read(owner, 64)
         if _MARK.fullmatch(mark):
             # Where one waited they may be in the middle of something; otherwise they have had their time.
-            end_processes(mark.decode(), peace=None if wait else 0)
+            end_processes(mark.decode(), path, peace=None if wait else 0)
             shutil.rmtree(path, ignore_errors=True)
     finally:
         os.close(owner)
@@ -102,12 +111,28 @@ def watch(path: str) -> subprocess.Popen[bytes]:
     )
 
 
-def _environ(path: str) -> list[bytes]:
+def _has_lost_it(process: str, below: str) -> bool:
+    """Returns whether a process may have had a mark, and has files open below a folder.
+
+    Ray writes names of its own over the command lines of processes, and over the variables that follow: by chance the
+    mark is among them.
+    """
+    if not _read(f"{process}/cmdline").startswith(_TITLE):
+        return False
+    with contextlib.suppress(OSError), os.scandir(f"{process}/fd") as files:  # it may end meanwhile
+        for file in files:
+            with contextlib.suppress(OSError):
+                if os.readlink(file.path).startswith(below):
+                    return True
+    return False
+
+
+def _read(path: str) -> bytes:
     try:
-        with open(f"{path}/environ", "rb") as file:
-            return file.read().split(b"\0")
+        with open(path, "rb") as file:
+            return file.read()
     except OSError:  # it has ended, or is another user's
-        return []
+        return b""
 
 
 if __name__ == "__main__":

@@ -96,7 +96,7 @@ class LocalCluster:
                     return
                 except Exception as error:
                     self._ray.shutdown()
-                    leftovers.end_processes(self._mark)
+                    self._end_processes()
                     if lasting(error):
                         raise PlanError(
                             f"Ray cannot start on this machine: {reason(error)}. Another try would end alike; mend "
@@ -125,6 +125,10 @@ class LocalCluster:
         finally:  # the cluster has inherited them; this process needs none of them
             self._environment.restore(passing)
 
+    def _end_processes(self) -> None:
+        if self._folder is not None:
+            leftovers.end_processes(self._mark, self._folder.path)
+
     def _inner(self) -> str:
         return os.path.join(self._folder.path, _INNER) if self._folder is not None else ""
 
@@ -138,7 +142,7 @@ class LocalCluster:
             return  # never started: a Ray that runs in this process is somebody else's
         with held():
             self._ray.shutdown()
-            leftovers.end_processes(self._mark)
+            self._end_processes()
             self._keeper.release()
             folder, self._folder = self._folder, None
             folder.remove()

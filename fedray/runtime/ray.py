@@ -26,7 +26,7 @@ from fedray.runtime.memory import MemoryWatch
 from fedray.runtime.obstacles import check_no_fork, note_begun
 from fedray.runtime.own_nodes import Node, own_nodes
 from fedray.runtime.ray_errors import node_gone, reason, translate
-from fedray.runtime.ray_interior import left_alone, say_nothing_of_losses, show_lines
+from fedray.runtime.ray_interior import left_alone, let_forks_end, say_nothing_of_losses, show_lines
 from fedray.runtime.settings import Reach
 from fedray.runtime.shown import follow
 from fedray.runtime.signals import guard, held, unguard
@@ -379,6 +379,7 @@ def _init(address: str, show_output: bool, **own_cluster: Any) -> None:
     """Connects to Ray, quietly."""
     note_begun()
     say_nothing_of_losses()
+    let_forks_end()
     # The variable is set where this machine's node of the cluster is on loopback; Ray has read it before that.
     loopback = address == "local" or os.environ.get(LOOPBACK) == "0"
     with left_alone(on_loopback=loopback, with_lines=show_output):

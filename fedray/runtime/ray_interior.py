@@ -6,7 +6,9 @@ Imports Ray when it is called, in a process that has done so.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
+import functools
 import importlib
 import os
 import re
@@ -14,7 +16,6 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 from fedray.errors import PlanError
@@ -108,6 +109,21 @@ def say_nothing_of_losses() -> None:
             output.skip_re = _LOSSES
 
 
+@functools.cache
+def let_forks_end() -> None:
+    """Keeps a fork of this process from ending Ray's connections when it ends itself, e.g. by `sys.exit`.
+
+    They are its parent's: the fork would hang there for good, and its parent when it ends its cluster.
+    """
+    worker: Any = importlib.import_module("ray._private.worker")
+
+    def forget() -> None:
+        if worker.is_initialized():  # else it may begin one of its own, which is to end with it
+            atexit.unregister(worker.shutdown)
+
+    os.register_at_fork(after_in_child=forget)
+
+
 @contextmanager
 def left_alone(*, on_loopback: bool, with_lines: bool) -> Iterator[None]:
     """Keeps Ray, while it connects in the block, from taking over `breakpoint()`, SIGTERM, the driver's folder, stdout.
@@ -134,7 +150,7 @@ def left_alone(*, on_loopback: bool, with_lines: bool) -> Iterator[None]:
         (importlib.import_module("ray._private.worker"), "print_to_stdstream", lambda *_, **__: None),
         # A kernel that is restarted first ends its process group, and a shell its job's; this process, which then ends
         # its cluster in order, would hang at its own end if the cluster had gone before.
-        (services, "ConsolePopen", partial(services.ConsolePopen, process_group=0)),
+        (services, "ConsolePopen", functools.partial(services.ConsolePopen, process_group=0)),
         # Nobody here asks for more nodes, nor for Ray's pages and jobs. The first one would also make each end a second
         # longer, since it does not heed that it is to end.
         (node, "start_monitor", lambda _self: None),

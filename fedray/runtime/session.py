@@ -24,7 +24,7 @@ from fedray.protocol.policy import Policy
 from fedray.runtime.ledger_reading import read_pages
 from fedray.runtime.releases import Releases
 from fedray.runtime.settings import holder, warn_of_rules
-from fedray.runtime.signals import exit_code, held
+from fedray.runtime.signals import heard, held
 from fedray.runtime.waits import Waits
 from fedray.types import Key, PartyConfig, PartyName, Ref, Transport
 
@@ -148,10 +148,8 @@ class Session:
         if not self.open:
             raise NotInitialized("this session has ended; call sf.init(...) and make new handles")
 
-    def _told(self, error: FedRayError | SystemExit) -> BaseException:
+    def _told(self, error: FedRayError) -> BaseException:
         """Returns what an answer's error is to the user: without our own frames, which say nothing of it."""
-        if isinstance(error, SystemExit):
-            return exit_code(error)
         if not self.open:
             # What the end did to the call says less than that there was one.
             return NotInitialized("the session was ended while this waited for an answer")
@@ -165,9 +163,9 @@ class Session:
         """
         self.check_open()
         try:
-            with self._waits.one():
+            with heard(), self._waits.one():
                 return self.transport.get(refs, timeout)
-        except (FedRayError, SystemExit) as error:
+        except FedRayError as error:
             raise self._told(error) from None
 
     def wait(self, refs: Sequence[Ref], timeout: float | None = None, first: bool = False) -> list[Ref]:
@@ -178,9 +176,9 @@ class Session:
         """
         self.check_open()
         try:
-            with self._waits.one():
+            with heard(), self._waits.one():
                 return self.transport.wait(refs, timeout, first)
-        except (FedRayError, SystemExit) as error:
+        except FedRayError as error:
             raise self._told(error) from None
 
     def serve(self, party: PartyName, cls: type[Any], *args: Any, label: str | None = None) -> Key:

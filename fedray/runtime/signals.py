@@ -78,8 +78,59 @@ class _Waiting:
                 print(f"interrupted; {self._what}, which takes a few seconds more", file=sys.stderr, flush=True)
 
 
+@contextlib.contextmanager
+def heard() -> Iterator[None]:
+    """Has what a user's handler raises in the block come out of it, as it was raised.
+
+    Ray, while it waits, runs handlers in C: of any SystemExit it makes one with code 1, and any error but these and
+    KeyboardInterrupt it loses, to fail by it at its next step. So it is handed a KeyboardInterrupt in their place.
+    """
+    hearing = _Hearing()
+    if threading.current_thread() is threading.main_thread():
+        hearing.begin()
+    try:
+        yield
+    except KeyboardInterrupt:
+        if hearing.raised is None:
+            raise
+        raise hearing.raised from None
+    finally:
+        hearing.end()
+
+
+class _Hearing:
+    """The handler in place of a user's own ones, which it calls."""
+
+    def __init__(self) -> None:
+        self.raised: BaseException | None = None
+        self._before: dict[int, Any] = {}
+
+    def begin(self) -> None:
+        for number in _USUAL:
+            before = signal.getsignal(number)
+            # A thousandth of a millisecond where there is none, as in nearly every program.
+            if callable(before) and before is not signal.default_int_handler and not isinstance(before, _OURS):
+                self._before[number] = before
+                signal.signal(number, self)
+
+    def end(self) -> None:
+        for number, before in self._before.items():
+            if signal.getsignal(number) is self:  # else the handler has set another one
+                signal.signal(number, before)
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        try:
+            self._before[number](number, frame)
+        except BaseException as error:
+            self.raised = error
+            raise KeyboardInterrupt from None
+
+
+_OURS = (_Waiting, _Hearing)
+_USUAL = (*_ENDING, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)
+
+
 _guarded = threading.Event()
-_came: list[int] = []  # which of them has ended this program
 
 
 def guard() -> None:
@@ -103,18 +154,8 @@ def unguard() -> None:
                 signal.signal(number, signal.SIG_DFL)
 
 
-def exit_code(error: SystemExit) -> SystemExit:
-    """Returns how the program ends: Ray, while it waits for an answer, makes code 1 of any other.
-
-    Args:
-        error: What ends it.
-    """
-    return SystemExit(128 + _came[-1]) if _came else error
-
-
 def _end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 (what `signal` calls it with)
     if _guarded.is_set():
-        _came.append(number)
         raise SystemExit(128 + number)  # as shells count a program that ended by a signal
     # A thread has ended the session, and could not take this handler back.
     signal.signal(number, signal.SIG_DFL)

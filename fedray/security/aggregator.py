@@ -63,7 +63,7 @@ class Aggregator:
 
     def __init__(self, server: PYU, participants: Sequence[PYU], *, round_timeout: float = 300.0) -> None:
         if not isinstance(server, PYU):
-            raise PlanError(f"server: expected a PYU, found {type(server).__name__}")
+            raise PlanError(f"server: expected a PYU such as sf.PYU('server'), found {type(server).__name__}")
         # A single PYU is not a list, and would fail below in words about iteration.
         if isinstance(participants, PYU) or not all(isinstance(party, PYU) for party in participants):
             raise PlanError(f"participants: expected a list of PYUs, found {participants!r}")

@@ -157,6 +157,7 @@ def measure(sizes: list[int], rounds: int, repeats: int, *, insecure: bool = Fal
     with several.several("alice", "bob", secure=not insecure) as machines:
         if slow:
             machines["alice"].slow(DELAY_MS, MBIT)
+            time.sleep(20)  # the others look for her new card under its address
         server = machines["charlie"]
         (server.home / "driver.py").write_text(DRIVER)
         mode = "insecure" if insecure else "secure"

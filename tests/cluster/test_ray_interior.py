@@ -3,6 +3,7 @@
 
 import importlib
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,20 @@ def test_ray_s_services_have_a_process_group_of_their_own_and_are_those_that_are
             each.process.kill()
             each.process.wait()
     assert ([getattr(NODE, name) for name in names], SERVICES.ConsolePopen) == own
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_fork_leaves_ray_s_connections_to_its_parent(monkeypatch: pytest.MonkeyPatch, begun: bool) -> None:
+    """Its parent would hang at its own end if the fork ended them."""
+    ray_interior.let_forks_end()
+    monkeypatch.setattr(WORKER, "is_initialized", lambda: begun)
+    monkeypatch.setattr(ray_interior.atexit, "unregister", lambda ends: os._exit(3 if ends is WORKER.shutdown else 4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a fork beside threads
+        child = os.fork()
+    if child == 0:
+        os._exit(5)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == (3 if begun else 5)
 
 
 def test_a_pattern_of_the_user_s_own_stays(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,10 +61,18 @@ def test_a_run_that_was_killed_is_the_run_that_was_not(monkeypatch, start, tmp_p
 
 @pytest.mark.parametrize(
     ("kills", "torn"),
-    [({20: "carol"}, {}), ({}, {"driver": 6}), pytest.param({}, {"carol": 4}, marks=pytest.mark.slow)],
+    [
+        ({20: "carol"}, {}),
+        ({}, {"driver": 6}),
+        ({}, {"carol": 1}),
+        pytest.param({}, {"carol": 4}, marks=pytest.mark.slow),
+    ],
 )
 def test_a_few_of_them(monkeypatch, start, tmp_path, kills, torn):
-    """The driver writes its run, then two files for each checkpoint; a party a third one, on the round that follows."""
+    """The driver writes its run, then two files for each checkpoint; a party a third one, on the round that follows.
+
+    One that never has its first part leaves nothing to go on from: the same program begins the run again.
+    """
     expected, steps = steps_of(monkeypatch, start, tmp_path / "whole")
     assert steps.count > 20
     assert killed(monkeypatch, start, sf.Checkpoint(tmp_path / "run"), kills, torn) is None

@@ -282,6 +282,20 @@ def test_it_is_said_where_a_loss_of_probabilities_gets_none(spelling):
         assert "output 'last' has no activation: say activation='softmax' there, or the loss with from_log" in doubt
 
 
+def test_it_is_said_that_a_softmax_of_one_number_is_always_one():
+    def builder():
+        import keras
+
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1, "softmax", name="last")])
+        model.compile("sgd", "binary_crossentropy", run_eagerly=True)
+        return model
+
+    backend, _ = ready(builder, y=CLASS > 0)
+    assert backend.facts().doubts == (
+        "output 'last' is a softmax of one number, which is 1 whatever the row: say activation='sigmoid'",
+    )
+
+
 def test_labels_with_and_without_a_last_axis_of_one_are_the_same():
     for y in (CLASS > 0, (CLASS > 0)[:, None].astype(np.float64)):
         backend, data = ready(binary(), y=y)

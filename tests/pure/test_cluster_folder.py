@@ -81,6 +81,29 @@ def test_what_a_killed_program_left_goes_by_itself(above: Path) -> None:
         agent.kill()
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")
+def test_a_process_that_has_lost_its_mark_is_known_by_its_files(above: Path) -> None:
+    """As Ray's agents do now and then, whose name is written over the variables; by the mark alone they stayed."""
+    killed(MARK)
+    (left,) = above.iterdir()
+    agents = []
+    for title, folder in (("ray::Agent", left), ("ray::Agent", above), ("Agent", left)):
+        with (folder / f"{title}.log").open("w") as log:
+            agents.append(subprocess.Popen([title, "600"], executable="/bin/sleep", stdout=log))
+    try:
+        for agent in agents:
+            while not Path(f"/proc/{agent.pid}/cmdline").read_bytes().startswith((b"ray::", b"Agent")):
+                time.sleep(0.01)
+        sweep()
+        assert agents[0].wait(10) == -9
+        assert [agent.poll() for agent in agents[1:]] == [None, None]
+        assert not left.exists()
+    finally:
+        for agent in agents:
+            agent.kill()
+            agent.wait()
+
+
 def test_a_watch_ends_with_its_folder(above: Path) -> None:
     folder = ClusterFolder(MARK)
     assert folder._watch is not None

@@ -58,10 +58,10 @@ def marked(mark: str, code: str) -> subprocess.Popen:
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")
 def test_marked_processes_are_found():
     child = marked("mark-of-this-test", "input()")
-    assert leftovers.processes("mark-of-this-test") == [child.pid]
-    assert leftovers.processes("mark-of-this-tes") == []
+    assert leftovers.processes("mark-of-this-test", "/nowhere") == [child.pid]
+    assert leftovers.processes("mark-of-this-tes", "/nowhere") == []
     child.communicate(b"\n")
-    assert leftovers.processes("mark-of-this-test") == []
+    assert leftovers.processes("mark-of-this-test", "/nowhere") == []
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")
@@ -70,7 +70,7 @@ def test_marked_processes_end_in_peace_or_by_force(monkeypatch, code, peace, end
     monkeypatch.setattr(leftovers, "_PEACE_SECONDS", peace)
     monkeypatch.setattr(leftovers, "_GIVE_UP_SECONDS", 60.0)
     child = marked(f"mark-of-{ended}", code)
-    leftovers.end_processes(f"mark-of-{ended}")
+    leftovers.end_processes(f"mark-of-{ended}", "/nowhere")
     assert child.wait(10) == ended
 
 

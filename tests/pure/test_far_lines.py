@@ -74,9 +74,9 @@ def test_one_connection_serves_one_message_after_another_and_several_those_that_
     assert relay.connections == 1
     waiting = found.send("alice", "bob", 0)
     assert found.ask("alice", "bob", 5) == 5
-    assert relay.connections == 2
     gate.set()
     assert FarLines.take(waiting, 20) is True
+    assert relay.connections == 2  # whichever of the two has the new one: it may take longer to open
     relay.close()
 
 

@@ -84,10 +84,10 @@ def test_a_head_is_started_shown_and_ended_with_all_its_processes(machine, tmp_p
     assert start() == 1
     assert "node 'head' runs already on this machine" in capsys.readouterr().err
     record = records()[0]
-    assert len(leftovers.processes(record.mark)) == 2
+    assert len(leftovers.processes(record.mark, "/nowhere")) == 2
     assert main(["stop"]) == 0
     assert "head has been stopped" in capsys.readouterr().out
-    assert leftovers.processes(record.mark) == []
+    assert leftovers.processes(record.mark, "/nowhere") == []
     assert main(["stop"]) == 1
     assert "there are: none" in capsys.readouterr().err
 
@@ -265,7 +265,7 @@ def test_in_the_foreground_it_ends_with_what_it_is_told_and_otherwise_fails(mach
     (record,) = records()
     os.kill(process.pid if number == signal.SIGTERM else record.pid, number)
     assert process.wait(20) == (0 if number == signal.SIGTERM else 1)
-    assert leftovers.processes(record.mark) == []
+    assert leftovers.processes(record.mark, "/nowhere") == []
     assert records() == []
     process.stdout.close()
 
@@ -286,5 +286,5 @@ def test_what_is_told_to_end_before_it_stays_takes_its_node_along(machine, monke
         signal.signal(signal.SIGTERM, before)
     assert ended.value.code == 0
     (record,) = seen
-    assert leftovers.processes(record.mark) == []
+    assert leftovers.processes(record.mark, "/nowhere") == []
     assert records() == []

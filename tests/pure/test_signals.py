@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from fedray.runtime import signals
-from fedray.runtime.signals import exit_code, guard, held, unguard
+from fedray.runtime.signals import guard, heard, held, unguard
 
 ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -19,7 +19,6 @@ def handlers() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in ALL}
     signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
-    signals._came.clear()
     for number, handler in before.items():
         signal.signal(number, handler)
 
@@ -100,6 +99,45 @@ def test_other_threads_have_no_signals() -> None:
     assert seen == [before]
 
 
+def as_ray_does(number: int) -> None:
+    """Runs handlers as Ray does while it waits: it knows KeyboardInterrupt and makes 1 of any code."""
+    try:
+        signal.raise_signal(number)
+    except SystemExit:
+        raise SystemExit(1) from None
+    except Exception as error:
+        raise AssertionError("lost, and Ray fails later") from error
+
+
+@pytest.mark.parametrize("raised", [SystemExit(5), SystemExit("text"), TimeoutError("mine"), KeyboardInterrupt("mine")])
+def test_what_a_users_handler_raises_under_a_wait_is_what_comes(raised: BaseException) -> None:
+    def handle(_number: int, _frame: object) -> None:
+        raise raised
+
+    signal.signal(signal.SIGTERM, handle)
+    with pytest.raises(type(raised)) as found, heard(), heard():
+        as_ray_does(signal.SIGTERM)
+    assert found.value is raised
+    assert signal.getsignal(signal.SIGTERM) is handle
+
+
+def test_a_handler_that_raises_nothing_and_sets_another_is_let_be() -> None:
+    before, came = now(), []
+
+    def handle(_number: int, _frame: object) -> None:
+        came.append("once")
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    signal.signal(signal.SIGTERM, handle)
+    with heard():
+        as_ray_does(signal.SIGTERM)
+        as_ray_does(signal.SIGTERM)
+    assert came == ["once"]
+    assert now() == [before[0], signal.SIG_IGN, before[2]]
+    with pytest.raises(KeyboardInterrupt), heard():
+        signal.raise_signal(signal.SIGINT)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_program_ends_in_order(number: signal.Signals) -> None:
     signal.signal(number, signal.SIG_DFL)
@@ -107,7 +145,9 @@ def test_a_program_ends_in_order(number: signal.Signals) -> None:
     with pytest.raises(SystemExit) as raised:
         signal.raise_signal(number)
     assert raised.value.code == 128 + number
-    assert exit_code(SystemExit(1)).code == 128 + number  # as Ray hands it on
+    with pytest.raises(SystemExit) as raised, heard():
+        as_ray_does(number)
+    assert raised.value.code == 128 + number
     with held():
         assert signal.getsignal(number) is not signal.SIG_DFL
     unguard()

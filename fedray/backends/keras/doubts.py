@@ -44,12 +44,20 @@ def of_outputs(keras: Any, model: Any, name_of: Callable[[Any], str]) -> tuple[s
         model: A model whose loss is built.
         name_of: Returns the name of the stock function that a loss computes, or an empty text.
     """
-    return tuple(
+    bare = [
         f"loss {name!r} takes probabilities, and output {layer.name!r} has no activation: say activation="
         f"{_OF_PROBABILITIES[name]!r} there, or the loss with from_logits=True"
         for name, layer in _pairs(keras, model, name_of)
         if getattr(layer, "activation", None) is keras.activations.linear
-    )
+    ]
+    outputs = keras.tree.flatten(getattr(model, "outputs", None) or [])
+    layers = [output._keras_history.operation for output in outputs if output.shape[-1] == 1]
+    alone = [
+        f"output {layer.name!r} is a softmax of one number, which is 1 whatever the row: say activation='sigmoid'"
+        for layer in layers
+        if getattr(layer, "activation", None) is keras.activations.softmax
+    ]
+    return (*bare, *alone)
 
 
 def _pairs(keras: Any, model: Any, name_of: Callable[[Any], str]) -> Iterator[tuple[str, Any]]:

@@ -38,6 +38,7 @@ QUIET_SECONDS = 60.0
 somebody may stand between who keeps what is sent. A party that works on its answer says nothing either, and is asked
 by a new connection."""
 
+_AT_ONCE = 1 << 24  # bytes received before it is noted that something moves
 _DONE_SECONDS = 0.05  # in which the next message says by itself that the answer before it is there
 _SILENT_SECONDS = 8  # after which the kernel gives a connection up, so that a new one is there when the link is
 
@@ -225,7 +226,7 @@ class FarParty:
                 if out := exchange.next_out():
                     exchange.sent(line.send(out))
                     continue
-                count = fill(line, exchange.next_in())
+                count = fill(line, exchange.next_in()[:_AT_ONCE])
                 redial.heard()
                 exchange.received(count)
         except (OSError, EOFError):

@@ -138,7 +138,7 @@ def end(record: Record) -> None:
     """Ends the processes of one node, and no others."""
     if record.runs:
         os.kill(record.pid, signal.SIGTERM)
-    leftovers.end_processes(record.mark)
+    leftovers.end_processes(record.mark, str(folder_of(record.name)))
 
 
 def _begin(launch: Launch, ray: str) -> Started:
