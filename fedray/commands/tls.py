@@ -42,6 +42,11 @@ def add_arguments(commands: Any) -> None:
     )
     issue.add_argument("--ca", type=Path, required=True, metavar="DIR", help="the authority's folder")
     issue.add_argument("--out", type=Path, required=True, metavar="OUT", help="folder for the node's files")
+    issue.add_argument(
+        *("--renew",),
+        action="store_true",
+        help="put new files in the place of this node's in OUT; without --host for the addresses of before",
+    )
     issue.add_argument("--days", type=int, default=NODE_DAYS, metavar="N", help="how long it is good for (%(default)s)")
 
 
@@ -56,9 +61,12 @@ def run(options: argparse.Namespace) -> int:
         certificates.make_authority(options.ca)
         print(f"made {options.ca / CA_KEY}, which stays here, and {options.ca / CA_CERT}")
         return 0
-    ends = certificates.issue(options.ca, options.out, options.name, options.host, options.days)
+    ends = certificates.issue(options.ca, options.out, options.name, options.host, options.days, renew=options.renew)
     print(f"issued {options.out / NODE_CERT} for {options.name}, good until {ends:%Y-%m-%d}")
     print(
-        f"copy {NODE_KEY}, {NODE_CERT} and {CA_CERT} to {options.name}'s machine, by a way that keeps {NODE_KEY} secret"
+        f"unless {options.name}'s machine is this one, "
+        f"copy {NODE_KEY}, {NODE_CERT} and {CA_CERT} there, by a way that keeps {NODE_KEY} secret"
     )
+    if not options.host and not options.renew:
+        print("without --host it is good for a driver, and for no node that other machines call")
     return 0

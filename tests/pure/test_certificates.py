@@ -42,7 +42,11 @@ def test_what_is_issued_passes_under_each_of_its_names(made: Path) -> None:
     ("change", "host", "days", "said"),
     [
         ("", "10.0.0.3", 0, r"is for 10\.0\.0\.2, node\.example, 127\.0\.0\.1, localhost, and this node is called at"),
-        ("", None, 400, "ran out on .*; issue it anew: fedray tls issue"),
+        (
+            *("", None, 400),
+            r"node\.crt ran out .* ca\.key: fedray tls issue alice --host 10\.0\.0\.2 --host node\.example --ca ",
+        ),
+        ("", None, 3700, r"ca\.crt ran out on .* make another one with 'fedray tls init'"),
         ("", None, -1, "is good from .* on, and this machine's clock says .*; set the clock right"),
         ("ca.crt", None, 0, "was issued by another authority"),
         ("node.key", None, 0, "is not the certificate of node.key"),
@@ -72,8 +76,11 @@ def test_files_that_are_open_missing_or_nonsense(made: Path, tmp_path: Path) -> 
     with pytest.raises(PlanError, match="no certificate in PEM"):
         certificates.check(folder, None)
     (folder / "node.crt").unlink()
-    with pytest.raises(PlanError, match="is not there; 'fedray tls init'"):
-        certificates.check(folder, None)
+    for place in (folder, tmp_path / "nowhere"):
+        with pytest.raises(PlanError, match="is not there; 'fedray tls init'"):
+            certificates.check(place, None)
+    with pytest.raises(PlanError, match="nowhere is not there; 'fedray tls init'"):
+        certificates.issue(tmp_path / "nowhere", tmp_path / "x", "x", [])
 
 
 def test_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -83,15 +90,57 @@ def test_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "nothing is overwritten" in capsys.readouterr().err
     issue = ["tls", "issue", "alice", "--ca", ca, "--out", out]
     assert main([*issue, "--host", "10.0.0.2", "--days", "3"]) == 0
+    node = x509.load_pem_x509_certificate((Path(out) / "node.crt").read_bytes())
+    assert node.not_valid_after_utc - datetime.now(UTC) < timedelta(days=3)
     assert main([*issue]) == 1
     assert main(["tls", "issue", "bob", "--ca", ca, "--out", str(tmp_path / "b"), "--days", "0"]) == 1
     assert main(["tls", "issue", "bob", "--ca", ca, "--out", str(tmp_path / "b"), "--host", "bö"]) == 1
     assert main(["tls", "issue", "bob", "--ca", out, "--out", str(tmp_path / "b")]) == 1
     said = capsys.readouterr()
     assert "good until" in said.out
+    assert "without --host" not in said.out
+    assert main([*issue, "--renew"]) == 0
+    assert main(["tls", "issue", "driver", "--ca", ca, "--out", str(tmp_path / "d")]) == 0
+    assert "without --host it is good for a driver" in capsys.readouterr().out
     assert "ca.key is not there" in said.err
-    node = x509.load_pem_x509_certificate((Path(out) / "node.crt").read_bytes())
-    assert node.not_valid_after_utc - datetime.now(UTC) < timedelta(days=3)
+
+
+def test_a_renewal_takes_the_place_of_its_own_only(made: Path, tmp_path: Path) -> None:
+    out = tmp_path / "alice"
+    certificates.issue(made / "ca", out, "alice", ["10.0.0.2", "node.example"], days=3)
+    before = [(out / name).read_bytes() for name in ("node.key", "node.crt")]
+    for authority, name, said in (
+        ("ca", "bob", "for 'alice'; --renew replaces none but that of 'bob'"),
+        ("other", "alice", "by another"),
+    ):
+        with pytest.raises(PlanError, match=said):
+            certificates.issue(made / authority, out, name, [], renew=True)
+    with pytest.raises(PlanError, match="is not there"):
+        certificates.issue(made / "ca", tmp_path / "none", "alice", [], renew=True)
+    assert [(out / name).read_bytes() for name in ("node.key", "node.crt")] == before
+    certificates.issue(made / "ca", out, "alice", [], renew=True)
+    assert certificates.check(out, "node.example") > datetime.now(UTC) + timedelta(days=360)
+    assert (out / "node.key").read_bytes() != before[0]
+    assert (out / "node.key").stat().st_mode & 0o777 == 0o600
+    certificates.issue(made / "ca", out, "alice", ["10.0.0.9"], renew=True)
+    with pytest.raises(
+        PlanError, match=r"is for 10\.0\.0\.9, .* issue alice --host 10\.0\.0\.2 --host 10\.0\.0\.9 --ca"
+    ):
+        certificates.check(out, "10.0.0.2")
+
+
+@pytest.mark.parametrize("host", ["http://x", "x:9", "10.0.0.2:20000", "a b", "", "x/y"])
+def test_what_is_no_host_is_refused(made: Path, tmp_path: Path, host: str) -> None:
+    with pytest.raises(PlanError, match="expected an address, or a host name"):
+        certificates.issue(made / "ca", tmp_path / "x", "x", [host])
+    assert not (tmp_path / "x").exists()
+
+
+def test_nothing_is_good_for_longer_than_its_authority(made: Path, tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match=r"expected 1 to 3650, .* found 99999999"):
+        certificates.issue(made / "ca", tmp_path / "x", "x", [], days=99999999)
+    ca = x509.load_pem_x509_certificate((made / "ca" / "ca.crt").read_bytes())
+    assert certificates.issue(made / "ca", tmp_path / "x", "x", [], days=3650) == ca.not_valid_after_utc
 
 
 class Server:

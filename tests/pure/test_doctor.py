@@ -97,6 +97,7 @@ def test_token_and_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert {each.health for each in good.values()} == {"good"}
     soon = told(findings.secured(Security(tmp_path / "token", tmp_path / "short"), None))
     assert (soon["TLS"].health, "runs out soon" in soon["TLS"].remedy) == ("doubtful", True)
+    assert "that has ca.key: fedray tls issue alice --host 10.0.0.2" in soon["TLS"].remedy
     assert "a" * 64 not in str(good)
     bad = told(findings.secured(Security(tmp_path / "none", tmp_path / "tls"), "10.0.0.3"))
     assert "no token at" in bad["token"].found

@@ -151,7 +151,7 @@ def secured(security: Security, ip: str | None) -> list[Finding]:
         return found
     checked = _tried("TLS", security.tls, lambda folder: f"good until {certificates.check(folder, ip):%Y-%m-%d}")
     if checked.health == "good" and certificates.check(security.tls, ip) - datetime.now(UTC) < _SOON:
-        remedy = "it runs out soon: fedray tls issue, and start the node again"
+        remedy = f"it runs out soon; {certificates.renewal(security.tls, ip)}"
         checked = Finding("TLS", "doubtful", checked.found, remedy)
     return [*found, checked]
 
