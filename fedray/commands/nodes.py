@@ -165,7 +165,10 @@ def _tell(launch: Launch, began: float) -> None:
         print(
             f"\nthe cluster's token is in {launch.security.token}; copy it to every party's machine, then start there:"
         )
-        print(f"  fedray party start NAME --head {launch.address}")
+        # As this one was started: a node with a certificate takes no calls of one without.
+        open_to_others = "" if on_loopback(launch.ip) else " --insecure"
+        guarded = open_to_others if launch.security.tls is None else " --tls DIR"
+        print(f"  fedray party start NAME --head {launch.address}{guarded}")
     print(f"\n'fedray stop {launch.name}' ends it; Ray's files are in {launch.folder.parent}", flush=True)
 
 
@@ -219,16 +222,28 @@ def _party(name: PartyName, config: Path | None) -> tuple[Path, Path | None]:
             f"{roster} is not there; build it from the other parties' .pub files: fedray keys roster OTHER.pub ... "
             f"--dir {roster.parent}"
         )
-    # As the party itself will look at it, which would tell only the driver.
-    Credentials.of(found.config, found.environment, patience=0.0).close()
+    # As the party itself will look at it, which would tell only the driver. A start that is refused, and that systemd
+    # tries every few seconds, must not fill the ledger with files of sessions that never were.
+    Credentials.of(found.config, found.environment, patience=0.0, looking=True).close()
     return path, Path(os.path.expanduser(found.rules.keys))
 
 
 def _security(options: argparse.Namespace, ip: str, head: str | None) -> Security:
     file = (options.token or home() / "token").expanduser().absolute()
+    if head is not None:
+        token.check(file)
+    security = _certified(options, ip, file)
     if head is None:
+        # Last: a start that is refused leaves no token of a cluster that never was.
         token.made(file)
-    token.check(file)
+        token.check(file)
+    elif security.tls is not None:
+        # Ray itself would try for minutes, and say nothing of certificates.
+        Entrance(head).knock(security.variables())
+    return security
+
+
+def _certified(options: argparse.Namespace, ip: str, file: Path) -> Security:
     if options.tls is None:
         if not on_loopback(ip) and not options.insecure:
             raise PlanError(
@@ -239,11 +254,7 @@ def _security(options: argparse.Namespace, ip: str, head: str | None) -> Securit
         return Security(file, None)
     folder = options.tls.expanduser().absolute()
     certificates.check(folder, ip)
-    security = Security(file, folder)
-    if head is not None:
-        # Ray itself would try for minutes, and say nothing of certificates.
-        Entrance(head).knock(security.variables())
-    return security
+    return Security(file, folder)
 
 
 def _check_place(ip: str, head: str | None) -> None:
@@ -269,7 +280,8 @@ def _status() -> int:
             guarded = "token and TLS" if record.tls else "token, no TLS"
             print(f"{record.name}: runs at {record.ip}, cluster {record.address}, {guarded}, since {record.since}")
         else:
-            print(f"{record.name}: has ended (it was started {record.since}); its log is in {folder_of(record.name)}")
+            log = folder_of(record.name) / service.LOG
+            print(f"{record.name}: has ended (it was started {record.since}); its log is {log}")
     return 0 if any(record.runs for record in found) else 1
 
 
@@ -280,7 +292,9 @@ def _stop(name: str | None) -> int:
     if name is None and len(chosen) > 1:
         raise PlanError(f"several nodes are on this machine: {known}; name one: fedray stop NAME")
     if not chosen:
-        raise PlanError(f"no node {name or ''} was started on this machine by you; there are: {known}")
+        raise PlanError(
+            f"no node{'' if name is None else f' {name!r}'} was started on this machine by you; there are: {known}"
+        )
     ran = chosen[0].runs
     service.end(chosen[0])
     chosen[0].erase()

@@ -89,16 +89,36 @@ def test_a_head_is_started_shown_and_ended_with_all_its_processes(machine, tmp_p
     assert "head has been stopped" in capsys.readouterr().out
     assert leftovers.processes(record.mark, "/nowhere") == []
     assert main(["stop"]) == 1
-    assert "there are: none" in capsys.readouterr().err
+    assert "no node was started on this machine by you; there are: none" in capsys.readouterr().err
+    assert main(["stop", "bob"]) == 1
+    assert "no node 'bob' was started on this machine by you" in capsys.readouterr().err
 
 
 def test_a_node_that_has_ended_by_itself_is_shown_as_that(machine, capsys) -> None:
     assert start() == 0
     service.end(records()[0])
     assert main(["status"]) == 1
-    assert "head: has ended" in capsys.readouterr().out
+    folder = machine / "nodes" / "head"
+    assert (
+        f"head: has ended (it was started {records()[0].since}); its log is {folder}/ray.log" in capsys.readouterr().out
+    )
     assert main(["stop", "head"]) == 0
     assert "head had ended already" in capsys.readouterr().out
+
+
+def test_the_logs_of_the_last_run_stay_and_nothing_else_of_it(machine) -> None:
+    for run in ("first", "second"):
+        folder = service.prepare("alice").parent
+        (folder / "r" / f"session_{run}" / "logs").mkdir(parents=True)
+        (folder / "r" / f"session_{run}" / "logs" / run).touch()
+        (folder / "r" / "session_latest").unlink(missing_ok=True)
+        (folder / "r" / "session_latest").symlink_to(folder / "r" / f"session_{run}")
+        (folder / "r" / "spilled").touch()
+        (folder / "ray.log").write_text(run)
+    service.prepare("alice")
+    assert (folder / "ray.log.last").read_text() == "second"
+    assert [path.name for path in (folder / "logs.last").iterdir()] == ["second"]
+    assert sorted(path.name for path in folder.iterdir()) == ["logs.last", "ray.log.last"]
 
 
 def test_a_party_s_node(machine, tmp_path, capsys, monkeypatch) -> None:
@@ -121,7 +141,9 @@ def test_a_party_s_node(machine, tmp_path, capsys, monkeypatch) -> None:
     assert main(line) == 1
     assert "on the loopback address Ray keeps one node, the head's" in capsys.readouterr().err
     monkeypatch.setattr(nodes, "_check_place", lambda *_: None)  # this Ray has no such rule
+    assert not list((folder / "keys").glob("ledger/*")), "a start that is refused is no time that the party took part"
     assert main(line) == 0
+    assert not list((folder / "keys").glob("ledger/*")), "its process begins the file, when there is a session"
     variables = (tmp_path / "variables").read_text().splitlines()
     assert f"FEDRAY_PARTY={folder}/party.toml" in variables
     assert f"FEDRAY_KEYS={folder}/keys" in variables
@@ -192,11 +214,13 @@ def answer_in_plain_text(head: socket.socket) -> None:
 def test_a_network_asks_for_certificates_and_an_address_has_to_be_one_s_own(machine, capsys) -> None:
     for more, said in (
         (["--ip", "192.0.2.77"], "Make them with 'fedray tls init'"),
+        (["--ip", "127.0.0.1", "--tls", str(machine / "tls")], "tls is not there; 'fedray tls init'"),
         (["--ip", "192.0.2.77", "--insecure"], "--ip: 192.0.2.77 is no address of this machine"),
-        (["--ip", "127.0.0.1", "--tls", str(machine / "tls")], "tls cannot be read"),
         (["--ip", "127.0.0.1", "--ports-from", "80"], "--ports-from: expected 1024"),
     ):
         assert main(["head", "start", *more]) == 1
+        # Refused for want of a certificate, it has not made the token of a cluster that never was.
+        assert (machine / "token").exists() == ("--insecure" in more or "--ports-from" in more)
         assert said in capsys.readouterr().err
 
 

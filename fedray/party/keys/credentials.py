@@ -85,7 +85,12 @@ class Credentials(Guarded):
 
     @classmethod
     def of(
-        cls, config: PartyConfig, environment: Mapping[str, str] | None = None, patience: float = PATIENCE
+        cls,
+        config: PartyConfig,
+        environment: Mapping[str, str] | None = None,
+        patience: float = PATIENCE,
+        *,
+        looking: bool = False,
     ) -> Credentials:
         """Returns the credentials of a party that starts.
 
@@ -93,6 +98,7 @@ class Credentials(Guarded):
             config: What the driver tells it.
             environment: Variables of its process; None for those of this one.
             patience: Seconds to wait while another process uses the folder.
+            looking: Whether no party starts and the folder is only looked at: then no file of the ledger is begun.
 
         Raises:
             PlanError: The name is none, the folder is not as it should be, or the driver asks for what its operator has
@@ -121,7 +127,11 @@ class Credentials(Guarded):
         except OSError as error:
             raise PlanError(f"{folder / MODELS} cannot be used: {error.strerror}") from None
         try:
-            replay, log = replay_key(folder), LedgerLog(folder / LEDGERS, config.name, identity)
+            replay, log = replay_key(folder), None
+            if not looking:
+                log = LedgerLog(folder / LEDGERS, config.name, identity)
+            elif os.path.lexists(folder / LEDGERS):
+                real_folder(folder / LEDGERS)
         except BaseException as error:
             file.close()
             if not isinstance(error, OSError):

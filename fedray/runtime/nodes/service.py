@@ -31,7 +31,8 @@ from fedray.runtime.ray_errors import versions
 _TRIES = 3  # Ray gives a node 30 s to come up, which a busy machine may need twice
 _TRY_SECONDS = 90.0
 _POLL_SECONDS = 0.1
-_LOG = "ray.log"
+LOG = "ray.log"
+"""In a node's folder: what `ray start` said."""
 _UP = "Ray runtime started."
 _TAIL = 300  # characters of Ray's log in an error
 
@@ -45,7 +46,7 @@ class Started:
 
 
 def prepare(name: str) -> Path:
-    """Makes the folder of a node, for its user only, and returns that for Ray's files in it; what was there goes.
+    """Makes the folder of a node, for its user only, and returns that for Ray's files in it; logs of before stay.
 
     Raises:
         PlanError: Others may write it, its path is too long, or the node runs.
@@ -59,9 +60,20 @@ def prepare(name: str) -> Path:
             f"{inner} is too long by {len(str(inner)) - MOST_PATH} characters for the sockets that Ray keeps in it; "
             "set FEDRAY_HOME to a folder of yours with a short path"
         )
+    _keep_logs(folder, inner)
     shutil.rmtree(inner, ignore_errors=True)
-    (folder / _LOG).unlink(missing_ok=True)
     return inner
+
+
+def _keep_logs(folder: Path, inner: Path) -> None:
+    """Puts the logs of a node's last run aside: a service manager starts a node again before anybody has read why."""
+    if (folder / LOG).exists():
+        (folder / LOG).replace(folder / f"{LOG}.last")
+    logs = (inner / "session_latest").resolve() / "logs"
+    if logs.is_relative_to(inner) and logs.is_dir():
+        kept = folder / "logs.last"
+        shutil.rmtree(kept, ignore_errors=True)
+        logs.rename(kept)
 
 
 def check_ports(launch: Launch) -> None:
@@ -107,7 +119,7 @@ def start(launch: Launch, ray: str) -> Started:
             raise
         end(node.record)
         node.process.wait()
-        said = _complaint(folder_of(launch.name) / _LOG)
+        said = _complaint(folder_of(launch.name) / LOG)
         if not left or _hopeless(said):
             raise PlanError(f"node {launch.name!r} did not start: {said}")
     raise AssertionError("unreachable")
@@ -128,7 +140,7 @@ def stay(node: Started) -> int:
     if told:
         return 0  # as asked: a service manager must not take it for a failure
     print(
-        f"fedray: node {node.record.name!r} has ended: {_complaint(folder_of(node.record.name) / _LOG)}",
+        f"fedray: node {node.record.name!r} has ended: {_complaint(folder_of(node.record.name) / LOG)}",
         file=sys.stderr,
     )
     return 1
@@ -146,7 +158,7 @@ def _begin(launch: Launch, ray: str) -> Started:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     # None of Ray's own: one that was left from something else would make this node unlike the others.
     around = kept | launch.variables({leftovers.MARK: mark})
-    with open(folder_of(launch.name) / _LOG, "ab") as log:
+    with open(folder_of(launch.name) / LOG, "ab") as log:
         # In a session of its own: Ctrl-C in the terminal that starts it must not end it.
         process = subprocess.Popen(  # noqa: S603 (Ray's executable, with a list of arguments and no shell)
             launch.command(ray), env=around, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
@@ -161,7 +173,7 @@ def _begin(launch: Launch, ray: str) -> Started:
 
 def _came_up(node: Started, name: str) -> bool:
     deadline = time.monotonic() + _TRY_SECONDS
-    log = folder_of(name) / _LOG
+    log = folder_of(name) / LOG
     while time.monotonic() < deadline:
         if _UP in log.read_text(errors="replace"):
             return True
