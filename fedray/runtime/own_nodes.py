@@ -81,7 +81,8 @@ def own_nodes(parties: Sequence[PartyName], nodes: Sequence[Node], address: str)
         if not own:
             raise PlanError(
                 f"party {party!r} has no node in the cluster at {address}; {listed(nodes)}. Start it on {party}'s "
-                f"machine: fedray party start {party} --head {address}. (A simulation, where parties share what "
+                f"machine: fedray party start {party} --head {address} --tls DIR (--insecure, where the cluster has no "
+                "certificates). (A simulation, where parties share what "
                 "machines there are, says placement='anywhere'.)"
             )
         if len({node.address for node in own}) > 1:

@@ -38,7 +38,8 @@ def test_a_missing_node_is_told_with_those_that_are_there_and_the_command() -> N
         own_nodes(["alice", "bob"], [HEAD, ALICE], AT)
     assert str(caught.value) == (
         "party 'bob' has no node in the cluster at 10.0.0.1:6379; its nodes are alice (party=alice, 10.0.0.2), head "
-        "(no party, 10.0.0.1). Start it on bob's machine: fedray party start bob --head 10.0.0.1:6379. (A simulation, "
+        "(no party, 10.0.0.1). Start it on bob's machine: fedray party start bob --head 10.0.0.1:6379 --tls DIR "
+        "(--insecure, where the cluster has no certificates). (A simulation, "
         "where parties share what machines there are, says placement='anywhere'.)"
     )
     with pytest.raises(PlanError, match="it has no nodes"):
