@@ -88,7 +88,10 @@ def test_what_party_init_writes_is_read_with_every_line_in_force() -> None:
     ("text", "said"),
     [
         ('egress = "strict"', "party.toml: no name"),
-        ('name = "alice"\nname = "bob"', "line 2"),
+        ('name = "alice"\nname = "bob"', "party.toml, line 2: name is there a second time; take one of the two away"),
+        ('name = "a"\n[data]\nx = "y"\nx = "y"\nz = "y"', "party.toml, line 4: x is there a second time"),
+        ('name = "a"\n[data]\nx = "y"\n[data]\nz = "y"', r"party.toml, line 4: \[data\] is there a second time"),
+        ('name = "a', "party.toml, line 1: this is no TOML"),
         (
             'name = "alice"\negres = "strict"',
             r"line 2: party.toml has no setting 'egres'; it has name, keys, checkpoints, egress",
@@ -119,7 +122,7 @@ def test_what_party_init_writes_is_read_with_every_line_in_force() -> None:
             'name = "alice"\n[data]\nx = { y = "/z" }',
             "line 3: x: expected the path of a file in quotes, found a section",
         ),
-        ('name = "alice"\nthis is no TOML', "line 2"),
+        ('name = "alice"\nthis is no TOML', "party.toml, line 2: this is no TOML .*; expected a line such as"),
     ],
 )
 def test_errors_name_the_line(text: str, said: str) -> None:

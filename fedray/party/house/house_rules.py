@@ -69,7 +69,7 @@ class HouseRules:
         try:
             found = tomllib.loads(text + "\n")  # without a last line end it tells no line
         except tomllib.TOMLDecodeError as error:
-            raise PlanError(f"{where}: {error}") from None
+            raise PlanError(_no_toml(text, where, str(error))) from None
         sections = {name: found.pop(name, {}) for name in _SECTIONS}
         for name, section in sections.items():
             if not isinstance(section, dict):
@@ -114,6 +114,19 @@ def _line(text: str, where: str, section: str, key: str) -> str:
         elif here == section and wanted.match(line):
             return f"{where}, line {number}"
     return where
+
+
+def _no_toml(text: str, where: str, said: str) -> str:
+    """Returns what is told of a text that is no TOML; the parser's own words say nothing of what to do."""
+    what, at, place = said.partition(" (at line ")
+    if not at:
+        return f"{where}: {said}"
+    number = int(place.partition(",")[0])
+    line = "".join(text.splitlines()[number - 1 : number])  # it may be past the last one
+    setting = re.match(r"\s*([\w\"'.-]+?)\s*=|\s*(\[[^\[\]]+\])", line)
+    if setting and (what == "Cannot overwrite a value" or what.endswith(" twice")):
+        return f"{where}, line {number}: {setting[1] or setting[2]} is there a second time; take one of the two away"
+    return f'{where}, line {number}: this is no TOML ({what}); expected a line such as name = "alice"'
 
 
 def _check(text: str, where: str, section: str, found: Mapping[str, Any], table: _Table) -> None:
