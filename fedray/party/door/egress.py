@@ -101,7 +101,8 @@ class StrictPolicy:
             raise EgressDenied(
                 f"party {leaving.sender!r} does not let raw values leave (egress='strict'): {what} for "
                 f"{leaving.to!r}, asked for by {_call(leaving.call)}; "
-                "compute a sum over parties instead, or start the session with egress='default'"
+                "compute a sum over parties instead. A session with egress='default' lets them leave, unless its "
+                "party.toml says strict: that is for its operator to decide, and not for the driver"
             )
 
 
