@@ -9,6 +9,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 from fedray.errors import PlanError
@@ -231,11 +232,11 @@ class RayTransport(RayCalls):
         connecting = {name: actor.connect.remote(self._actors, places) for name, actor in self._actors.items()}
         for name, ref in connecting.items():
             self._take(RayRef(name, "connect", ref), _START_SECONDS)
-        # By ray:// lines come through a service of the cluster's, which has given them Ray's own form already.
-        if self._show_output and not self._address.startswith("ray://"):
+        if self._show_output:
             machines = {node.id: node.address for node in Node.alive(_untyped.nodes())}
             shown = {(machines.get(at.node, ""), at.process): name for name, at in places.items() if at.prints}
-            self._unfollow = follow(list(parties), shown, self, show_lines)
+            lines = partial(show_lines, outside=self._address.startswith("ray://"))
+            self._unfollow = follow(list(parties), shown, self, lines)
 
     def _start_parties(self, parties: Mapping[PartyName, PartyConfig]) -> dict[PartyName, Whereabouts]:
         """Starts the actors. Takes several tries, since Ray can forget a process that it starts on a busy host.
@@ -380,6 +381,8 @@ def _init(address: str, show_output: bool, **own_cluster: Any) -> None:
     note_begun()
     say_nothing_of_losses()
     let_forks_end()
+    if address.startswith("ray://"):
+        show_lines(lambda *_: None, outside=True)  # until it is known whose they are
     # The variable is set where this machine's node of the cluster is on loopback; Ray has read it before that.
     loopback = address == "local" or os.environ.get(LOOPBACK) == "0"
     with left_alone(on_loopback=loopback, with_lines=show_output):

@@ -22,6 +22,8 @@ from fedray.errors import PlanError
 from fedray.runtime.environment import Environment
 
 _PRINTING = "ray_print_logs"
+_IN_RAYS_FORM = re.compile(r"(?:\x1b\[\d*m)?\([^()]*\bpid=(?P<pid>\d+)(?:, ip=(?P<ip>[^()]*))?\)(?:\x1b\[\d*m)? ")
+_STDERR = -2  # the level of such lines
 ctypes.pythonapi.PyOS_getsig.restype = ctypes.pythonapi.PyOS_setsig.restype = ctypes.c_void_p
 _LOSSES = re.compile("^A worker died or was killed while executing|^The node with node id: ")
 
@@ -173,14 +175,20 @@ def left_alone(*, on_loopback: bool, with_lines: bool) -> Iterator[None]:
             setattr(module, name, value)
 
 
-def show_lines(show: Callable[[str, int, list[str], bool], None]) -> None:
+def show_lines(show: Callable[[str, int, list[str], bool], None], *, outside: bool) -> None:
     """Hands what parties print to a function, until this process leaves the cluster, in place of Ray's own printing.
 
     Ray names the actor's class and the process, not the party, merges lines that are alike, and advertises.
 
     Args:
-        show: Takes the address of the machine, the process, its lines, and whether they were written to stderr.
+        show: Takes the address of the machine, the process, its lines, and whether they were written to stderr. The
+            address is empty where Ray leaves it out.
+        outside: Whether this process is outside the cluster (`ray://`).
     """
+    if outside:
+        client: Any = importlib.import_module("ray.util.client.logsclient").LogstreamClient
+        client.stdstream = lambda _client, level, msg: _read_back(msg, level == _STDERR, show)
+        return
     logs: Any = importlib.import_module("ray._private.ray_logging")
     dispatcher = logs.global_worker_stdstream_dispatcher
 
@@ -191,3 +199,13 @@ def show_lines(show: Callable[[str, int, list[str], bool], None]) -> None:
 
     dispatcher.remove_handler(_PRINTING)
     dispatcher.add_handler(_PRINTING, handle)  # under this name Ray takes it away when the process leaves
+
+
+def _read_back(text: str, is_error: bool, show: Callable[[str, int, list[str], bool], None]) -> None:
+    """Reads lines that a service of the cluster's has put into Ray's own form, as they come outside of it.
+
+    That leaves the address out where it is its own machine's.
+    """
+    for line in text.split("\n"):
+        if (process := _IN_RAYS_FORM.match(line)) is not None:
+            show(process["ip"] or "", int(process["pid"]), [line[process.end() :]], is_error)

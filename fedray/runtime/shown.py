@@ -48,12 +48,12 @@ class ShownOutput:
         """Prints lines of one process; of one that is no party, nothing.
 
         Args:
-            machine: The address of its machine.
+            machine: The address of its machine; empty where that is not told.
             process: Its number.
             lines: Without their ends.
             is_error: Whether they were written to stderr, and go there.
         """
-        party = self._parties.get((machine, process))
+        party = self._parties.get((machine, process)) if machine else self._somewhere(process)
         if party is None:
             return
         shown = [f"{party}: {line}" for line in lines if line != self._token]
@@ -64,6 +64,10 @@ class ShownOutput:
             with self._marks:
                 self._marked.append(party)
                 self._marks.notify_all()
+
+    def _somewhere(self, process: int) -> str | None:
+        """Returns the party that has a process of that number, or the parties, on whatever machines; None for none."""
+        return " or ".join(party for (_, number), party in self._parties.items() if number == process) or None
 
     def settle(self, *_: Any) -> None:
         """Waits until all has come that was printed before, for a few seconds at most."""

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From nothing to the first step, against what Ray and the framework need by themselves; and the peak memory of a run.
+"""From nothing to the first step, against what Ray and the framework need by themselves; what comes warm after it; and
+the peak memory of a run.
 
     python tests/benchmarks/startup.py [--repeats 3] [--json FILE]
 
@@ -63,6 +64,15 @@ def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 found["peak MB"] = {p.name: sf.reveal(p(peak)()) for p in (alice, bob, charlie)} | {"driver": peak()}
 found["heavy imports"] = [m for m in ("tensorflow", "torch", "keras") if m in sys.modules]
+def taken(act):
+    before = time.perf_counter()
+    act()
+    return time.perf_counter() - before
+warm = found["warm"] = {}
+warm["fit of one step"] = min(taken(lambda: model.fit(x, y, batch_size=128, verbose=0)) for _ in range(5))
+warm["FLModel() once more"] = min(taken(lambda: FLModel(charlie, [alice, bob], conv_model)) for _ in range(3))
+warm["shutdown"] = taken(sf.shutdown)
+warm["init once more"] = taken(lambda: sf.init(["alice", "bob", "charlie"], address="local", seed=1))
 sf.shutdown()
 print(json.dumps(found))
 """
@@ -85,7 +95,7 @@ def main() -> None:
     arguments = parser.parse_args()
     runs = [(start(FLOOR), start(OWN)) for _ in range(arguments.repeats)]
     for title, place, last in (("Ray and framework alone", 0, "framework"), ("fedray", 1, "first step")):
-        stages = [stage for stage in runs[0][place] if stage not in ("peak MB", "heavy imports")]
+        stages = [stage for stage in runs[0][place] if stage not in ("peak MB", "heavy imports", "warm")]
         medians = {stage: statistics.median(run[place][stage] for run in runs) for stage in stages}
         print(f"{title}: " + ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in medians.items()))
         print(
@@ -93,6 +103,10 @@ def main() -> None:
         )
     ratios = [mine["first step"] / floor["framework"] for floor, mine in runs]
     print(f"first step / floor: median {statistics.median(ratios):.2f}, of {[round(ratio, 2) for ratio in ratios]}")
+    warm = {stage: statistics.median(mine["warm"][stage] for _, mine in runs) for stage in runs[0][1]["warm"]}
+    print(
+        "afterwards, in the same process: " + ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in warm.items())
+    )
     print(f"peak memory, MB: {runs[-1][1]['peak MB']}; heavy imports at the driver: {runs[-1][1]['heavy imports']}")
     if arguments.json:
         arguments.json.write_text(json.dumps({"machine": machine(), "startup": runs}, indent=1))

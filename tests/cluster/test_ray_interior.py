@@ -3,6 +3,7 @@
 
 import importlib
 import os
+import queue
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from fedray.runtime import ray as transport
 WORKER: Any = importlib.import_module("ray._private.worker")
 SERVICES: Any = importlib.import_module("ray._private.services")
 CLIENT: Any = importlib.import_module("ray.util.client")
+CLIENT_LINES: Any = importlib.import_module("ray.util.client.logsclient").LogstreamClient
 CONSTANTS: Any = importlib.import_module("ray._private.ray_constants")
 LOGS: Any = importlib.import_module("ray._private.ray_logging")
 NODE: Any = importlib.import_module("ray._private.node").Node
@@ -133,7 +135,7 @@ def test_lines_of_parties_are_shown_by_us_and_never_by_ray(
     try:
         transport._init("auto", True)
         dispatcher.emit(dict(service))
-        ray_interior.show_lines(lambda *line: taken.append(line))
+        ray_interior.show_lines(lambda *line: taken.append(line), outside=False)
         for batch in (service, party):
             dispatcher.emit(dict(batch))
     finally:
@@ -141,3 +143,28 @@ def test_lines_of_parties_are_shown_by_us_and_never_by_ray(
     assert taken == [("10.0.0.1", 7, ["loss 0.5", "loss 0.5"], False)]
     assert capsys.readouterr() == ("", "")
     assert WORKER.print_to_stdstream is own, "what the program does with Ray itself is its own affair"
+
+
+def test_outside_of_the_cluster_lines_are_read_back_from_ray_s_own_form(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By what Ray itself makes of them there: colours and names before them, and no address where it is its own."""
+    monkeypatch.setattr(CLIENT_LINES, "stdstream", CLIENT_LINES.stdstream)
+    monkeypatch.setattr(transport.ray, "init", lambda **_: None)
+    sent: queue.Queue[Any] = queue.Queue()
+    service = importlib.import_module("ray.util.client.server.logservicer").StdStreamHandler(sent)
+    lines = ["loss 0.5", "loss 0.5", "(one pid=9) of its own", "a\rb", ""]
+    batch = {"ip": "10.0.0.1", "localhost": "10.0.0.1", "is_err": False, "actor_name": "RayParty"}
+    service.handle(batch | {"pid": "7", "lines": lines})
+    service.handle(batch | {"pid": "8", "ip": "10.0.0.2", "lines": ["W careful"], "is_err": True})
+    service.handle(batch | {"pid": "raylet", "lines": ["E no exporter"]})
+    told = [(one.level, one.msg) for one in sent.queue]
+    transport._init("ray://10.0.0.1:10001", True)
+    taken: list[tuple[Any, ...]] = []
+    for show in (False, True):
+        if show:
+            ray_interior.show_lines(lambda *line: taken.append(line), outside=True)
+        for level, msg in told:
+            CLIENT_LINES.stdstream(None, level, msg)
+    assert taken == [("", 7, [line], False) for line in lines] + [("10.0.0.2", 8, ["W careful"], True)]
+    assert capsys.readouterr() == ("", "")

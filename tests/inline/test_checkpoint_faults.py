@@ -3,6 +3,7 @@
 
 import errno
 import json
+import os
 import shutil
 
 import pytest
@@ -15,6 +16,7 @@ from fedray.errors import PlanError
 from fedray.party.house.in_force import VARIABLE
 from fedray.party.house.turns import HOME
 from fedray.party.kept import kept_file
+from fedray.party.kept.pass_log import PassLog
 
 EPOCHS = 3
 SLOW = pytest.mark.slow
@@ -257,3 +259,22 @@ def test_runs_are_listed_and_shown(monkeypatch, start, path, capsys):
 
 def test_killed_is_no_error_of_ours():
     assert not issubclass(Killed, Exception)
+
+
+def test_what_a_party_keeps_is_open_to_nobody_else(start, tmp_path):
+    before = os.umask(0o002)
+    try:
+        fit(start, sf.Checkpoint(tmp_path / "run", parts=tmp_path / "own" / "parts"), epochs=1)
+    finally:
+        os.umask(before)
+    made = [tmp_path / "own", *(tmp_path / "own").rglob("*")]
+    assert len(made) > 10
+    assert {one.name: one.stat().st_mode & 0o077 for one in made if one.stat().st_mode & 0o077} == {}
+
+
+def test_a_link_in_the_place_of_a_log_is_not_followed(tmp_path):
+    (tmp_path / "precious").write_text("kept")
+    (tmp_path / "passes.log").symlink_to(tmp_path / "precious")
+    with pytest.raises(OSError, match="symbolic links"):
+        PassLog(tmp_path / "passes.log", "alice").make()
+    assert (tmp_path / "precious").read_text() == "kept"

@@ -282,6 +282,7 @@ def test_it_is_said_where_a_loss_of_probabilities_gets_none(spelling):
         assert "output 'last' has no activation: say activation='softmax' there, or the loss with from_log" in doubt
 
 
+@pytest.mark.filterwarnings("ignore:You are using a softmax over axis:UserWarning")  # Keras says so, too
 def test_it_is_said_that_a_softmax_of_one_number_is_always_one():
     def builder():
         import keras

@@ -2,6 +2,7 @@
 """Values that go to a party of another node: by the line between the two, as they were, to nobody else."""
 
 import sys
+import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import replace
@@ -224,7 +225,29 @@ def test_what_nobody_fetches_is_kept_for_an_hour(sites, monkeypatch):
     assert len(alice._moves._kept) == 1
 
 
-@pytest.mark.parametrize("content", [(), 5, (b"head", 1, 2), (b"x", np.ones(2), np.ones(2))])
+def test_and_not_for_longer_if_nothing_is_moved_any_more(sites, monkeypatch):
+    alice, gone = sites.calls["alice"], threading.Event()
+    forget = moves.Moves._forget_anew
+
+    def forgetting(self):
+        forget(self)
+        if not self._kept:
+            gone.set()
+
+    monkeypatch.setattr(moves, "KEPT_SECONDS", 0.05)
+    monkeypatch.setattr(moves.Moves, "_forget_anew", forgetting)
+    alice.handed("5:to bob", "bob", 1)
+    assert gone.wait(60)
+
+
+SIZES = [  # of a pickle's parts: below zero, more than there is, far more parts than bytes
+    (b"x", np.array([-1, 3]), np.ones(2, np.uint8)),
+    (b"x", np.array([3]), np.ones(2, np.uint8)),
+    (b"x", np.zeros((1 << 20) + 1, np.int64), np.ones(0, np.uint8)),
+]
+
+
+@pytest.mark.parametrize("content", [(), 5, (b"head", 1, 2), (b"x", np.ones(2), np.ones(2)), *SIZES])
 def test_what_is_no_value_is_refused(content):
     with pytest.raises(ProtocolError, match="no value that was moved"):
         moves.value_of(content)

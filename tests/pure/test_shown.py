@@ -49,9 +49,12 @@ def test_each_line_has_the_party_s_name_and_none_is_merged_away(capsys: pytest.C
     output.show(THERE, 7, ["a warning"], True)
     output.show(HERE, 9, ["of no party"], False)
     output.show(HERE, 7, [], False)
+    output.show("", 8, ["from somewhere"], True)
+    output.show("", 7, ["from somewhere"], True)
+    output.show("", 9, ["from somewhere"], True)
     shown = capsys.readouterr()
     assert shown.out == "alice: loss 0.5\nalice: loss 0.5\nbob: loss 0.5\n"
-    assert shown.err == "carol: a warning\n"
+    assert shown.err == "carol: a warning\nbob: from somewhere\nalice or carol: from somewhere\n"
 
 
 def test_what_was_printed_has_come_when_it_settles_and_marks_are_not_shown(capsys: pytest.CaptureFixture[str]) -> None:

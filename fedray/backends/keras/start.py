@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import sys
@@ -33,11 +34,21 @@ def frameworks(threads: int) -> tuple[Any, Any]:
                 tf.config.threading.set_intra_op_parallelism_threads(threads)
                 tf.config.threading.set_inter_op_parallelism_threads(threads)
             except RuntimeError:
-                _LOG.warning("TensorFlow is already running in this process; it keeps its number of threads")
+                _say_running(threads)
             tf.zeros(())  # The first operation has chatter of its own.
     if keras.config.backend() != "tensorflow":
         raise PlanError(f"Keras: expected backend 'tensorflow', found {keras.config.backend()!r}; unset KERAS_BACKEND")
     return tf, keras
+
+
+@functools.cache
+def _say_running(threads: int) -> None:
+    """Says once in a process, where all parties may be (`inline`), that TensorFlow has threads of its own."""
+    _LOG.warning(
+        "TensorFlow is already running in this process and keeps its number of threads, not %d; call sf.init before "
+        "anything of TensorFlow's",
+        threads,
+    )
 
 
 def quietly() -> contextlib.AbstractContextManager[None]:

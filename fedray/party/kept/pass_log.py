@@ -16,6 +16,8 @@ from fedray.errors import DataError, ProtocolError
 from fedray.party.whole_file import settle
 from fedray.types import PartyName
 
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # who may write the folder must not choose which file is written over
+
 
 class PassLog:
     """The file of one run at one party.
@@ -73,7 +75,7 @@ class PassLog:
         Raises:
             OSError: It cannot be written.
         """
-        os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | _NO_LINK, 0o600))
         settle(self._path.parent)
 
     def add(self, pass_name: bytes, members: tuple[PartyName, ...]) -> None:
@@ -93,7 +95,7 @@ class PassLog:
         known = bool(self.lines) and self.lines[-1][1] == members
         self.lines.append((pass_name, members))
         try:
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | _NO_LINK, 0o600)
             with os.fdopen(descriptor, "wb") as file:
                 file.seek(self._size)
                 file.truncate()  # a line that was cut off

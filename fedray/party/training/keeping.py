@@ -118,7 +118,10 @@ class Keeping:
         self._failure, self._folder = "", self._place(run, named)
         self._passes = None
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Each of those that are not there yet, and not the last one alone: what is in them is made of rows.
+            for folder in reversed([self._folder, *self._folder.parents]):
+                if not folder.exists():
+                    folder.mkdir(mode=0o700, exist_ok=True)
             self._keep_key()
             self._watch()
         except OSError as error:

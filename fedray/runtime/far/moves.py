@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedray.errors import EncodingError, PartyLost, ProtocolError, shown
 from fedray.party.context import Calls
@@ -33,6 +34,8 @@ BRING, FETCH = "bring", "fetch"
 
 KEPT_SECONDS = 3600.0
 """How long a value is kept that nobody fetches: its receiver may have ended."""
+
+_MOST_BUFFERS = 1 << 20
 
 _AROUND = "-" * 2000  # longer than a call, and the name of its sender
 
@@ -70,6 +73,7 @@ class Moves:
         self._lock = threading.Lock()
         # What is kept for whom since when; and what has been asked for, and by now come or not.
         self._kept: dict[bytes, tuple[float, PartyName, Content]] = {}
+        self._timer: threading.Timer | None = None
         self._awaited: dict[tuple[PartyName, bytes], Content | None] = {}
 
     def keep(self, call: str, to: PartyName, value: Value) -> Moved:
@@ -86,10 +90,24 @@ class Moves:
         moved, now = Moved(call, self._own, secrets.token_bytes(16)), time.monotonic()
         content = content_of(value)
         with self._lock:
-            # An hour is longer than any line tries.
-            self._kept = {key: kept for key, kept in self._kept.items() if now - kept[0] < KEPT_SECONDS}
             self._kept[moved.ticket] = now, to, content
+        self._forget()
         return moved
+
+    def _forget(self) -> None:
+        """Lets go of what nobody has fetched in an hour, longer than any line tries; and looks again in an hour."""
+        now = time.monotonic()
+        with self._lock:
+            self._kept = {key: kept for key, kept in self._kept.items() if now - kept[0] < KEPT_SECONDS}
+            if self._kept and self._timer is None:
+                self._timer = threading.Timer(KEPT_SECONDS, self._forget_anew)
+                self._timer.daemon = True
+                self._timer.start()
+
+    def _forget_anew(self) -> None:
+        with self._lock:
+            self._timer = None
+        self._forget()
 
     def taken(self, moved: Moved) -> Value:
         """Returns the value that something stands for.
@@ -210,9 +228,15 @@ def value_of(content: Any) -> Value:
     match content:
         case (value,):
             return _writable(value)
-        case (bytes(head), np.ndarray() as sizes, np.ndarray() as joined) if sizes.dtype == np.int64:
+        case (bytes(head), np.ndarray() as sizes, np.ndarray() as joined) if _fit(sizes, joined):
             return Parcel(head, tuple(np.split(joined, np.cumsum(sizes)[:-1]))).open()
     raise EncodingError("what came is no value that was moved")
+
+
+def _fit(sizes: NDArray[Any], joined: NDArray[Any]) -> bool:
+    """Returns whether these are sizes of the parts of a piece: each of them takes memory, whatever it says."""
+    numbers = sizes.dtype == np.int64 and sizes.ndim == 1 and len(sizes) <= _MOST_BUFFERS
+    return bool(numbers and joined.ndim == 1 and np.all(sizes >= 0) and sizes.sum() == joined.nbytes)
 
 
 def _shares(value: Value, seen: set[int]) -> bool:
