@@ -174,6 +174,9 @@ def test_the_launcher_s_commands_are_fedray_s() -> None:
         assert words[0].endswith("/bin/fedray")
         parsed(words[1:])
     assert "~/ray_bootstrap_config.yaml" in head[-1]
+    assert parsed(shlex.split(head[-1])[1:]).party == "charlie", (
+        "the walk-through's program needs a node of the server's"
+    )
 
 
 @pytest.mark.slow
@@ -253,6 +256,14 @@ def test_dockerfile() -> None:
         (("COPY fedray /src", "COPY fedrai /src"), "no fedrai"),
     ):
         assert any(fault in each for each in faults(text.replace(*change))), change
+
+
+def test_what_is_sent_to_the_builder_is_what_it_copies() -> None:
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    text = (DEPLOY / "docker" / "Dockerfile").read_text()
+    copied = {path for name, rest in instructions(text) if name == "COPY" for path in rest.split()[:-1]}
+    assert lines[0] == "*"
+    assert {line.removeprefix("!") for line in lines if line.startswith("!")} == copied
 
 
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
