@@ -127,6 +127,8 @@ def test_kuberay_starts_ray_as_fedray_does(kind: str, spec: Any) -> None:
         assert (variables["RAY_AUTH_MODE"], variables["RAY_USE_TLS"]) == ("token", "1")
         assert_token_is_a_file(group["template"]["spec"], container)
         assert variables["FEDRAY_PARTY"].startswith("/var/lib/fedray/")
+        for probe in ("readinessProbe", "livenessProbe"):  # where there is none KubeRay puts one in, which needs wget
+            assert container[probe]["tcpSocket"]["port"] == (6379 if party == "charlie" else 20000)
         issue = next(
             line
             for one in group["template"]["spec"]["initContainers"]
