@@ -121,7 +121,7 @@ def _roster(options: argparse.Namespace) -> None:
 
 def _own(folder: Path) -> tuple[PartyName, bytes]:
     """Returns the name and the public key of a folder, after a look at both halves of the key."""
-    folder = real_folder(folder)
+    folder = real_folder(folder, "'fedray keys new' makes a key folder")
     key = public_bytes(read_identity(folder))
     named = [read_public(path, own=True) for path in sorted(folder.glob("*.pub"))]
     # The public file must be the private key's own half, or a party would hand out a key that it cannot sign with.

@@ -120,7 +120,7 @@ def test_what_others_may_change_is_refused(folders: dict[str, Path], file: str, 
 
 def test_what_is_missing_is_named(folders: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(
-        PlanError, match=r"nowhere cannot be read: No such file .* 'fedray keys new' makes a key folder"
+        PlanError, match=r"nowhere cannot be read: No such file .*; put it back .* make a key with 'fedray keys new'"
     ):
         credentials("alice", tmp_path / "nowhere")
     with pytest.raises(PlanError, match="is no folder"):
@@ -129,8 +129,11 @@ def test_what_is_missing_is_named(folders: dict[str, Path], tmp_path: Path) -> N
     with pytest.raises(PlanError, match=r"roster.json cannot be read: No such file"):
         credentials("alice", folders["alice"])
     (folders["bob"] / "identity.key").unlink()
-    with pytest.raises(PlanError, match=r"identity.key cannot be read: No such file"):
+    with pytest.raises(PlanError, match=r"identity.key cannot be read: No such file .*; put it back from your"):
         credentials("bob", folders["bob"])
+    # The machine's operator has named bob's own folder, which has lost its key.
+    with pytest.raises(PlanError, match=r"bob/identity.key cannot be read: No such file .*; put it back from your"):
+        Credentials.of(PartyConfig("bob", ("bob",), 0), {VARIABLE: str(folders["bob"])})
 
 
 def other_key() -> bytes:
@@ -142,7 +145,7 @@ def other_key() -> bytes:
 )
 def test_what_is_no_key_is_refused_and_not_quoted(folders: dict[str, Path], content: bytes) -> None:
     (folders["alice"] / "identity.key").write_bytes(content)
-    with pytest.raises(PlanError, match="is no Ed25519 private key in PEM") as caught:
+    with pytest.raises(PlanError, match="is no Ed25519 private key in PEM; put it back") as caught:
         credentials("alice", folders["alice"])
     assert "hunter2" not in str(caught.value)
     assert caught.value.__cause__ is None

@@ -169,7 +169,7 @@ def test_a_reader_that_follows_links_and_asks_nobody_is_found(
 ) -> None:
     """The broken variant: a policy of another user's making, put there through a folder that he may write."""
     for reader in (credentials, ledger_log):
-        monkeypatch.setattr(reader, "real_folder", lambda path: path)
+        monkeypatch.setattr(reader, "real_folder", lambda path, *_: path)
     monkeypatch.setattr(key_folder, "read_own", lambda path, _forbidden: path.read_bytes())
     folder.parent.chmod(0o777)
     shutil.copytree(folder, tmp_path / "false")

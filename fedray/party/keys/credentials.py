@@ -111,7 +111,7 @@ class Credentials(Guarded):
         if folder is None:
             return cls.made_up(stated)
         # The folder before its files: where others may put files in, the right file proves nothing.
-        folder = real_folder(folder)
+        folder = real_folder(folder, "put it back from your backup, or make a key with 'fedray keys new'")
         identity, roster, own = read_identity(folder), read_roster(folder / ROSTER), read_policy(folder)
         # Refused even where the two agree: a driver that may state what the file says today could state more tomorrow,
         # and nobody would notice.
@@ -181,7 +181,11 @@ def _folder(config: PartyConfig, environment: Mapping[str, str]) -> Path | None:
             "where the driver is to name the folder"
         )
     # The variable may name the folder itself, where a machine has one party, or the folder above those of several.
-    folder = kept if os.path.lexists(kept / IDENTITY) else kept / config.name
+    # One that has lost its key is still the party's own, and not a folder above one that never was.
+    own = os.path.lexists(kept / IDENTITY) or (
+        os.path.lexists(kept / ROSTER) and not os.path.lexists(kept / config.name)
+    )
+    folder = kept if own else kept / config.name
     # Refused and not overruled in silence: the driver's user believes that the other folder is used.
     if named is not None and named.resolve() != folder.resolve():
         raise PlanError(

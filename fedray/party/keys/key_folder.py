@@ -70,6 +70,12 @@ def new_identity(folder: Path, party: PartyName) -> Path:
     return public
 
 
+_LOST = (
+    "put it back from your backup. With a new one ('fedray keys new', in another folder) this party is another one to "
+    "all others, who have to build their rosters anew"
+)
+
+
 def read_identity(folder: Path) -> Ed25519PrivateKey:
     """Returns the identity key of a folder.
 
@@ -77,13 +83,16 @@ def read_identity(folder: Path) -> Ed25519PrivateKey:
         PlanError: It is missing, others may read it, or it is no Ed25519 key. Nothing of it is quoted.
     """
     path = folder / IDENTITY
-    content = _read(path, OTHERS)
+    try:
+        content = read_own(path, OTHERS)
+    except FileNotFoundError as error:
+        raise PlanError(f"{path} cannot be read: {error.strerror}; {_LOST}") from None
     try:
         key = load_pem_private_key(content, None)
     except (ValueError, TypeError):  # its own message could quote what it found
         key = None
     if not isinstance(key, Ed25519PrivateKey):
-        raise PlanError(f"{path} is no Ed25519 private key in PEM; make one with 'fedray keys new'")
+        raise PlanError(f"{path} is no Ed25519 private key in PEM; {_LOST}")
     return key
 
 

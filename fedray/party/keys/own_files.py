@@ -33,13 +33,14 @@ def check_system() -> None:
         raise PlanError("key folders need a system with POSIX file modes, which keep a key from other users")
 
 
-def real_folder(folder: Path) -> Path:
+def real_folder(folder: Path, remedy: str = "") -> Path:
     """Returns a folder's own path, free of links, in which no other user can put anything else in the place of a part.
 
     To be used in the place of the path that was given: a link that leads elsewhere tomorrow leads nobody there.
 
     Args:
         folder: May be relative; itself no link, though folders above it may be.
+        remedy: What to do where it is not there, for the error.
 
     Raises:
         PlanError: It is not there, no folder, or another user could change it, a folder above it or a link on the way.
@@ -58,7 +59,7 @@ def real_folder(folder: Path) -> Path:
             found = os.lstat(step)
             target = os.readlink(step) if stat.S_ISLNK(found.st_mode) else ""
         except OSError as error:
-            raise PlanError(f"{step} cannot be read: {error.strerror}; 'fedray keys new' makes a key folder") from None
+            raise PlanError(f"{step} cannot be read: {error.strerror}{remedy and '; '}{remedy}") from None
         if not target:
             _check_folder(step, found, last=not pending)
             here = step
