@@ -76,13 +76,21 @@ def test_a_party_s_files(machine: Path) -> None:
     assert "sessions: expected a whole number" in only.found
 
 
+def test_a_full_disk_is_told_before_a_ledger_cannot_be_written(machine: Path, monkeypatch) -> None:
+    assert told(findings.parties())["alice: room for the ledger"].health == "good"
+    monkeypatch.setattr(findings, "_LEAST_DISK", 1 << 60)
+    full = told(findings.parties())["alice: room for the ledger"]
+    assert (full.health, str(machine) in str(full)) == ("doubtful", False)
+
+
 def test_what_the_machine_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(findings, "_LEAST_MEMORY", 1 << 60)
     monkeypatch.setattr(findings, "_LEAST_SHARED", 1 << 60)
+    monkeypatch.setattr(findings, "_LEAST_DISK", 1 << 60)
     monkeypatch.setattr(findings, "_LEAST_FILES", 1 << 60)
     monkeypatch.setattr(findings, "_version", lambda name: "" if name in ("tensorflow", "torch") else "1")
     found = told([*findings.machine(), *findings.software()])
-    for check in ("memory", "shared memory", "open files", "framework"):
+    for check in ("memory", "shared memory", "room in FEDRAY_HOME", "open files", "framework"):
         assert found[check].health == "doubtful", check
         assert found[check].remedy, check
 

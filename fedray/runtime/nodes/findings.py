@@ -29,6 +29,7 @@ _PACKAGES = ("fedray", "ray", "numpy", "tensorflow", "keras", "torch")
 _MUST_AGREE = ("Python", "fedray", "ray")
 _LEAST_MEMORY = 2 << 30  # bytes; a party with TensorFlow takes half a GB before it holds any data
 _LEAST_SHARED = 1 << 30
+_LEAST_DISK = 100 << 20  # bytes; a ledger takes some KB a round
 _SHARED = "/dev/shm"  # noqa: S108 (looked at, not written to)
 _LEAST_FILES = 4096  # Ray's own advice
 _SOON = timedelta(days=30)
@@ -112,6 +113,7 @@ def machine() -> list[Finding]:
         free = shared.f_bavail * shared.f_frsize
         remedy = f"mount it larger: mount -o remount,size=4G {_SHARED}, or --shm-size of a container"
         found.append(_measured("shared memory", free >= _LEAST_SHARED, f"{_SHARED} has {_gb(free)} free", remedy))
+    found.append(_room("room in FEDRAY_HOME", home()))
     found.append(Finding("processors", "good", f"{_cores()}"))
     devices = len(list(Path("/dev").glob("nvidia[0-9]*")))
     found.append(Finding("accelerators", "good", f"{devices} of NVIDIA" if devices else "none"))
@@ -141,7 +143,8 @@ def secured(security: Security, ip: str | None) -> list[Finding]:
     """
     found = []
     if security.token is None:
-        found.append(Finding("token", "bad", "none", "start nodes with 'fedray head start', which makes one"))
+        remedy = f"copy the head's token file to {home() / 'token'}, chmod 600; 'fedray head start' makes it there"
+        found.append(Finding("token", "bad", "none", remedy))
     else:
         found.append(_tried("token", security.token, _token))
     if security.tls is None and ip is not None and on_loopback(ip):
@@ -165,6 +168,7 @@ def _party(path: Path) -> list[Finding]:
     found = [Finding(f"{name}: party.toml", "good", f"egress {rules.egress}, paths {rules.paths}")]
     if rules.keys is not None:
         found.append(_tried(f"{name}: keys", Path(os.path.expanduser(rules.keys)), _keys))
+        found.append(_room(f"{name}: room for the ledger", Path(os.path.expanduser(rules.keys))))
     if rules.checkpoints is not None:
         found.append(_writable(f"{name}: checkpoints", Path(os.path.expanduser(rules.checkpoints))))
     if rules.threads is not None and rules.threads > _cores():
@@ -185,6 +189,14 @@ def _writable(check: str, folder: Path) -> Finding:
         return Finding(check, "good", "can be written to" if nearest == folder else "will be made")
     said = "cannot be written to" if nearest == folder else f"is not there, and {nearest} cannot be written to"
     return Finding(check, "bad", said, "mend its path, or give the user of the party leave to write there")
+
+
+def _room(check: str, folder: Path) -> Finding:
+    """Returns whether there is room on the disk of a folder, or where it would be made."""
+    disk = os.statvfs(next(one for one in (folder, *folder.absolute().parents) if os.path.exists(one)))
+    free = disk.f_bavail * disk.f_frsize
+    # A party that cannot write down what leaves it lets nothing leave. Without the path: a driver may be told.
+    return _measured(check, free >= _LEAST_DISK, f"{_gb(free)} free", "make room on the disk that it is on")
 
 
 def _keys(folder: Path) -> str:
