@@ -103,7 +103,11 @@ def _everywhere(options: argparse.Namespace, entrance: Entrance, nodes: Sequence
         if isinstance(answer, diagnosis.NodeReport):
             found[f"node {name}"] = diagnosis.all_of(answer, asked, answered)
         else:
-            remedy = "install the same fedray there, and start its node again"
+            # Ray says of a process that it cannot call only that it died.
+            remedy = (
+                "a firewall there may stand before its ports (deploy/README.md, Ports): look with 'fedray doctor' on "
+                "another node; or it has another fedray: install the same, and start its node again"
+            )
             found[f"node {name}"] = [Finding("answer", "bad", str(answer), remedy)]
     return found
 

@@ -83,7 +83,16 @@ def between(nodes: Sequence[Node]) -> list[Finding]:
         for node in others
         for port in node.ports
     ]
-    return found + [_let_in(node) for node in others if node.started and node.ports]
+    for node in others:
+        if node.started and node.ports:
+            ports = Ports(node.ports[0])
+            found.append(
+                _let_in(node, ports.lines, "doubtful", "let them in where a server or a compute party of an SPU runs")
+            )
+            found.append(
+                _let_in(node, ports.calls, "bad", f"let them in at {node.address}: no party there can be called")
+            )
+    return found
 
 
 def at_node(nodes: Sequence[Node], head: tuple[str, int]) -> NodeReport:
@@ -155,9 +164,16 @@ def _members(entrance: Entrance, nodes: Sequence[Node]) -> list[Finding]:
     return found
 
 
-def _let_in(node: Node) -> Finding:
-    """Returns whether a firewall stands before a node's lines, where somebody listens during sessions only."""
-    first, last = Ports(node.ports[0]).lines
+def _let_in(node: Node, ports: tuple[int, int], health: findings.Health, remedy: str) -> Finding:
+    """Returns whether a firewall stands before a node's ports at which somebody listens during sessions only.
+
+    Args:
+        node: The node.
+        ports: The first and the last one.
+        health: How bad it is if so.
+        remedy: What to do then.
+    """
+    first, last = ports
     check = f"{node.name}, ports {first}-{last}"
     try:
         socket.create_connection((node.address, first), _CALL_SECONDS).close()
@@ -165,8 +181,8 @@ def _let_in(node: Node) -> Finding:
         pass  # its own kernel says so
     except OSError as error:
         said = f"{node.address}:{first} does not answer: {error.strerror or error}"
-        return Finding(check, "doubtful", said, "let them in where a server or a compute party of an SPU runs")
-    return Finding(check, "good", "its lines' port is reached, or refused (nobody listens outside of sessions)")
+        return Finding(check, health, said, remedy)
+    return Finding(check, "good", "its first port is reached, or refused (nobody listens outside of sessions)")
 
 
 def _called(host: str, port: int, check: str, remedy: str) -> Finding:

@@ -179,9 +179,11 @@ def test_lines_are_let_in_where_the_machine_itself_refuses(monkeypatch: pytest.M
         monkeypatch.setattr(socket, "create_connection", connect)
         return diagnosis.between([node])
 
-    assert [one.health for one in answering(ConnectionRefusedError(111, "refused"))] == ["bad", "bad", "good"]
-    *_, dropped = answering(TimeoutError(110, "timed out"))
-    assert (dropped.health, dropped.check) == ("doubtful", "bob, ports 20010-20099")
+    assert [one.health for one in answering(ConnectionRefusedError(111, "refused"))] == ["bad", "bad", "good", "good"]
+    *_, lines, calls = answering(TimeoutError(110, "timed out"))
+    assert (lines.health, lines.check) == ("doubtful", "bob, ports 20010-20099")
+    assert (calls.health, calls.check) == ("bad", "bob, ports 20100-20999")
+    assert "let them in at 10.9.9.9" in calls.remedy
 
 
 def test_clocks() -> None:

@@ -87,6 +87,11 @@ class Ports:
         """The first and the last port at which its parties are called by those of other nodes."""
         return self.first + _LINES, self.first + _LAST_LINE
 
+    @property
+    def calls(self) -> tuple[int, int]:
+        """The first and the last port at which Ray calls its parties, and a driver there."""
+        return self.first + _WORKERS, self.first + WIDTH - 1
+
     def options(self) -> list[str]:
         """Returns the options of `ray start` that fix them."""
         first = self.first
@@ -99,8 +104,8 @@ class Ports:
             "dashboard-agent-grpc-port": first + 3,
             "dashboard-agent-listen-port": first + 4,
             "metrics-export-port": first + 5,
-            "min-worker-port": first + _WORKERS,
-            "max-worker-port": first + WIDTH - 1,
+            "min-worker-port": self.calls[0],
+            "max-worker-port": self.calls[1],
         }
         if self.head is not None:
             named |= {"port": self.head, "ray-client-server-port": self.client}
@@ -112,9 +117,7 @@ class Ports:
         rows = [
             FirewallRule(f"{first}", "every node", "Ray's node manager"),
             FirewallRule(f"{first + 1}", "every node", "Ray's object manager"),
-            FirewallRule(
-                f"{first + _WORKERS}-{first + WIDTH - 1}", "every node", "the parties, and a driver on this node"
-            ),
+            FirewallRule("{}-{}".format(*self.calls), "every node", "the parties, and a driver on this node"),
         ]
         of_lines = FirewallRule(
             "{}-{}".format(*self.lines),
