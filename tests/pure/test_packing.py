@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from fedray.errors import EncodingError
-from fedray.protocol.packing import BLOCK, pack, unpack
+from fedray.protocol.packing import BLOCK, pack, packed_size, unpack
 
 
 @pytest.mark.parametrize("bits", [32, 64])
@@ -15,6 +15,7 @@ def test_words_of_any_size_come_back(size, bits):
     for used in range(1, bits + 1, 5):
         words = draw.integers(-(1 << (used - 1)), (1 << (used - 1)) - 1, size).astype(f"<i{bits // 8}")
         packed = pack(words.view(f"<u{bits // 8}"))
+        assert packed_size(words.view(f"<u{bits // 8}")) == len(packed)
         back = unpack(packed, size, bits)
         assert back.dtype == f"<u{bits // 8}"
         assert np.array_equal(back.view(words.dtype), words)

@@ -162,7 +162,8 @@ def test_a_sum_is_pickled_as_it_is() -> None:
     again = pickle.loads(pickle.dumps(opened, protocol=5, buffer_callback=buffers.append), buffers=buffers)
     assert (again.members, again.check) == (opened.members, opened.check)
     assert np.shares_memory(again.words, opened.words)
-    assert 8 * 1000 <= measure(opened).nbytes < 8 * 1000 + 100
+    # The ledger counts what goes between nodes, and nothing is packed for that.
+    assert 0 <= measure(opened).nbytes - opened.packed()[0].nbytes < 100
 
 
 def test_a_sum_is_packed_once_however_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
