@@ -46,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code
     # 130 is what shells give a program that ended by Ctrl-C.
     except KeyboardInterrupt:
+        # All is done: pressed once more while Python ends, where no handler is called, it would end it by the signal.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         print("fedray: interrupted; every party has been stopped", file=sys.stderr)
         return 130
     except (FedRayError, OSError) as error:
