@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from inline.keras_models import CLASS, EAGERLY, X, Y, batches, bind, dense, hooked_by, noisy, one_matrix, ready, stock
 
-from fedray.backends.keras import start
 from fedray.backends.keras.model import KerasBackend
 from fedray.errors import PlanError
 from fedray.party.training.sampling import in_order
@@ -398,9 +397,3 @@ def test_a_model_compiled_to_run_eagerly_does():
     backend, data = ready(builder)
     backend.train(backend.weights(), data, batches(10, 10))
     assert eager[-2:] == [True, True]
-
-
-def test_that_tensorflow_keeps_its_threads_is_said_once(eager_context, caplog):
-    for _ in range(3):  # as three parties in one process
-        start.frameworks(threads=7)
-    assert ["keeps its number of threads, not 7" in text for text in caplog.messages] == [True]

@@ -3,6 +3,7 @@
 
 import contextlib
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -12,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fedray.party.keys.line_keys import LineKeys
 from fedray.protocol.crypto.keys import generate_identity, public_bytes
-from fedray.runtime.far.calling import Address, FarRef
+from fedray.runtime.far.calling import GREETING, MAGIC, Address, FarRef
 from fedray.runtime.far.lines import FarLines
 from fedray.runtime.line import reply
 
@@ -116,3 +117,40 @@ class Relay:
         for line in (source, target):
             with contextlib.suppress(OSError):
                 line.shutdown(socket.SHUT_RDWR)
+
+
+def dialled(found: Parties, *, identity: Any = None, version: Any = None) -> ssl.SSLSocket:
+    """Returns a connection to bob by somebody with a key of their own, or alice's."""
+    keys = LineKeys("alice", identity or found.identities["alice"], found.roster)
+    keys.learn({"bob": found.addresses["bob"].certificate})
+    made = keys.context(answering=False)
+    if version is not None:
+        made.minimum_version = made.maximum_version = version
+    raw = socket.create_connection(("127.0.0.1", found.addresses["bob"].port), 10)
+    return made.wrap_socket(raw)
+
+
+def is_hung_up_on(line: ssl.SSLSocket, greeting: bytes) -> bool:
+    try:
+        line.sendall(greeting)
+        return line.recv(1) == b""
+    except (ssl.SSLError, ConnectionError):
+        return True
+    finally:
+        line.close()
+
+
+def everything(found: Parties, content: bytes) -> bytes:
+    """Returns what bob says to bytes, until he hangs up."""
+    heard = b""
+    with socket.create_connection(("127.0.0.1", found.addresses["bob"].port), 10) as line:
+        line.sendall(content)
+        with contextlib.suppress(ConnectionResetError):
+            while received := line.recv(1 << 16):
+                heard += received
+    return heard
+
+
+def greeting(found: Parties, name: bytes = b"alice", mark: bytes | None = None, magic: bytes = MAGIC) -> bytes:
+    own = found.addresses["alice"].mark
+    return GREETING.pack(magic, found.addresses["bob"].mark if mark is None else mark, own, len(name)) + name

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pure.far_kit import Parties, Relay
+from pure.far_kit import Parties, Relay, dialled, everything, greeting, is_hung_up_on
 
 from fedray.errors import EncodingError, PartyLost, PartyTimeout, ProtocolError
 from fedray.party.keys.line_keys import LineKeys
 from fedray.protocol.crypto.keys import generate_identity, public_bytes
 from fedray.runtime.far import calling, redial
-from fedray.runtime.far.calling import GREETING, MAGIC
+from fedray.runtime.far.calling import MAGIC
 from fedray.runtime.far.inbox import MOST_OPEN
 from fedray.runtime.far.lines import FarLines
 from fedray.types import Failure
@@ -235,43 +235,6 @@ def test_who_stands_between_and_ends_tls_himself_is_found(parties, impatient):
     listener.close()
     thread.join(20)
     assert not any(learnt)
-
-
-def dialled(found: Parties, *, identity: Any = None, version: Any = None, **context: Any) -> ssl.SSLSocket:
-    """Returns a connection to bob by somebody with a key of their own, or alice's."""
-    keys = LineKeys("alice", identity or found.identities["alice"], found.roster)
-    keys.learn({"bob": found.addresses["bob"].certificate})
-    made = keys.context(answering=False)
-    if version is not None:
-        made.minimum_version = made.maximum_version = version
-    raw = socket.create_connection(("127.0.0.1", found.addresses["bob"].port), 10)
-    return made.wrap_socket(raw)
-
-
-def is_hung_up_on(line: ssl.SSLSocket, greeting: bytes) -> bool:
-    try:
-        line.sendall(greeting)
-        return line.recv(1) == b""
-    except (ssl.SSLError, ConnectionError):
-        return True
-    finally:
-        line.close()
-
-
-def everything(found: Parties, content: bytes) -> bytes:
-    """Returns what bob says to bytes, until he hangs up."""
-    heard = b""
-    with socket.create_connection(("127.0.0.1", found.addresses["bob"].port), 10) as line:
-        line.sendall(content)
-        with contextlib.suppress(ConnectionResetError):
-            while received := line.recv(1 << 16):
-                heard += received
-    return heard
-
-
-def greeting(found: Parties, name: bytes = b"alice", mark: bytes | None = None, magic: bytes = MAGIC) -> bytes:
-    own = found.addresses["alice"].mark
-    return GREETING.pack(magic, found.addresses["bob"].mark if mark is None else mark, own, len(name)) + name
 
 
 def test_who_calls_with_another_key_is_hung_up_on(parties):
