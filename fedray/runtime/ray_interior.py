@@ -25,7 +25,7 @@ _PRINTING = "ray_print_logs"
 _IN_RAYS_FORM = re.compile(r"(?:\x1b\[\d*m)?\([^()]*\bpid=(?P<pid>\d+)(?:, ip=(?P<ip>[^()]*))?\)(?:\x1b\[\d*m)? ")
 _STDERR = -2  # the level of such lines
 ctypes.pythonapi.PyOS_getsig.restype = ctypes.pythonapi.PyOS_setsig.restype = ctypes.c_void_p
-_LOSSES = re.compile("^A worker died or was killed while executing|^The node with node id: ")
+_LOSSES = re.compile("^A worker died or was killed while executing|^The node with node id: |^Raylet is terminated[.] ")
 
 
 def reread_authentication() -> None:

@@ -124,6 +124,7 @@ def test_a_pattern_of_the_user_s_own_stays(monkeypatch: pytest.MonkeyPatch) -> N
     for text in (
         "A worker died or was killed while executing a task by",
         "The node with node id: c7 has been marked dead",
+        "Raylet is terminated. Termination is unexpected. Possible reasons include: ...\n    and twenty lines",
     ):
         assert LOGS.stdout_deduplicator.skip_re.search(text)
     assert LOGS.stderr_deduplicator.skip_re == "mine"
