@@ -11,10 +11,12 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fedray.errors import PlanError
+from fedray.party.house.turns import home
 from fedray.runtime import diagnosis
 from fedray.runtime.environment import Environment
 from fedray.runtime.joining import Entrance
@@ -48,7 +50,7 @@ def add_arguments(commands: Any) -> None:
         help="of the cluster, HOST:PORT or ray://HOST:PORT; without it, that of your node on this machine",
     )
     doctor.add_argument("--everywhere", action="store_true", help="let every node look as well, and compare the clocks")
-    doctor.add_argument("--token", type=Path, metavar="FILE", help="the cluster's token, on a machine without a node")
+    doctor.add_argument("--token", type=Path, metavar="FILE", help="the cluster's token (~/.fedray/token)")
     doctor.add_argument("--tls", type=Path, metavar="DIR", help="a certificate, on a machine without a node")
     doctor.add_argument("--insecure", action="store_true", help="look at a cluster without token or TLS all the same")
     doctor.add_argument("--json", action="store_true", help="print the findings as JSON only")
@@ -60,12 +62,14 @@ def run(options: argparse.Namespace) -> int:
     changed = Environment()
     try:
         if options.token or options.tls:
-            given = Security(*[path and path.expanduser().absolute() for path in (options.token, options.tls)])
+            given = _given(options)
             changed.set(given.variables())
             found[_HERE] += findings.secured(given, None)
         for record in records():
             if record.runs:
-                found[_HERE] += findings.secured(record.security, record.ip)
+                own = findings.secured(record.security, record.ip)
+                # Whose they are: a machine has several nodes, or others are asked for on the command line.
+                found[_HERE] += [replace(each, check=f"{record.name}: {each.check}") for each in own]
         found |= _cluster(options, changed)
     finally:
         changed.restore()
@@ -75,6 +79,13 @@ def run(options: argparse.Namespace) -> int:
     else:
         print("\n\n".join(_shown(where, list_) for where, list_ in found.items()))
     return 1 if any(each.health == "bad" for list_ in found.values() for each in list_) else 0
+
+
+def _given(options: argparse.Namespace) -> Security:
+    """Returns what the command line names; a token that it does not name is where a node's would be."""
+    token, tls = (path and path.expanduser().absolute() for path in (options.token, options.tls))
+    usual = home() / "token"
+    return Security(token or (usual if os.path.lexists(usual) else None), tls)
 
 
 def _cluster(options: argparse.Namespace, changed: Environment) -> Mapping[str, list[Finding]]:
