@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fedray.device import PYU, PYUObject
 from fedray.device.interfaces import live
-from fedray.errors import DataError, PartyLost, PlanError, ProtocolError
+from fedray.errors import DataError, PartyLost, PlanError, ProtocolError, type_of
 from fedray.party.records import Missing, SumSet
 from fedray.party.rounds import summable
 from fedray.party.rounds.value_client import SumOrder, SumReport, ValueClient
@@ -185,6 +185,8 @@ class ValueSums:
 
     def _by_party(self, argument: str, data: Sequence[Any]) -> dict[PartyName, PYUObject]:
         expected = [party.name for party in self._aggregator.participants]
+        if not isinstance(data, Sequence):
+            raise PlanError(f"{argument}: expected a list, one PYUObject of each of {expected}, found {type_of(data)}")
         if not all(isinstance(held, PYUObject) for held in data):
             kinds = sorted({type(held).__name__ for held in data if not isinstance(held, PYUObject)})
             raise PlanError(f"{argument}: expected one PYUObject of each of {expected}, found {', '.join(kinds)}")
@@ -207,6 +209,8 @@ class ValueSums:
         """
         if weights is None:
             return None, 1.0, dict.fromkeys((held.device.name for held in data), None)
+        if not isinstance(weights, Sequence | np.ndarray):
+            raise PlanError(f"weights: expected a list, one per object of data, found {type_of(weights)}")
         if len(weights) != len(data):
             raise PlanError(f"weights: expected {len(data)}, one per object of data, found {len(weights)}")
         if any(isinstance(weight, PYUObject) for weight in weights):
@@ -227,13 +231,13 @@ class ValueSums:
                 raise PlanError(f"weights: expected finite numbers of 0 or more, found {list(weights)}")
             if not any(given.values()):
                 raise PlanError("weights: expected at least one above 0, found zeros only: there is nothing to average")
-            largest = max(given.values()) if largest is None else largest
-            # Far from 1, products and the sum of the weights would lose digits or have no room; an average does not
-            # depend on the unit of its weights, and a power of two changes no digit.
-            far = math.frexp(max(given.values()))[1]
-            if abs(far) > WEIGHT_RANGE and isinstance(largest, int | float):
-                given = {party: math.ldexp(weight, -far) for party, weight in given.items()}
-                largest = math.ldexp(largest, -far)
+            if largest is None:
+                # Far from 1, products and the sum of the weights would lose digits or have no room; an average does not
+                # depend on the unit of its weights, and a power of two changes no digit.
+                far = math.frexp(max(given.values()))[1]
+                if abs(far) > WEIGHT_RANGE:
+                    given = {party: math.ldexp(weight, -far) for party, weight in given.items()}
+                largest = max(given.values())
             whole = all(weight.is_integer() for weight in given.values())
         if largest is None:
             return None, 1.0, given

@@ -183,6 +183,7 @@ def test_weights_that_cannot_be(parties):
         ([0, 0, 0], {}, "weights: expected at least one above 0"),
         (["1", 2, 3], {}, "weights: expected numbers or objects of the participants, found int, str"),
         ([np.ones(2), 2, 3], {}, "weights: expected numbers .*, found int, ndarray"),
+        ((one for one in (1, 2, 3)), {}, "weights: expected a list, one per object of data, found type 'generator'"),
         ([1, 2, 3], {"largest_weight": 0}, "largest_weight: expected a positive number"),
         ([1, 2, 3], {"largest_weight": np.nan}, "largest_weight: expected a positive number"),
     ]:
@@ -190,6 +191,8 @@ def test_weights_that_cannot_be(parties):
             aggregator.average(good, weights, **more)
     with pytest.raises(DataError, match="party 'carol': its weight is not a number from 0 to 2"):
         aggregator.average(good, held(devices, [1, 2, 3]), largest_weight=2)
+    with pytest.raises(PlanError, match=r"data: expected a list, one PYUObject of each of .* 'dict_values'"):
+        aggregator.sum(dict(enumerate(good)).values())
     for weight in (-1, np.nan, np.inf, "1", np.ones(2)):
         with pytest.raises(DataError, match="party 'carol': its weight is not a number of 0 or more"):
             aggregator.average(good, held(devices, [1, 2, weight]))

@@ -26,6 +26,12 @@ nests = st.recursive(
 )
 
 
+class Labelled:
+    """Stands for a pandas Series or data frame, whose labels a sum by position would not look at."""
+
+    iloc = None
+
+
 def through(value, averaged=False):
     """Through one vector of a fixed point."""
     nest, tensors, arrays = flatten(value)
@@ -93,6 +99,8 @@ def test_integers_alone_are_joined_as_integers():
         (np.array([True]), r"value: expected .* dtype bool; convert it first"),
         (1j, "value: expected an array or number"),
         ({1: 2.0}, "value: expected a dict with string keys"),
+        (range(3), r"value: expected an array or number, found range; say np\.asarray"),
+        ([Labelled()], r"value\[0\]: expected an array or number, found type 'Labelled'"),
         ({"a": {2: 1.0}}, r"value\['a'\]: expected a dict with string keys"),
     ],
 )

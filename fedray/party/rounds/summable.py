@@ -37,6 +37,9 @@ def flatten(value: Any) -> tuple[Any, list[Tensor], list[NDArray[Any]]]:
             raise DataError(
                 f"{name}: found a masked array, whose masked values would be summed; fill them, e.g. with .filled(0)"
             )
+        if hasattr(leaf, "iloc") or isinstance(leaf, range):
+            # Another party's rows or columns may be in another order, and would be summed by position.
+            raise DataError(f"{name}: expected an array or number, found {type_of(leaf)}; say np.asarray(value) first")
         array = np.asarray(leaf)
         if array.dtype.kind not in "fiu":
             raise DataError(
@@ -45,7 +48,9 @@ def flatten(value: Any) -> tuple[Any, list[Tensor], list[NDArray[Any]]]:
             )
         tensors.append(Tensor(name, array.shape, str(array.dtype)))
         arrays.append(array)
-    return tree.map(lambda leaf: not isinstance(leaf, np.ndarray | np.generic)).nest, tensors, arrays
+    # An array of another library's comes back as NumPy's.
+    plain = tree.map(lambda leaf: not isinstance(leaf, np.ndarray | np.generic) and np.ndim(leaf) == 0)
+    return plain.nest, tensors, arrays
 
 
 def join(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
