@@ -11,10 +11,12 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fedray.errors import PlanError
+from fedray.party.house.turns import home
 from fedray.runtime import diagnosis
 from fedray.runtime.environment import Environment
 from fedray.runtime.joining import Entrance
@@ -22,6 +24,7 @@ from fedray.runtime.nodes import findings
 from fedray.runtime.nodes.findings import Finding, as_plain
 from fedray.runtime.nodes.launch import Security
 from fedray.runtime.nodes.record import records
+from fedray.runtime.own_nodes import Node
 from fedray.runtime.ray_interior import reread_authentication
 
 _MARKS = {"good": "ok", "doubtful": "look at this", "bad": "WRONG"}
@@ -41,13 +44,13 @@ def add_arguments(commands: Any) -> None:
         "step of the way to a cluster: name, port, TLS, token, nodes, their ports. Changes nothing.",
     )
     doctor.add_argument(
-        *("address",),
+        "address",
         nargs="?",
         metavar="ADDRESS",
         help="of the cluster, HOST:PORT or ray://HOST:PORT; without it, that of your node on this machine",
     )
     doctor.add_argument("--everywhere", action="store_true", help="let every node look as well, and compare the clocks")
-    doctor.add_argument("--token", type=Path, metavar="FILE", help="the cluster's token, on a machine without a node")
+    doctor.add_argument("--token", type=Path, metavar="FILE", help="the cluster's token (~/.fedray/token)")
     doctor.add_argument("--tls", type=Path, metavar="DIR", help="a certificate, on a machine without a node")
     doctor.add_argument("--insecure", action="store_true", help="look at a cluster without token or TLS all the same")
     doctor.add_argument("--json", action="store_true", help="print the findings as JSON only")
@@ -59,12 +62,14 @@ def run(options: argparse.Namespace) -> int:
     changed = Environment()
     try:
         if options.token or options.tls:
-            given = Security(*[path and path.expanduser().absolute() for path in (options.token, options.tls)])
+            given = _given(options)
             changed.set(given.variables())
             found[_HERE] += findings.secured(given, None)
         for record in records():
             if record.runs:
-                found[_HERE] += findings.secured(record.security, record.ip)
+                own = findings.secured(record.security, record.ip)
+                # Whose they are: a machine has several nodes, or others are asked for on the command line.
+                found[_HERE] += [replace(each, check=f"{record.name}: {each.check}") for each in own]
         found |= _cluster(options, changed)
     finally:
         changed.restore()
@@ -74,6 +79,13 @@ def run(options: argparse.Namespace) -> int:
     else:
         print("\n\n".join(_shown(where, list_) for where, list_ in found.items()))
     return 1 if any(each.health == "bad" for list_ in found.values() for each in list_) else 0
+
+
+def _given(options: argparse.Namespace) -> Security:
+    """Returns what the command line names; a token that it does not name is where a node's would be."""
+    token, tls = (path and path.expanduser().absolute() for path in (options.token, options.tls))
+    usual = home() / "token"
+    return Security(token or (usual if os.path.lexists(usual) else None), tls)
 
 
 def _cluster(options: argparse.Namespace, changed: Environment) -> Mapping[str, list[Finding]]:
@@ -91,7 +103,7 @@ def _cluster(options: argparse.Namespace, changed: Environment) -> Mapping[str, 
     return found
 
 
-def _everywhere(options: argparse.Namespace, entrance: Entrance, nodes: Sequence[Any]) -> Mapping[str, list[Finding]]:
+def _everywhere(options: argparse.Namespace, entrance: Entrance, nodes: Sequence[Node]) -> Mapping[str, list[Finding]]:
     from fedray.runtime.ray import on_every_node  # only here: the other checks need no Ray that runs
 
     asked = time.time()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -19,7 +20,7 @@ from typing import Any
 from fedray.commands.party_toml import TEMPLATE
 from fedray.errors import PlanError
 from fedray.party.house import in_force
-from fedray.party.house.turns import home
+from fedray.party.house.turns import HOME, home
 from fedray.party.keys.credentials import Credentials
 from fedray.party.keys.key_folder import ROSTER, new_identity
 from fedray.protocol.crypto.names import check_name
@@ -27,10 +28,11 @@ from fedray.runtime.joining import Entrance
 from fedray.runtime.nodes import certificates, ports, service, token
 from fedray.runtime.nodes.launch import Launch, Security, on_loopback
 from fedray.runtime.nodes.ports import Ports
-from fedray.runtime.nodes.record import folder_of, records
+from fedray.runtime.nodes.record import Record, folder_of, records
 from fedray.types import PartyConfig, PartyName
 
 _HEAD = "head"
+_DEFAULTS = {"port": ports.HEAD, "client_port": ports.CLIENT, "ports_from": ports.FIRST}
 _ANYWHERE = "192.0.2.1"  # of a network that is nowhere (RFC 5737): to learn one's own address; nothing is sent there
 
 
@@ -52,10 +54,10 @@ def add_arguments(commands: Any) -> None:
     start.add_argument("--party", metavar="NAME", help="let it be the node of a party as well, e.g. of the server")
     start.add_argument("--port", type=int, default=ports.HEAD, metavar="PORT", help="of the head (%(default)s)")
     start.add_argument(
-        *("--client-port",), type=int, default=ports.CLIENT, metavar="PORT", help="for ray:// drivers (%(default)s)"
+        "--client-port", type=int, default=ports.CLIENT, metavar="PORT", help="for ray:// drivers (%(default)s)"
     )
     start.add_argument(
-        *("--autoscaling-config",), type=Path, metavar="FILE", help="where Ray's cluster launcher starts it: its file"
+        "--autoscaling-config", type=Path, metavar="FILE", help="where Ray's cluster launcher starts it: its file"
     )
     _add_shared(start)
     party = commands.add_parser("party", help="set up and start a party's node on this machine").add_subparsers(
@@ -86,7 +88,7 @@ def _add_shared(start: argparse.ArgumentParser) -> None:
     start.add_argument("--config", type=Path, metavar="FILE", help="the party's party.toml, where it lies elsewhere")
     start.add_argument("--ip", metavar="ADDRESS", help="this node's own address, where the machine has several")
     start.add_argument(
-        *("--ports-from",),
+        "--ports-from",
         type=int,
         default=ports.FIRST,
         metavar="PORT",
@@ -95,7 +97,7 @@ def _add_shared(start: argparse.ArgumentParser) -> None:
     start.add_argument("--token", type=Path, metavar="FILE", help="the cluster's token (~/.fedray/token)")
     start.add_argument("--tls", type=Path, metavar="DIR", help="the node's certificate, from 'fedray tls issue'")
     start.add_argument(
-        *("--insecure",),
+        "--insecure",
         action="store_true",
         help="no certificate: whoever is on the network reads the token and all data. For trying out",
     )
@@ -204,7 +206,21 @@ def _launch(options: argparse.Namespace, party: PartyName | None, head: str | No
         cpus=0 if party is None and options.cpus is None else options.cpus,
         store_bytes=None if options.store_mb is None else options.store_mb << 20,
         autoscaling=getattr(options, "autoscaling_config", None),
+        asked=_asked(options),
     )
+
+
+def _asked(options: argparse.Namespace) -> str:
+    """Returns the command line that was given, so that it does the same in whatever folder it is given again."""
+    line = ["fedray", options.command, options.action, *([options.name] if options.command == "party" else [])]
+    for name, value in vars(options).items():
+        if name in ("command", "action", "name") or value is None or value is False or value == _DEFAULTS.get(name):
+            continue
+        given = [] if value is True else [str(value.expanduser().absolute() if isinstance(value, Path) else value)]
+        line += [f"--{name.replace('_', '-')}", *given]
+    # The variable too: without it the command would look for everything in another folder.
+    home_given = f"{HOME}={shlex.quote(os.environ[HOME])} " if os.environ.get(HOME) else ""
+    return home_given + shlex.join(line)
 
 
 def _party(name: PartyName, config: Path | None) -> tuple[Path, Path | None]:
@@ -274,7 +290,7 @@ def _check_place(ip: str, head: str | None) -> None:
 def _status() -> int:
     found = records()
     if not found:
-        print("no node was started on this machine by you")
+        print(f"no node was started on this machine by you{_startable()}")
     for record in found:
         if record.runs:
             guarded = "token and TLS" if record.tls else "token, no TLS"
@@ -282,7 +298,29 @@ def _status() -> int:
         else:
             log = folder_of(record.name) / service.LOG
             print(f"{record.name}: has ended (it was started {record.since}); its log is {log}")
+        for line in _told(record):
+            print(f"  {line}")
     return 0 if any(record.runs for record in found) else 1
+
+
+def _told(record: Record) -> list[str]:
+    """Returns what stands in the way of a node, and what starts one that has ended."""
+    lines = []
+    if record.tls:
+        try:
+            certificates.check(Path(record.tls), record.ip)
+        except (PlanError, OSError) as error:
+            lines.append(f"its certificate: {error}")
+    if not record.runs and record.command:
+        lines.append(f"start it again: {record.command}")
+    return lines
+
+
+def _startable() -> str:
+    """Returns how the nodes of the parties that have their files here are started, as text."""
+    above = home() / "parties"
+    names = sorted(path.parent.name for path in above.glob(f"*/{in_force.FILE}")) if above.is_dir() else []
+    return "".join(f"; to start {name}'s: fedray party start {name} --head HOST:PORT --tls DIR" for name in names)
 
 
 def _stop(name: str | None) -> int:

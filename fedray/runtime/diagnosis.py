@@ -11,13 +11,16 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from fedray.errors import PlanError
 from fedray.runtime.joining import Entrance, check_member, local
 from fedray.runtime.nodes import findings
+from fedray.runtime.nodes.certificates import SOON
 from fedray.runtime.nodes.findings import Finding
 from fedray.runtime.nodes.launch import INLINE_BYTES, Security
 from fedray.runtime.nodes.ports import Ports
+from fedray.runtime.nodes.presented import presented, renewal
 from fedray.runtime.own_nodes import Node, listed, own_nodes, parties_of
 from fedray.runtime.ray_errors import reason
 from fedray.runtime.ray_interior import node_records, system_settings
@@ -76,7 +79,7 @@ def way(entrance: Entrance, environment: Mapping[str, str]) -> tuple[list[Findin
 
 
 def between(nodes: Sequence[Node]) -> list[Finding]:
-    """Returns which ports of the other nodes can be called from this machine."""
+    """Returns which ports of the other nodes can be called from this machine, and how all nodes' certificates are."""
     others = [node for node in nodes if not local(node.address)]
     found = [
         _called(node.address, port, f"{node.name}, port {port}", f"let it in at {node.address}")
@@ -92,7 +95,8 @@ def between(nodes: Sequence[Node]) -> list[Finding]:
             found.append(
                 _let_in(node, ports.calls, "bad", f"let them in at {node.address}: no party there can be called")
             )
-    return found
+    # This machine's own as well: renewed files do nothing for a node that was started with those of before.
+    return found + [finding for node in nodes for finding in _certificate(node)]
 
 
 def at_node(nodes: Sequence[Node], head: tuple[str, int]) -> NodeReport:
@@ -183,6 +187,18 @@ def _let_in(node: Node, ports: tuple[int, int], health: findings.Health, remedy:
         said = f"{node.address}:{first} does not answer: {error.strerror or error}"
         return Finding(check, health, said, remedy)
     return Finding(check, "good", "its first port is reached, or refused (nobody listens outside of sessions)")
+
+
+def _certificate(node: Node) -> list[Finding]:
+    """Returns how long the certificate is good that a node runs with; nothing where it shows none."""
+    shown = presented(node.address, node.ports[0], os.environ) if node.ports else None
+    if shown is None:
+        return []
+    left, check = shown.left(), f"{node.name}, certificate"
+    if left <= timedelta():
+        return [Finding(check, "bad", f"ran out on {shown.until}", renewal([shown]))]
+    health: findings.Health = "doubtful" if left < SOON else "good"
+    return [Finding(check, health, f"good until {shown.until}", "" if health == "good" else renewal([shown]))]
 
 
 def _called(host: str, port: int, check: str, remedy: str) -> Finding:

@@ -3,20 +3,25 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from fedray.errors import PlanError
 from fedray.runtime import diagnosis
 from fedray.runtime.environment import Environment
 from fedray.runtime.joining import Entrance, check_answers, check_member, check_secure
 from fedray.runtime.local_cluster import RayProcess
+from fedray.runtime.nodes.presented import check_presented
 from fedray.runtime.own_nodes import Node, own_nodes
 from fedray.runtime.ray_errors import reason, versions
 from fedray.runtime.ray_interior import node_records, reread_authentication
 from fedray.runtime.signals import held
 from fedray.types import PartyName
+
+_log = logging.getLogger("fedray")
 
 _BIRTH_SECONDS = 15.0  # for a head that has just been started to have a node, its own
 _TRIES = 3  # the process that a head starts for each ray:// driver can die on a busy machine
@@ -51,7 +56,7 @@ class JoinedCluster:
             if self._address != "auto":
                 raise PlanError("Ray is running in this process already; use address='auto' to run on it")
             self._entrance = Entrance(self._ray.address())
-            self._look(self._entrance, Node.alive(self._ray.nodes()), own)
+            self._look(self._entrance, self._ray.nodes(), own)
             return
         entrance = self._entrance = Entrance.of(self._address, os.environ)
         try:
@@ -84,24 +89,27 @@ class JoinedCluster:
                         "one with 'fedray head start', or use address='local'"
                     ) from error
         if entrance.by_client:
-            self._look(entrance, Node.alive(self._ray.nodes()), own)
+            self._look(entrance, self._ray.nodes(), own)
 
     def _join_once(self, entrance: Entrance, own: Sequence[PartyName], show_output: bool) -> None:
         entrance.knock(os.environ)
         if not entrance.by_client and entrance.port:
             # Before Ray is begun: what it makes of a wrong token or a missing node takes it a minute to say.
-            nodes = _nodes(entrance.address)
-            self._look(entrance, nodes, own)
-            check_member(entrance, nodes)
+            found = _records(entrance.address)
+            self._look(entrance, found, own)
+            check_member(entrance, Node.alive(found))
         self._joined = True
         self._ray.init(entrance.address, show_output)
 
-    def _look(self, entrance: Entrance, nodes: Sequence[Node], own: Sequence[PartyName]) -> None:
+    def _look(self, entrance: Entrance, found: Sequence[Mapping[str, Any]], own: Sequence[PartyName]) -> None:
+        nodes = Node.alive(found)
         check_secure(entrance, nodes, os.environ, self._insecure)
-        places = own_nodes(own, nodes, entrance.address)
+        places = own_nodes(own, nodes, entrance.address, Node.gone(found))
         # From outside the cluster (ray://) the nodes' own ports may well be closed.
         if not entrance.by_client:
             check_answers(places)
+            for line in check_presented(_called(entrance, places), os.environ):
+                _log.warning("%s", line)
 
     def looked_over(self) -> str:
         """Returns what `fedray doctor` finds wrong on the way to it and between its nodes; empty for nothing."""
@@ -120,9 +128,18 @@ class JoinedCluster:
         reread_authentication()
 
 
-def _nodes(address: str) -> list[Node]:
-    """Returns a cluster's nodes; a head answers a few seconds before it has its own."""
+def _called(entrance: Entrance, places: Mapping[PartyName, Sequence[Node]]) -> dict[str, tuple[str, int]]:
+    """Returns where the head and each party's node are called; one that is both, once."""
+    likeliest = {f"party {party!r}": nodes[0] for party, nodes in places.items()}
+    called = {whose: (node.address, node.ports[0]) for whose, node in likeliest.items() if node.ports}
+    if entrance.port and entrance.host not in {host for host, _ in called.values()}:
+        called["the head"] = entrance.host, entrance.port
+    return called
+
+
+def _records(address: str) -> list[dict[str, Any]]:
+    """Returns Ray's records of a cluster's nodes; a head answers a few seconds before it has its own."""
     deadline = time.monotonic() + _BIRTH_SECONDS
-    while not (nodes := Node.alive(node_records(address))) and time.monotonic() < deadline:
+    while not Node.alive(found := node_records(address)) and time.monotonic() < deadline:
         time.sleep(0.2)
-    return nodes
+    return found

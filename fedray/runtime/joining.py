@@ -11,9 +11,11 @@ import socket
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from fedray.errors import PlanError
 from fedray.runtime.environment import LOOPBACK
+from fedray.runtime.nodes.presented import check_own, presented, said
 from fedray.runtime.nodes.record import Record, records
 from fedray.runtime.own_nodes import Node, listed
 from fedray.types import PartyName
@@ -232,6 +234,7 @@ def _shake_hands(entrance: Entrance, environment: Mapping[str, str]) -> None:
     missing = [path for path in paths if not os.path.isfile(path)]
     if missing:
         raise PlanError(f"RAY_USE_TLS is on, and there is no certificate file {missing[0]!r}. {_SAY_SECURE}")
+    check_own(environment)
     try:
         context = ssl.create_default_context(cafile=paths[0])
         context.load_cert_chain(paths[1], paths[2])
@@ -250,6 +253,9 @@ def _shake_hands(entrance: Entrance, environment: Mapping[str, str]) -> None:
             f"{entrance.address}: no answer within {_KNOCK_SECONDS:.0f} s while certificates were exchanged"
         ) from None
     except ssl.SSLCertVerificationError as error:
+        theirs = presented(entrance.host, entrance.port, environment)
+        if theirs is not None and theirs.left() <= timedelta():
+            raise PlanError(f"the certificate of the head at {entrance.address} {said([theirs])}") from None
         raise PlanError(
             f"the certificate of {entrance.address} does not pass: {error.verify_message}. Its clock, this machine's, "
             f"the authority in {paths[0]} and the names in the certificate are what can be wrong"

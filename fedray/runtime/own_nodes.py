@@ -17,7 +17,7 @@ from fedray.types import PartyName
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One node of a cluster that Ray takes to be alive.
+    """One node of a cluster, as Ray knows it.
 
     Attributes:
         id: Ray's number of it.
@@ -38,17 +38,25 @@ class Node:
     @classmethod
     def alive(cls, records: Iterable[Mapping[str, Any]]) -> list[Node]:
         """Returns the living ones among Ray's own records."""
+        return cls._of(record for record in records if record["Alive"])
+
+    @classmethod
+    def gone(cls, records: Iterable[Mapping[str, Any]]) -> list[Node]:
+        """Returns those among Ray's own records that have ended or were given up."""
+        return cls._of(record for record in records if not record["Alive"])
+
+    @classmethod
+    def _of(cls, records: Iterable[Mapping[str, Any]]) -> list[Node]:
         return [
             cls(
                 record["NodeID"],
                 record.get("NodeName") or record["NodeManagerAddress"],
                 record["NodeManagerAddress"],
                 record.get("Labels") or {},
-                record["Resources"],
+                record.get("Resources") or {},
                 tuple(record[port] for port in ("NodeManagerPort", "ObjectManagerPort") if record.get(port)),
             )
             for record in records
-            if record["Alive"]
         ]
 
     @property
@@ -58,7 +66,9 @@ class Node:
         return int(text) if text.isdigit() else 0
 
 
-def own_nodes(parties: Sequence[PartyName], nodes: Sequence[Node], address: str) -> dict[PartyName, list[Node]]:
+def own_nodes(
+    parties: Sequence[PartyName], nodes: Sequence[Node], address: str, gone: Sequence[Node] = ()
+) -> dict[PartyName, list[Node]]:
     """Returns each party's own node, by its label, else by a resource of the party's name; never another's.
 
     More than one stands for a party where Ray still has the record of a node that was started again: the one started
@@ -68,6 +78,7 @@ def own_nodes(parties: Sequence[PartyName], nodes: Sequence[Node], address: str)
         parties: Their names.
         nodes: Those that live.
         address: Where the cluster is called, for errors.
+        gone: Those that have ended or were given up, for errors.
 
     Raises:
         PlanError: A party has none, or two on different machines.
@@ -80,10 +91,10 @@ def own_nodes(parties: Sequence[PartyName], nodes: Sequence[Node], address: str)
         own = sorted(labelled or offering, key=lambda node: node.started, reverse=True)
         if not own:
             raise PlanError(
-                f"party {party!r} has no node in the cluster at {address}; {listed(nodes)}. Start it on {party}'s "
-                f"machine: fedray party start {party} --head {address} --tls DIR (--insecure, where the cluster has no "
-                "certificates). (A simulation, where parties share what "
-                "machines there are, says placement='anywhere'.)"
+                f"party {party!r} has no node in the cluster at {address}; {listed(nodes)}. {_lost(party, gone)}Start "
+                f"it on {party}'s machine: fedray party start {party} --head {address} --tls DIR (--insecure, where "
+                "the cluster has no certificates). (A simulation, where parties share what machines there are, says "
+                "placement='anywhere'.)"
             )
         if len({node.address for node in own}) > 1:
             places = " and ".join(sorted(node.address for node in own))
@@ -106,6 +117,16 @@ def listed(nodes: Sequence[Node]) -> str:
         return "it has no nodes"
     rows = [f"{node.name} ({_whose(node)}, {node.address})" for node in sorted(nodes, key=lambda node: node.name)]
     return f"its nodes are {', '.join(rows)}"
+
+
+def _lost(party: PartyName, gone: Sequence[Node]) -> str:
+    places = {node.address for node in gone if node.labels.get(PARTY_LABEL) == label_of(party)}
+    if not places:
+        return ""
+    return (
+        f"It had one, at {' and '.join(sorted(places))}, which has ended or could no longer be called, as when its "
+        "certificate has run out: 'fedray status' there says more. "
+    )
 
 
 def _whose(node: Node) -> str:

@@ -27,7 +27,7 @@ _IN_RAYS_FORM = re.compile(r"(?:\x1b\[\d*m)?\([^()]*\bpid=(?P<pid>\d+)(?:, ip=(?
 _STDERR = -2  # the level of such lines
 ctypes.pythonapi.PyOS_getsig.restype = ctypes.pythonapi.PyOS_setsig.restype = ctypes.c_void_p
 _LOOK_SECONDS, _LOOKED_SECONDS = 0.02, 10.0  # how often for a node that starts, and until that is left to Ray
-_LOSSES = re.compile("^A worker died or was killed while executing|^The node with node id: ")
+_LOSSES = re.compile("^A worker died or was killed while executing|^The node with node id: |^Raylet is terminated[.] ")
 
 
 def reread_authentication() -> None:

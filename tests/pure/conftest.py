@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Worlds of parties and their server, and a process that knows nothing of this one."""
+"""Worlds of parties and their server, and processes that know nothing of this one."""
 
 import pytest
 
@@ -12,11 +12,19 @@ def world():
     return lambda parties=4, scheme="masking", **settings: World(parties, scheme, **settings)
 
 
-@pytest.fixture(scope="module")
-def elsewhere():
+@pytest.fixture(scope="session")
+def forks():
+    """Returns `Forks`; see there."""
+    from pure.forks_kit import Forks
+
+    other = Forks()
+    yield other
+    other.close()
+
+
+@pytest.fixture
+def elsewhere(forks):
     """Returns `Elsewhere`; see there."""
     from pure.elsewhere_kit import Elsewhere
 
-    other = Elsewhere()
-    yield other
-    other.close()
+    return Elsewhere(forks)

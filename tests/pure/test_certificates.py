@@ -4,14 +4,13 @@
 import os
 import shutil
 import socket
-import ssl
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from cryptography import x509
+from pure.tls_kit import Server, issue_old, variables
 
 from fedray.commands.cli import main
 from fedray.errors import PlanError
@@ -143,43 +142,6 @@ def test_nothing_is_good_for_longer_than_its_authority(made: Path, tmp_path: Pat
     assert certificates.issue(made / "ca", tmp_path / "x", "x", [], days=3650) == ca.not_valid_after_utc
 
 
-class Server:
-    """Answers TLS handshakes as a node does, or takes connections and says nothing that TLS knows."""
-
-    def __init__(self, folder: Path | None) -> None:
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.port = self._socket.getsockname()[1]
-        self._context = None
-        if folder is not None:
-            self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            self._context.load_cert_chain(folder / "node.crt", folder / "node.key")
-            self._context.load_verify_locations(folder / "ca.crt")
-            self._context.verify_mode = ssl.CERT_REQUIRED
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                line, _ = self._socket.accept()
-            except OSError:
-                return
-            try:
-                if self._context is None:
-                    line.recv(100)
-                    line.sendall(b"HTTP/1.1 400 what is that?\r\n\r\n")
-                else:
-                    line = self._context.wrap_socket(line, server_side=True)
-                    line.sendall(b"hello")
-                    line.recv(1)
-            except OSError:
-                pass
-            line.close()
-
-    def close(self) -> None:
-        self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
-
-
 @pytest.fixture
 def server() -> Iterator[object]:
     """Returns a function that starts a server."""
@@ -192,11 +154,6 @@ def server() -> Iterator[object]:
     yield begin
     for each in started:
         each.close()
-
-
-def variables(folder: Path) -> dict[str, str]:
-    names = {"CA_CERT": "ca.crt", "SERVER_CERT": "node.crt", "SERVER_KEY": "node.key"}
-    return {"RAY_USE_TLS": "1"} | {f"RAY_TLS_{name}": str(folder / file) for name, file in names.items()}
 
 
 def test_both_sides_of_one_authority_meet(made: Path, server) -> None:
@@ -229,23 +186,9 @@ def test_a_certificate_that_has_run_out_or_is_for_another_name(made: Path, serve
     certificates.issue(made / "ca", tmp_path / "elsewhere", "elsewhere", ["10.0.0.9"])
     with pytest.raises(PlanError, match="does not pass: IP address mismatch"):
         server(tmp_path / "elsewhere").knock(variables(made / "alice"))
-    monkeypatch.setattr(certificates, "_GRACE", timedelta(days=3))
-    begun = certificates._begun
-    monkeypatch.setattr(
-        certificates,
-        "_begun",
-        lambda *what: begun(*what).__class__.not_valid_after(
-            _without_end(begun(*what)), datetime.now(UTC) - timedelta(days=1)
-        ),
-    )
-    certificates.issue(made / "ca", tmp_path / "old", "old", ["127.0.0.1"])
-    with pytest.raises(PlanError, match="does not pass: certificate has expired"):
+    issue_old(made / "ca", tmp_path / "old", "old", "127.0.0.1")
+    with pytest.raises(PlanError, match=r"of the head at 127.* ran out on 20.*fedray tls issue old --renew"):
         server(tmp_path / "old").knock(variables(made / "alice"))
-
-
-def _without_end(builder: x509.CertificateBuilder) -> x509.CertificateBuilder:
-    builder._not_valid_after = None
-    return builder
 
 
 def test_nobody_there() -> None:

@@ -5,10 +5,11 @@ import os
 import signal
 import subprocess
 import time
-import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pure.forks_kit import Forks
 
 from fedray.runtime import cluster_folder, leftovers
 from fedray.runtime.cluster_folder import ClusterFolder, sweep
@@ -23,26 +24,35 @@ def above(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def killed(mark: str, *, watched: bool = False, fork: bool = False) -> int:
-    """Makes a folder in a process that ends without tidying up; returns the number of a fork that it left, or 0."""
-    reading, writing = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a fork beside threads
-        child = os.fork()
-    if child == 0:
-        if not watched:
-            cluster_folder.watch = lambda _path: None  # type: ignore[assignment, return-value]
-        ClusterFolder(mark)
-        left = os.fork() if fork else 1
-        if left == 0:
-            time.sleep(600)
-        os.write(writing, str(left if fork else 0).encode())
-        os._exit(0)
-    os.close(writing)
-    os.waitpid(child, 0)
-    told = os.read(reading, 20)
-    os.close(reading)
-    return int(told)
+DIES = """
+import os, time
+from fedray.runtime import cluster_folder
+
+if not watched:
+    cluster_folder.watch = lambda path: None
+cluster_folder.ClusterFolder(mark)
+left = os.fork() if fork else 0
+if fork and left == 0:
+    time.sleep(600)
+print(left, flush=True)
+os._exit(0)
+"""
+
+
+@pytest.fixture
+def killed(above: Path, forks: Forks) -> Callable[..., int]:
+    """Returns a function that makes a folder in a process that ends without tidying up.
+
+    It returns the number of a fork that the process left, or 0.
+    """
+
+    def killed(*, watched: bool = False, fork: bool = False) -> int:
+        given = {"mark": MARK, "watched": watched, "fork": fork}
+        ran = forks.run(DIES, given, {"RAY_TMPDIR": str(above)})
+        assert ran.code == 0, ran.stderr
+        return int(ran.stdout)
+
+    return killed
 
 
 def test_a_folder_that_is_held_stays_and_goes_with_its_owner(above: Path) -> None:
@@ -54,8 +64,8 @@ def test_a_folder_that_is_held_stays_and_goes_with_its_owner(above: Path) -> Non
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")
-def test_what_a_killed_program_left_is_swept(above: Path) -> None:
-    killed(MARK)
+def test_what_a_killed_program_left_is_swept(above: Path, killed: Callable[..., int]) -> None:
+    killed()
     (left,) = above.iterdir()
     (left / "r").mkdir()
     agent = subprocess.Popen(["sleep", "600"], env=os.environ | {leftovers.MARK: MARK})
@@ -68,10 +78,10 @@ def test_what_a_killed_program_left_is_swept(above: Path) -> None:
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")
-def test_what_a_killed_program_left_goes_by_itself(above: Path) -> None:
+def test_what_a_killed_program_left_goes_by_itself(above: Path, killed: Callable[..., int]) -> None:
     agent = subprocess.Popen(["sleep", "600"], env=os.environ | {leftovers.MARK: MARK})
     try:
-        killed(MARK, watched=True)
+        killed(watched=True)
         assert agent.wait(30) == -9
         deadline = time.monotonic() + 30
         while list(above.iterdir()) and time.monotonic() < deadline:
@@ -82,9 +92,9 @@ def test_what_a_killed_program_left_goes_by_itself(above: Path) -> None:
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")
-def test_a_process_that_has_lost_its_mark_is_known_by_its_files(above: Path) -> None:
+def test_a_process_that_has_lost_its_mark_is_known_by_its_files(above: Path, killed: Callable[..., int]) -> None:
     """As Ray's agents do now and then, whose name is written over the variables; by the mark alone they stayed."""
-    killed(MARK)
+    killed()
     (left,) = above.iterdir()
     agents = []
     for title, folder in (("ray::Agent", left), ("ray::Agent", above), ("Agent", left)):
@@ -112,8 +122,8 @@ def test_a_watch_ends_with_its_folder(above: Path) -> None:
     assert folder._watch.poll() is not None
 
 
-def test_a_fork_does_not_hold_what_its_parent_left(above: Path) -> None:
-    fork = killed(MARK, fork=True)
+def test_a_fork_does_not_hold_what_its_parent_left(above: Path, killed: Callable[..., int]) -> None:
+    fork = killed(fork=True)
     try:
         sweep()
         assert list(above.iterdir()) == []
@@ -121,7 +131,9 @@ def test_a_fork_does_not_hold_what_its_parent_left(above: Path) -> None:
         os.kill(fork, signal.SIGKILL)
 
 
-def test_what_is_not_known_to_be_left_stays(above: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_known_to_be_left_stays(
+    above: Path, killed: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     (above / "fedray-older").mkdir()  # without a word of whose it is
     (above / "fedray-begun").mkdir()
     (above / "fedray-begun" / "owner").touch()  # not yet locked
@@ -133,7 +145,7 @@ def test_what_is_not_known_to_be_left_stays(above: Path, monkeypatch: pytest.Mon
     before = sorted(above.rglob("*"))
     sweep()
     assert sorted(above.rglob("*")) == before
-    killed(MARK)
+    killed()
     with monkeypatch.context() as patch:
         patch.setattr(cluster_folder.os, "geteuid", lambda: os.getuid() + 1)
         sweep()

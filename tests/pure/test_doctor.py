@@ -16,9 +16,10 @@ from fedray.party.house.turns import HOME
 from fedray.runtime import diagnosis
 from fedray.runtime.diagnosis import NodeReport
 from fedray.runtime.joining import Entrance
-from fedray.runtime.nodes import certificates, findings
+from fedray.runtime.nodes import certificates, findings, token
 from fedray.runtime.nodes.findings import Finding
 from fedray.runtime.nodes.launch import RAY_SETTINGS, Security
+from fedray.runtime.nodes.record import Record, began, folder_of
 from fedray.runtime.own_nodes import Node
 
 
@@ -49,6 +50,27 @@ def test_a_machine_in_order_has_nothing_bad(machine: Path, capsys: pytest.Captur
     assert found["cluster"][0]["health"] == "doubtful"
     assert not any(each["health"] == "bad" for list_ in found.values() for each in list_)
     assert all(each["remedy"] for list_ in found.values() for each in list_ if each["health"] != "good")
+
+
+def test_token_and_certificate_are_told_once_for_each_node_and_say_whose(
+    machine: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token.made(machine / "token")
+    certificates.make_authority(machine / "ca")
+    certificates.issue(machine / "ca", machine / "tls", "alice", ["10.0.0.2"])
+    folder_of("alice").mkdir(parents=True, mode=0o700)
+    pid = os.getpid()
+    kept = str(machine / "token"), str(machine / "tls")
+    Record("alice", "127.0.0.1:1", "10.0.0.2", False, pid, began(pid), "mark", "2026-01-01", *kept).write()
+    monkeypatch.setattr(doctor, "_cluster", lambda *_: {})
+    capsys.readouterr()
+    main(["doctor", "--json", "--tls", str(machine / "tls")])
+    found = json.loads(capsys.readouterr().out)["this machine"]
+    checks = [each["check"] for each in found]
+    assert len(checks) == len(set(checks))
+    # Without --token, it is the file that a node would take.
+    assert {"token", "TLS", "alice: token", "alice: TLS"} <= set(checks)
+    assert {each["health"] for each in found if "TLS" in each["check"] or "token" in each["check"]} == {"good"}
 
 
 def test_a_party_s_files(machine: Path) -> None:

@@ -2,6 +2,8 @@
 """`fedray head`, `party`, `status` and `stop`, with a program in Ray's place that only says that it has started."""
 
 import os
+import re
+import shlex
 import shutil
 import signal
 import socket
@@ -13,13 +15,14 @@ from pathlib import Path
 
 import pytest
 from free_ports import free_block, free_ports
+from pure.tls_kit import issue_old
 
-from fedray.commands import nodes
+from fedray.commands import cli, nodes
 from fedray.commands.cli import main
 from fedray.party.house import in_force
 from fedray.party.house.turns import HOME
 from fedray.runtime import leftovers
-from fedray.runtime.nodes import service, token
+from fedray.runtime.nodes import certificates, service, token
 from fedray.runtime.nodes.ports import WIDTH, Ports
 from fedray.runtime.nodes.record import Record, records
 
@@ -104,6 +107,57 @@ def test_a_node_that_has_ended_by_itself_is_shown_as_that(machine, capsys) -> No
     )
     assert main(["stop", "head"]) == 0
     assert "head had ended already" in capsys.readouterr().out
+
+
+def test_status_has_the_command_that_starts_a_node_again(machine, tmp_path, capsys, monkeypatch) -> None:
+    """Given again, in another folder, it starts the same."""
+    monkeypatch.chdir(tmp_path)
+    for each in (["init", "--ca"], ["issue", "head", "--out", "my tls", "--ca"]):
+        assert main(["tls", *each, "ca"]) == 0
+    assert start("--tls", "my tls", "--cpus", "0", "--token", "t") == 0
+    first = (tmp_path / "line").read_text()
+    capsys.readouterr()
+    assert main(["status"]) == 0
+    assert "start it again" not in capsys.readouterr().out
+    service.end(records()[0])
+    assert main(["status"]) == 1
+    (line,) = [each for each in capsys.readouterr().out.splitlines() if "start it again: " in each]
+    named, *command = shlex.split(line.partition("start it again: ")[2])
+    assert named == f"{HOME}={machine}"
+    assert command[:3] == ["fedray", "head", "start"]
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main(command[1:]) == 0
+    again = (tmp_path / "line").read_text()
+    assert [word for word in again.split() if "fedray-started" not in word] == [
+        word for word in first.split() if "fedray-started" not in word
+    ]
+    assert records()[0].tls == str(tmp_path / "my tls")
+
+
+def test_what_is_so_by_itself_is_no_part_of_the_command(monkeypatch) -> None:
+    monkeypatch.delenv(HOME, raising=False)
+    for line in (
+        "fedray head start",
+        "fedray party start alice --head 10.0.0.1:6379 --ip 10.0.0.2 --insecure --cpus 0",
+    ):
+        assert nodes._asked(cli._parser().parse_args(line.split()[1:])) == line
+
+
+def test_status_says_that_a_certificate_has_run_out_and_how_a_party_s_node_is_started(machine, capsys) -> None:
+    assert main(["party", "init", "alice"]) == 0
+    capsys.readouterr()
+    assert main(["status"]) == 1
+    assert "by you; to start alice's: fedray party start alice --head HOST:PORT --tls DIR" in capsys.readouterr().out
+    certificates.make_authority(machine / "ca")
+    certificates.issue(machine / "ca", machine / "tls", "head", [])
+    assert start("--tls", str(machine / "tls")) == 0
+    shutil.rmtree(machine / "tls")
+    issue_old(machine / "ca", machine / "tls", "head", "127.0.0.1")
+    capsys.readouterr()
+    assert main(["status"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"\n  its certificate: .*/node\.crt ran out on 20.*: fedray tls issue head", said)
 
 
 def test_the_logs_of_the_last_run_stay_and_nothing_else_of_it(machine) -> None:

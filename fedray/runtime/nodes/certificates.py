@@ -31,6 +31,9 @@ NODE_CERT, NODE_KEY = "node.crt", "node.key"
 
 CA_DAYS, NODE_DAYS = 3650, 365
 
+SOON = timedelta(days=30)
+"""How long before its end a certificate is to be renewed."""
+
 # A certificate counts from a little before it was made: clocks of machines are never quite the same.
 _GRACE = timedelta(hours=1)
 _HOST = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
@@ -83,7 +86,7 @@ def issue(
     authority = _there(authority)
     ca, ca_key = _certificate(authority / CA_CERT), _private(authority / CA_KEY)
     if ca.not_valid_after_utc <= datetime.now(UTC):
-        raise PlanError(f"{authority / CA_CERT} {_ran_out(ca.not_valid_after_utc)}")
+        raise PlanError(f"{authority / CA_CERT} {ran_out(ca.not_valid_after_utc)}")
     names = [_general_name(host) for host in dict.fromkeys([*hosts, *_EVERYWHERE])]
     if renew:
         out = _there(out)
@@ -142,7 +145,7 @@ def check(folder: Path, host: str | None, now: datetime | None = None) -> dateti
     for what, certificate in ((folder / CA_CERT, ca), (path, node)):
         begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         if moment > ends and certificate is ca:
-            raise PlanError(f"{what} {_ran_out(ends)}")
+            raise PlanError(f"{what} {ran_out(ends)}")
         if moment > ends:
             raise PlanError(f"{what} ran out on {ends:%Y-%m-%d %H:%M} UTC; {again}")
         if moment < begins:
@@ -168,15 +171,20 @@ def _again(folder: Path, node: x509.Certificate, host: str | None) -> str:
     called = [str(name.value) for name in _names(node)]
     hosts = dict.fromkeys(one for one in [host, *called] if one is not None and one not in _EVERYWHERE)
     options = "".join(f" --host {shlex.quote(each)}" for each in hosts)
-    # Somebody else may have made it, with a name that does something to a terminal or a shell.
-    name = shlex.quote(_name(node)) if _name(node).isprintable() else "NAME"
     return (
-        f"on the machine that has {CA_KEY}: fedray tls issue {name}{options} --ca DIR --out NEW; copy the files in "
-        f"NEW over those in {folder} on this machine, and start its node again"
+        f"on the machine that has {CA_KEY}: fedray tls issue {safe_name(node)}{options} --ca DIR --out NEW; copy the "
+        f"files in NEW over those in {folder} on this machine, and start its node again"
     )
 
 
-def _ran_out(ends: datetime) -> str:
+def safe_name(node: x509.Certificate) -> str:
+    """Returns the node's name in its certificate, as a command line takes it; NAME where none should."""
+    # Somebody else may have made it, with a name that does something to a terminal or a shell.
+    return shlex.quote(_name(node)) if _name(node).isprintable() else "NAME"
+
+
+def ran_out(ends: datetime) -> str:
+    """Returns that an authority has run out, and what to do, as the end of a sentence."""
     return (
         f"ran out on {ends:%Y-%m-%d %H:%M} UTC, and with it all that this authority has issued; make another one with "
         "'fedray tls init', and new certificates for all nodes with 'fedray tls issue'"

@@ -11,7 +11,7 @@ import platform
 import resource
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -32,7 +32,6 @@ _LEAST_SHARED = 1 << 30
 _LEAST_DISK = 100 << 20  # bytes; a ledger takes some KB a round
 _SHARED = "/dev/shm"  # noqa: S108 (looked at, not written to)
 _LEAST_FILES = 4096  # Ray's own advice
-_SOON = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +152,7 @@ def secured(security: Security, ip: str | None) -> list[Finding]:
         found.append(Finding("TLS", "bad", "none", "'fedray tls init' and 'fedray tls issue', then --tls DIR"))
         return found
     checked = _tried("TLS", security.tls, lambda folder: f"good until {certificates.check(folder, ip):%Y-%m-%d}")
-    if checked.health == "good" and certificates.check(security.tls, ip) - datetime.now(UTC) < _SOON:
+    if checked.health == "good" and certificates.check(security.tls, ip) - datetime.now(UTC) < certificates.SOON:
         remedy = f"it runs out soon; {certificates.renewal(security.tls, ip)}"
         checked = Finding("TLS", "doubtful", checked.found, remedy)
     return [*found, checked]

@@ -113,6 +113,7 @@ class Launch:
         cpus: How many processors are offered; None for all.
         store_bytes: Size of Ray's shared memory; None for Ray's choice.
         autoscaling: At a head that Ray's cluster launcher starts, the file that it has put there.
+        asked: The command line of `fedray` that asks for it, whole, for people.
     """
 
     name: str
@@ -128,6 +129,7 @@ class Launch:
     cpus: int | None = None
     store_bytes: int | None = None
     autoscaling: Path | None = None
+    asked: str = ""
 
     @property
     def address(self) -> str:

@@ -35,6 +35,7 @@ class Record:
         since: When it was started, for people.
         token: Its cluster's token file; empty for none.
         tls: Folder of its certificates; empty for none.
+        command: The command line that starts it.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Record:
     since: str
     token: str
     tls: str
+    command: str = ""
 
     @property
     def runs(self) -> bool:

@@ -166,8 +166,8 @@ def _begin(launch: Launch, ray: str) -> Started:
     security = launch.security
     since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     token, tls = str(security.token or ""), str(security.tls or "")
-    head, pid = launch.head is None, process.pid
-    record = Record(launch.name, launch.address, launch.ip, head, pid, began(pid), mark, since, token, tls)
+    pid, known = process.pid, (launch.name, launch.address, launch.ip, launch.head is None)
+    record = Record(*known, pid, began(pid), mark, since, token, tls, launch.asked)
     return Started(record, process)
 
 

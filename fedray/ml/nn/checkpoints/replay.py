@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from fedray.party.training.replaying import ReplayVerdict
+from fedray.party.training.replaying import Committed, ReplayVerdict
 from fedray.types import PartyName
 
 
@@ -26,8 +25,8 @@ class Replay:
     path: Path
     party: PartyName
     rounds: tuple[int, ...] = ()
-    committed: Mapping[tuple[str, str], Sequence[str]] | None = None
-    verdicts: list[ReplayVerdict] | None = field(default=None)
+    committed: Committed | None = None
+    verdicts: list[ReplayVerdict] | None = None
 
     def concerns(self, path: Path) -> bool:
         """Returns whether a fit keeps its runs in the folder that is asked about."""
