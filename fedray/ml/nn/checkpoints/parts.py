@@ -6,11 +6,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from fedray.errors import PartyLost, PlanError
+from fedray.errors import FedRayError, PartyLost, PlanError
 from fedray.ml.nn.checkpoints.position import FitRows
 from fedray.party.training.replaying import ReplayVerdict
 from fedray.runtime.session import Session
 from fedray.types import Key, PartyName, Ref
+
+_SOON_SECONDS = 5.0  # for the answers at an interruption: who waits for them has pressed Ctrl-C
 
 
 class PartyParts:
@@ -138,6 +140,30 @@ class PartyParts:
         """Waits until parties have written what they gathered."""
         self._ask(there, "settle")
         self.hear()
+
+    def thin(self, there: Sequence[PartyName], stay: Sequence[int]) -> None:
+        """Lets parties remove checkpoints, once they have written what they gathered; returns at once.
+
+        Args:
+            there: Who takes part.
+            stay: Numbers that are not to be removed.
+        """
+        self._ask(there, "thin", tuple(stay))
+
+    def thin_soon(self, there: Sequence[PartyName], stay: Sequence[int]) -> bool:
+        """Does the same beside whatever parties do, and returns whether all have answered soon.
+
+        Args:
+            there: Who takes part.
+            stay: As above; none for a look at what there is.
+        """
+        try:
+            calls = [self._session.tell(party, self._keys[party], "thin", tuple(stay)) for party in there]
+            answers = self._session.get(calls, _SOON_SECONDS)
+        except FedRayError:  # a party or the session is gone, which is told already
+            return False
+        self.held |= {party: list(status["held"]) for party, status in zip(there, answers, strict=True)}
+        return True
 
     def hear(self) -> None:
         """Takes the answers to all that was asked so far."""
