@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import shutil
+import threading
 
 import pytest
 from inline.federated import regression
@@ -13,6 +14,7 @@ from inline.kept_runs import Killed, fit, killed, on_disk, same
 import fedray as sf
 from fedray.commands.cli import main
 from fedray.errors import PartyLost, PlanError
+from fedray.ml.nn.checkpoints.parts import PartyParts
 from fedray.ml.nn.fitting import FitRun
 from fedray.party.house.in_force import VARIABLE
 from fedray.party.house.turns import HOME
@@ -266,6 +268,28 @@ def test_when_a_party_is_lost_nothing_is_removed_that_it_may_have_as_well(monkey
     with pytest.raises(PartyLost):
         fit(start, sf.Checkpoint(path, keep=1), epochs=3)
     assert {1} <= set.intersection(*map(set, kept_everywhere(path)))
+
+
+def test_a_driver_without_a_first_one_has_no_later_one_that_not_all_have(monkeypatch, start, path):
+    """Else there would be something to go on from, which a party lacks, and the same program would be refused."""
+    capture, gate = PartyParts.capture, threading.Event()
+
+    def late(self, there, number, stay, **more):
+        wait = capture(self, there, number, stay, **more)
+        return (lambda: gate.wait(30) and wait()) if number == 1 else wait
+
+    def lose():
+        running().transport.lose("carol")
+        gate.set()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PartyParts, "capture", late)
+        during(patch, 0, lose)
+        with pytest.raises(PartyLost):
+            fit(start, sf.Checkpoint(path), on_dropout="abandon", validation_data=None)
+    sf.shutdown()
+    assert numbers(parts(path, "alice")) == [1, 2]
+    assert fit(start, sf.Checkpoint(path), on_dropout="abandon", validation_data=None)[0].epoch == [0, 1]
 
 
 def kept_everywhere(path, parties=("alice", "bob", "carol")):

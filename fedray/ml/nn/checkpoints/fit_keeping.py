@@ -299,7 +299,7 @@ class FitKeeping:
         folder, number = self._folder, self._number
         try:
             stay = staying(folder.numbers(), self._parts.held, there, self._checkpoint.keep)
-            weights = self._parts.capture(there, number, stay)
+            weights = self._parts.capture(there, number, stay, first=not folder.numbers())
             state = {
                 "position": {name: getattr(position, name) for name in Position.__slots__},
                 "history": history_state(history),

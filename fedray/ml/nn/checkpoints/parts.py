@@ -111,25 +111,28 @@ class PartyParts:
         """Lets every party make its folder of a run; returns at once."""
         self._ask(self.parties, "begin", run, named)
 
-    def capture(self, there: Sequence[PartyName], number: int, stay: Sequence[int]) -> Callable[[], Any]:
+    def capture(
+        self, there: Sequence[PartyName], number: int, stay: Sequence[int], *, first: bool
+    ) -> Callable[[], Any]:
         """Lets parties gather their parts, and write them beside what follows; returns at once.
 
         Args:
             there: Who takes part; the others are behind from here on.
             number: Of the checkpoint.
             stay: Numbers that are not to be removed.
+            first: Whether the driver has none yet.
 
         Returns:
-            What waits for the global model as it is now, and returns it; in whatever thread. For the first checkpoint
-            it waits until all have written theirs as well: else a run that was killed meanwhile would have one, and
-            none to go on from. It raises `PartyLost` then.
+            What waits for the global model as it is now, and returns it; in whatever thread. For the driver's first
+            checkpoint it waits until all have written theirs as well: else a run that was killed meanwhile would have
+            one, and none to go on from. It raises `PartyLost` then.
         """
         gathered = self._ask(there, "capture", number, tuple(stay))
         weights = self._first(lambda party: self._session.ask(party, self._models[party], "arrays"))
 
         def wait() -> Any:
             (found,) = self._session.get([weights])
-            if number == 1:
+            if first:
                 self._session.get(gathered)  # after that they write
                 self._session.get([self._session.tell(party, self._keys[party], "written") for party in there])
             return found
