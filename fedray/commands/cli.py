@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: `fedray demo`, `fedray ledger`, `fedray keys`, `fedray runs`, and the nodes of a cluster.
+"""The command line: each command has a module of its own beside this one, but for the demo's options, which are here.
 
 Exit codes: 0 done, 1 failed (for `ledger`: the file is not as the parties signed it), 2 wrong usage, 130 interrupted,
 141 nobody reads the output any more.

@@ -24,6 +24,7 @@ from fedray.runtime.nodes import findings
 from fedray.runtime.nodes.findings import Finding, as_plain
 from fedray.runtime.nodes.launch import Security
 from fedray.runtime.nodes.record import records
+from fedray.runtime.own_nodes import Node
 from fedray.runtime.ray_interior import reread_authentication
 
 _MARKS = {"good": "ok", "doubtful": "look at this", "bad": "WRONG"}
@@ -43,7 +44,7 @@ def add_arguments(commands: Any) -> None:
         "step of the way to a cluster: name, port, TLS, token, nodes, their ports. Changes nothing.",
     )
     doctor.add_argument(
-        *("address",),
+        "address",
         nargs="?",
         metavar="ADDRESS",
         help="of the cluster, HOST:PORT or ray://HOST:PORT; without it, that of your node on this machine",
@@ -102,7 +103,7 @@ def _cluster(options: argparse.Namespace, changed: Environment) -> Mapping[str, 
     return found
 
 
-def _everywhere(options: argparse.Namespace, entrance: Entrance, nodes: Sequence[Any]) -> Mapping[str, list[Finding]]:
+def _everywhere(options: argparse.Namespace, entrance: Entrance, nodes: Sequence[Node]) -> Mapping[str, list[Finding]]:
     from fedray.runtime.ray import on_every_node  # only here: the other checks need no Ray that runs
 
     asked = time.time()

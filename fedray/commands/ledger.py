@@ -7,14 +7,18 @@ Exit codes: 0 done, 1 the record is not as it was signed, has no signed entry to
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedray.errors import PlanError
 from fedray.types import PartyName
+
+if TYPE_CHECKING:
+    from fedray.party.door.own_ledger import OwnLedger
 
 
 def add_arguments(commands: Any) -> None:
@@ -90,9 +94,9 @@ def _driver_s(options: argparse.Namespace, content: bytes) -> int:
 def _own(options: argparse.Namespace, content: bytes) -> int:
     from fedray.party.door.entry import add_up, entry_of
     from fedray.party.door.ledger_view import table
-    from fedray.party.door.own_ledger import OwnLedger, read
+    from fedray.party.door.own_ledger import read
 
-    book: OwnLedger = read(content)
+    book = read(content)
     entries = (entry_of(line, book.party, index) for index, line in enumerate(book.lines))
     print(table({(book.party, to, kind): total for (to, kind), total in add_up(entries).items()}))
     if book.roster:
@@ -103,15 +107,14 @@ def _own(options: argparse.Namespace, content: bytes) -> int:
 
 
 def _folder(options: argparse.Namespace) -> int:
-    from fedray.party.door.own_ledger import check_order, file_name, number_of, read
+    from fedray.party.door.own_ledger import check_order, file_name, numbers_of, read
     from fedray.party.keys.key_folder import LEDGERS
     from fedray.party.keys.own_files import OTHERS, read_own, real_folder
 
     # A key folder, or the folder of ledgers in it.
     below = options.file / LEDGERS
     folder = real_folder(below if below.is_dir() else options.file)
-    numbers = sorted(number for one in folder.iterdir() if (number := number_of(one.name)))
-    contents = {number: read_own(folder / file_name(number), OTHERS) for number in numbers}
+    contents = {number: read_own(folder / file_name(number), OTHERS) for number in numbers_of(os.listdir(folder))}
     # A party that ended in the moment in which it began has left a name, and no line.
     books = {number: read(content) for number, content in contents.items() if b"\n" in content}
     faults = {number: book.problems() if _checks(options) else [] for number, book in books.items()}
@@ -131,7 +134,7 @@ def _folder(options: argparse.Namespace) -> int:
     return _judged(options, problems, sum(book.signed for book in books.values()))
 
 
-def _state(book: Any) -> str:
+def _state(book: OwnLedger) -> str:
     """Returns which session a party's own ledger is of, and what nobody can know from it."""
     name = f"session {book.sid.hex()[:16]}" if book.roster else "no session"
     if book.closed:
@@ -154,7 +157,9 @@ def _checks(options: argparse.Namespace) -> bool:
     return bool(options.verify or options.roster)
 
 
-def _strangers(options: argparse.Namespace, roster: Mapping[PartyName, bytes], own: Any = None) -> list[str]:
+def _strangers(
+    options: argparse.Namespace, roster: Mapping[PartyName, bytes], own: OwnLedger | None = None
+) -> list[str]:
     """Returns how the keys in a ledger differ from those of the roster asked for, a file or a fingerprint.
 
     Args:

@@ -54,10 +54,10 @@ def add_arguments(commands: Any) -> None:
     start.add_argument("--party", metavar="NAME", help="let it be the node of a party as well, e.g. of the server")
     start.add_argument("--port", type=int, default=ports.HEAD, metavar="PORT", help="of the head (%(default)s)")
     start.add_argument(
-        *("--client-port",), type=int, default=ports.CLIENT, metavar="PORT", help="for ray:// drivers (%(default)s)"
+        "--client-port", type=int, default=ports.CLIENT, metavar="PORT", help="for ray:// drivers (%(default)s)"
     )
     start.add_argument(
-        *("--autoscaling-config",), type=Path, metavar="FILE", help="where Ray's cluster launcher starts it: its file"
+        "--autoscaling-config", type=Path, metavar="FILE", help="where Ray's cluster launcher starts it: its file"
     )
     _add_shared(start)
     party = commands.add_parser("party", help="set up and start a party's node on this machine").add_subparsers(
@@ -88,7 +88,7 @@ def _add_shared(start: argparse.ArgumentParser) -> None:
     start.add_argument("--config", type=Path, metavar="FILE", help="the party's party.toml, where it lies elsewhere")
     start.add_argument("--ip", metavar="ADDRESS", help="this node's own address, where the machine has several")
     start.add_argument(
-        *("--ports-from",),
+        "--ports-from",
         type=int,
         default=ports.FIRST,
         metavar="PORT",
@@ -97,7 +97,7 @@ def _add_shared(start: argparse.ArgumentParser) -> None:
     start.add_argument("--token", type=Path, metavar="FILE", help="the cluster's token (~/.fedray/token)")
     start.add_argument("--tls", type=Path, metavar="DIR", help="the node's certificate, from 'fedray tls issue'")
     start.add_argument(
-        *("--insecure",),
+        "--insecure",
         action="store_true",
         help="no certificate: whoever is on the network reads the token and all data. For trying out",
     )

@@ -11,9 +11,13 @@ import runpy
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedray.errors import PlanError
+
+if TYPE_CHECKING:
+    from fedray.ml.nn.checkpoints.replay import Replay
+    from fedray.party.training.replaying import ReplayVerdict
 
 
 def add_arguments(commands: Any) -> None:
@@ -74,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
             f"replay: {options.program} came to no fit(checkpoint=sf.Checkpoint({str(options.run)!r})); run it from "
             "the folder from which it was run, and name the folder as it does"
         )
-    return _told(one)
+    return _told(one, one.verdicts)
 
 
 def _check_run(path: Path, party: str) -> None:
@@ -96,20 +100,21 @@ def _check_run(path: Path, party: str) -> None:
         )
 
 
-def _told(one: Any) -> int:
+def _told(one: Replay, verdicts: Sequence[ReplayVerdict]) -> int:
+    """Prints what came of a replay, and returns the exit code."""
     words = {
         "equal": "equal",
         "differs": "DIFFERS: it is not what {party} has contributed, as its ledger says",
         "not in the ledger": "not in the ledger",
         "not kept": "nothing is kept of the round after it",
     }
-    for number, place, verdict in one.verdicts:
+    for number, place, verdict in verdicts:
         if verdict == "not asked for" or (one.rounds and verdict == "not kept"):
             continue
         which = f", round {place}" if place >= 0 else ""
         print(f"{one.party}: checkpoint {number}{which}: {words[verdict].format(party=one.party)}")
-    compared = [verdict for *_, verdict in one.verdicts if verdict in ("equal", "differs")]
-    reached = sorted({place for _, place, verdict in one.verdicts if verdict != "not kept"})
+    compared = [verdict for *_, verdict in verdicts if verdict in ("equal", "differs")]
+    reached = sorted({place for _, place, verdict in verdicts if verdict != "not kept"})
     beyond = sorted(set(one.rounds) - set(reached))
     if beyond:
         print(

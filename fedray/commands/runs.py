@@ -9,9 +9,12 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedray.errors import PlanError
+
+if TYPE_CHECKING:
+    from fedray.ml.nn.checkpoints.run_folder import RunFolder
 
 
 def add_arguments(commands: Any) -> None:
@@ -103,7 +106,7 @@ def _show(path: Path, as_json: bool) -> int:
     return 1 if torn else 0
 
 
-def _summary(kept: Any) -> dict[str, Any]:
+def _summary(kept: RunFolder) -> dict[str, Any]:
     """Returns what a line of the list says of a run."""
     good, _ = kept.whole()
     last = kept.record(good[-1]) if good else {"epoch": 0, "metrics": {}, "time": None, "parties": kept.run["parties"]}

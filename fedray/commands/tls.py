@@ -34,7 +34,7 @@ def add_arguments(commands: Any) -> None:
     )
     issue.add_argument("name", metavar="NAME", help="the node, e.g. alice")
     issue.add_argument(
-        *("--host",),
+        "--host",
         action="append",
         default=[],
         metavar="ADDRESS",
@@ -43,7 +43,7 @@ def add_arguments(commands: Any) -> None:
     issue.add_argument("--ca", type=Path, required=True, metavar="DIR", help="the authority's folder")
     issue.add_argument("--out", type=Path, required=True, metavar="OUT", help="folder for the node's files")
     issue.add_argument(
-        *("--renew",),
+        "--renew",
         action="store_true",
         help="put new files in the place of this node's in OUT; without --host for the addresses of before",
     )

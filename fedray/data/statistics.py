@@ -170,7 +170,7 @@ class Spread:
 
         Raises:
             DataError: There is no element, there are rows at one party only, or another party was missing from a count
-                than from the one before.
+                than from the first.
             PlanError: `q` is not from 0 to 1.
         """
         if isinstance(q, bool) or not isinstance(q, int | float) or not 0 <= q <= 1:

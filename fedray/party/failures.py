@@ -61,7 +61,8 @@ def to_failure(error: BaseException, party: PartyName, function: str, *, text: b
         return error.failure
     # The class has to be ours and so has the code that raised it: user code could raise DataError with a row of data
     # in its text, which strict egress must not let out.
-    # Where text may leave, one that fedray raises in a call of user code's is still told as it is: of whom it speaks.
+    # Where text may leave, what fedray raises is told in its own words even where user code has called it: the party
+    # that they name may be another one.
     trace_is_ours = _raised_by_us(error.__traceback__) or (text and _owners(error.__traceback__)[-1:] == ["fedray"])
     ours = type(error).__module__ == errors.__name__ and trace_is_ours
     cause = error.__cause__

@@ -134,7 +134,7 @@ class Party:
 
         Args:
             method: One of `LANES`.
-            call: The driver's statement that asked, e.g. `"17:train_segment"`; the ledger keeps it.
+            call: The driver's statement that asked, e.g. `"17:train"`; the ledger keeps it.
             *args: The method's arguments.
 
         Returns:
@@ -380,7 +380,7 @@ class Party:
 
 
 def _function(call: str) -> str:
-    """Returns the name in a statement such as `"17:train_segment"`."""
+    """Returns the name in a statement such as `"17:train"`."""
     return call.partition(":")[2] or call
 
 

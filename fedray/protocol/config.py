@@ -276,11 +276,13 @@ class Config:
             owners = tuple(dec_list("owners", listed, str, MOST_PARTIES))
         else:
             fields, owners, compress = dec("config", data, schema), (), 1
-        part, suite, roster, parties, receivers, encoding, *rest, privacy = fields
+        scheme, suite, roster, parties, receivers, encoding, *rest, privacy = fields
         if privacy != NO_PRIVACY:
             raise EncodingError("config: it claims privacy noise, which this version does not have")
         names = tuple(dec_list("receivers", receivers, str, MOST_PARTIES))
-        made = _made(cls, part, roster, parties, names, Encoding.decode(encoding), *rest, suite, owners, compress == 1)
+        made = _made(
+            cls, scheme, roster, parties, names, Encoding.decode(encoding), *rest, suite, owners, compress == 1
+        )
         # One record, one spelling: else two parties could hash "the same" Config to two session ids.
         if made.encode() != data:
             raise EncodingError("config: these are not the bytes of the settings they state")

@@ -208,9 +208,9 @@ class ModelMemory:
         uses = self._uses.get(model, _Uses()).rows.get(purpose)
         return uses is not None and uses.has(rows)
 
-    def turnover(self, rows: Rows | None) -> Turnover:
+    def turnover(self, rows: Rows) -> Turnover:
         """Returns what the run of these rows has summed so far; nothing where they are of none."""
-        return Turnover() if rows is None or not rows.run else self.run(rows.run)
+        return self.run(rows.run) if rows.run else Turnover()
 
     def run(self, name: bytes) -> Turnover:
         """Returns what the run of that name has summed so far."""

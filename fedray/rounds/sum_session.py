@@ -62,6 +62,9 @@ class SumSession:
         compute: Compute parties, where owners send shares to them and they send sums to the server.
 
     Attributes:
+        session: The running session, of `init`; not to be taken for one of the protocol, which `open` opens.
+        server: The party that sums.
+        round_server: Key of its `RoundServer`.
         config: What the open session agreed on; None where none is open.
         members: Who contributed to it when it was opened.
         parties: Who contributes to it and has neither been lost nor been too late.

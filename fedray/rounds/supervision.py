@@ -60,7 +60,7 @@ class Supervision:
 
     Args:
         session: The running session.
-        round_server: The server and the key of its round_server.
+        round_server: The server and the key of its `RoundServer`.
         calls: Each party's segment.
         on_round: Called with the number of rounds that are over, at all of the server's news.
         patience: Seconds that a party may take longer for the segment than the first that has reported.

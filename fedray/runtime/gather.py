@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What both transports share: waiting for several calls, and turning an answer into a value or an error."""
+"""What both transports share: waiting for several calls, and turning an answer into a value or an error.
+
+`RayRef` is here as well, which needs nothing of Ray.
+"""
 
 from __future__ import annotations
 

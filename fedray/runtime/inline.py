@@ -258,7 +258,7 @@ class _Box:
 
     @classmethod
     def of(cls, value: Any) -> _Box:
-        stream, pickler = io.BytesIO(), None
+        stream = io.BytesIO()
         buffers: list[pickle.PickleBuffer] = []
         pickler = _Pickler(stream, buffers)
         pickler.dump(value)

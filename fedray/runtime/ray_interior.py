@@ -14,6 +14,7 @@ import os
 import re
 import signal
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -25,6 +26,7 @@ _PRINTING = "ray_print_logs"
 _IN_RAYS_FORM = re.compile(r"(?:\x1b\[\d*m)?\([^()]*\bpid=(?P<pid>\d+)(?:, ip=(?P<ip>[^()]*))?\)(?:\x1b\[\d*m)? ")
 _STDERR = -2  # the level of such lines
 ctypes.pythonapi.PyOS_getsig.restype = ctypes.pythonapi.PyOS_setsig.restype = ctypes.c_void_p
+_LOOK_SECONDS, _LOOKED_SECONDS = 0.02, 10.0  # how often for a node that starts, and until that is left to Ray
 _LOSSES = re.compile("^A worker died or was killed while executing|^The node with node id: |^Raylet is terminated[.] ")
 
 
@@ -66,13 +68,10 @@ def system_settings(address: str) -> dict[str, Any]:
 
 def _state(address: str) -> Any:
     raylet: Any = importlib.import_module("ray._raylet")
-    state: Any = importlib.import_module("ray._private.state")
-    options = raylet.GcsClientOptions.create(address, None, allow_cluster_id_nil=True, fetch_cluster_id_if_nil=False)
+    options = _options(address)
     with _kept_quiet() as said:
         if raylet.GlobalStateAccessor(options).connect():
-            found = state.GlobalState()
-            found._initialize_global_state(options)
-            return found
+            return _unasked(options)
     # Ray tells only its log why.
     if any("AuthToken" in line or "Unauthenticated" in line for line in said):
         has = "has none" if os.environ.get("RAY_AUTH_MODE", "").lower() != "token" else "has another one, or an old one"
@@ -81,6 +80,18 @@ def _state(address: str) -> Any:
             "there; elsewhere set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to a copy of the head's token file"
         )
     raise ConnectionError("its head does not answer")
+
+
+def _options(address: str) -> Any:
+    raylet: Any = importlib.import_module("ray._raylet")
+    return raylet.GcsClientOptions.create(address, None, allow_cluster_id_nil=True, fetch_cluster_id_if_nil=False)
+
+
+def _unasked(options: Any) -> Any:
+    """Returns what asks a cluster's head for its records, which connects with the first question."""
+    state: Any = importlib.import_module("ray._private.state").GlobalState()
+    state._initialize_global_state(options)
+    return state
 
 
 @contextmanager
@@ -157,6 +168,8 @@ def left_alone(*, on_loopback: bool, with_lines: bool) -> Iterator[None]:
         # longer, since it does not heed that it is to end.
         (node, "start_monitor", lambda _self: None),
         (node, "start_api_server", lambda _self, **_: None),
+        # Ray waits a second between two looks for the node that it has started, which takes less.
+        (services, "get_node", functools.partial(_node_as_it_comes, services.get_node)),
     ]
     wanted += [(constants, "ENABLE_RAY_CLUSTER", False)] if on_loopback else []
     wanted += [] if with_lines else [(node, "start_log_monitor", lambda _self: None)]
@@ -173,6 +186,21 @@ def left_alone(*, on_loopback: bool, with_lines: bool) -> Iterator[None]:
         kept.restore()
         for module, name, value in before:
             setattr(module, name, value)
+
+
+def _node_as_it_comes(get_node: Callable[[str, str], Any], address: str, node: str) -> Any:
+    """Returns what Ray's own function does about a node, as soon as it is there.
+
+    Args:
+        get_node: That function.
+        address: Where the cluster's head is, `"host:port"`.
+        node: The node's number.
+    """
+    until = time.monotonic() + _LOOKED_SECONDS
+    state = _unasked(_options(address))
+    while all(each["NodeID"] != node for each in state.node_table()) and time.monotonic() < until:
+        time.sleep(_LOOK_SECONDS)
+    return get_node(address, node)
 
 
 def show_lines(show: Callable[[str, int, list[str], bool], None], *, outside: bool) -> None:

@@ -46,6 +46,7 @@ class Session:
         policies: What each party says that it accepts of sums, for proposals; each party keeps to its own.
         in_force: What each party's operator has laid down in its `party.toml`; only parties that have one.
         configs: What each party was told.
+        open: Whether it runs; `stop` ends that for good.
     """
 
     def __init__(self, configs: Mapping[PartyName, PartyConfig], transport: Transport) -> None:
@@ -93,7 +94,7 @@ class Session:
         self._releases.start()
 
     def statement(self, name: str) -> str:
-        """Returns the label of a new statement of the driver, e.g. `"17:train_segment"`."""
+        """Returns the label of a new statement of the driver, e.g. `"17:train"`."""
         return f"{next(self._statements)}:{name[:_MOST_NAME]}"
 
     def new_key(self) -> Key:

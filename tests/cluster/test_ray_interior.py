@@ -19,6 +19,7 @@ SERVICES: Any = importlib.import_module("ray._private.services")
 CLIENT: Any = importlib.import_module("ray.util.client")
 CLIENT_LINES: Any = importlib.import_module("ray.util.client.logsclient").LogstreamClient
 CONSTANTS: Any = importlib.import_module("ray._private.ray_constants")
+STATE: Any = importlib.import_module("ray._private.state")
 LOGS: Any = importlib.import_module("ray._private.ray_logging")
 NODE: Any = importlib.import_module("ray._private.node").Node
 HOOK: Any = importlib.import_module("ray._private.runtime_env.uv_runtime_env_hook")
@@ -93,6 +94,41 @@ def test_ray_s_services_have_a_process_group_of_their_own_and_are_those_that_are
             each.process.kill()
             each.process.wait()
     assert ([getattr(NODE, name) for name in names], SERVICES.ConsolePopen) == own
+
+
+class Looks:
+    """Stands for what Ray knows of a cluster: the node is there at the third look."""
+
+    at = 3
+    taken = 0
+
+    def _initialize_global_state(self, options: Any) -> None:
+        """Takes what Ray is told of the head."""
+
+    def node_table(self) -> list[dict[str, str]]:
+        """Returns the records of nodes."""
+        Looks.taken += 1
+        return [{"NodeID": "another"}] + [{"NodeID": "ours"}] * (Looks.taken >= self.at)
+
+
+@pytest.mark.parametrize(("comes", "looks"), [(3, 3), (10**6, 501)])
+def test_a_node_is_found_as_soon_as_it_is_there_and_one_that_does_not_come_is_left_to_ray(
+    monkeypatch: pytest.MonkeyPatch, comes: int, looks: int
+) -> None:
+    asked: list[tuple[str, str]] = []
+    clock = [0.0]
+    monkeypatch.setattr(SERVICES, "get_node", lambda *of: asked.append(of) or "its record")
+    monkeypatch.setattr(STATE, "GlobalState", Looks)
+    monkeypatch.setattr(Looks, "at", comes)
+    monkeypatch.setattr(Looks, "taken", 0)
+    monkeypatch.setattr(ray_interior.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(ray_interior.time, "sleep", lambda seconds: clock.append(clock.pop() + seconds))
+    own = SERVICES.get_node
+    with ray_interior.left_alone(on_loopback=True, with_lines=True):
+        assert SERVICES.get_node("127.0.0.1:6379", "ours") == "its record"
+    assert SERVICES.get_node is own
+    assert asked == [("127.0.0.1:6379", "ours")], "Ray says itself what is wrong with a node"
+    assert abs(Looks.taken - looks) <= 1, "fifty looks in the second that Ray lets pass between two"
 
 
 FORK = """

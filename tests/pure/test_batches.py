@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedray.party.training.sampling import Sampling, cut, in_order, stream
+from fedray.party.training.sampling import Sampling, cut, stream
 
 EPOCH = Sampling(seed=3, steps=5, batch_size=4)
 
@@ -85,8 +85,3 @@ def test_a_poisson_draw_is_one_batch_whatever_its_size():
     dealt = Sampling(5, steps=200, batch_size=4, method="poisson").deal("alice", 20, 0)
     assert {len(batches) for batches in dealt} == {0, 1}
     assert max(len(b.rows) for batches in dealt for b in batches) > 4
-
-
-def test_evaluation_goes_in_file_order():
-    assert [b.rows.tolist() for b in in_order(5, 2)] == [[0, 1], [2, 3], [4]]
-    assert in_order(0, 2) == []

@@ -13,6 +13,7 @@ from fedray.party.door import commitment as module
 from fedray.party.door.commitment import Commitments
 from fedray.party.keys.credentials import Credentials
 from fedray.party.keys.key_folder import new_identity, read_public, replay_key, written_roster
+from fedray.party.training.replaying import in_own_ledger
 from fedray.protocol.manifest import Manifest, Tensor
 from fedray.protocol.scheme import Contribution, RoundContext
 from fedray.types import PartyConfig
@@ -139,3 +140,10 @@ def test_the_key_stays_in_the_folder_and_is_the_party_s_alone(tmp_path):
     (folder / "replay.key").symlink_to(folder / "identity.key")
     with pytest.raises(PlanError, match="is a link"):
         replay_key(folder)
+
+
+def test_another_file_beside_the_ledgers_is_none_of_them(tmp_path):
+    folder = folder_of(tmp_path)
+    Credentials.of(PartyConfig("alice", ("alice",), 0, keys=str(folder)), {}).close()
+    (folder / "ledger" / "notes.txt").write_text("mine")
+    assert in_own_ledger(folder) == {}

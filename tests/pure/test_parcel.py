@@ -65,6 +65,10 @@ def test_a_record_or_tuple_looks_like_the_largest_array_in_it():
     assert (found.shape, found.dtype) == (None, "Size")
 
 
+def test_an_empty_part_is_weighed_and_not_pickled():
+    assert measure((np.zeros(2), ())).nbytes == measure((np.zeros(2), None)).nbytes == 40
+
+
 def test_functions_travel_with_their_code():
     offset = 3
     assert pack(lambda v: v + offset).open()(4) == 7

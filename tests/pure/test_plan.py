@@ -17,9 +17,13 @@ def named(sizes):
     return {f"party{number}": rows for number, rows in enumerate(sizes)}
 
 
+def every_segment(plan):
+    return [segment for epoch in range(plan.initial_epoch, plan.epochs) for segment in plan.segments(epoch)]
+
+
 def test_the_tutorial_has_235_rounds_in_each_of_ten_epochs():
     plan = plan_fit(TUTORIAL, seed=1, batch_size=128, epochs=10)
-    segments = list(plan)
+    segments = every_segment(plan)
     assert plan.steps == 235
     assert [segment.epoch for segment in segments] == list(range(10))
     assert all(len(segment.rounds) == 235 and segment.ends_epoch for segment in segments)
@@ -55,14 +59,14 @@ def test_every_row_is_in_exactly_one_round_and_no_round_has_one_party(sizes, bat
     assert all(sum(rows > 0 for rows in r.rows) >= 2 for r in rounds)
     steps = [step for r in rounds for step in range(r.start, r.stop)]
     assert steps == list(range(plan.steps))
-    assert all(r.steps == freq for r in rounds[:-1])
+    assert all(r.stop - r.start == freq for r in rounds[:-1])
     assert plan.largest_weight() == max(max(r.rows) for r in rounds)
 
 
 @given(sizes=SIZES, batch=st.integers(1, 64), freq=st.integers(1, 4), seed=st.integers(0, 99))
 def test_poisson_rounds_say_how_many_rows_each_party_will_draw(sizes, batch, freq, seed):
     plan = plan_fit(named(sizes), seed=seed, batch_size=batch, epochs=3, aggregate_freq=freq, sampler_method="poisson")
-    for segment in plan:
+    for segment in every_segment(plan):
         for party, total in zip(
             plan.parties, map(sum, zip(*(r.rows for r in segment.rounds), strict=True)), strict=True
         ):
@@ -90,7 +94,7 @@ def test_aggregating_less_often_makes_longer_rounds():
 
 def test_a_callback_that_asks_for_every_round_gets_a_segment_each():
     plan = plan_fit(named([6, 6]), seed=1, batch_size=2, epochs=2, every_round=True)
-    segments = list(plan)
+    segments = every_segment(plan)
     assert [(s.epoch, len(s.rounds), s.ends_epoch) for s in segments] == [
         (0, 1, False),
         (0, 1, False),
@@ -112,7 +116,7 @@ def test_a_party_alone_needs_leave():
 
 def test_it_starts_where_it_is_told():
     plan = plan_fit(named([4, 4]), seed=1, epochs=5, initial_epoch=3)
-    assert [segment.epoch for segment in plan] == [3, 4]
+    assert [segment.epoch for segment in every_segment(plan)] == [3, 4]
 
 
 def test_validation_follows_keras():

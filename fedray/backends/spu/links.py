@@ -17,10 +17,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from fedray.types import PartyName
 
 _INFO_BYTES = 256
-_SENT_AT, _AGAIN_AT = (
-    200,
-    208,
-)  # where Linux (4.19 and later) has bytes sent, and of these bytes sent again, in its `tcp_info`
+# Where Linux (4.19 and later) has bytes sent, and of these bytes sent again, in its `tcp_info`.
+_SENT_AT, _AGAIN_AT = 200, 208
 
 Sent = Mapping[str, int]
 """To whom -> bytes. An answer over a connection that the other end has made goes to whoever may be there."""

@@ -44,11 +44,6 @@ class PlannedRound:
     stop: int
     rows: tuple[int, ...]
 
-    @property
-    def steps(self) -> int:
-        """Number of steps, what a progress bar counts."""
-        return self.stop - self.start
-
 
 @dataclass(frozen=True, slots=True)
 class Segment:
@@ -122,11 +117,6 @@ class FitPlan:
         size = 1 if self.every_round else self.pause or len(rounds) or 1
         parts = [rounds[start : start + size] for start in range(0, len(rounds), size)]
         return tuple(Segment(epoch, part, part is parts[-1]) for part in parts)
-
-    def __iter__(self) -> Iterator[Segment]:
-        """Yields every segment of the run, in order."""
-        for epoch in range(self.initial_epoch, self.epochs):
-            yield from self.segments(epoch)
 
     def validates(self, epoch: int) -> bool:
         """Returns whether validation follows epoch `epoch` (from 0), by Keras's rule."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The progress of `fit`, `evaluate` and `predict` as the user sees it. Knows numbers and names only."""
+"""The progress of `fit` and `evaluate` as the user sees it. Knows numbers and names only."""
 
 from __future__ import annotations
 
@@ -38,20 +38,18 @@ class EpochBar:
         verbose: 0, 1 or 2.
         title: What stands before the bar, e.g. `"epoch: 1/10"`.
         total: Steps.
-        unit: What is counted.
     """
 
-    def __init__(self, verbose: int, title: str, total: int, unit: str = "batch") -> None:
+    def __init__(self, verbose: int, title: str, total: int) -> None:
         self._verbose = verbose
         self._title = title
         self._total = total
-        self._unit = unit
         self._bar: Any = None
 
     def __enter__(self) -> Self:
         if self._verbose == 1:
             # On stdout, as Keras does, so that bar and figures stay in order.
-            self._bar = tqdm(total=self._total, desc=self._title, unit=self._unit, file=sys.stdout, dynamic_ncols=True)
+            self._bar = tqdm(total=self._total, desc=self._title, unit="batch", file=sys.stdout, dynamic_ncols=True)
         return self
 
     def advance_to(self, done: int) -> None:

@@ -55,7 +55,7 @@ class Leaving:
         shape: Shape of an array, else None.
         dtype: Dtype of an array, else the name of its type.
         nbytes: Its size; None where only its pickle could tell, which is made when it may leave.
-        call: The driver's statement that asked for it, e.g. `"17:train_segment"`.
+        call: The driver's statement that asked for it, e.g. `"17:train"`.
     """
 
     sender: PartyName

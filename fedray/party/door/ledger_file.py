@@ -27,8 +27,8 @@ _VERSION = 2  # in the first line; a reader of another one refuses the file
 _TOTAL = tuple(field.name for field in fields(Total))
 
 
-class BrokenLedger(ValueError):  # noqa: N818 (says what is wrong with the file; it never leaves `check`)
-    """A file that is not exactly what `to_bytes` writes."""
+class BrokenLedger(ValueError):  # noqa: N818 (says what is wrong with a file; whoever reads it says which)
+    """A file that is not exactly as it was written: a driver's (see `to_bytes`), or a party's own."""
 
 
 class Book:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -125,10 +125,10 @@ def file_name(number: int) -> str:
     return f"{number:06d}.log"
 
 
-def number_of(name: str) -> int:
-    """Returns which file of a party's own ledger has this name, counted from 1; 0 for none."""
-    found = _NAME.fullmatch(name)
-    return int(found[1]) if found else 0
+def numbers_of(names: Iterable[str]) -> list[int]:
+    """Returns the numbers of the files of a party's own ledger among files of these names, counted from 1, in order."""
+    found = (int(match[1]) for name in names if (match := _NAME.fullmatch(name)))
+    return sorted(number for number in found if number)
 
 
 def first_line(party: PartyName, number: int, before: str, identity: Ed25519PrivateKey) -> bytes:

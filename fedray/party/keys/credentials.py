@@ -47,7 +47,7 @@ class Credentials(Guarded):
         identity: Its Ed25519 key.
         policy: What it accepts of sums.
         roster: The keys that its operator knows everybody by.
-        folder: Its key folder, for errors.
+        folder: Its key folder; None where it has none.
         file: Its memory of models; None for one that ends with the process.
         log: Where its ledger is written as it grows; None for memory only.
         replay: Its key for commitments to contributions; None for one that ends with the process.

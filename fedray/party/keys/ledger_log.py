@@ -15,7 +15,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fedray.errors import ProtocolError
-from fedray.party.door.own_ledger import Marks, file_name, first_line, last_mark, number_of
+from fedray.party.door.own_ledger import Marks, file_name, first_line, last_mark, numbers_of
 from fedray.party.keys.own_files import OTHERS, open_own, read_own, real_folder
 from fedray.party.whole_file import settle
 from fedray.types import PartyName
@@ -45,7 +45,7 @@ class LedgerLog:
         folder.mkdir(mode=0o700, exist_ok=True)
         self.failure = ""
         self._folder = real_folder(folder)
-        numbers = sorted(number for one in self._folder.iterdir() if (number := number_of(one.name)))
+        numbers = numbers_of(os.listdir(self._folder))
         number = max(numbers, default=0) + 1
         # Each file names the end of the one before, signed: one that is missing, or was put in its place, is found. One
         # without a line is of a party that ended as it began.

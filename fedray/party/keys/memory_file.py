@@ -10,6 +10,7 @@ Knows no protocol and no policy.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -69,8 +70,6 @@ class MemoryFile:
             os.close(descriptor)
 
     def _lock(self, patience: float) -> None:
-        import fcntl  # only here: the rest of the package can be imported where there is none
-
         deadline = time.monotonic() + patience
         while True:
             try:

@@ -12,7 +12,7 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,13 @@ from fedray.party.door.egress import Kind
 from fedray.party.kept import kept_file
 from fedray.party.kept.beside import Beside
 from fedray.party.kept.nest import NamedArrays, taken_apart
+from fedray.party.kept.numbered import name_of, numbers_of, removable
 from fedray.party.kept.pass_log import PassLog
 from fedray.party.rounds.contributor import Contributor
 from fedray.party.training.local_model import LocalModel
 from fedray.party.training.part import content_hash, gathered, put_back
 from fedray.party.training.replaying import WHAT as ROUND
-from fedray.party.training.replaying import Committed, again, in_own_ledger, name_of_round, noted
+from fedray.party.training.replaying import Committed, again, in_own_ledger, key_name, name_of_round, noted
 from fedray.party.training.trainer import Trainer
 from fedray.party.whole_file import why, write_new
 from fedray.protocol.scheme import RoundContext
@@ -37,9 +38,6 @@ from fedray.types import PartyName, Value
 WHAT = "checkpoint of a party"
 
 PASSES = "passes.log"
-COMMITMENTS = "replay.key"
-
-_NAME = re.compile(r"([0-9]{6})\.json")
 
 
 class Keeping:
@@ -59,7 +57,7 @@ class Keeping:
         self._passes: PassLog | None = None
         self._hashing, self._writing = Beside("fedray-rows"), Beside("fedray-keeping")
         self._failure = ""
-        self._following: tuple[int, dict[str, Any]] | None = None
+        self._round_after: tuple[int, dict[str, Any]] | None = None
 
     def know(self, rows: Sequence[tuple[str, Value, Value, Value | None]], class_weight: Mapping[int, float]) -> None:
         """Begins to take the hash of the rows of each purpose, for this party alone to compare; see `LocalModel.bind`.
@@ -150,8 +148,8 @@ class Keeping:
         except DataError as error:
             self._failure = f"party {self._context.name!r}: {error}"
             return self._status()
-        following, self._following = self._following, None
-        self._writing.start(lambda: self._write(number, stay, record, apart, following))
+        after, self._round_after = self._round_after, None
+        self._writing.start(lambda: self._write(number, stay, record, apart, after))
         self._note(number)
         return self._status()
 
@@ -162,9 +160,9 @@ class Keeping:
     def settle(self) -> Reply:
         """Waits for what is being written; returns the status."""
         self._writing.rest()
-        following, self._following = self._following, None
+        after, self._round_after = self._round_after, None
         try:
-            self._write_round(following)
+            self._write_round(after)
         except OSError as error:
             self._failure = self._unwritten(error)
         return self._status()
@@ -255,13 +253,13 @@ class Keeping:
 
         def note(sid: bytes, context: RoundContext) -> None:
             if context.purpose == "train":
-                commitments.watch, self._following = None, (number, noted(sid, context, commitments))
+                commitments.watch, self._round_after = None, (number, noted(sid, context, commitments))
 
         commitments.watch = note
 
-    def _write_round(self, following: tuple[int, dict[str, Any]] | None) -> None:
-        if following is not None:
-            kept_file.write(self._folder, name_of_round(name_of(following[0])), ROUND, following[1])
+    def _write_round(self, after: tuple[int, dict[str, Any]] | None) -> None:
+        if after is not None:
+            kept_file.write(self._folder, name_of_round(name_of(after[0])), ROUND, after[1])
 
     def _watch(self) -> None:
         """Lets over whom rows are summed outlast the process."""
@@ -286,7 +284,7 @@ class Keeping:
     def _keep_key(self) -> None:
         """Keeps the key of this process's commitments, where the key folder does not."""
         if self._context.folder is None:
-            name = f"{COMMITMENTS}.{self._context.commitments.name}"
+            name = key_name(self._context.commitments.name)
             if not (self._folder / name).exists():
                 write_new(self._folder / name, self._context.commitments.secret(), 0o600)
 
@@ -302,10 +300,10 @@ class Keeping:
         stay: tuple[int, ...],
         record: Mapping[str, Any],
         part: tuple[Any, NamedArrays],
-        following: tuple[int, dict[str, Any]] | None,
+        after: tuple[int, dict[str, Any]] | None,
     ) -> None:
         try:
-            self._write_round(following)
+            self._write_round(after)
             # Before the new one is written: a disk that is full needs the room.
             self._remove(stay)
             self._hashing.rest()
@@ -340,26 +338,9 @@ def _moved(lines: list[tuple[bytes, tuple[PartyName, ...]]], before: int, everyb
     return any(members != everybody for members in (*again, *(members for _, members in lines[-1:])))
 
 
-def name_of(number: int) -> str:
-    """Returns the name of a checkpoint's files, without an ending."""
-    return f"{number:06d}"
-
-
-def removable(numbers: Collection[int], stay: Collection[int]) -> list[int]:
-    """Returns which checkpoints may be removed: those below the newest that stays, and none that stays.
-
-    Args:
-        numbers: What there is.
-        stay: Which ones stay.
-    """
-    newest = max(stay, default=0)
-    return sorted(number for number in numbers if number < newest and number not in stay)
-
-
 def _numbers(folder: Path) -> list[int]:
     """Returns the numbers of the checkpoints in a folder, in order; none where it is not there."""
     try:
-        names = os.listdir(folder)
+        return numbers_of(os.listdir(folder))
     except OSError:
         return []
-    return sorted(int(match[1]) for name in names if (match := _NAME.fullmatch(name)))

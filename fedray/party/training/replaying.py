@@ -7,6 +7,7 @@ Knows files and commitments. Nothing is sent but the verdict.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -15,9 +16,9 @@ from fedray.errors import DataError
 from fedray.party.context import PartyContext
 from fedray.party.door.commitment import Commitments
 from fedray.party.door.entry import entry_of
-from fedray.party.door.own_ledger import file_name, number_of, read
+from fedray.party.door.own_ledger import file_name, numbers_of, read
 from fedray.party.kept import kept_file
-from fedray.party.keys.key_folder import LEDGERS
+from fedray.party.keys.key_folder import LEDGERS, REPLAY
 from fedray.party.training.orders import order_of
 from fedray.party.training.trainer import Trainer
 from fedray.protocol.scheme import RoundContext
@@ -43,6 +44,15 @@ def noted(sid: bytes, context: RoundContext, commitments: Commitments) -> dict[s
     """
     settings = context.settings.hex()
     return {"session": sid.hex(), "round": context.number, "settings": settings, "key": commitments.name}
+
+
+def key_name(name: str) -> str:
+    """Returns what the file is called in which a run keeps a key of commitments that is in no key folder.
+
+    Args:
+        name: What the key goes by.
+    """
+    return f"{REPLAY}.{name}"
 
 
 def name_of_round(name: str) -> str:
@@ -100,7 +110,7 @@ def in_own_ledger(folder: Path) -> Committed:
     """
     found: dict[tuple[str, str], list[str]] = {}
     below = folder / LEDGERS
-    for number in sorted(n for one in below.iterdir() if (n := number_of(one.name)) is not None):
+    for number in numbers_of(os.listdir(below)):
         content = (below / file_name(number)).read_bytes()
         if b"\n" not in content:  # of a party that ended when it began
             continue
@@ -121,7 +131,7 @@ def _of_key(context: PartyContext, folder: Path, name: str) -> Commitments:
     if context.commitments.name == name:
         return context.commitments
     try:
-        kept = Commitments((folder / f"replay.key.{name}").read_bytes())
+        kept = Commitments((folder / key_name(name)).read_bytes())
     except OSError:
         raise DataError(
             f"party {context.name!r}: the key of its commitments is not in {folder}; without it none can be opened"

@@ -111,11 +111,5 @@ def cut(rows: NDArray[np.int64], batch_size: int) -> list[Batch]:
     return [Batch(piece) for piece in np.split(rows, _even_bounds(len(rows), pieces)[1:-1])] if pieces else []
 
 
-def in_order(rows: int, batch_size: int) -> list[Batch]:
-    """Returns all rows in file order in batches of `batch_size`, the last one shorter: for evaluate and predict."""
-    order = np.arange(rows, dtype=np.int64)
-    return [Batch(order[start : start + batch_size]) for start in range(0, rows, batch_size)]
-
-
 def _even_bounds(rows: int, parts: int) -> NDArray[np.int64]:
     return np.arange(parts + 1, dtype=np.int64) * rows // parts

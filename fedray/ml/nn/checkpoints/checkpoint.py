@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from fedray.errors import PlanError
 
@@ -81,7 +81,8 @@ class Checkpoint:
         return os.path.join(os.path.abspath(self.path), "parties") if self.parts is None else os.fspath(self.parts)
 
 
-Resume = bool | Literal["must"]
+Resume: TypeAlias = bool | Literal["must"]
+"""As `fit` is given it: whether an unfinished run goes on, or must."""
 
 
 def check_arguments(checkpoint: object, resume: object) -> None:

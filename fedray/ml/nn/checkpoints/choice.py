@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from fedray.errors import PlanError
+from fedray.ml.nn.checkpoints.checkpoint import Resume
 from fedray.types import PartyName
 
 
@@ -117,7 +117,7 @@ class Found:
     versions: Sequence[str] = ()
 
 
-def decide(path: str, found: Found | None, resume: bool | Literal["must"]) -> bool:
+def decide(path: str, found: Found | None, resume: Resume) -> bool:
     """Returns whether a `fit` goes on with the run that was found; otherwise it begins a new one.
 
     Args:

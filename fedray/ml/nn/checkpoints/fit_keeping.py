@@ -46,7 +46,7 @@ from fedray.ml.nn.history import History
 from fedray.ml.nn.optimizer import Optimizer
 from fedray.ml.nn.plan import FitPlan, order_seed
 from fedray.party.kept.beside import Beside
-from fedray.party.training.keeping import removable
+from fedray.party.kept.numbered import removable
 from fedray.party.whole_file import why
 from fedray.types import PartyName
 

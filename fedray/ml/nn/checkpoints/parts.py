@@ -8,7 +8,7 @@ from typing import Any
 
 from fedray.errors import FedRayError, PartyLost, PlanError
 from fedray.ml.nn.checkpoints.position import FitRows
-from fedray.party.training.replaying import ReplayVerdict
+from fedray.party.training.replaying import Committed, ReplayVerdict
 from fedray.runtime.session import Session
 from fedray.types import Key, PartyName, Ref
 
@@ -86,7 +86,7 @@ class PartyParts:
         self._everywhere(self.parties, "restore", run, named, number)
 
     def replay(
-        self, party: PartyName, run: str, named: str, committed: Any, rounds: tuple[int, ...]
+        self, party: PartyName, run: str, named: str, committed: Committed | None, rounds: tuple[int, ...]
     ) -> list[ReplayVerdict]:
         """Lets a party make its rounds again, and returns what came of it; see `Keeping.replay`.
 

@@ -35,8 +35,8 @@ class FitRows:
 
     Attributes:
         devices: The parties.
-        train: FitRows of training.
-        validation: FitRows of validation, or None.
+        train: Rows of training.
+        validation: Rows of validation, or None.
         class_weight: Weights of classes, or None.
     """
 

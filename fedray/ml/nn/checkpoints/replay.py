@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -12,7 +11,7 @@ from fedray.errors import PlanError
 from fedray.ml.nn.checkpoints.checkpoint import Checkpoint
 from fedray.ml.nn.checkpoints.parts import PartyParts
 from fedray.ml.nn.checkpoints.run_folder import RunFolder
-from fedray.party.training.replaying import ReplayVerdict
+from fedray.party.training.replaying import Committed, ReplayVerdict
 from fedray.types import PartyName
 
 
@@ -31,8 +30,8 @@ class Replay:
     path: Path
     party: PartyName
     rounds: tuple[int, ...] = ()
-    committed: Mapping[tuple[str, str], Sequence[str]] | None = None
-    verdicts: list[ReplayVerdict] | None = field(default=None)
+    committed: Committed | None = None
+    verdicts: list[ReplayVerdict] | None = None
 
     def concerns(self, path: Path) -> bool:
         """Returns whether a fit keeps its runs in the folder that is asked about."""

@@ -17,11 +17,10 @@ from typing import Any
 from fedray.errors import DataError, PlanError
 from fedray.party.kept import kept_file
 from fedray.party.kept.nest import taken_apart
-from fedray.party.training.keeping import name_of
+from fedray.party.kept.numbered import name_of, numbers_of
 
 RUN, STATE = "fedray run", "checkpoint of a driver"
 _FOLDER = re.compile(r"[0-9]{4,}")
-_CHECKPOINT = re.compile(r"([0-9]{6})\.json")
 
 
 class RunFolder:
@@ -33,7 +32,8 @@ class RunFolder:
 
     Attributes:
         folder: The same.
-        run: The same: `name`, `experiment`, `versions`, `parties`, `started`, `finished` (None while it is not).
+        run: The same: `name`, `experiment` and its `hash`, `versions`, `parties`, `seed`, `fits` (how many there were
+            before it), `epochs`, `started`, `finished` (None while it is not), and `deals` where rows were dealt anew.
     """
 
     def __init__(self, folder: Path, run: dict[str, Any]) -> None:
@@ -127,8 +127,7 @@ class RunFolder:
 
     def numbers(self) -> list[int]:
         """Returns the numbers of its checkpoints, in order, whole or not."""
-        names = os.listdir(self.folder)
-        return sorted(int(match[1]) for name in names if (match := _CHECKPOINT.fullmatch(name)))
+        return numbers_of(os.listdir(self.folder))
 
     def write(self, number: int, record: Mapping[str, Any], state: Any) -> None:
         """Writes one checkpoint.

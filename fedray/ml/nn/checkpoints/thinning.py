@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from fedray.ml.nn.checkpoints.choice import common
 from fedray.ml.nn.checkpoints.parts import PartyParts
 from fedray.ml.nn.checkpoints.run_folder import RunFolder
-from fedray.party.training.keeping import removable
+from fedray.party.kept.numbered import removable
 from fedray.types import PartyName
 
 
