@@ -24,15 +24,29 @@ def as_arrays(tree: Tree, dtype: str) -> Tree:
         dtype: `"float32"` or `"float64"`, of the result's floating-point leaves.
 
     Raises:
-        DataError: A leaf is not an array of numbers (or text) with at least one axis.
+        DataError: A leaf is not an array of numbers (or text) with at least one axis; it has masked values, or finite
+            ones beyond what `dtype` holds.
     """
     arrays = []
     for name, values in tree.named():
         array = np.asarray(values)
         if array.ndim == 0 or array.dtype.kind not in "biufUS":
             raise DataError(f"{name}: expected rows of numbers, found shape {array.shape}, dtype {array.dtype}")
-        arrays.append(array.astype(dtype, copy=False) if array.dtype.kind == "f" else array)
+        if np.ma.is_masked(values):
+            raise DataError(f"{name}: found a masked array; leave masked rows out, or fill them with .filled(number)")
+        arrays.append(_real(array, dtype, name) if array.dtype.kind == "f" else array)
     return tree.rebuild(arrays)
+
+
+def _real(array: NDArray[Any], dtype: str, name: str) -> NDArray[Any]:
+    """Returns floating-point numbers in another type, in which none has become infinite."""
+    try:
+        with np.errstate(over="raise"):
+            return array.astype(dtype, copy=False)
+    except FloatingPointError:
+        raise DataError(
+            f"{name}: some numbers are beyond what {dtype} holds, the model's own type; scale them, e.g. x / x.std()"
+        ) from None
 
 
 def row_weights(

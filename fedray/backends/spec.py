@@ -114,3 +114,30 @@ class ParamSpec:
             part.reshape(param.shape).astype(param.dtype, copy=False)
             for part, param in zip(parts, self.shared, strict=True)
         ]
+
+
+LARGEST = {"float16": 65504.0, "bfloat16": float(2**128 - 2**120), "float32": float(2**128 - 2**104)}
+"""Largest finite numbers of those types of tensors that hold less than float64."""
+
+
+def check_arrays(values: Sequence[Any], shapes: Sequence[tuple[int, ...]], dtypes: Sequence[str]) -> None:
+    """Checks arrays that are to become a model's tensors.
+
+    Args:
+        values: The arrays, in the order of the tensors.
+        shapes: Shapes of the tensors.
+        dtypes: Names of their types.
+
+    Raises:
+        DataError: Their number or a shape is another, one holds no numbers, or finite ones that would become infinite.
+    """
+    found = [tuple(np.shape(value)) for value in values]
+    if list(shapes) != found:
+        raise DataError(f"weights: expected arrays of shapes {list(shapes)}, found {found}")
+    for place, (value, dtype) in enumerate(zip(values, dtypes, strict=True)):
+        array = np.asarray(value)
+        if array.dtype.kind in "cmMOSU":
+            raise DataError(f"weights: array {place}: expected numbers, found dtype {array.dtype}")
+        most = LARGEST.get(dtype)
+        if most is not None and array.dtype.kind == "f" and np.any(np.isfinite(array) & (np.abs(array) > most)):
+            raise DataError(f"weights: array {place} holds numbers beyond {most:.3g}, the largest that {dtype} holds")

@@ -169,7 +169,9 @@ def as_table(value: Any, where: str, options: ReadOptions) -> Table:
 def _chosen(frame: Any, where: str, columns: Column | Sequence[Column] | None) -> tuple[Any, Names | None]:
     """Returns the wanted columns of a data frame, and their names."""
     labels = list(frame.columns)
-    named = not all(is_integer(label) for label in labels)  # pandas numbers columns that have no names
+    # pandas numbers columns that have no names. Numbers in another order, or with gaps, are names: of some columns that
+    # were chosen, and somebody else may have chosen others.
+    named = not all(is_integer(label) for label in labels) or labels != list(range(len(labels)))
     names = [str(label) for label in labels] if named else []
     chosen = _positions(columns, names, where)
     if chosen is None:
@@ -186,7 +188,7 @@ def _chosen(frame: Any, where: str, columns: Column | Sequence[Column] | None) -
 
 
 def _numbers(value: object, names: Names | None, where: str, options: ReadOptions) -> NDArray[Any]:
-    array = np.asarray(value)
+    array = _one_type(value, names, where, options)
     # Text and objects cannot be summed, and an array of objects may hide anything.
     if array.dtype.kind not in "biuf":
         raise DataError(
@@ -195,6 +197,34 @@ def _numbers(value: object, names: Names | None, where: str, options: ReadOption
             "(frame['day'] - pandas.Timestamp('2020-01-01')).dt.days"
         )
     return array if options.dtype is None else cast(array, options.dtype, where, names, options.casting)
+
+
+def _one_type(value: object, names: Names | None, where: str, options: ReadOptions) -> NDArray[Any]:
+    """Returns a value as one array; columns of several types are brought to one that holds the numbers of all.
+
+    Raises:
+        DataError: Some values are masked, which an array cannot say; or a column has integers that the others' type
+            would round.
+    """
+    if np.ma.is_masked(value):
+        raise DataError(
+            f"{where}: expected numbers, found a masked array, whose masked values would count as numbers; fill them, "
+            "e.g. with array.filled(np.nan)"
+        )
+    frame: Any = value
+    if not hasattr(frame, "iloc") or getattr(frame, "ndim", 0) != 2 or len(set(frame.dtypes)) < 2:
+        return np.asarray(value)
+    columns = [np.asarray(frame.iloc[:, place]) for place in range(frame.shape[1])]
+    if any(column.dtype.kind not in "biuf" for column in columns):
+        return np.asarray(value)
+    # One by one: pandas makes objects of booleans beside numbers, and rounds long integers beside floats in silence.
+    common = options.dtype or np.result_type(*columns).name
+    labels = names or tuple(map(str, range(len(columns))))
+    cast_columns = [
+        cast(column, common, f"{where}: column {label!r}", None, options.casting)
+        for label, column in zip(labels, columns, strict=True)
+    ]
+    return np.stack(cast_columns, axis=1)
 
 
 def _texts(value: object, names: Names | None) -> str:

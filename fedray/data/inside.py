@@ -21,7 +21,7 @@ from fedray.data.rows import Rest
 from fedray.data.warned import named
 from fedray.errors import DataError
 from fedray.party.parcel import dtype_of
-from fedray.protocol.limbs import LIMIT, spread, spread_integers
+from fedray.protocol.limbs import LEAST, LIMIT, spread, spread_integers
 
 Array = NDArray[Any]
 
@@ -184,12 +184,20 @@ def real_sum(party: str, mine: Array, axes: tuple[int, ...] | None) -> NDArray[n
         axes: The axes to sum over, the rows among them; `None` for all.
 
     Raises:
-        DataError: The sum is not finite, or above 2^160.
+        DataError: The sum is not finite, or above 2^160; or all its terms are so small that it would lose digits.
     """
     found: NDArray[np.float64] = np.asarray(np.sum(mine, axis=axes, dtype=np.float64))
     # This way round, so that NaN, which is not smaller than anything, is found as well.
     if not np.all(np.abs(found) < LIMIT):
         raise DataError(_not_finite(party))
+    small = (found != 0) & (np.abs(found) < LEAST)
+    # Looked for where it may be so only, as it takes another pass over the rows. A sum that is small since its terms
+    # cancel out is right as it is: what is lost of it is nothing beside them.
+    if small.any() and np.any(small & (np.max(np.abs(mine), axis=axes) < LEAST)):
+        raise DataError(
+            f"party {party!r}: numbers that are all below 2^-128, about 3e-39, would lose digits in a sum, or count as "
+            "0; sum them in a smaller unit, e.g. x.astype('float64') * 2.0**100, or set them to 0"
+        )
     return found
 
 

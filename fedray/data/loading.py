@@ -46,7 +46,7 @@ def place(sources: Mapping[PYU, ArraySource], options: ReadOptions) -> Loaded:
     placed = {party: _placed(party, source, options) for party, source in sources.items()}
     headings = _headings(placed)
     parts = {party: array_part(party, shape, dtype) for party, (shape, dtype, _) in headings.items()}
-    names = {party: names for party, (*_, names) in headings.items() if names is not None}
+    names = _counted({party: names for party, (*_, names) in headings.items() if names is not None}, parts)
     # Now and not at the first use: a wrong path at one party should fail in the line that names it.
     require_rows(parts)
     # With columns= it is said which ones are meant, and in which order.
@@ -64,6 +64,18 @@ def place(sources: Mapping[PYU, ArraySource], options: ReadOptions) -> Loaded:
         _log.warning("load: columns of %s have no names and are joined by position", ", ".join(unnamed))
     agreed = not unnamed and len(set(names.values())) == 1
     return arrays, parts, next(iter(names.values())) if agreed else None
+
+
+def _counted(names: dict[PartyName, Names], parts: Mapping[PartyName, ArrayPart]) -> dict[PartyName, Names]:
+    """Returns the names of columns, with numbers from 0 for those without any where all names are numbers.
+
+    Such names are pandas's for columns that have none, and columns of an array have the same. By position they would
+    be joined with others, where a party has chosen some or has them in another order.
+    """
+    if not names or not all(name.isdecimal() for some in names.values() for name in some):
+        return names
+    counted = {party: tuple(map(str, range(part.shape[1]))) for party, part in parts.items() if len(part.shape) == 2}
+    return counted | names  # in the order of the parties, since the first one's columns are what others' are put into
 
 
 def _placed(party: PYU, source: ArraySource, options: ReadOptions) -> tuple[PYUObject, Any]:

@@ -23,6 +23,9 @@ from fedray.protocol.limbs import FRACTION_BITS, LIMIT
 CENTRE_BITS = FRACTION_BITS // 2
 """A centre is a multiple of 2^-80, so that its square is one of 2^-160 and nothing of it is cut off."""
 
+SMALLEST_SQUARE_BITS = 128
+"""A mean square below 2^-128 is refused."""
+
 
 def elements(shape: tuple[int, ...], axes: tuple[int, ...] | None) -> int:
     """Returns how many elements of an array of this shape enter one number of a reduction over `axes`."""
@@ -53,15 +56,31 @@ def power_sums(values: NDArray[Any], axes: tuple[int, ...] | None) -> list[int] 
     # This way round, so that NaN, which is not smaller than anything, is found as well.
     if not np.all(np.abs(centre) < LIMIT) or not np.all(square < LIMIT):
         return None
+    # What is too small for its square to be seen must not look like zeros: see `too_small`.
+    least = np.asarray(np.any(values, axis=axes), np.int64).ravel().tolist()
     sums, squares = list[int](), list[int]()
-    for c, r, s in zip(*(np.asarray(a, np.float64).ravel().tolist() for a in (centre, rest, square)), strict=True):
+    columns = (np.asarray(a, np.float64).ravel().tolist() for a in (centre, rest, square))
+    for c, r, s, some in zip(*columns, least, strict=True):
         c, r, s = _units(c, CENTRE_BITS), _units(r, FRACTION_BITS), _units(s, FRACTION_BITS)
         sums.append((count * c << CENTRE_BITS) + r)
         # (centre + distance)^2, summed over `count` values.
-        squares.append(count * c * c + (2 * c * r >> CENTRE_BITS) + s)
+        squares.append(max(count * c * c + (2 * c * r >> CENTRE_BITS) + s, some))
     if max(map(abs, (*sums, *squares)), default=0) >= _units(LIMIT, FRACTION_BITS):
         return None
     return [*sums, *squares]
+
+
+def too_small(sums: Sequence[int], count: int) -> bool:
+    """Returns whether some numbers are so small, and not all 0, that a deviation of theirs would lose digits.
+
+    That is where the root of their mean square is below 2^-64, about 5e-20: of a square of 2^-128, 32 bits are left.
+    It is asked of all parties' numbers together: those of one party may be as small as they like beside the others'.
+
+    Args:
+        sums: As for `variance`.
+        count: How many values are in each.
+    """
+    return any(0 < square < count << FRACTION_BITS - SMALLEST_SQUARE_BITS for square in sums[len(sums) // 2 :])
 
 
 def variance(sums: Sequence[int], count: int, ddof: int) -> NDArray[np.float64]:

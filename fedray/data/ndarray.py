@@ -201,7 +201,7 @@ class FedNdarray(ArrayWords):
 
         Raises:
             DataError: The rows are all at one party, whose mean this would be, or only that one's are there; or there
-                are none.
+                are none. A party's sum is beyond 2^160 (1e48), or all its numbers are below 2^-128 (3e-39).
             PlanError: The rows are not among the axes.
         """
         return self._spread(axis).mean(aggregator)[()]
@@ -218,7 +218,8 @@ class FedNdarray(ArrayWords):
     def std(self, axis: Axis = None, ddof: int = 0, *, aggregator: IntegerSums | None = None) -> Any:
         """Returns the standard deviation over rows; sum and sum of squares are opened, in one round.
 
-        So both are of the same parties. Digits are not lost where the deviation is small beside the mean.
+        So both are of the same parties. Digits are not lost where the deviation is small beside the mean. Where all
+        numbers are very small, below 5e-20, they would be, and that is an error.
 
         Args:
             axis: As in `mean`.

@@ -109,6 +109,11 @@ def turned(mine: Array, axes: Shape) -> Array:
 
 
 def _checked(party: str, name: str, mine: Array, found: Any) -> Array:
+    if np.ma.is_masked(found):
+        raise DataError(
+            f"party {party!r}: {name}: expected an array, found a masked one, whose masked values would count as "
+            "numbers; fill them, e.g. with .filled(np.nan)"
+        )
     array = np.asarray(found)
     if array.shape[:1] != mine.shape[:1]:
         raise DataError(

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from fedray.data import inside
 from fedray.data.extremes import Extremes
-from fedray.data.moments import elements, variance
+from fedray.data.moments import elements, too_small, variance
 from fedray.data.parts import ArrayPart, joint_shape
 from fedray.data.quantiles import Bisection, rank_of
 from fedray.data.rows import row_axes
@@ -111,13 +111,20 @@ class Spread:
             name: What it is called, for errors.
 
         Raises:
-            DataError: There are no more than `ddof` elements, or rows at one party only.
+            DataError: There are no more than `ddof` elements, or rows at one party only; or numbers are so small that
+                digits would be lost.
         """
         chosen = self._chosen(name, aggregator)
         self._require_more(name, self.count, ddof)
         words, count = self._opened(name, chosen, inside.square_sums)
         self._require_more(name, count, ddof)
-        return variance(self._numbers(words), count, ddof).reshape(self._reduced)
+        sums = self._numbers(words)
+        if too_small(sums, count):
+            raise DataError(
+                f"{name}: found numbers of less than 2^-64, about 5e-20, whose squares would lose digits, or count as "
+                f"0; compute with a smaller unit, e.g. (x.astype('float64') * 2.0**100).{name}(), and divide after"
+            )
+        return variance(sums, count, ddof).reshape(self._reduced)
 
     def sum(self, aggregator: IntegerSums | None) -> NDArray[Any]:
         """Returns the sum: int64 for integers and booleans, the rounded sum of the parties' sums for real numbers."""

@@ -27,6 +27,10 @@ ROOM_BITS = 59
 """Bits of a limb's sum over all parties: a ring of 64 bits, less the sign and what its check takes (section 16)."""
 
 _MANTISSA_BITS = 53
+LEAST = 2.0 ** (32 - FRACTION_BITS)
+"""Of a smaller number, about 3e-39, less than 32 bits are kept, and of the smallest none: it would count as 0. No
+float32 is smaller that has all its bits."""
+
 _BLOCK = 4096  # numbers at a time, so that what is computed on the way stays in cache
 
 

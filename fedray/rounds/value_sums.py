@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fedray.device import PYU, PYUObject
 from fedray.device.interfaces import live
-from fedray.errors import DataError, PartyLost, PlanError, ProtocolError
+from fedray.errors import DataError, PartyLost, PlanError, ProtocolError, type_of
 from fedray.party.records import Missing, SumSet
 from fedray.party.rounds import summable
 from fedray.party.rounds.value_client import SumOrder, SumReport, ValueClient
@@ -37,6 +37,8 @@ MOST_BYTES = 1 << 26
 """Bytes of a party's message up to which floats are summed exactly, by default: some 400,000 of them at few parties."""
 WEIGHT_STEPS = 1 << 30
 """Integer steps into which the largest of fractional weights is divided."""
+WEIGHT_RANGE = 64
+"""Weights whose largest one is from 2^-64 to 2^64 are taken as they are, others in a unit of their own."""
 
 
 class Summing(Protocol):
@@ -183,6 +185,8 @@ class ValueSums:
 
     def _by_party(self, argument: str, data: Sequence[Any]) -> dict[PartyName, PYUObject]:
         expected = [party.name for party in self._aggregator.participants]
+        if not isinstance(data, Sequence):
+            raise PlanError(f"{argument}: expected a list, one PYUObject of each of {expected}, found {type_of(data)}")
         if not all(isinstance(held, PYUObject) for held in data):
             kinds = sorted({type(held).__name__ for held in data if not isinstance(held, PYUObject)})
             raise PlanError(f"{argument}: expected one PYUObject of each of {expected}, found {', '.join(kinds)}")
@@ -205,6 +209,8 @@ class ValueSums:
         """
         if weights is None:
             return None, 1.0, dict.fromkeys((held.device.name for held in data), None)
+        if not isinstance(weights, Sequence | np.ndarray):
+            raise PlanError(f"weights: expected a list, one per object of data, found {type_of(weights)}")
         if len(weights) != len(data):
             raise PlanError(f"weights: expected {len(data)}, one per object of data, found {len(weights)}")
         if any(isinstance(weight, PYUObject) for weight in weights):
@@ -217,12 +223,21 @@ class ValueSums:
             given: dict[PartyName, Any] = {party: weight.slot() for party, weight in held.items()}
             whole = False
         else:
+            if not all(np.ndim(weight) == 0 and np.asarray(weight).dtype.kind in "biuf" for weight in weights):
+                kinds = ", ".join(sorted({type(weight).__name__ for weight in weights}))
+                raise PlanError(f"weights: expected numbers or objects of the participants, found {kinds}")
             given = {held.device.name: float(weight) for held, weight in zip(data, weights, strict=True)}
             if not all(math.isfinite(weight) and weight >= 0 for weight in given.values()):
                 raise PlanError(f"weights: expected finite numbers of 0 or more, found {list(weights)}")
             if not any(given.values()):
                 raise PlanError("weights: expected at least one above 0, found zeros only: there is nothing to average")
-            largest = max(given.values()) if largest is None else largest
+            if largest is None:
+                # Far from 1, products and the sum of the weights would lose digits or have no room; an average does not
+                # depend on the unit of its weights, and a power of two changes no digit.
+                far = math.frexp(max(given.values()))[1]
+                if abs(far) > WEIGHT_RANGE:
+                    given = {party: math.ldexp(weight, -far) for party, weight in given.items()}
+                largest = max(given.values())
             whole = all(weight.is_integer() for weight in given.values())
         if largest is None:
             return None, 1.0, given

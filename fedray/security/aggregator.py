@@ -113,7 +113,8 @@ class Aggregator:
             PlanError: The objects are not one of each participant, or there are too many floats for an exact sum: at
                 most 64 MiB of message, 400,000 floats at up to eight parties. Pass `bound` then.
             DataError: A party's value cannot be summed, or differs in shape from the others'.
-            EncodingError: A value is not finite, or beyond `bound` or 2^160.
+            EncodingError: A value is not finite, or beyond `bound` or 2^160; or, without `bound`, an array or number of
+                a party's has no value of 2^-128 (3e-39) or more and is not 0: it would lose digits, or count as 0.
             PartyLost: A party's process has ended, and its value with it; nothing was opened.
             ProtocolError: A party was too late; nothing was opened.
 
@@ -141,7 +142,8 @@ class Aggregator:
 
         Args:
             data: As in `sum`; integers are averaged as float64.
-            weights: One per object, in the same order: numbers, or objects of the same participants; None for equal.
+            weights: One per object, in the same order: numbers in any unit, or objects of the same participants; None
+                for equal.
             largest_weight: What no weight exceeds: a party whose own is larger refuses. With `bound`, needed where
                 parties hold the weights.
             bound: As in `sum`.
@@ -149,8 +151,8 @@ class Aggregator:
         Raises:
             PlanError: Objects or weights are not one of each participant, a weight is out of range, or there are too
                 many floats for an exact sum.
-            DataError: As in `sum`.
-            EncodingError: As in `sum`.
+            DataError: As in `sum`; or a value times its weight is beyond float64.
+            EncodingError: As in `sum`, of the products and the weights.
             ProtocolError: All weights are zero, or a party was too late.
             PartyLost: As in `sum`.
 

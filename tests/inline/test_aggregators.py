@@ -181,6 +181,9 @@ def test_weights_that_cannot_be(parties):
         ([1, 2], {}, "weights: expected 3, one per object of data, found 2"),
         ([1, -2, 1], {}, "weights: expected finite numbers of 0 or more"),
         ([0, 0, 0], {}, "weights: expected at least one above 0"),
+        (["1", 2, 3], {}, "weights: expected numbers or objects of the participants, found int, str"),
+        ([np.ones(2), 2, 3], {}, "weights: expected numbers .*, found int, ndarray"),
+        ((one for one in (1, 2, 3)), {}, "weights: expected a list, one per object of data, found type 'generator'"),
         ([1, 2, 3], {"largest_weight": 0}, "largest_weight: expected a positive number"),
         ([1, 2, 3], {"largest_weight": np.nan}, "largest_weight: expected a positive number"),
     ]:
@@ -188,9 +191,29 @@ def test_weights_that_cannot_be(parties):
             aggregator.average(good, weights, **more)
     with pytest.raises(DataError, match="party 'carol': its weight is not a number from 0 to 2"):
         aggregator.average(good, held(devices, [1, 2, 3]), largest_weight=2)
-    for weight in (-1, np.nan, np.inf):
+    with pytest.raises(PlanError, match=r"data: expected a list, one PYUObject of each of .* 'dict_values'"):
+        aggregator.sum(dict(enumerate(good)).values())
+    for weight in (-1, np.nan, np.inf, "1", np.ones(2)):
         with pytest.raises(DataError, match="party 'carol': its weight is not a number of 0 or more"):
             aggregator.average(good, held(devices, [1, 2, weight]))
+
+
+@pytest.mark.parametrize("unit", [1e-300, 1e-45, 1e45, 1e300])
+def test_the_unit_of_weights_does_not_matter(parties, unit):
+    devices, server = parties
+    aggregator = SecureAggregator(server, devices)
+    weights = [unit, 2 * unit, 5 * unit]
+    assert aggregator.average(held(devices, [1.0, 2.0, 4.0]), weights) == pytest.approx(25 / 8, rel=1e-15)
+    assert aggregator.average(held(devices, [1.0, 2.0, 4.0]), weights, bound=4.0) == pytest.approx(25 / 8, rel=1e-9)
+
+
+def test_values_or_weights_too_small_for_a_sum_are_refused(parties):
+    devices, server = parties
+    aggregator = SecureAggregator(server, devices)
+    with pytest.raises(EncodingError, match="'value' holds nothing of 2"):
+        aggregator.sum(held(devices, [1e-300, 1e-300, 1e-300]))
+    with pytest.raises(EncodingError, match="'the weight' holds nothing of 2"):
+        aggregator.average(held(devices, [1e9, 1e9, 1e9]), held(devices, [1e-47] * 3))
 
 
 def test_arguments_that_cannot_be(parties):

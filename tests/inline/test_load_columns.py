@@ -69,6 +69,17 @@ def test_columns_in_another_order_are_put_in_order(
     assert not caplog.messages
 
 
+def test_columns_that_are_numbered_in_another_order_are_put_in_order(alice: PYU, bob: PYU) -> None:
+    """pandas numbers columns without names; whoever picks some of them, in some order, has the numbers as names."""
+    plain = pd.DataFrame([[1.0, 2.0, 3.0]])
+    x = load({alice: plain, bob: plain[[2, 0, 1]] * 10})
+    assert x.mean(axis=0).tolist() == [5.5, 11.0, 16.5]
+    assert load({alice: plain[[2, 0, 1]], bob: np.array([[10.0, 20.0, 30.0]])}).mean(axis=0).tolist() == [16.5, 5.5, 11]
+    assert load({alice: plain, bob: plain}).columns is None
+    with pytest.raises(DataError, match="party 'bob': expected the columns of 'alice', found missing '0', extra '2'"):
+        load({alice: plain[[0, 1]], bob: plain[[1, 2]]})
+
+
 @pytest.mark.parametrize("source", SOURCES)
 def test_other_names_are_refused(source: str, tmp_path: Path, alice: PYU, bob: PYU) -> None:
     make = SOURCES[source]

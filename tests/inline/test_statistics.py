@@ -93,6 +93,24 @@ def test_magnitude_does_not_matter(scale: float) -> None:
     assert np.allclose(x.sum(aggregator=Open()), WHOLE.sum() * scale, rtol=1e-9, atol=0)
 
 
+@pytest.mark.parametrize("scale", [1e-42, 1e-200])
+def test_numbers_too_small_to_be_summed_are_refused_and_not_zero(scale: float) -> None:
+    """Silently, mean and deviation would be 0; the remedy that the error names gives them."""
+    x = spread(ALICE * scale, BOB * scale)
+    for found in (x.mean, x.sum, x.std, x.var):
+        with pytest.raises(DataError, match=r"digits.*, or count as 0; .*\(?x\.astype\('float64'\) \* 2\.0\*\*100"):
+            found(0, aggregator=Open())
+    wide = x * 2.0**100
+    if scale == 1e-42:
+        assert np.allclose(wide.std(0, aggregator=Open()) / 2.0**100, WHOLE.std(0) * scale, rtol=1e-9, atol=0)
+    assert not spread(ALICE * 0, BOB * 0).std(aggregator=Open())
+    # Nothing beside others' larger ones, nor where larger ones cancel out.
+    assert np.allclose(spread(ALICE * 1e-30, BOB).std(aggregator=Open()), np.append(ALICE * 0, BOB).std(), rtol=1e-12)
+    cancelling = np.zeros_like(BOB)
+    cancelling[:3] = [[[1.0]], [[-1.0]], [[1e-300]]]
+    assert spread(cancelling, cancelling).sum(aggregator=Open()) == 0
+
+
 def test_an_aggregator_that_rounds_integers_is_refused() -> None:
     class Rounding(Open):
         def sum(self, data: Sequence[PYUObject]) -> Any:

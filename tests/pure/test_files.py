@@ -10,9 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fedray.backends.rows import as_arrays
 from fedray.data import files
 from fedray.data.files import ReadOptions, as_table, read_table
+from fedray.data.rowwise import mapped
 from fedray.errors import DataError, PlanError
+from fedray.party.rounds.summable import flatten
+from fedray.tree import Tree
 
 
 def write(folder: Path, text: str, name: str = "rows.csv") -> str:
@@ -259,6 +263,41 @@ def test_columns_of_a_frame_that_are_no_numbers_are_named() -> None:
     with pytest.raises(DataError, match=r"found object in 'sex', 'day'; .*get_dummies"):
         as_table(frame, "party 'alice'", ReadOptions())
     assert as_table(frame, "party 'alice'", ReadOptions(columns=["age"]))[0].tolist() == [[1], [2]]
+
+
+def test_columns_of_several_types_become_one_that_holds_the_numbers_of_all() -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"ill": [True, False], "age": [1.5, 2.0], "id": [2**53, 7]})
+    array, names = as_table(frame, "party 'alice'", ReadOptions())
+    assert (array.tolist(), names) == ([[1.0, 1.5, 2.0**53], [0.0, 2.0, 7.0]], ("ill", "age", "id"))
+    long = frame.assign(id=[2**53 + 1, 7])
+    with pytest.raises(
+        DataError, match="party 'alice': column 'id': a cast from int64 to float64 would change numbers"
+    ):
+        as_table(long, "party 'alice'", ReadOptions())
+    assert as_table(long, "party 'alice'", ReadOptions(casting="unsafe"))[0][0].tolist() == [1.0, 1.5, 2.0**53]
+    assert as_table(long[["ill", "id"]], "party 'alice'", ReadOptions())[0].tolist() == [[1, 2**53 + 1], [0, 7]]
+
+
+def test_masked_values_are_no_numbers() -> None:
+    masked = np.ma.masked_array([1.0, 999.0], mask=[False, True])
+    with pytest.raises(DataError, match=r"party 'alice': expected numbers, found a masked array, .*filled"):
+        as_table(masked, "party 'alice'", ReadOptions())
+    with pytest.raises(DataError, match=r"party 'alice': map\(f\): expected an array, found a masked one"):
+        mapped("alice", "map(f)", lambda _: masked, np.zeros(2))
+    with pytest.raises(DataError, match=r"value\['a'\]: found a masked array, .*filled"):
+        flatten({"a": masked})
+    with pytest.raises(DataError, match="x: found a masked array"):
+        as_arrays(Tree(masked, "x"), "float32")
+    assert as_table(np.ma.masked_array([1.0, 2.0]), "party 'alice'", ReadOptions())[0].tolist() == [1.0, 2.0]
+
+
+def test_numbers_beyond_the_models_type_do_not_become_infinite() -> None:
+    with pytest.raises(DataError, match="x: some numbers are beyond what float32 holds"):
+        as_arrays(Tree(np.array([1.0, -1e39]), "x"), "float32")
+    kept = as_arrays(Tree(np.array([np.inf, np.nan, 3e38]), "x"), "float32").leaves()[0]
+    assert kept.dtype == np.float32
+    assert np.isinf(kept).tolist() == [True, False, False]
 
 
 def test_csv_without_rows_is_empty_not_an_accident(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:

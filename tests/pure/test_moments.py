@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedray.data.moments import power_sums, variance
+from fedray.data.moments import power_sums, too_small, variance
 
 PARTS = st.lists(st.lists(st.floats(-1e6, 1e6), max_size=6), min_size=1, max_size=4).filter(any)
 
@@ -52,6 +52,16 @@ def test_small_types_neither_overflow_nor_round(dtype: str) -> None:
 def test_what_is_no_number_or_too_large_has_no_sums(bad: float) -> None:
     assert power_sums(np.array([1.0, bad]), None) is None
     assert power_sums(np.array([[1.0, bad], [1.0, 1.0]]), (0,)) is None
+
+
+@pytest.mark.parametrize("unit", [5e-324, 1e-200, 1e-30, 1e-20])
+def test_numbers_whose_squares_are_lost_are_told_from_zeros_and_are_nothing_beside_larger_ones(unit: float) -> None:
+    small, zeros = np.array([1.0, -1.0, 3.0]) * unit, np.zeros(3)
+    assert too_small(summed([small, small]), 6)
+    assert too_small(summed([small, zeros]), 6)
+    assert not too_small(summed([zeros, zeros]), 6)
+    assert not too_small(summed([small, zeros + 1.0]), 6)
+    assert not too_small(summed([zeros + 1e-19, zeros + 1e-19]), 6)
 
 
 def test_the_partys_own_array_is_left_alone() -> None:

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from fedray.backends.roles import check_something_is_shared, checked_patterns, local_names
-from fedray.backends.spec import Param, ParamSpec
-from fedray.errors import PlanError
+from fedray.backends.spec import Param, ParamSpec, check_arrays
+from fedray.errors import DataError, PlanError
 
 NAMES = (
     "conv2d/kernel",
@@ -96,3 +96,17 @@ def test_the_flat_vector_is_made_of_shared_tensors_alone():
     kernel, mean = spec.unpack(np.arange(8, dtype=np.float32))
     assert spec.pack([kernel, mean]).tolist() == list(range(8))
     assert (kernel.shape, mean.tolist()) == ((2, 3), [6.0, 7.0])
+
+
+def test_arrays_that_a_models_tensors_cannot_hold():
+    fits = [np.ones((2, 3)), np.array(7)]
+    check_arrays(fits, [(2, 3), ()], ["float32", "int64"])
+    check_arrays([np.array([np.inf, np.nan, 3.4e38])], [(3,)], ["float32"])
+    check_arrays([np.array([1e300])], [(1,)], ["float64"])
+    for dtype, value in [("float32", -1e39), ("float16", 7e4), ("bfloat16", 3.4e38)]:
+        with pytest.raises(DataError, match=f"array 1 holds numbers beyond .* the largest that {dtype} holds"):
+            check_arrays([np.zeros(2), np.array([0.0, value])], [(2,), (2,)], ["float32", dtype])
+    with pytest.raises(DataError, match=r"array 0: expected numbers, found dtype <U1"):
+        check_arrays(["a"], [()], ["float32"])
+    with pytest.raises(DataError, match=r"expected arrays of shapes \[\(2, 3\), \(\)\], found \[\(2, 3\)\]"):
+        check_arrays(fits[:1], [(2, 3), ()], ["float32", "float32"])

@@ -338,3 +338,25 @@ def test_decode_refuses_what_is_beyond_the_bound():
     layout = Layout(64, 2, 18)
     with pytest.raises(EncodingError, match="do not belong together"):
         decode(layout, Form((1,), "float64", 18, bound=10), layout.ring.of(np.array([11])))
+
+
+def test_the_negative_of_an_integer_keeps_its_value():
+    """As sums and products, it is of int64: an unsigned type would wrap round."""
+    layout = LAYOUTS[0]
+    for value in (np.array([200, 3], np.uint8), np.array([-128], np.int8), np.array([True])):
+        found = each(layout, lambda at, a: at.negative(a), shared(layout, value))
+        assert (found.tolist(), found.dtype) == ((-value.astype(np.int64)).tolist(), np.int64)
+
+
+def test_what_would_be_nothing_or_infinite_is_refused():
+    layout = LAYOUTS[0]
+    for tiny in (1e-10, 5e-324, 2.0**-18 * 0.9):
+        with pytest.raises(EncodingError, match=r"all numbers are below 2\^-18, the step of the fixed point"):
+            encode(layout, np.array([0.0, -tiny]))
+    encode(layout, np.array([1e-10, 1.0]))
+    encode(layout, np.zeros(2))
+    with pytest.raises(EncodingError, match="found a masked array"):
+        encode(layout, np.ma.masked_array([1.0, 2.0], mask=[False, True]))
+    half = shared(layout, np.array([60000.0], np.float16))
+    with pytest.raises(EncodingError, match="beyond what float16 holds; share the values in a wider type"):
+        each(layout, lambda at, a: at.add(a, a), half)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedray.errors import DataError
-from fedray.party.rounds.summable import flatten, join, join_reals, rebuild
+from fedray.errors import DataError, EncodingError
+from fedray.party.rounds.summable import flatten, join, join_reals, rebuild, refuse_small, weighed
 
 numbers = st.one_of(
     st.integers(-(2**31), 2**31),
@@ -24,6 +24,12 @@ nests = st.recursive(
     ),
     max_leaves=6,
 )
+
+
+class Labelled:
+    """Stands for a pandas Series or data frame, whose labels a sum by position would not look at."""
+
+    iloc = None
 
 
 def through(value, averaged=False):
@@ -93,12 +99,29 @@ def test_integers_alone_are_joined_as_integers():
         (np.array([True]), r"value: expected .* dtype bool; convert it first"),
         (1j, "value: expected an array or number"),
         ({1: 2.0}, "value: expected a dict with string keys"),
+        (range(3), r"value: expected an array or number, found range; say np\.asarray"),
+        ([Labelled()], r"value\[0\]: expected an array or number, found type 'Labelled'"),
         ({"a": {2: 1.0}}, r"value\['a'\]: expected a dict with string keys"),
     ],
 )
 def test_what_cannot_be_summed(value, message):
     with pytest.raises(DataError, match=message):
         flatten(value)
+
+
+@pytest.mark.parametrize("tiny", [5e-324, 1e-300, 2.0**-129])
+def test_what_a_sum_would_count_as_nothing_is_refused_where_nothing_larger_is_beside_it(tiny):
+    for array in (np.array(tiny), np.array([0.0, -tiny])):
+        with pytest.raises(EncodingError, match="alice: 'value' holds nothing of 2\\^-128"):
+            refuse_small({"value": array}, "alice")
+    refuse_small({"value": np.array([tiny, 1.0]), "zeros": np.zeros(2), "none": np.empty(0)}, "alice")
+    refuse_small({"value": np.array(2.0**-128), "float32": np.finfo(np.float32).tiny}, "alice")
+
+
+def test_a_product_beyond_the_largest_float_is_no_infinite_value():
+    with pytest.raises(DataError, match="value: a value times its weight is beyond"):
+        weighed({"value": np.array([1.0, 1e200])}, 1e200)
+    assert weighed({"value": np.array([1, 2], np.uint8)}, 200.0)["value"].tolist() == [200, 400]
 
 
 def test_an_integer_beyond_the_sums_range():

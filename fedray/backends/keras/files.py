@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.backends.keras.unwarned import unwarned
+from fedray.backends.spec import check_arrays
 from fedray.errors import DataError, PlanError
 
 SKIPPED = re.compile("Skipping variable loading for optimizer")
@@ -123,11 +124,9 @@ def set_arrays(model: Any, values: Sequence[NDArray[Any]], but: Iterable[Any]) -
         but: Variables that stay as they are.
 
     Raises:
-        DataError: Their number or a shape is not the model's.
+        DataError: They do not fit; see `check_arrays`.
     """
-    expected, found = [tuple(w.shape) for w in model.weights], [tuple(np.shape(v)) for v in values]
-    if expected != found:
-        raise DataError(f"weights: expected arrays of shapes {expected}, found {found}")
+    check_arrays(values, [tuple(w.shape) for w in model.weights], [str(w.dtype) for w in model.weights])
     own = {id(variable) for variable in but}
     for variable, value in zip(model.weights, values, strict=True):
         if id(variable) not in own:

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.backends.roles import check_something_is_shared, local_names
-from fedray.backends.spec import Param, ParamSpec
-from fedray.errors import DataError
+from fedray.backends.spec import Param, ParamSpec, check_arrays
 from fedray.types import Vector
 
 ORDER = ("kernel", "bias")
@@ -69,10 +68,8 @@ class RegressionWords:
         """Returns all words from arrays in the framework's own order.
 
         Raises:
-            DataError: Their number or a shape is another.
+            DataError: They do not fit; see `check_arrays`.
         """
-        shapes = {param.name: param.shape for param in self.spec.params}
-        expected, found = [shapes[name] for name in ORDER], [np.shape(value) for value in values]
-        if expected != found:
-            raise DataError(f"weights: expected arrays of shapes {expected}, found {found}")
+        named = {param.name: param for param in self.spec.params}
+        check_arrays(values, [named[name].shape for name in ORDER], [named[name].dtype for name in ORDER])
         return self.packed(dict(zip(ORDER, map(np.asarray, values), strict=True)))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fedray.backends.backend import Batch, Data, FileKind, ModelFacts, Snapshot
 from fedray.backends.rows import as_arrays, row_weights
-from fedray.backends.spec import ParamSpec
+from fedray.backends.spec import ParamSpec, check_arrays
 from fedray.backends.torch import checks, files, fingerprint, start, state, stored
 from fedray.backends.torch.asked import asked_for
 from fedray.backends.torch.data import TorchData, bound_data, row_numbers, to_arrays, to_tensors, two_rows
@@ -305,12 +305,11 @@ class TorchBackend:
         """Sets the tensors from arrays in the order of `state_dict`; local ones stay as they are.
 
         Raises:
-            DataError: Their number or a shape is not the model's.
+            DataError: They do not fit; see `check_arrays`.
         """
         named = self._tensors().named
-        expected, found = [tuple(t.shape) for t in named.values()], [tuple(np.shape(value)) for value in values]
-        if expected != found:
-            raise DataError(f"weights: expected arrays of shapes {expected}, found {found}")
+        dtypes = [str(t.dtype).removeprefix("torch.") for t in named.values()]
+        check_arrays(values, [tuple(t.shape) for t in named.values()], dtypes)
         arrays = zip(named, values, strict=True)
         self._set({name: self._torch.from_numpy(np.array(value)) for name, value in arrays}, own=False)
 

@@ -34,7 +34,8 @@ class SPU(Device[SPUObject]):
             `sf.utils.testing.cluster_def` makes it. A node may have `"tls": {"certificate": path, "private_key": path,
             "authority": path}`, for links between machines.
         link_desc: Options of the links between the compute parties, e.g. `{"recv_timeout_ms": 60000}`.
-        bound: Largest absolute number that may be shared; None for 65536, or what a small ring has room for.
+        bound: Largest absolute number that may be shared; None for 65536, or what a small ring has room for. Floats are
+            rounded to steps of 2^-18 (4e-6), or of as many bits as `runtime_config` has as `"fxp_fraction_bits"`.
         compress: Whether shares travel as seeds of 32 bytes where they can. What is hidden then rests on AES.
 
     Raises:

@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedray.errors import DataError, type_of
+from fedray.errors import DataError, EncodingError, type_of
 from fedray.party.parcel import dtype_of
+from fedray.protocol.limbs import LEAST
 from fedray.protocol.manifest import Tensor
 from fedray.tree import Tree
 
@@ -32,6 +33,13 @@ def flatten(value: Any) -> tuple[Any, list[Tensor], list[NDArray[Any]]]:
     tensors: list[Tensor] = []
     arrays: list[NDArray[Any]] = []
     for name, leaf in tree.named():
+        if np.ma.is_masked(leaf):
+            raise DataError(
+                f"{name}: found a masked array, whose masked values would be summed; fill them, e.g. with .filled(0)"
+            )
+        if hasattr(leaf, "iloc") or isinstance(leaf, range):
+            # Another party's rows or columns may be in another order, and would be summed by position.
+            raise DataError(f"{name}: expected an array or number, found {type_of(leaf)}; say np.asarray(value) first")
         array = np.asarray(leaf)
         if array.dtype.kind not in "fiu":
             raise DataError(
@@ -40,7 +48,9 @@ def flatten(value: Any) -> tuple[Any, list[Tensor], list[NDArray[Any]]]:
             )
         tensors.append(Tensor(name, array.shape, str(array.dtype)))
         arrays.append(array)
-    return tree.map(lambda leaf: not isinstance(leaf, np.ndarray | np.generic)).nest, tensors, arrays
+    # An array of another library's comes back as NumPy's.
+    plain = tree.map(lambda leaf: not isinstance(leaf, np.ndarray | np.generic) and np.ndim(leaf) == 0)
+    return plain.nest, tensors, arrays
 
 
 def join(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
@@ -60,6 +70,47 @@ def join(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
 def join_reals(arrays: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
     """Returns arrays end to end, float64[n]."""
     return np.concatenate([np.empty(0), *(np.ravel(array).astype(np.float64) for array in arrays)])
+
+
+def weighed(arrays: Mapping[str, NDArray[Any]], weight: float) -> dict[str, NDArray[Any]]:
+    """Returns the products of arrays and a weight, float64.
+
+    It is the one rounding that is not the sum's: of each product. There is none where the weight is a power of two.
+
+    Args:
+        arrays: By the name of the tensor.
+        weight: A number of 0 or more.
+
+    Raises:
+        DataError: A product is beyond the largest float.
+    """
+    products: dict[str, NDArray[Any]] = {}
+    for name, array in arrays.items():
+        with np.errstate(over="ignore", invalid="ignore"):
+            products[name] = array.astype(np.float64) * weight
+        if not np.array_equal(np.isfinite(products[name]), np.isfinite(array)):
+            raise DataError(f"{name}: a value times its weight is beyond what float64 holds; divide the weights")
+    return products
+
+
+def refuse_small(arrays: Mapping[str, NDArray[Any]], owner: str) -> None:
+    """Refuses what an exact sum would lose digits of, or count as 0.
+
+    Beside larger values of the same array a small one may be cut off: what is lost of it is nothing beside them.
+
+    Args:
+        arrays: By the name of the tensor.
+        owner: Whose they are, for errors.
+
+    Raises:
+        EncodingError: The largest value of an array is below 2^-128, and not 0.
+    """
+    for name, array in arrays.items():
+        if 0 < np.max(np.abs(array), initial=0.0) < LEAST:
+            raise EncodingError(
+                f"{owner}: {name!r} holds nothing of 2^-128 (3e-39) or more, so small that a sum would lose digits or "
+                "count it as 0; nothing was sent. Sum it in a smaller unit, or set it to 0"
+            )
 
 
 def _cast(array: NDArray[Any], dtype: np.dtype[Any], name: str) -> NDArray[Any]:

@@ -18,7 +18,7 @@ from fedray.party.context import PartyContext, Reply
 from fedray.party.door.egress import Kind
 from fedray.party.rounds import summable
 from fedray.party.rounds.contributor import Contributor
-from fedray.protocol.manifest import Manifest
+from fedray.protocol.manifest import Manifest, Tensor
 from fedray.protocol.scheme import Contribution, RoundContext
 from fedray.types import PartyName, Round, Value
 
@@ -79,6 +79,7 @@ class ValueClient:
     def __init__(self, context: PartyContext, contributor: Contributor) -> None:
         self._context, self._contributor = context, contributor
         self._arrays: list[NDArray[Any]] | None = None
+        self._tensors: list[Tensor] = []
         self._weight = 1.0
         self._opened: tuple[NDArray[Any], NDArray[np.float64]] | None = None
 
@@ -99,7 +100,7 @@ class ValueClient:
             self._weight = self._checked(weight, most)
             tensors = [replace(tensor, dtype="float64") if tensor.integer else tensor for tensor in tensors]
             arrays = [array.astype(np.float64) for array in arrays]
-        self._arrays = arrays
+        self._arrays, self._tensors = arrays, tensors
         return Reply(Kind.SHAPE, (nest, tensors))
 
     def contribute(self, order: SumOrder) -> Reply:
@@ -150,7 +151,8 @@ class ValueClient:
     def _checked(self, weight: Any, most: float | None) -> float:
         """Returns a weight that is in range."""
         with self._counting_refusals():
-            found = float(np.asarray(weight))
+            number = np.asarray(weight)
+            found = float(number) if number.ndim == 0 and number.dtype.kind in "biuf" else math.nan
             if not (0 <= found < math.inf and (most is None or found <= most)):
                 limits = "of 0 or more" if most is None else f"from 0 to {most:g}"
                 raise DataError(f"party {self._context.name!r}: its weight is not a number {limits}")
@@ -177,11 +179,11 @@ class ValueClient:
 
     def _exact(self, arrays: list[NDArray[Any]], order: SumOrder) -> Contribution:
         """Returns integers as they are and floats as totals; of an average all are floats, with the weight behind."""
-        reals = [array for array in arrays if order.averaged or array.dtype.kind == "f"]
-        totals = summable.join_reals(reals)
+        reals = {tensor.name: array for tensor, array in zip(self._tensors, arrays, strict=True) if not tensor.integer}
         if order.averaged:
-            # The one rounding that is not the sum's: of each product to float64. None where the weight is a power of 2.
-            totals = np.append(totals * self._weight, self._weight)
+            reals = summable.weighed(reals, self._weight) | {"the weight": np.array(self._weight)}
+        summable.refuse_small(reals, f"party {self._context.name!r}")
+        totals = summable.join_reals(list(reals.values()))
         whole = [] if order.averaged else [array for array in arrays if array.dtype.kind != "f"]
         return Contribution(summable.join(whole), 1, totals)
 

@@ -153,8 +153,11 @@ def encode(layout: Layout, value: Any, bound: float | None = None) -> tuple[Form
 
     Raises:
         NotFinite: A number is NaN or infinite.
-        EncodingError: The value is something else, or a number is beyond the bound.
+        EncodingError: The value is something else, or a number is beyond the bound; or no number is as large as a step
+            of the fixed point, and not all are 0.
     """
+    if np.ma.is_masked(value):
+        raise EncodingError("found a masked array, whose masked values would be shared; fill them, with .filled(0)")
     array = np.asarray(value)
     if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
         raise EncodingError(f"expected floats, integers or booleans of at most 64 bits, found {array.dtype}")
@@ -163,8 +166,14 @@ def encode(layout: Layout, value: Any, bound: float | None = None) -> tuple[Form
     limit = layout.default_bound() if bound is None else float(bound)
     if array.size and not np.isfinite(array).all():
         raise NotFinite("a value that is to be shared holds NaN or an infinity; nothing was sent")
-    if array.size and max(-float(array.min()), float(array.max())) > limit:
+    largest = max(-float(array.min()), float(array.max())) if array.size else 0.0
+    if largest > limit:
         raise EncodingError(_beyond(limit))
+    if 0 < largest < math.ldexp(1.0, -layout.fraction):
+        raise EncodingError(
+            f"all numbers are below 2^-{layout.fraction}, the step of the fixed point, and would count as 0 or as one "
+            "step; nothing was sent. Scale them, or give more bits: runtime_config={'fxp_fraction_bits': ...}"
+        )
     # In double precision and to nearest even, as everywhere: halves rounded up would shift every mean.
     real = np.rint(np.ldexp(array.astype(np.float64), layout.fraction))
     most = math.ceil(math.ldexp(limit, layout.fraction)) + 1
@@ -198,11 +207,18 @@ def decode(layout: Layout, form: Form, elements: Elements) -> Any:
         elements: The opened elements.
 
     Raises:
-        EncodingError: An element is beyond the form's bound: shares do not belong together, or one was altered.
+        EncodingError: An element is beyond the form's bound: shares do not belong together, or one was altered; or
+            the result is beyond what its type holds.
     """
     signed = layout.ring.signed(elements)
     if form.bound is not None and signed.size and max(-int(signed.min()), int(signed.max())) > form.bound:
         raise EncodingError("the opened shares do not belong together, or one of them was altered")
     if not form.real and form.scale == 1.0 and form.fraction == 0:
         return signed.astype(form.dtype)
-    return (np.ldexp(signed.astype(np.float64), -form.fraction) * form.scale).astype(form.dtype)
+    try:
+        with np.errstate(over="raise"):
+            return (np.ldexp(signed.astype(np.float64), -form.fraction) * form.scale).astype(form.dtype)
+    except FloatingPointError:
+        raise EncodingError(
+            f"the result is beyond what {form.dtype} holds; share the values in a wider type, as float64"
+        ) from None

@@ -136,9 +136,9 @@ class Linear:
         self._components = layout.components(number)
 
     def negative(self, a: Secret) -> Secret:
-        """Returns -a."""
+        """Returns -a; integers as int64, since an unsigned type would wrap round."""
         self._check(a)
-        return Secret(a.form, self._ring.negative(a.shares))
+        return Secret(replace(a.form, dtype=_counted(a.form.dtype)), self._ring.negative(a.shares))
 
     def add(self, a: Secret, b: Secret) -> Secret:
         """Returns a + b; shapes are broadcast.
