@@ -123,7 +123,7 @@ def _told(one: Replay, verdicts: Sequence[ReplayVerdict]) -> int:
             "Checkpoint(every=1, keep=...) keeps more of them"
         )
     if not compared and not beyond:
-        print("nothing to compare")
+        print("nothing to compare; Checkpoint(every=1, keep=...) keeps more")
     return 0 if compared and not beyond and "differs" not in compared else 1
 
 

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import shutil
+import threading
 
 import pytest
 from inline.federated import regression
@@ -12,11 +13,14 @@ from inline.kept_runs import Killed, fit, killed, on_disk, same
 
 import fedray as sf
 from fedray.commands.cli import main
-from fedray.errors import PlanError
+from fedray.errors import PartyLost, PlanError
+from fedray.ml.nn.checkpoints.parts import PartyParts
+from fedray.ml.nn.fitting import FitRun
 from fedray.party.house.in_force import VARIABLE
 from fedray.party.house.turns import HOME
 from fedray.party.kept import kept_file
 from fedray.party.kept.pass_log import PassLog
+from fedray.runtime.session import running
 
 EPOCHS = 3
 SLOW = pytest.mark.slow
@@ -215,12 +219,82 @@ def test_a_finished_run_is_followed_by_a_new_one_and_must_is_an_error(start, pat
 
 
 def test_the_last_ones_are_kept_and_nothing_secret_is_in_them(start, path):
-    fit(start, sf.Checkpoint(path, keep=1), epochs=6)
-    assert 1 <= len(numbers(parts(path, "alice"))) <= 3
-    assert numbers(parts(path, "alice"))[-1] == 7
+    fit(start, sf.Checkpoint(path, keep=2), epochs=6)
+    assert kept_everywhere(path) == [[6, 7]] * 4
     assert {one.rpartition(".")[2] for one in on_disk(path / "0001")} == {"json", "safetensors"}
     kinds = {one.rpartition("/")[2].lstrip("0123456789").partition(".key.")[0] for one in on_disk(path / "parties")}
     assert kinds == {".json", "-round.json", ".safetensors", "passes.log", "replay"}
+
+
+def during(monkeypatch, epoch, act):
+    """Lets something happen at the end of the rounds of an epoch, counted from 0."""
+    segments = FitRun._segments
+
+    def watched(self, number, over, bar):
+        found = segments(self, number, over, bar)
+        if number == epoch:
+            act()
+        return found
+
+    monkeypatch.setattr(FitRun, "_segments", watched)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_when_it_is_broken_off_no_more_are_kept_and_the_newest_that_all_have_is(monkeypatch, start, path, error):
+    def broken_off():
+        raise error
+
+    with monkeypatch.context() as patch:
+        during(patch, 4, broken_off)
+        with pytest.raises(error):
+            fit(start, sf.Checkpoint(path, keep=2), epochs=6)
+    assert kept_everywhere(path) == [[4, 5]] * 4
+    sf.shutdown()
+    fit(start, sf.Checkpoint(path, keep=1), epochs=6)
+    assert kept_everywhere(path) == [[7]] * 4
+
+
+def test_of_a_party_that_is_lost_nothing_waits_in_a_run_that_is_over(monkeypatch, start, path):
+    """As long as it goes on, what the lost party has as well may be needed still."""
+    during(monkeypatch, 3, lambda: running().transport.lose("dave"))
+    fit(start, sf.Checkpoint(path, keep=2), epochs=7, rows=(24,) * 4, on_dropout="abandon")
+    assert kept_everywhere(path) == [[7, 8]] * 4
+    assert numbers(parts(path, "dave"))[-1] == 4
+
+
+def test_when_a_party_is_lost_nothing_is_removed_that_it_may_have_as_well(monkeypatch, start, path):
+    """It was lost before its answer came that it has the first one: to the driver it has none."""
+    during(monkeypatch, 0, lambda: running().transport.lose("carol"))
+    with pytest.raises(PartyLost):
+        fit(start, sf.Checkpoint(path, keep=1), epochs=3)
+    assert {1} <= set.intersection(*map(set, kept_everywhere(path)))
+
+
+def test_a_driver_without_a_first_one_has_no_later_one_that_not_all_have(monkeypatch, start, path):
+    """Else there would be something to go on from, which a party lacks, and the same program would be refused."""
+    capture, gate = PartyParts.capture, threading.Event()
+
+    def late(self, there, number, stay, **more):
+        wait = capture(self, there, number, stay, **more)
+        return (lambda: gate.wait(30) and wait()) if number == 1 else wait
+
+    def lose():
+        running().transport.lose("carol")
+        gate.set()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PartyParts, "capture", late)
+        during(patch, 0, lose)
+        with pytest.raises(PartyLost):
+            fit(start, sf.Checkpoint(path), on_dropout="abandon", validation_data=None)
+    sf.shutdown()
+    assert numbers(parts(path, "alice")) == [1, 2]
+    assert fit(start, sf.Checkpoint(path), on_dropout="abandon", validation_data=None)[0].epoch == [0, 1]
+
+
+def kept_everywhere(path, parties=("alice", "bob", "carol")):
+    """Returns the numbers that the driver has, and those of each party."""
+    return [numbers(path / "0001"), *(numbers(parts(path, party)) for party in parties)]
 
 
 def test_runs_are_listed_and_shown(monkeypatch, start, path, capsys):

@@ -104,7 +104,7 @@ def test_what_is_wrong_does_not_pass(path: list[str | int], value: Any) -> None:
 def assert_token_is_a_file(pod: Any, container: Any) -> None:
     """A variable is inherited by every program that a party starts, and a mounted file is not."""
     variables = {one["name"]: one.get("value") for one in container["env"]}
-    assert "RAY_AUTH_TOKEN" not in variables
+    assert not variables.get("RAY_AUTH_TOKEN")
     folder, _, key = variables["RAY_AUTH_TOKEN_PATH"].rpartition("/")
     mounts = [one["name"] for one in container["volumeMounts"] if one["mountPath"] == folder and one["readOnly"]]
     secrets = {one["name"]: one["secret"]["secretName"] for one in pod["volumes"] if "secret" in one}
@@ -141,8 +141,21 @@ def test_kuberay_starts_ray_as_fedray_does(kind: str, spec: Any) -> None:
 
 
 def test_whoever_submits_the_job_has_the_token_in_a_file() -> None:
-    pod = documents("kubernetes/rayjob.yaml")[0]["spec"]["submitterPodTemplate"]["spec"]
+    job, network = documents("kubernetes/rayjob.yaml")
+    pod = job["spec"]["submitterPodTemplate"]["spec"]
     assert_token_is_a_file(pod, pod["containers"][0])
+    # The operator has it as well, and is let in where it asks for the job's state.
+    cluster = job["spec"]["rayClusterSpec"]
+    assert cluster["authOptions"] == {"mode": "token", "secretName": "fedray-token"}
+    head = cluster["headGroupSpec"]["template"]
+    assert network["spec"]["podSelector"]["matchLabels"].items() <= head["metadata"]["labels"].items()
+    (rule,) = network["spec"]["ingress"]
+    open_ports = {one["name"]: one["containerPort"] for one in head["spec"]["containers"][0]["ports"]}
+    assert [one["port"] for one in rule["ports"]] == [open_ports["dashboard"]]
+    # Told so, KubeRay puts the token into a variable of each container that has none of that name.
+    containers = [group["template"]["spec"]["containers"][0] for group in groups(cluster).values()]
+    for container in [*containers, pod["containers"][0]]:
+        assert {"name": "RAY_AUTH_TOKEN", "value": ""} in container["env"]
     assert "--from-literal" not in (DEPLOY / "kubernetes" / "raycluster.yaml").read_text(), "it would stand in ps"
 
 
@@ -152,7 +165,20 @@ def test_job_and_cluster_are_the_same_but_for_the_program() -> None:
     spec["volumes"] = [one for one in spec["volumes"] if one["name"] != "program"]
     mounts = spec["containers"][0]["volumeMounts"]
     spec["containers"][0]["volumeMounts"] = [one for one in mounts if one["name"] != "program"]
+    del job["authOptions"]  # and that the operator knows the token
+    for group in groups(job).values():
+        group["template"]["spec"]["containers"][0]["env"].remove({"name": "RAY_AUTH_TOKEN", "value": ""})
     assert job == cluster
+
+
+def test_the_head_s_certificate_is_for_the_service_by_which_it_is_called() -> None:
+    """KubeRay gives the cluster of a job a name of chance, and its service that name."""
+    for _, spec in clusters():
+        pod = spec["headGroupSpec"]["template"]["spec"]
+        (own,) = [one for one in pod["initContainers"] if one["name"] == "own-files"]
+        assert '--host "$CLUSTER-head-svc.$POD_NAMESPACE.svc.cluster.local"' in own["args"][0]
+        fields = {one["name"]: one["valueFrom"]["fieldRef"]["fieldPath"] for one in own["env"]}
+        assert fields["CLUSTER"] == "metadata.labels['ray.io/cluster']"
 
 
 def test_every_volume_claim_and_label_is_there() -> None:

@@ -69,6 +69,10 @@ class FitRun:
         """Runs the plan."""
         try:
             return self._execute()
+        except (Exception, KeyboardInterrupt):
+            if self.keeping is not None:
+                self.keeping.break_off(self.history)
+            raise
         finally:
             if self.keeping is not None:
                 self.keeping.leave()

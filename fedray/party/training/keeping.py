@@ -167,6 +167,19 @@ class Keeping:
             self._failure = self._unwritten(error)
         return self._status()
 
+    def thin(self, stay: tuple[int, ...]) -> Reply:
+        """Waits for what is being written, removes what need not stay, and returns the status.
+
+        Args:
+            stay: As in `capture`; none to remove nothing.
+        """
+        self._writing.rest()
+        try:
+            self._remove(stay)
+        except OSError as error:
+            self._failure = self._unwritten(error)
+        return self._status()
+
     def restore(self, run: str, named: str, number: int) -> None:
         """Puts this party's part back as it was.
 
@@ -292,14 +305,17 @@ class Keeping:
         try:
             self._write_round(after)
             # Before the new one is written: a disk that is full needs the room.
-            for old in removable(_numbers(self._folder), stay):
-                kept_file.remove(self._folder, name_of_round(name_of(old)))
-                kept_file.remove(self._folder, name_of(old))
+            self._remove(stay)
             self._hashing.rest()
             kept_file.write(self._folder, name_of(number), WHAT, {**record, "rows": dict(self._data)}, part)
             self._failure = ""
         except (OSError, FedRayError) as error:
             self._failure = self._unwritten(error)
+
+    def _remove(self, stay: tuple[int, ...]) -> None:
+        for old in removable(_numbers(self._folder), stay):
+            kept_file.remove(self._folder, name_of_round(name_of(old)))
+            kept_file.remove(self._folder, name_of(old))
 
     def _unwritten(self, error: Exception) -> str:
         return f"party {self._context.name!r} cannot write to {self._folder} ({why(error)})"

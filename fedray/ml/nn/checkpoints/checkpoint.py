@@ -24,7 +24,10 @@ class Checkpoint:
     Attributes:
         path: A folder at the driver; each run has a subfolder.
         every: `"epoch"`, a number of rounds, or a time such as `"10min"`, `"90s"` or `"2h"`.
-        keep: So many checkpoints are there at least that everybody has, once there have been so many.
+        keep: So many checkpoints stay that everybody has, once there have been so many. While a fit runs there are up
+            to two more, since parties answer one later, and as many again while a party is lost. When it has ended, or
+            was interrupted while all parties were there, there are no more, but for newer ones that somebody could not
+            write.
         parts: Folder in which parties keep their own parts, on their machines, an absolute path; None for `parties` in
             `path`. One whose operator says where, by `party.toml` or a key folder, keeps its part there.
 

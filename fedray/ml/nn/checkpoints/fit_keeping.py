@@ -14,7 +14,7 @@ from copy import deepcopy
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from fedray.errors import DataError, FedRayError, PlanError
 from fedray.ml.nn.checkpoints.checkpoint import Checkpoint, Resume, check_arguments
@@ -31,7 +31,7 @@ from fedray.ml.nn.checkpoints.choice import (
 from fedray.ml.nn.checkpoints.experiment import differences, experiment_hash, without
 from fedray.ml.nn.checkpoints.parts import PartyParts
 from fedray.ml.nn.checkpoints.position import FitRows, Position
-from fedray.ml.nn.checkpoints.replay import Replay, Replayed, asked
+from fedray.ml.nn.checkpoints.replay import asked, make_again
 from fedray.ml.nn.checkpoints.run_folder import RunFolder
 from fedray.ml.nn.checkpoints.state import (
     callback_states,
@@ -40,6 +40,7 @@ from fedray.ml.nn.checkpoints.state import (
     set_callback_states,
     set_history,
 )
+from fedray.ml.nn.checkpoints.thinning import at_end, at_interruption
 from fedray.ml.nn.federation import Federation
 from fedray.ml.nn.history import History
 from fedray.ml.nn.optimizer import Optimizer
@@ -130,7 +131,7 @@ class FitKeeping:
         parts.know(rows)
         for replay in asked:
             if replay.concerns(Path(self._checkpoint.path).expanduser()):
-                self._replay(replay)
+                make_again(replay, self._checkpoint, parts)
         left, looked = self._left, dict[PartyName, dict[str, Any]]()
         if left is not None:
             looked = parts.look(left.name, self._checkpoint.named)
@@ -142,23 +143,6 @@ class FitKeeping:
         if versions:
             self._notices.append(f"checkpoint: the run was begun with other versions: {'; '.join(versions)}")
         return self._go_on(left, looked, federation, plan)
-
-    def _replay(self, replay: Replay) -> NoReturn:
-        """Lets a party make its rounds again in place of training.
-
-        Raises:
-            PlanError: There is no such run, or the party's rows or model are others.
-            Replayed: Always, in the end.
-        """
-        path = Path(self._checkpoint.path).expanduser()
-        wanted = replay.run_in(path)
-        run = next((one for one in reversed(RunFolder.all(path)) if wanted in (None, one.folder.name)), None)
-        if run is None or replay.party not in self._parts.parties:
-            parties = ", ".join(map(repr, self._parts.parties))
-            raise PlanError(f"replay: expected a run in {path} and one of its parties {parties}, found none")
-        named, committed = self._checkpoint.named, replay.committed
-        replay.verdicts = self._parts.replay(replay.party, run.name, named, committed, replay.rounds)
-        raise Replayed
 
     def _found(
         self, experiment: Mapping[str, Any], beside: Mapping[str, Any], looked: Mapping[PartyName, Mapping[str, Any]]
@@ -315,7 +299,7 @@ class FitKeeping:
         folder, number = self._folder, self._number
         try:
             stay = staying(folder.numbers(), self._parts.held, there, self._checkpoint.keep)
-            weights = self._parts.capture(there, number, stay)
+            weights = self._parts.capture(there, number, stay, first=not folder.numbers())
             state = {
                 "position": {name: getattr(position, name) for name in Position.__slots__},
                 "history": history_state(history),
@@ -356,6 +340,19 @@ class FitKeeping:
             self._folder.say(finished=_now())
         except OSError as error:
             self._say(f"checkpoint: that the run is finished could not be written ({error.strerror})", history)
+            return  # then it is gone on with, and all that is there may be needed
+        self._say(at_end(self._folder, self._parts, there, self._checkpoint.keep), history)
+        self._hear(history)
+
+    def break_off(self, history: History) -> None:
+        """Removes what is more than is to be kept of a run that was interrupted while all were there.
+
+        Args:
+            history: As it is.
+        """
+        self._writing.rest()
+        if self._folder is not None:
+            self._say(at_interruption(self._folder, self._parts, self._checkpoint.keep), history)
 
     def leave(self) -> None:
         """Waits until the driver's half is written, however the run has ended: the same cell may come next."""
@@ -372,7 +369,7 @@ class FitKeeping:
 
     def _say(self, text: str, history: History | None = None) -> None:
         """Says something once, in the log and in the history."""
-        if text in self._said:
+        if not text or text in self._said:
             return
         self._said.add(text)
         if history is None:

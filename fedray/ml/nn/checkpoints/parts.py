@@ -6,11 +6,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from fedray.errors import PartyLost, PlanError
+from fedray.errors import FedRayError, PartyLost, PlanError
 from fedray.ml.nn.checkpoints.position import FitRows
 from fedray.party.training.replaying import Committed, ReplayVerdict
 from fedray.runtime.session import Session
 from fedray.types import Key, PartyName, Ref
+
+_SOON_SECONDS = 5.0  # for the answers at an interruption: who waits for them has pressed Ctrl-C
 
 
 class PartyParts:
@@ -109,25 +111,28 @@ class PartyParts:
         """Lets every party make its folder of a run; returns at once."""
         self._ask(self.parties, "begin", run, named)
 
-    def capture(self, there: Sequence[PartyName], number: int, stay: Sequence[int]) -> Callable[[], Any]:
+    def capture(
+        self, there: Sequence[PartyName], number: int, stay: Sequence[int], *, first: bool
+    ) -> Callable[[], Any]:
         """Lets parties gather their parts, and write them beside what follows; returns at once.
 
         Args:
             there: Who takes part; the others are behind from here on.
             number: Of the checkpoint.
             stay: Numbers that are not to be removed.
+            first: Whether the driver has none yet.
 
         Returns:
-            What waits for the global model as it is now, and returns it; in whatever thread. For the first checkpoint
-            it waits until all have written theirs as well: else a run that was killed meanwhile would have one, and
-            none to go on from. It raises `PartyLost` then.
+            What waits for the global model as it is now, and returns it; in whatever thread. For the driver's first
+            checkpoint it waits until all have written theirs as well: else a run that was killed meanwhile would have
+            one, and none to go on from. It raises `PartyLost` then.
         """
         gathered = self._ask(there, "capture", number, tuple(stay))
         weights = self._first(lambda party: self._session.ask(party, self._models[party], "arrays"))
 
         def wait() -> Any:
             (found,) = self._session.get([weights])
-            if number == 1:
+            if first:
                 self._session.get(gathered)  # after that they write
                 self._session.get([self._session.tell(party, self._keys[party], "written") for party in there])
             return found
@@ -138,6 +143,30 @@ class PartyParts:
         """Waits until parties have written what they gathered."""
         self._ask(there, "settle")
         self.hear()
+
+    def thin(self, there: Sequence[PartyName], stay: Sequence[int]) -> None:
+        """Lets parties remove checkpoints, once they have written what they gathered; returns at once.
+
+        Args:
+            there: Who takes part.
+            stay: Numbers that are not to be removed.
+        """
+        self._ask(there, "thin", tuple(stay))
+
+    def thin_soon(self, there: Sequence[PartyName], stay: Sequence[int]) -> bool:
+        """Does the same beside whatever parties do, and returns whether all have answered soon.
+
+        Args:
+            there: Who takes part.
+            stay: As above; none for a look at what there is.
+        """
+        try:
+            calls = [self._session.tell(party, self._keys[party], "thin", tuple(stay)) for party in there]
+            answers = self._session.get(calls, _SOON_SECONDS)
+        except FedRayError:  # a party or the session is gone, which is told already
+            return False
+        self.held |= {party: list(status["held"]) for party, status in zip(there, answers, strict=True)}
+        return True
 
     def hear(self) -> None:
         """Takes the answers to all that was asked so far."""
