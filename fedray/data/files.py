@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from fedray.data.casting import Casting, cast, checked_casting
 from fedray.data.columns import Names, listed
 from fedray.data.rows import is_integer
+from fedray.data.tables import columns_of, one_type
 from fedray.errors import DataError, PlanError
 from fedray.party.house.in_force import rules_of
 from fedray.party.parcel import dtype_of
@@ -46,8 +47,8 @@ class ReadOptions:
 
     Attributes:
         key: Name of the array in an `.npz` file; `None` where the file holds one array only.
-        columns: Columns of a CSV file or a data frame, by name or by position from 0, in the order wanted. One alone
-            gives a one-dimensional array, a list a two-dimensional one, `None` all of them.
+        columns: Columns of a table, by name or by position from 0, in the order wanted. One alone gives a
+            one-dimensional array, a list a two-dimensional one, `None` all of them.
         header: Whether a CSV file begins with column names; `"auto"` takes a first line without numbers for one.
         delimiter: What separates the fields of a CSV file.
         dtype: Type of the result, e.g. `"float32"`; by default that of the file, and float64 for CSV.
@@ -74,6 +75,12 @@ class ReadOptions:
         if self.dtype is not None and not _is_numeric(self.dtype):
             raise PlanError(f"dtype={self.dtype!r}: expected a boolean, integer or floating type, e.g. 'float32'")
         checked_casting(self.casting)
+        wanted = [self.columns] if self.columns is None or isinstance(self.columns, str) else self.columns
+        for column in wanted if isinstance(wanted, Sequence) else [wanted]:
+            if column is not None and not isinstance(column, str) and not is_integer(column):
+                raise PlanError(f"columns={self.columns!r}: expected names or positions from 0, or a list of them")
+        if isinstance(wanted, Sequence) and not wanted:
+            raise PlanError("columns=[]: expected at least one column; None takes all")
 
 
 def _is_numeric(dtype: str) -> bool:
@@ -163,7 +170,8 @@ def as_table(value: Any, where: str, options: ReadOptions) -> Table:
     # By what it looks like, so that pandas is not imported here; other libraries' frames are alike.
     if hasattr(value, "columns") and hasattr(value, "to_numpy"):
         value, names = _chosen(value, where, options.columns)
-    return _numbers(value, names, where, options), names
+        return _numbers(value, names, where, options), names
+    return columns_of(_numbers(value, None, where, options), options.columns, where), None
 
 
 def _chosen(frame: Any, where: str, columns: Column | Sequence[Column] | None) -> tuple[Any, Names | None]:
@@ -188,7 +196,7 @@ def _chosen(frame: Any, where: str, columns: Column | Sequence[Column] | None) -
 
 
 def _numbers(value: object, names: Names | None, where: str, options: ReadOptions) -> NDArray[Any]:
-    array = _one_type(value, names, where, options)
+    array = one_type(value, names, where, options.dtype, options.casting)
     # Text and objects cannot be summed, and an array of objects may hide anything.
     if array.dtype.kind not in "biuf":
         raise DataError(
@@ -199,34 +207,6 @@ def _numbers(value: object, names: Names | None, where: str, options: ReadOption
     return array if options.dtype is None else cast(array, options.dtype, where, names, options.casting)
 
 
-def _one_type(value: object, names: Names | None, where: str, options: ReadOptions) -> NDArray[Any]:
-    """Returns a value as one array; columns of several types are brought to one that holds the numbers of all.
-
-    Raises:
-        DataError: Some values are masked, which an array cannot say; or a column has integers that the others' type
-            would round.
-    """
-    if np.ma.is_masked(value):
-        raise DataError(
-            f"{where}: expected numbers, found a masked array, whose masked values would count as numbers; fill them, "
-            "e.g. with array.filled(np.nan)"
-        )
-    frame: Any = value
-    if not hasattr(frame, "iloc") or getattr(frame, "ndim", 0) != 2 or len(set(frame.dtypes)) < 2:
-        return np.asarray(value)
-    columns = [np.asarray(frame.iloc[:, place]) for place in range(frame.shape[1])]
-    if any(column.dtype.kind not in "biuf" for column in columns):
-        return np.asarray(value)
-    # One by one: pandas makes objects of booleans beside numbers, and rounds long integers beside floats in silence.
-    common = options.dtype or np.result_type(*columns).name
-    labels = names or tuple(map(str, range(len(columns))))
-    cast_columns = [
-        cast(column, common, f"{where}: column {label!r}", None, options.casting)
-        for label, column in zip(labels, columns, strict=True)
-    ]
-    return np.stack(cast_columns, axis=1)
-
-
 def _texts(value: object, names: Names | None) -> str:
     """Returns which columns of a data frame are no numbers, for an error; their names are the driver's to know."""
     kinds = [getattr(dtype, "kind", "") for dtype in getattr(value, "dtypes", ())] if names else []
@@ -234,12 +214,13 @@ def _texts(value: object, names: Names | None) -> str:
     return f" in {listed(found)}" if found else ""
 
 
-def _read_npy(path: Path, where: str, _: ReadOptions) -> Table:
+def _read_npy(path: Path, where: str, options: ReadOptions) -> Table:
     try:
         # A pickle in a file runs code when it is read.
-        return np.asarray(np.load(path, allow_pickle=False)), None
+        array = np.asarray(np.load(path, allow_pickle=False))
     except ValueError:
         raise DataError(f"{where}: expected one array of numbers, saved with np.save, found no such array") from None
+    return columns_of(array, options.columns, where), None
 
 
 def _read_npz(path: Path, where: str, options: ReadOptions) -> Table:
@@ -252,7 +233,7 @@ def _read_npz(path: Path, where: str, options: ReadOptions) -> Table:
                 raise DataError(
                     f"{where}: expected key= to be the name of one of its {len(names)} arrays, found {options.key!r}"
                 )
-            return np.asarray(archive[key]), None
+            return columns_of(np.asarray(archive[key]), options.columns, where), None
     except DataError:
         raise
     except (ValueError, AttributeError, TypeError):  # TypeError: a bare .npy under this name is no archive

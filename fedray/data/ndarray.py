@@ -368,7 +368,7 @@ def load(
     Args:
         sources: What each party contributes.
         key: Name of the array in `.npz` files; not needed where a file holds one.
-        columns: Columns of CSV files and data frames by name or position, in the order wanted; those by position are
+        columns: Columns by name (CSV files and data frames) or position, in the order wanted; those by position are
             joined whatever their names. One alone gives a one-dimensional array.
         header: Whether CSV files begin with column names; `"auto"` takes a first line without numbers for one.
         delimiter: What separates the fields of CSV files.
