@@ -31,9 +31,13 @@ from fedray.runtime import cluster_folder
 if not watched:
     cluster_folder.watch = lambda path: None
 cluster_folder.ClusterFolder(mark)
+reading, writing = os.pipe()
 left = os.fork() if fork else 0
 if fork and left == 0:
+    os.write(writing, b".")
     time.sleep(600)
+if fork:
+    os.read(reading, 1)  # until the fork has done what it does as it begins
 print(left, flush=True)
 os._exit(0)
 """
