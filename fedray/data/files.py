@@ -13,6 +13,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from fedray.data.casting import Casting, cast, checked_casting
 from fedray.data.columns import Names, listed
 from fedray.data.rows import is_integer
-from fedray.data.tables import columns_of, one_type
+from fedray.data.tables import columns_of, one_type, rounds_integers
 from fedray.errors import DataError, PlanError
 from fedray.party.house.in_force import rules_of
 from fedray.party.parcel import dtype_of
@@ -249,27 +250,33 @@ def _read_csv(path: Path, where: str, options: ReadOptions) -> Table:
         # The reader of the header has read ahead; NumPy counts its lines from the beginning.
         file.seek(0)
         integers = options.dtype is not None and np.dtype(options.dtype).kind in "iu"
+        read = partial(
+            np.loadtxt,
+            delimiter=options.delimiter,
+            quotechar='"',
+            comments=None,  # a '#' in a cell is data
+            skiprows=skip,
+            ndmin=2,
+        )
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # "no data", which the caller reports
                 warnings.simplefilter("error", DeprecationWarning)  # NumPy 2.0 else reads 2.5 as the whole number 2
-                table = np.loadtxt(
-                    file,
-                    # Whole numbers above 2^53 do not survive a float; all others are read as float64 and converted
-                    # once.
-                    dtype=options.dtype if integers else np.float64,
-                    delimiter=options.delimiter,
-                    quotechar='"',
-                    # A '#' in a cell is data.
-                    comments=None,
-                    skiprows=skip,
-                    usecols=chosen,
-                    ndmin=2,
-                )
+                # Whole numbers above 2^53 do not survive a float; all others are read as float64 and converted once.
+                table = read(file, dtype=options.dtype if integers else np.float64, usecols=chosen)
         except UnicodeDecodeError:
             raise
         except ValueError as error:
             raise DataError(f"{where}: {_separated(file, options) or _explain(str(error), integers)}") from None
+        long = [] if integers or options.casting == "unsafe" else np.flatnonzero((np.abs(table) >= 2.0**53).any(axis=0))
+        for place in long:
+            file.seek(0)
+            column = int(place if chosen is None else chosen[place])
+            if rounds_integers(read(file, dtype=str, usecols=[column])[:, 0].tolist(), table[:, place].tolist()):
+                raise DataError(
+                    f"{where}: column {column + 1}: whole numbers of more than 53 bits would be rounded; say "
+                    "dtype='int64', leave the column out by columns=[...], or say casting='unsafe'"
+                )
     if isinstance(options.columns, str | int):
         return table[:, 0], None
     # Without rows to prove it, what was taken for names may be a row of data, and names leave the party.

@@ -6,6 +6,8 @@ Runs inside a party, on its own value. Errors name party and column and never qu
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -71,3 +73,16 @@ def columns_of(array: NDArray[Any], columns: str | int | Sequence[str | int] | N
     if array.ndim < 2 or not all(-array.shape[1] <= int(column) < array.shape[1] for column in wanted):
         raise DataError(f"{where}: columns={columns!r}: expected positions of columns, found shape {array.shape}")
     return array[:, wanted if isinstance(columns, Sequence) else wanted[0]]
+
+
+def rounds_integers(texts: Sequence[str], read: Sequence[float]) -> bool:
+    """Returns whether a text is that of a whole number, and was read as another one.
+
+    Args:
+        texts: Cells of a column.
+        read: What they were read as.
+    """
+    whole = re.compile(r"[+-]?\d+")
+    # What is larger than any float is infinite, which is no rounding and is found by whoever sums it.
+    pairs = zip(texts, read, strict=True)
+    return any(math.isfinite(b) and whole.fullmatch(a.strip()) and int(a) != int(b) for a, b in pairs)

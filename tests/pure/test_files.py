@@ -300,6 +300,17 @@ def test_columns_of_arrays_are_chosen_by_position(tmp_path: Path) -> None:
             ReadOptions(columns=wrong)
 
 
+def test_csv_with_long_whole_numbers_is_not_rounded_in_silence(tmp_path: Path) -> None:
+    path = write(tmp_path, "id,age\n9007199254740993,1.5\n7,2\n")
+    with pytest.raises(DataError, match="column 1: whole numbers of more than 53 bits would be rounded; say dtype="):
+        read(path)
+    assert read(path, columns=["age"]).tolist() == [[1.5], [2.0]]
+    assert read(path, columns=["id"], dtype="int64").tolist() == [[9007199254740993], [7]]
+    assert read(path, casting="unsafe")[0].tolist() == [2.0**53, 1.5]
+    exact = write(tmp_path, "a,b,c\n9007199254740992,1e300,-18014398509481984.0\n1e17,inf,nan\n")
+    assert read(exact)[0].tolist() == [2.0**53, 1e300, -(2.0**54)]
+
+
 def test_masked_values_are_no_numbers() -> None:
     masked = np.ma.masked_array([1.0, 999.0], mask=[False, True])
     with pytest.raises(DataError, match=r"party 'alice': expected numbers, found a masked array, .*filled"):
