@@ -268,8 +268,8 @@ def _read_csv(path: Path, where: str, options: ReadOptions) -> Table:
             raise
         except ValueError as error:
             raise DataError(f"{where}: {_separated(file, options) or _explain(str(error), integers)}") from None
-        long = [] if integers or options.casting == "unsafe" else np.flatnonzero((np.abs(table) >= 2.0**53).any(axis=0))
-        for place in long:
+        large = np.abs(table) >= 2.0**53 if not integers and options.casting != "unsafe" else np.zeros_like(table, bool)
+        for place in np.flatnonzero(large.any(axis=0)):
             file.seek(0)
             column = int(place if chosen is None else chosen[place])
             if rounds_integers(read(file, dtype=str, usecols=[column])[:, 0].tolist(), table[:, place].tolist()):

@@ -68,11 +68,13 @@ def columns_of(array: NDArray[Any], columns: str | int | Sequence[str | int] | N
     if columns is None:
         return array
     wanted = [columns] if isinstance(columns, str) or not isinstance(columns, Sequence) else list(columns)
-    if any(isinstance(column, str) for column in wanted):
+    places = [int(column) for column in wanted if not isinstance(column, str)]
+    if len(places) < len(wanted):
         raise DataError(f"{where}: columns={columns!r}: an array has no names of columns; choose by position, from 0")
-    if array.ndim < 2 or not all(-array.shape[1] <= int(column) < array.shape[1] for column in wanted):
+    if array.ndim < 2 or not all(-array.shape[1] <= place < array.shape[1] for place in places):
         raise DataError(f"{where}: columns={columns!r}: expected positions of columns, found shape {array.shape}")
-    return array[:, wanted if isinstance(columns, Sequence) else wanted[0]]
+    found = array[:, np.array(places)]
+    return found if isinstance(columns, Sequence) else found[:, 0]
 
 
 def rounds_integers(texts: Sequence[str], read: Sequence[float]) -> bool:
