@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
 from zipfile import BadZipFile
 
 import numpy as np
@@ -69,7 +69,7 @@ class ReadOptions:
         Raises:
             PlanError: An option is not one of those above.
         """
-        if self.header not in (True, False, *get_args(Literal["auto"])):
+        if self.header not in (True, False, "auto"):
             raise PlanError(f"header={self.header!r}: expected True, False or 'auto'")
         if not isinstance(self.delimiter, str) or len(self.delimiter) != 1:
             raise PlanError(f"delimiter={self.delimiter!r}: expected one character")

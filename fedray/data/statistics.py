@@ -130,7 +130,11 @@ class Spread:
         return variance(sums, count, ddof).reshape(self._reduced)
 
     def sum(self, aggregator: IntegerSums | None) -> NDArray[Any]:
-        """Returns the sum: int64 for integers and booleans, the rounded sum of the parties' sums for real numbers."""
+        """Returns the sum: int64 for integers and booleans, the rounded sum of the parties' sums for real numbers.
+
+        Raises:
+            DataError: There are rows at one party only, or at none.
+        """
         chosen = self._chosen("sum", aggregator)
         # If one party has floats all have to be summed as such: the terms of one sum must have one form.
         if any(np.dtype(dtype).kind == "f" for dtype in self.dtypes):
@@ -275,7 +279,12 @@ class Spread:
         return entering
 
     def _chosen(self, name: str, aggregator: IntegerSums | None) -> IntegerSums:
-        """Returns the aggregator to use, after checking that a sum hides anything at all."""
+        """Returns the aggregator to use, after checking that a sum hides anything at all.
+
+        Raises:
+            DataError: There are rows at one party only, or at none.
+            PlanError: No aggregator is given, and none is the default.
+        """
         holders = [party for party, rows in self.rows.items() if rows]
         if len(holders) < 2:
             who = holders[0].name if holders else "nobody"
