@@ -287,7 +287,9 @@ class Spread:
         """
         holders = [party for party, rows in self.rows.items() if rows]
         if len(holders) < 2:
-            who = holders[0].name if holders else "nobody"
+            if not holders:
+                raise DataError(f"{name}: expected rows at two parties or more, found no rows at all")
+            who = holders[0].name
             raise DataError(
                 f"{name}: expected rows at two parties or more, found them at {who} only: a sum of one party is that "
                 f"party's value. Compute it there, e.g. {who}(np.{name})(x.partitions[{who}])"

@@ -95,6 +95,8 @@ def test_magnitude_does_not_matter(scale: float) -> None:
 
 def test_arguments_that_cannot_be() -> None:
     x = spread()
+    with pytest.raises(DataError, match="sum: expected rows at two parties or more, found no rows at all"):
+        x[:0].sum(aggregator=Open())
     with pytest.raises(PlanError, match=r"std: expected ddof to be a whole number, found 1\.5"):
         x.std(ddof=1.5, aggregator=Open())  # type: ignore[arg-type]
     with pytest.raises(PlanError, match="mean: aggregator: expected a SecureAggregator or the like, found 'plain'"):
