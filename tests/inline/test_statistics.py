@@ -95,8 +95,6 @@ def test_magnitude_does_not_matter(scale: float) -> None:
 
 def test_arguments_that_cannot_be() -> None:
     x = spread()
-    with pytest.raises(DataError, match="sum: expected rows at two parties or more, found no rows at all"):
-        x[:0].sum(aggregator=Open())
     with pytest.raises(PlanError, match=r"std: expected ddof to be a whole number, found 1\.5"):
         x.std(ddof=1.5, aggregator=Open())  # type: ignore[arg-type]
     with pytest.raises(PlanError, match="mean: aggregator: expected a SecureAggregator or the like, found 'plain'"):
@@ -232,7 +230,7 @@ def test_a_sum_of_one_party_is_refused(name: str) -> None:
     for x in (alone, only_alice_has_rows):
         with pytest.raises(DataError, match=rf"{name}: .*at alice only.* alice\(np\.{name}\)"):
             getattr(x, name)(aggregator=Open())
-    with pytest.raises(DataError, match="at nobody"):
+    with pytest.raises(DataError, match=f"{name}: expected rows at two parties or more, found no rows at all"):
         getattr(spread()[:0], name)(aggregator=Open())
 
 
