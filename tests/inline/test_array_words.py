@@ -93,6 +93,10 @@ def test_map_runs_inside_each_party_and_keeps_its_rows(x: FedNdarray) -> None:
     named = x.map(lambda rows: rows[:, :2], columns=["age", "income"])
     assert named.columns == ("age", "income")
     assert x.map(np.log1p).columns is None
+    with pytest.raises(DataError, match=r"expected 1 columns, as there are names, found shape"):
+        x.map(np.log1p, columns=["age"]).shape  # noqa: B018
+    with pytest.raises(DataError, match=r"party 'alice': expected 1 columns, as there are names, found .*\(3, 4\)"):
+        FedNdarray(x.partitions, ["age"]).shape  # noqa: B018
     with pytest.raises(DataError, match=r"party '\w+': map\(<lambda>\): expected a row for each of its [35] rows"):
         x.map(lambda rows: rows[1:]).shape  # noqa: B018
     with pytest.raises(PlanError, match="map: expected a function"):
