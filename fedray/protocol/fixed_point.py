@@ -195,7 +195,10 @@ class Encoder:
         if values.min() < -bound or values.max() > bound:
             wrong = int(((values < -bound) | (values > bound)).argmax())
             name = _tensor_at(self._manifest, a + wrong).name
-            raise self._fault(f"integer tensor {name!r} holds a value beyond its bound {bound}")
+            raise self._fault(
+                f"integer tensor {name!r} holds a value beyond its bound {bound}, up to which a sum over all parties "
+                "is exact; nothing was sent. Sum it in a larger unit, or as floats (exact up to 2^53)"
+            )
         # Weight 0 sends zeros: the party takes part, and adds nothing.
         whole = values.astype(np.int64)
         np.copyto(words.view(f"<i{words.itemsize}"), whole if self._share else 0, casting="unsafe")

@@ -241,7 +241,8 @@ class ValueSums:
             whole = all(weight.is_integer() for weight in given.values())
         if largest is None:
             return None, 1.0, given
-        if not isinstance(largest, int | float) or not math.isfinite(largest) or largest <= 0:
+        number = isinstance(largest, int | float) and not isinstance(largest, bool)
+        if not number or not math.isfinite(largest) or largest <= 0:
             raise PlanError(f"largest_weight: expected a positive number, found {largest!r}")
         # Whole weights are summed as they are, so equal weights lose nothing. Others become steps of the largest one.
         exact = whole and float(largest).is_integer() and largest <= WEIGHT_STEPS

@@ -70,7 +70,8 @@ class Aggregator:
         names = [party.name for party in participants]
         if not names or len(set(names)) != len(names):
             raise PlanError(f"participants: expected every party once, found {names}")
-        if not isinstance(round_timeout, int | float) or not 0 < round_timeout <= 86_400:
+        seconds = isinstance(round_timeout, int | float) and not isinstance(round_timeout, bool)
+        if not seconds or not 0 < round_timeout <= 86_400:
             raise PlanError(f"round_timeout: expected seconds from 0 to 86400, found {round_timeout!r}")
         self.server = server
         # In roster order, so that two lists of the same parties make the same sessions.
@@ -162,7 +163,8 @@ class Aggregator:
             >>> float(aggregator.average([alice(float)(1), bob(float)(4)], weights=[2, 1]))
             2.0
         """
-        chosen: Sequence[float | PYUObject] = [1] * len(data) if weights is None else weights
+        equal = [1] * len(data) if isinstance(data, Sequence) else []  # what else it is, is refused below
+        chosen: Sequence[float | PYUObject] = equal if weights is None else weights
         return self._values.open(data, chosen, largest_weight, bound)
 
     def config(

@@ -185,6 +185,7 @@ def test_weights_that_cannot_be(parties):
         ([np.ones(2), 2, 3], {}, "weights: expected numbers .*, found int, ndarray"),
         ((one for one in (1, 2, 3)), {}, "weights: expected a list, one per object of data, found type 'generator'"),
         ([1, 2, 3], {"largest_weight": 0}, "largest_weight: expected a positive number"),
+        ([1, 2, 3], {"largest_weight": True}, "largest_weight: expected a positive number"),
         ([1, 2, 3], {"largest_weight": np.nan}, "largest_weight: expected a positive number"),
     ]:
         with pytest.raises(PlanError, match=message):
@@ -193,6 +194,8 @@ def test_weights_that_cannot_be(parties):
         aggregator.average(good, held(devices, [1, 2, 3]), largest_weight=2)
     with pytest.raises(PlanError, match=r"data: expected a list, one PYUObject of each of .* 'dict_values'"):
         aggregator.sum(dict(enumerate(good)).values())
+    with pytest.raises(PlanError, match=r"data: expected a list, one PYUObject of each of .* 'generator'"):
+        aggregator.average(one for one in good)
     for weight in (-1, np.nan, np.inf, "1", np.ones(2)):
         with pytest.raises(DataError, match="party 'carol': its weight is not a number of 0 or more"):
             aggregator.average(good, held(devices, [1, 2, weight]))
@@ -226,8 +229,9 @@ def test_arguments_that_cannot_be(parties):
         SecureAggregator(server, [devices[0], devices[0]])
     with pytest.raises(PlanError, match="hides nothing; expected two or more"):
         SecureAggregator(server, devices[:1])
-    with pytest.raises(PlanError, match="round_timeout: expected seconds"):
-        SecureAggregator(server, devices, round_timeout=0)
+    for seconds in (0, True):
+        with pytest.raises(PlanError, match="round_timeout: expected seconds"):
+            SecureAggregator(server, devices, round_timeout=seconds)
     with pytest.raises(PlanError, match="on_dropout: expected 'auto', 'abandon' or 'recover', found 'retry'"):
         SecureAggregator(server, devices, on_dropout="retry")
 

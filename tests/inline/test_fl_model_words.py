@@ -40,6 +40,8 @@ def test_evaluate_returns_numbers_by_name(fed):
     assert by_name == {metric.name: metric.result() for metric in overall}
     assert own_by_name == {party: {one.name: one.result() for one in own[party]} for party in own}
     assert set(own_by_name) == {"alice", "bob"}
+    with pytest.raises(PlanError, match="return_dict: expected True or False, found 'no'"):
+        model.evaluate(fed.x, fed.y, verbose=0, return_dict="no")
 
 
 def test_weights_are_read_set_counted_and_saved(fed, tmp_path):

@@ -286,6 +286,8 @@ class FLModel(ModelWords):
             DataError: A party's rows or labels do not fit.
         """
         refuse("evaluate", refused)
+        if not isinstance(return_dict, bool):
+            raise PlanError(f"return_dict: expected True or False, found {return_dict!r}")
         level = check_verbose(verbose)
         source = check_source(self._devices, x, y, sample_weight)
         check_columns(source.x, self._columns)
