@@ -13,9 +13,10 @@ import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
 from zipfile import BadZipFile
 
 import numpy as np
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from fedray.data.casting import Casting, cast, checked_casting
 from fedray.data.columns import Names, listed
 from fedray.data.rows import is_integer
+from fedray.data.tables import columns_of, one_type, rounds_integers
 from fedray.errors import DataError, PlanError
 from fedray.party.house.in_force import rules_of
 from fedray.party.parcel import dtype_of
@@ -46,8 +48,8 @@ class ReadOptions:
 
     Attributes:
         key: Name of the array in an `.npz` file; `None` where the file holds one array only.
-        columns: Columns of a CSV file or a data frame, by name or by position from 0, in the order wanted. One alone
-            gives a one-dimensional array, a list a two-dimensional one, `None` all of them.
+        columns: Columns of a table, by name or by position from 0, in the order wanted. One alone gives a
+            one-dimensional array, a list a two-dimensional one, `None` all of them.
         header: Whether a CSV file begins with column names; `"auto"` takes a first line without numbers for one.
         delimiter: What separates the fields of a CSV file.
         dtype: Type of the result, e.g. `"float32"`; by default that of the file, and float64 for CSV.
@@ -67,13 +69,19 @@ class ReadOptions:
         Raises:
             PlanError: An option is not one of those above.
         """
-        if self.header not in (True, False, *get_args(Literal["auto"])):
+        if self.header not in (True, False, "auto"):
             raise PlanError(f"header={self.header!r}: expected True, False or 'auto'")
         if not isinstance(self.delimiter, str) or len(self.delimiter) != 1:
             raise PlanError(f"delimiter={self.delimiter!r}: expected one character")
         if self.dtype is not None and not _is_numeric(self.dtype):
             raise PlanError(f"dtype={self.dtype!r}: expected a boolean, integer or floating type, e.g. 'float32'")
         checked_casting(self.casting)
+        wanted = [self.columns] if self.columns is None or isinstance(self.columns, str) else self.columns
+        for column in wanted if isinstance(wanted, Sequence) else [wanted]:
+            if column is not None and not isinstance(column, str) and not is_integer(column):
+                raise PlanError(f"columns={self.columns!r}: expected names or positions from 0, or a list of them")
+        if isinstance(wanted, Sequence) and not wanted:
+            raise PlanError("columns=[]: expected at least one column; None takes all")
 
 
 def _is_numeric(dtype: str) -> bool:
@@ -163,7 +171,8 @@ def as_table(value: Any, where: str, options: ReadOptions) -> Table:
     # By what it looks like, so that pandas is not imported here; other libraries' frames are alike.
     if hasattr(value, "columns") and hasattr(value, "to_numpy"):
         value, names = _chosen(value, where, options.columns)
-    return _numbers(value, names, where, options), names
+        return _numbers(value, names, where, options), names
+    return columns_of(_numbers(value, None, where, options), options.columns, where), None
 
 
 def _chosen(frame: Any, where: str, columns: Column | Sequence[Column] | None) -> tuple[Any, Names | None]:
@@ -188,7 +197,7 @@ def _chosen(frame: Any, where: str, columns: Column | Sequence[Column] | None) -
 
 
 def _numbers(value: object, names: Names | None, where: str, options: ReadOptions) -> NDArray[Any]:
-    array = _one_type(value, names, where, options)
+    array = one_type(value, names, where, options.dtype, options.casting)
     # Text and objects cannot be summed, and an array of objects may hide anything.
     if array.dtype.kind not in "biuf":
         raise DataError(
@@ -199,34 +208,6 @@ def _numbers(value: object, names: Names | None, where: str, options: ReadOption
     return array if options.dtype is None else cast(array, options.dtype, where, names, options.casting)
 
 
-def _one_type(value: object, names: Names | None, where: str, options: ReadOptions) -> NDArray[Any]:
-    """Returns a value as one array; columns of several types are brought to one that holds the numbers of all.
-
-    Raises:
-        DataError: Some values are masked, which an array cannot say; or a column has integers that the others' type
-            would round.
-    """
-    if np.ma.is_masked(value):
-        raise DataError(
-            f"{where}: expected numbers, found a masked array, whose masked values would count as numbers; fill them, "
-            "e.g. with array.filled(np.nan)"
-        )
-    frame: Any = value
-    if not hasattr(frame, "iloc") or getattr(frame, "ndim", 0) != 2 or len(set(frame.dtypes)) < 2:
-        return np.asarray(value)
-    columns = [np.asarray(frame.iloc[:, place]) for place in range(frame.shape[1])]
-    if any(column.dtype.kind not in "biuf" for column in columns):
-        return np.asarray(value)
-    # One by one: pandas makes objects of booleans beside numbers, and rounds long integers beside floats in silence.
-    common = options.dtype or np.result_type(*columns).name
-    labels = names or tuple(map(str, range(len(columns))))
-    cast_columns = [
-        cast(column, common, f"{where}: column {label!r}", None, options.casting)
-        for label, column in zip(labels, columns, strict=True)
-    ]
-    return np.stack(cast_columns, axis=1)
-
-
 def _texts(value: object, names: Names | None) -> str:
     """Returns which columns of a data frame are no numbers, for an error; their names are the driver's to know."""
     kinds = [getattr(dtype, "kind", "") for dtype in getattr(value, "dtypes", ())] if names else []
@@ -234,12 +215,13 @@ def _texts(value: object, names: Names | None) -> str:
     return f" in {listed(found)}" if found else ""
 
 
-def _read_npy(path: Path, where: str, _: ReadOptions) -> Table:
+def _read_npy(path: Path, where: str, options: ReadOptions) -> Table:
     try:
         # A pickle in a file runs code when it is read.
-        return np.asarray(np.load(path, allow_pickle=False)), None
+        array = np.asarray(np.load(path, allow_pickle=False))
     except ValueError:
         raise DataError(f"{where}: expected one array of numbers, saved with np.save, found no such array") from None
+    return columns_of(array, options.columns, where), None
 
 
 def _read_npz(path: Path, where: str, options: ReadOptions) -> Table:
@@ -252,7 +234,7 @@ def _read_npz(path: Path, where: str, options: ReadOptions) -> Table:
                 raise DataError(
                     f"{where}: expected key= to be the name of one of its {len(names)} arrays, found {options.key!r}"
                 )
-            return np.asarray(archive[key]), None
+            return columns_of(np.asarray(archive[key]), options.columns, where), None
     except DataError:
         raise
     except (ValueError, AttributeError, TypeError):  # TypeError: a bare .npy under this name is no archive
@@ -268,27 +250,33 @@ def _read_csv(path: Path, where: str, options: ReadOptions) -> Table:
         # The reader of the header has read ahead; NumPy counts its lines from the beginning.
         file.seek(0)
         integers = options.dtype is not None and np.dtype(options.dtype).kind in "iu"
+        read = partial(
+            np.loadtxt,
+            delimiter=options.delimiter,
+            quotechar='"',
+            comments=None,  # a '#' in a cell is data
+            skiprows=skip,
+            ndmin=2,
+        )
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # "no data", which the caller reports
                 warnings.simplefilter("error", DeprecationWarning)  # NumPy 2.0 else reads 2.5 as the whole number 2
-                table = np.loadtxt(
-                    file,
-                    # Whole numbers above 2^53 do not survive a float; all others are read as float64 and converted
-                    # once.
-                    dtype=options.dtype if integers else np.float64,
-                    delimiter=options.delimiter,
-                    quotechar='"',
-                    # A '#' in a cell is data.
-                    comments=None,
-                    skiprows=skip,
-                    usecols=chosen,
-                    ndmin=2,
-                )
+                # Whole numbers above 2^53 do not survive a float; all others are read as float64 and converted once.
+                table = read(file, dtype=options.dtype if integers else np.float64, usecols=chosen)
         except UnicodeDecodeError:
             raise
         except ValueError as error:
             raise DataError(f"{where}: {_separated(file, options) or _explain(str(error), integers)}") from None
+        large = np.abs(table) >= 2.0**53 if not integers and options.casting != "unsafe" else np.zeros_like(table, bool)
+        for place in np.flatnonzero(large.any(axis=0)):
+            file.seek(0)
+            column = int(place if chosen is None else chosen[place])
+            if rounds_integers(read(file, dtype=str, usecols=[column])[:, 0].tolist(), table[:, place].tolist()):
+                raise DataError(
+                    f"{where}: column {column + 1}: whole numbers of more than 53 bits would be rounded; say "
+                    "dtype='int64', leave the column out by columns=[...], or say casting='unsafe'"
+                )
     if isinstance(options.columns, str | int):
         return table[:, 0], None
     # Without rows to prove it, what was taken for names may be a row of data, and names leave the party.

@@ -60,6 +60,11 @@ def combine(party: str, ufunc: np.ufunc, mine: Array, other: Any, *, rowwise: bo
         with named(party, ufunc.__name__):
             # asarray, since NumPy turns an array without axes into a number.
             return np.asarray(ufunc(other, mine) if swapped else ufunc(mine, other))
+    except OverflowError:  # a number of Python's beside an array of short integers
+        raise DataError(
+            f"party {party!r}: {ufunc.__name__}: the number is beyond what {dtype_of(mine)} holds; convert the array "
+            "first, with x.astype('int64')"
+        ) from None
     except (ValueError, TypeError):  # worded anew: NumPy's text may quote a value
         found = f"{mine.shape} {dtype_of(mine)} and {theirs} {dtype_of(np.asarray(other))}"
         raise DataError(f"party {party!r}: {ufunc.__name__} does not work on {found}") from None

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -20,7 +21,7 @@ from fedray.data.columns import Heading, Names, common_order
 from fedray.data.files import ReadOptions, as_table, read_table
 from fedray.data.parts import ArrayPart, array_part, joint_dtype, joint_shape, require_rows
 from fedray.device import PYU, PYUObject
-from fedray.errors import DeviceMismatch
+from fedray.errors import DeviceMismatch, PlanError
 from fedray.runtime.session import current
 from fedray.types import PartyName
 
@@ -42,7 +43,9 @@ def place(sources: Mapping[PYU, ArraySource], options: ReadOptions) -> Loaded:
     Raises:
         DataError: A source cannot be read, or the parties' arrays do not fit together.
         DeviceMismatch: An object is held by another party.
+        PlanError: An option is given that says nothing about any of the sources.
     """
+    _refuse_unused(sources.values(), options)
     placed = {party: _placed(party, source, options) for party, source in sources.items()}
     headings = _headings(placed)
     parts = {party: array_part(party, shape, dtype) for party, (shape, dtype, _) in headings.items()}
@@ -64,6 +67,20 @@ def place(sources: Mapping[PYU, ArraySource], options: ReadOptions) -> Loaded:
         _log.warning("load: columns of %s have no names and are joined by position", ", ".join(unnamed))
     agreed = not unnamed and len(set(names.values())) == 1
     return arrays, parts, next(iter(names.values())) if agreed else None
+
+
+def _refuse_unused(sources: Iterable[ArraySource], options: ReadOptions) -> None:
+    """Refuses options of files where no source is such a file: they would be ignored."""
+    paths = [source for source in sources if isinstance(source, str | os.PathLike)]
+    # A name without an ending is one that a party's operator has given to some file.
+    endings = {Path(path).suffix.lower() for path in paths}
+    for name, given, ending in (
+        ("key", options.key is not None, ".npz"),
+        ("header", options.header != "auto", ".csv"),
+        ("delimiter", options.delimiter != ",", ".csv"),
+    ):
+        if given and not endings & {ending, ""}:
+            raise PlanError(f"load: {name}: says how {ending} files are read, and no source is one; leave it out")
 
 
 def _counted(names: dict[PartyName, Names], parts: Mapping[PartyName, ArrayPart]) -> dict[PartyName, Names]:

@@ -18,7 +18,7 @@ from fedray.data.casting import Casting
 from fedray.data.columns import Names, joined, kept, refuse_names, stretched
 from fedray.data.files import Column, Header, ReadOptions
 from fedray.data.loading import ArraySource, place
-from fedray.data.parts import ArrayPart, array_part, joint_dtype, joint_shape
+from fedray.data.parts import ArrayPart, array_part, joint_dtype, joint_shape, require_columns
 from fedray.data.rows import as_slice, local_ranges, locate, split_key
 from fedray.data.statistics import Axis, IntegerSums, Spread
 from fedray.data.words import ArrayWords
@@ -91,14 +91,16 @@ class FedNdarray(ArrayWords):
         """Returns shape and dtype of each party's array, by party name.
 
         Raises:
-            DataError: A party holds something else than an array with rows.
+            DataError: A party holds something else than an array with rows, or other columns than there are names.
         """
         # Asked once and kept: partitions never change, and each question is an entry in every party's ledger.
         if self._parts is None:
-            self._parts = {
+            parts = {
                 party.name: array_part(party.name, shape, dtype)
                 for party, (shape, dtype) in zip(self.partitions, describe(self.partitions.values()), strict=True)
             }
+            require_columns(parts, self.columns)
+            self._parts = parts
         return self._parts
 
     def partition_shape(self) -> dict[PYU, tuple[int, ...]]:
@@ -368,7 +370,7 @@ def load(
     Args:
         sources: What each party contributes.
         key: Name of the array in `.npz` files; not needed where a file holds one.
-        columns: Columns of CSV files and data frames by name or position, in the order wanted; those by position are
+        columns: Columns by name (CSV files and data frames) or position, in the order wanted; those by position are
             joined whatever their names. One alone gives a one-dimensional array.
         header: Whether CSV files begin with column names; `"auto"` takes a first line without numbers for one.
         delimiter: What separates the fields of CSV files.

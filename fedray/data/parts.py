@@ -7,7 +7,7 @@ Sees shapes and dtypes only. Knows no device and no array.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,6 +102,19 @@ def require_rows(parts: Mapping[PartyName, ArrayPart]) -> None:
             raise DataError(
                 f"party {party!r}: expected at least one row, found an array of shape {part.shape}; leave {party} out "
                 "or give it data"
+            )
+
+
+def require_columns(parts: Mapping[PartyName, ArrayPart], names: Sequence[str] | None) -> None:
+    """Checks that every party has as many columns as there are names, where they have names.
+
+    Raises:
+        DataError: A party has others.
+    """
+    for party, part in parts.items():
+        if names is not None and part.shape[1:] != (len(names),):
+            raise DataError(
+                f"party {party!r}: expected {len(names)} columns, as there are names, found an array of {part.shape}"
             )
 
 

@@ -20,7 +20,7 @@ Array = NDArray[Any]
 Shape = tuple[int, ...]
 
 
-def mapped(party: str, name: str, fn: Callable[[Array], Any], mine: Array) -> Array:
+def mapped(party: str, name: str, fn: Callable[[Array], Any], mine: Array, columns: int | None = None) -> Array:
     """Returns `fn(mine)`, an array with a row for each row of `mine`.
 
     Args:
@@ -28,11 +28,17 @@ def mapped(party: str, name: str, fn: Callable[[Array], Any], mine: Array) -> Ar
         name: What `fn` is called, for errors.
         fn: The user's function.
         mine: The party's array.
+        columns: How many columns the result has, as its names say; None where they have no names.
 
     Raises:
-        DataError: It has other rows.
+        DataError: It has other rows or columns.
     """
-    return _checked(party, name, mine, fn(mine))
+    found = _checked(party, name, mine, fn(mine))
+    if columns is not None and found.shape[1:] != (columns,):
+        raise DataError(
+            f"party {party!r}: {name}: expected {columns} columns, as there are names, found shape {found.shape}"
+        )
+    return found
 
 
 def applied(

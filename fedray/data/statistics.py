@@ -25,7 +25,7 @@ from fedray.data.extremes import Extremes
 from fedray.data.moments import elements, too_small, variance
 from fedray.data.parts import ArrayPart, joint_shape
 from fedray.data.quantiles import Bisection, rank_of
-from fedray.data.rows import row_axes
+from fedray.data.rows import is_integer, row_axes
 from fedray.device import PYU, PYUObject
 from fedray.errors import DataError, EgressDenied, PlanError
 from fedray.protocol.limbs import gather, limb_count, rounded
@@ -113,7 +113,10 @@ class Spread:
         Raises:
             DataError: There are no more than `ddof` elements, or rows at one party only; or numbers are so small that
                 digits would be lost.
+            PlanError: `ddof` is no whole number.
         """
+        if not is_integer(ddof):
+            raise PlanError(f"{name}: expected ddof to be a whole number, found {ddof!r}")
         chosen = self._chosen(name, aggregator)
         self._require_more(name, self.count, ddof)
         words, count = self._opened(name, chosen, inside.square_sums)
@@ -127,7 +130,11 @@ class Spread:
         return variance(sums, count, ddof).reshape(self._reduced)
 
     def sum(self, aggregator: IntegerSums | None) -> NDArray[Any]:
-        """Returns the sum: int64 for integers and booleans, the rounded sum of the parties' sums for real numbers."""
+        """Returns the sum: int64 for integers and booleans, the rounded sum of the parties' sums for real numbers.
+
+        Raises:
+            DataError: There are rows at one party only, or at none.
+        """
         chosen = self._chosen("sum", aggregator)
         # If one party has floats all have to be summed as such: the terms of one sum must have one form.
         if any(np.dtype(dtype).kind == "f" for dtype in self.dtypes):
@@ -180,7 +187,7 @@ class Spread:
                 than from the first.
             PlanError: `q` is not from 0 to 1.
         """
-        if isinstance(q, bool) or not isinstance(q, int | float) or not 0 <= q <= 1:
+        if isinstance(q, bool) or not isinstance(q, int | float | np.floating) or not 0 <= q <= 1:
             raise PlanError(f"{name}: expected q from 0 to 1, found {q!r}")
         chosen = self._chosen(name, aggregator)
         if not self.count:
@@ -272,15 +279,24 @@ class Spread:
         return entering
 
     def _chosen(self, name: str, aggregator: IntegerSums | None) -> IntegerSums:
-        """Returns the aggregator to use, after checking that a sum hides anything at all."""
+        """Returns the aggregator to use, after checking that a sum hides anything at all.
+
+        Raises:
+            DataError: There are rows at one party only, or at none.
+            PlanError: No aggregator is given, and none is the default.
+        """
         holders = [party for party, rows in self.rows.items() if rows]
         if len(holders) < 2:
-            who = holders[0].name if holders else "nobody"
+            if not holders:
+                raise DataError(f"{name}: expected rows at two parties or more, found no rows at all")
+            who = holders[0].name
             raise DataError(
                 f"{name}: expected rows at two parties or more, found them at {who} only: a sum of one party is that "
                 f"party's value. Compute it there, e.g. {who}(np.{name})(x.partitions[{who}])"
             )
         if aggregator is not None:
+            if not callable(getattr(aggregator, "sum", None)):
+                raise PlanError(f"{name}: aggregator: expected a SecureAggregator or the like, found {aggregator!r}")
             return aggregator
         if _default_maker is None:
             raise PlanError(f"{name}: no default aggregator is set; pass aggregator=, e.g. SecureAggregator(...)")

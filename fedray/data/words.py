@@ -125,13 +125,16 @@ class ArrayWords(Operators, Parted):
 
         Raises:
             PlanError: `fn` is no function.
-            DataError: A result has other rows, told when it is used; the message names the party.
+            DataError: A result has other rows, or other columns than there are names, told when it is used; the
+                message names the party.
         """
         if not callable(fn):
             raise PlanError(f"map: expected a function of a party's array, found {type(fn).__name__}")
         name = f"map({getattr(fn, '__name__', type(fn).__name__)})"
-        made = {p: p(rowwise.mapped)(p.name, name, fn, part) for p, part in self.partitions.items()}
-        return self._made(made, None if columns is None else tuple(columns))
+        named = None if columns is None else tuple(columns)
+        wide = None if named is None else len(named)
+        made = {p: p(rowwise.mapped)(p.name, name, fn, part, wide) for p, part in self.partitions.items()}
+        return self._made(made, named)
 
     def astype(self, dtype: DTypeLike, *, casting: Casting = "same_value") -> Self:
         """Returns the array with every party's part converted to `dtype`.

@@ -282,7 +282,7 @@ def as_bytes(message: Message) -> NDArray[np.uint8]:
     if isinstance(message, bytes):
         return np.frombuffer(message, np.uint8)
     if not isinstance(message, np.ndarray) or message.dtype != np.uint8 or message.ndim != 1:
-        raise EncodingError(f"masked: expected bytes or uint8[n], found {type(message).__name__}")
+        raise EncodingError(f"message: expected bytes or uint8[n], found {type(message).__name__}")
     if not message.flags.c_contiguous:
-        raise EncodingError("masked: the array is not contiguous")
+        raise EncodingError("message: the array is not contiguous")
     return message

@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from inline.keras_models import CLASS, X, batches, bind
+from inline.keras_models import CLASS, X, batches, bind, in_order
 from inline.torch_models import NEEDS_TORCH, torch_outputs, torch_softmax
 
 from fedray.backends import BACKENDS, build_at_driver, make_backend
 from fedray.errors import DataError, PlanError
 from fedray.metrics import merge, words
 from fedray.ml.nn.numpy import LinearRegression, SoftmaxRegression
-from fedray.party.training.sampling import in_order
 from fedray.strategies import STRATEGIES, make_strategy
 from fedray.tree import Tree
 

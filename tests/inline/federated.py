@@ -102,7 +102,7 @@ def by_hand(weights, parts, *, strategy="fed_avg_w", mu=0.0, rate=RATE, seed=3, 
     names = PARTIES[: len(parts)]
     plan = plan_fit({name: len(x) for name, (x, _) in zip(names, parts, strict=True)}, seed=seed, alone=True, **planned)
     center = [np.asarray(w, np.float64) for w in weights]
-    for segment in (one for epoch in range(plan.epochs) for one in plan.segments(epoch)):
+    for segment in plan:
         dealt = [plan.sampling.deal(n, len(x), segment.epoch) for n, (x, _) in zip(names, parts, strict=True)]
         for one in segment.rounds:
             sums, total = [np.zeros_like(w) for w in center], 0

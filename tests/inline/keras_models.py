@@ -76,6 +76,11 @@ def batches(*sizes):
     return [Batch(np.arange(start, stop)) for start, stop in pairwise(np.cumsum([0, *sizes]))]
 
 
+def in_order(rows, batch_size):
+    """All rows in file order in batches of `batch_size`, the last one shorter."""
+    return batches(*np.diff([*range(0, rows, batch_size), rows]))
+
+
 def ready(builder, x=X, y=Y, seed=1, **arguments):
     """Returns a backend and its bound data."""
     backend = KerasBackend(builder, seed=seed, **arguments)

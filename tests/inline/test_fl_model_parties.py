@@ -87,6 +87,8 @@ def test_strict_egress_lets_the_whole_flow_pass(start, tmp_path):
 
 def test_parties_may_keep_their_metrics_to_themselves(start):
     fed = world(start, backend="numpy")
+    with pytest.raises(PlanError, match="local_metrics: expected True or False, found 'no'"):
+        fed.model(local_metrics="no")
     shown, kept = fed.model(), fed.model(local_metrics=False)
     both = [model.fit(fed.x, fed.y, validation_data=(fed.x, fed.y), batch_size=8, verbose=0) for model in (shown, kept)]
     assert both[0].history == both[1].history

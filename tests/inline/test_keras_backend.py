@@ -6,11 +6,24 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from inline.keras_models import CLASS, EAGERLY, X, Y, batches, bind, dense, hooked_by, noisy, one_matrix, ready, stock
+from inline.keras_models import (
+    CLASS,
+    EAGERLY,
+    X,
+    Y,
+    batches,
+    bind,
+    dense,
+    hooked_by,
+    in_order,
+    noisy,
+    one_matrix,
+    ready,
+    stock,
+)
 
 from fedray.backends.keras.model import KerasBackend
 from fedray.errors import PlanError
-from fedray.party.training.sampling import in_order
 from fedray.strategies import make_strategy
 
 pytestmark = pytest.mark.usefixtures("kernels_kept")

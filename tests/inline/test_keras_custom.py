@@ -3,12 +3,11 @@
 
 import numpy as np
 import pytest
-from inline.keras_models import batches, hooked_by, ready
+from inline.keras_models import batches, hooked_by, in_order, ready
 
 from fedray.backends.keras.model import KerasBackend
 from fedray.errors import PlanError
 from fedray.metrics import Word
-from fedray.party.training.sampling import in_order
 from fedray.strategies import make_strategy
 
 

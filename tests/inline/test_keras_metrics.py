@@ -6,12 +6,11 @@ import re
 
 import numpy as np
 import pytest
-from inline.keras_models import CLASS, X, Y, batches, binary, bind, dense, ready
+from inline.keras_models import CLASS, X, Y, batches, binary, bind, dense, in_order, ready
 
 from fedray.backends.keras.model import KerasBackend
 from fedray.errors import DataError, PlanError
 from fedray.metrics import Mean, Tally, flatten, merge, rebuild, words
-from fedray.party.training.sampling import in_order
 
 pytestmark = pytest.mark.usefixtures("kernels_kept")
 

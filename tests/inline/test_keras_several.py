@@ -3,7 +3,7 @@
 
 import numpy as np
 import pytest
-from inline.keras_models import CLASS, EAGERLY, X, batches, bind, stock
+from inline.keras_models import CLASS, EAGERLY, X, batches, bind, in_order, stock
 from inline.several import (
     AGE,
     FORM_AND_WEIGHTED,
@@ -20,7 +20,6 @@ from inline.several import (
 from fedray.backends.keras.model import KerasBackend
 from fedray.errors import DataError, PlanError
 from fedray.metrics import Mean, merge
-from fedray.party.training.sampling import in_order
 from fedray.tree import Tree
 
 pytestmark = pytest.mark.usefixtures("kernels_kept")

@@ -15,7 +15,7 @@ import fedray as sf
 from fedray.data.ndarray import FedNdarray, load
 from fedray.data.split import train_test_split
 from fedray.device import PYU
-from fedray.errors import DataError
+from fedray.errors import DataError, PlanError
 from fedray.runtime.lifetime import init, shutdown
 
 ROWS = np.random.default_rng(2).normal(size=(9, 3)).round(3) * [1, 10, 100] + [0, 50, 1000]
@@ -67,6 +67,12 @@ def test_columns_in_another_order_are_put_in_order(
     caplog.clear()
     assert load({alice: make(ALICE, alice, tmp_path), bob: make(FRAME, bob, tmp_path)}).columns == x.columns
     assert not caplog.messages
+
+
+@pytest.mark.parametrize("option", [{"key": "a"}, {"header": True}, {"delimiter": ";"}], ids=str)
+def test_options_of_files_that_are_not_there_are_refused(option: dict[str, Any], alice: PYU, bob: PYU) -> None:
+    with pytest.raises(PlanError, match=f"load: {next(iter(option))}: says how .* and no source is one"):
+        load({alice: np.ones(2), bob: "b.npy"}, **option)
 
 
 def test_columns_that_are_numbered_in_another_order_are_put_in_order(alice: PYU, bob: PYU) -> None:

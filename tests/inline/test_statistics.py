@@ -93,6 +93,17 @@ def test_magnitude_does_not_matter(scale: float) -> None:
     assert np.allclose(x.sum(aggregator=Open()), WHOLE.sum() * scale, rtol=1e-9, atol=0)
 
 
+def test_arguments_that_cannot_be() -> None:
+    x = spread()
+    with pytest.raises(PlanError, match=r"std: expected ddof to be a whole number, found 1\.5"):
+        x.std(ddof=1.5, aggregator=Open())  # type: ignore[arg-type]
+    with pytest.raises(PlanError, match="mean: aggregator: expected a SecureAggregator or the like, found 'plain'"):
+        x.mean(aggregator="plain")  # type: ignore[arg-type]
+    assert x.quantile(np.float32(0.5), aggregator=Open()) == x.quantile(0.5, aggregator=Open())
+    with pytest.raises(DataError, match=r"multiply: the number is beyond what int8 holds; .*astype\('int64'\)"):
+        (x.astype("int8", casting="unsafe") * 200).mean(aggregator=Open())
+
+
 @pytest.mark.parametrize("scale", [1e-42, 1e-200])
 def test_numbers_too_small_to_be_summed_are_refused_and_not_zero(scale: float) -> None:
     """Silently, mean and deviation would be 0; the remedy that the error names gives them."""
@@ -219,7 +230,7 @@ def test_a_sum_of_one_party_is_refused(name: str) -> None:
     for x in (alone, only_alice_has_rows):
         with pytest.raises(DataError, match=rf"{name}: .*at alice only.* alice\(np\.{name}\)"):
             getattr(x, name)(aggregator=Open())
-    with pytest.raises(DataError, match="at nobody"):
+    with pytest.raises(DataError, match=f"{name}: expected rows at two parties or more, found no rows at all"):
         getattr(spread()[:0], name)(aggregator=Open())
 
 

@@ -3,13 +3,12 @@
 
 import numpy as np
 import pytest
-from inline.keras_models import CLASS, RNG, X, batches, bind
+from inline.keras_models import CLASS, RNG, X, batches, bind, in_order
 from inline.torch_models import NEEDS_TORCH, correct
 
 from fedray.backends import make_backend
 from fedray.errors import DataError, PlanError
 from fedray.metrics import merge, words
-from fedray.party.training.sampling import in_order
 
 pytestmark = NEEDS_TORCH
 

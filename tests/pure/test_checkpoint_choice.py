@@ -9,7 +9,8 @@ import fedray as sf
 from fedray.errors import PlanError
 from fedray.ml.nn.checkpoints.choice import Found, common, decide, say_behind, say_lacking, staying
 from fedray.ml.nn.checkpoints.experiment import differences, experiment_hash
-from fedray.party.training.keeping import _moved, removable
+from fedray.party.kept.numbered import removable
+from fedray.party.training.keeping import _moved
 
 PARTIES = ("alice", "bob")
 NUMBERS = (1, 2, 3)

@@ -17,13 +17,9 @@ def named(sizes):
     return {f"party{number}": rows for number, rows in enumerate(sizes)}
 
 
-def every_segment(plan):
-    return [segment for epoch in range(plan.initial_epoch, plan.epochs) for segment in plan.segments(epoch)]
-
-
 def test_the_tutorial_has_235_rounds_in_each_of_ten_epochs():
     plan = plan_fit(TUTORIAL, seed=1, batch_size=128, epochs=10)
-    segments = every_segment(plan)
+    segments = list(plan)
     assert plan.steps == 235
     assert [segment.epoch for segment in segments] == list(range(10))
     assert all(len(segment.rounds) == 235 and segment.ends_epoch for segment in segments)
@@ -66,7 +62,7 @@ def test_every_row_is_in_exactly_one_round_and_no_round_has_one_party(sizes, bat
 @given(sizes=SIZES, batch=st.integers(1, 64), freq=st.integers(1, 4), seed=st.integers(0, 99))
 def test_poisson_rounds_say_how_many_rows_each_party_will_draw(sizes, batch, freq, seed):
     plan = plan_fit(named(sizes), seed=seed, batch_size=batch, epochs=3, aggregate_freq=freq, sampler_method="poisson")
-    for segment in every_segment(plan):
+    for segment in plan:
         for party, total in zip(
             plan.parties, map(sum, zip(*(r.rows for r in segment.rounds), strict=True)), strict=True
         ):
@@ -94,7 +90,7 @@ def test_aggregating_less_often_makes_longer_rounds():
 
 def test_a_callback_that_asks_for_every_round_gets_a_segment_each():
     plan = plan_fit(named([6, 6]), seed=1, batch_size=2, epochs=2, every_round=True)
-    segments = every_segment(plan)
+    segments = list(plan)
     assert [(s.epoch, len(s.rounds), s.ends_epoch) for s in segments] == [
         (0, 1, False),
         (0, 1, False),
@@ -116,7 +112,7 @@ def test_a_party_alone_needs_leave():
 
 def test_it_starts_where_it_is_told():
     plan = plan_fit(named([4, 4]), seed=1, epochs=5, initial_epoch=3)
-    assert [segment.epoch for segment in every_segment(plan)] == [3, 4]
+    assert [segment.epoch for segment in plan] == [3, 4]
 
 
 def test_validation_follows_keras():

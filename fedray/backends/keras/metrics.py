@@ -90,9 +90,9 @@ class KerasMetrics:
         """All state variables."""
         return [variable for metric in self._metrics.values() for variable in metric.variables]
 
-    def read(self, names: Sequence[str] | None = None) -> list[Metric]:
-        """Returns the metrics over the rows since the last reset, those of the given names or all."""
-        return [self._read(name) for name in (self.names if names is None else names)]
+    def read(self, names: Sequence[str]) -> list[Metric]:
+        """Returns the metrics of these names over the rows since the last reset."""
+        return [self._read(name) for name in names]
 
     def values(self) -> list[NDArray[Any]]:
         """Returns all state variables as they are."""

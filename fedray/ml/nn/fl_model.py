@@ -110,6 +110,8 @@ class FLModel(ModelWords):
                 f"model: expected a function that returns a compiled model, found {found}; pass a function: every "
                 "party calls it and builds a model of its own"
             )
+        if not isinstance(local_metrics, bool):  # a text such as "no" would count as True, and metrics would leave
+            raise PlanError(f"local_metrics: expected True or False, found {local_metrics!r}")
         patterns = checked_patterns(local)
         made = make_strategy(strategy, strategy_parameters)
         self._aggregator = checked_aggregator(server, self._devices, aggregator)
@@ -123,10 +125,10 @@ class FLModel(ModelWords):
             model,
             backend,
             made,
-            local_metrics=bool(local_metrics),
+            local_metrics=local_metrics,
             local=patterns,
         )
-        self._said = described(self._aggregator, backend, made, patterns, bool(local_metrics), random_seed)
+        self._said = described(self._aggregator, backend, made, patterns, local_metrics, random_seed)
         self._federation = self._federate(self._seed)
         self._seed_is_open = random_seed is None
         self._fits = 0

@@ -118,6 +118,11 @@ class FitPlan:
         parts = [rounds[start : start + size] for start in range(0, len(rounds), size)]
         return tuple(Segment(epoch, part, part is parts[-1]) for part in parts)
 
+    def __iter__(self) -> Iterator[Segment]:
+        """Yields every segment of the run, in order."""
+        for epoch in range(self.initial_epoch, self.epochs):
+            yield from self.segments(epoch)
+
     def validates(self, epoch: int) -> bool:
         """Returns whether validation follows epoch `epoch` (from 0), by Keras's rule."""
         if isinstance(self.validation, int):

@@ -7,8 +7,7 @@ Carries messages to its rounds and sends what they decide on. Knows no model, an
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -46,20 +45,12 @@ class ComputeParty:
         server: The party that opens.
         round_server: Key of its `RoundServer`.
         timeout: Seconds that a round waits for owners after its first message.
-        clock: Monotonic seconds.
     """
 
-    def __init__(
-        self,
-        context: PartyContext,
-        server: PartyName,
-        round_server: Key,
-        timeout: float,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, context: PartyContext, server: PartyName, round_server: Key, timeout: float) -> None:
         self._context, self._server, self._round_server = context, server, round_server
         self._rounds = ComputeRounds(context.name, timeout, self._tell_signature, self._publish, self._tell_failure)
-        self._room = WaitingRoom(self._rounds.barrier, clock)
+        self._room = WaitingRoom(self._rounds.barrier)
         self._joining: Joining[SharingShield] | None = None
         self._peers: dict[PartyName, Key] = {}
 

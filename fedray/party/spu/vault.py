@@ -121,7 +121,9 @@ class Vault:
         try:
             form, messages = self._deals().deal(out, self._context.value(source), self._bound)
         except BaseException as error:  # whoever uses the shares must learn of it
-            self._tell_all(SharesFailure(out, self._failure(error, "to(spu)")), Kind.ERROR)
+            failed = SharesFailure(out, self._failure(error, "to(spu)"))
+            for party in self._computing:
+                self._tell(party, failed, Kind.ERROR)
             raise
         for party, shares in messages.items():
             self._tell(party, DealtShares(out, form.encode(), shares), Kind.SHARE)
@@ -307,10 +309,6 @@ class Vault:
             self.deliver(to, message)
         else:
             self._context.send(f"{_CALLS[type(message)]} {message.key}", to, self._vaults[to], message, kind)
-
-    def _tell_all(self, message: SharesFailure, kind: Kind) -> None:
-        for party in self._computing:
-            self._tell(party, message, kind)
 
     @contextmanager
     def _making(self, outs: Sequence[Key], name: str) -> Iterator[None]:

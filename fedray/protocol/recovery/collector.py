@@ -200,7 +200,7 @@ class RecoveryCollector:
             raise ProtocolError(f"round {public.number} has no further stage")
 
     def _usual(self) -> tuple[bytes, tuple[int, ...]]:
-        """The context that most parties share, and who they are."""
+        """Returns the context that most parties share, and who they are."""
         by_context = {ctx: tuple(i for i in sorted(self._hashes) if self._hashes[i][0] == ctx) for ctx in self._totals}
         return max(by_context.items(), key=lambda item: len(item[1]), default=(b"", ()))
 

@@ -29,7 +29,7 @@ class Opening(Guarded):
 
     Attributes:
         holders: Whose shares have come.
-        faulty: Member in the roster -> what is wrong with its shares; filled in by `open`.
+        faulty: Place in the roster -> what is wrong with its shares; filled in by `open`.
     """
 
     def __init__(self, public: RoundPublic, survivors: Survivors) -> None:

@@ -145,5 +145,5 @@ class InputRules(Guarded):
 
 
 def _opened(context: RoundContext) -> bytes:
-    """Name under which the memory keeps over whom a model's sums were opened, apart from the rounds it counts."""
+    """Returns the name under which the memory keeps over whom a model's sums were opened, apart from its rounds."""
     return digest("opened", context.model, context.purpose)

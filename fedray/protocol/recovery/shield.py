@@ -23,7 +23,7 @@ from fedray.protocol.recovery.key_batches import KeyBatches
 from fedray.protocol.recovery.masked_input import mask_input
 from fedray.protocol.recovery.pads import PadScope, double_pad
 from fedray.protocol.recovery.reuse_rules import InputRules
-from fedray.protocol.recovery.session import DecisionLog, RecoverySession
+from fedray.protocol.recovery.session import RecoverySession
 from fedray.protocol.recovery.thresholds import Thresholds
 from fedray.protocol.recovery.unmasking import Sent, Unmasking
 from fedray.protocol.repeats import LastInput
@@ -38,26 +38,23 @@ class RecoveryShield(Guarded):
     `protect`, then `reply` twice.
 
     Attributes:
-        decisions: What was signed and released so far, where no journal was given.
+        decisions: What was signed and released so far; in memory is enough, where a restarted party loses its keys.
     """
 
-    def __init__(self, config: Config, member: Member, keys: SessionKeys, journal: DecisionLog | None = None) -> None:
+    def __init__(self, config: Config, member: Member, keys: SessionKeys) -> None:
         """Begins without any batch.
 
         Args:
             config: Agreed settings.
             member: The party.
             keys: What set-up has agreed.
-            journal: Takes each decision before it is acted upon; by default `decisions`, in memory, which is enough
-                where a restarted party loses its keys.
 
         Raises:
             ProtocolError: The Config is not for scheme recovery, or its graph is weaker than section 10 computes.
         """
         self.decisions: list[bytes] = []
-        log: DecisionLog = self.decisions.append if journal is None else journal
         self._config, self._member = config, member
-        self._session = RecoverySession(member, keys, Thresholds.of(config), log)
+        self._session = RecoverySession(member, keys, Thresholds.of(config), self.decisions.append)
         self._batches = KeyBatches(self._session, config.batch)
         self._judge = Judge(config, member, keys.group)
         self._rules = InputRules(keys.sid, member)

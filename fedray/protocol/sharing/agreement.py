@@ -16,8 +16,17 @@ from numpy.typing import NDArray
 from fedray.errors import EncodingError, ProtocolError
 from fedray.protocol.crypto.field import PRIME
 from fedray.protocol.crypto.keys import MOST_PARTIES, verify
-from fedray.protocol.messages import HASH_BYTES, SIGNATURE_BYTES, FieldKind, Words, dec, dec_list, enc, enc_list
-from fedray.protocol.sharing.sealing import as_bytes
+from fedray.protocol.messages import (
+    HASH_BYTES,
+    SIGNATURE_BYTES,
+    FieldKind,
+    Words,
+    as_bytes,
+    dec,
+    dec_list,
+    enc,
+    enc_list,
+)
 from fedray.types import Message, Round
 
 
@@ -150,7 +159,7 @@ class Partial:
         Raises:
             EncodingError: They are not such a message.
         """
-        data = as_bytes("partial", message)
+        data = as_bytes(message).data
         end = 4 + int.from_bytes(data[:4], "big")
         if len(data) < 4 or end > len(data):
             raise EncodingError(f"partial: the message is cut short at {len(data)} bytes")

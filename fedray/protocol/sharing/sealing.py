@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from numpy.typing import NDArray
 
 from fedray.errors import EncodingError, ProtocolError
-from fedray.protocol.messages import CHECK_BYTES, HASH_BYTES, dec, enc
+from fedray.protocol.messages import CHECK_BYTES, HASH_BYTES, as_bytes, dec, enc
 from fedray.types import Message, Round
 
 SEED_BYTES = 32
@@ -118,7 +118,7 @@ def header_of(message: Message) -> ShareHeader:
     Raises:
         EncodingError: It is no such message.
     """
-    data = as_bytes("share", message)
+    data = as_bytes(message).data
     if len(data) < HEADER_BYTES:
         raise EncodingError(f"share: expected at least {HEADER_BYTES} bytes, found {len(data)}")
     header = ShareHeader.decode(bytes(data[:HEADER_BYTES]))
@@ -136,26 +136,11 @@ def unseal(key: bytes, message: Message) -> bytes:
         EncodingError: It is no share's message.
         ProtocolError: It was not sealed with this key, or was altered.
     """
-    header, data = header_of(message), as_bytes("share", message)
+    header, data = header_of(message), as_bytes(message).data
     try:
         return ChaCha20Poly1305(key).decrypt(_nonce(header.number), data[HEADER_BYTES:], header.encode())
     except InvalidTag:
         raise ProtocolError(f"the share of round {header.number} is not from its owner, or was altered") from None
-
-
-def as_bytes(purpose: str, message: Message) -> memoryview:
-    """Returns a message's bytes without copying them.
-
-    Raises:
-        EncodingError: It is neither bytes nor contiguous uint8[n].
-    """
-    if isinstance(message, np.ndarray) and message.dtype == np.uint8 and message.ndim == 1:
-        if not message.flags.c_contiguous:
-            raise EncodingError(f"{purpose}: the array is not contiguous")
-        return message.data.cast("B")
-    if not isinstance(message, bytes):
-        raise EncodingError(f"{purpose}: expected bytes or uint8[n], found {type(message).__name__}")
-    return memoryview(message)
 
 
 def _nonce(number: Round) -> bytes:

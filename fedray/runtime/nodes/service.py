@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -89,7 +90,7 @@ def check_ports(launch: Launch) -> None:
             try:
                 tried.bind((launch.ip, port))
             except OSError as error:
-                if error.errno == 99:  # EADDRNOTAVAIL
+                if error.errno == errno.EADDRNOTAVAIL:
                     raise PlanError(f"--ip: {launch.ip} is no address of this machine ('ip addr' lists them)") from None
                 raise PlanError(
                     f"port {port} of {launch.ip} is taken ({error.strerror}); if another node of this machine has it, "
