@@ -298,7 +298,9 @@ class FitKeeping:
         self._number += 1
         folder, number = self._folder, self._number
         try:
-            stay = staying(folder.numbers(), self._parts.held, there, self._checkpoint.keep)
+            # Whoever was lost before its second answer has the driver's first one, which waited for it.
+            held = {party: numbers or folder.numbers()[:1] for party, numbers in self._parts.held.items()}
+            stay = staying(folder.numbers(), held, there, self._checkpoint.keep)
             weights = self._parts.capture(there, number, stay, first=not folder.numbers())
             state = {
                 "position": {name: getattr(position, name) for name in Position.__slots__},
