@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from fedray.ml.nn.checkpoints.choice import common
 from fedray.ml.nn.checkpoints.parts import PartyParts
@@ -26,8 +26,7 @@ def at_end(folder: RunFolder, parts: PartyParts, there: Sequence[PartyName], kee
     Returns:
         Why it could not be done at the driver, or nothing.
     """
-    stay = common(folder.numbers(), {party: parts.held[party] for party in there})[-keep:]
-    return _thin(folder, there, stay, parts.thin)
+    return _thin(folder, {party: parts.held[party] for party in there}, keep, parts.thin)
 
 
 def at_interruption(folder: RunFolder, parts: PartyParts, keep: int) -> str:
@@ -46,19 +45,19 @@ def at_interruption(folder: RunFolder, parts: PartyParts, keep: int) -> str:
     """
     if not parts.thin_soon(parts.parties, ()):  # a look at what they have written meanwhile
         return ""
-    return _thin(folder, parts.parties, common(folder.numbers(), parts.held)[-keep:], parts.thin_soon)
+    return _thin(folder, parts.held, keep, parts.thin_soon)
 
 
 def _thin(
     folder: RunFolder,
-    there: Sequence[PartyName],
-    stay: Sequence[int],
+    held: Mapping[PartyName, Sequence[int]],
+    keep: int,
     ask: Callable[[Sequence[PartyName], Sequence[int]], object],
 ) -> str:
-    failure = ""
     try:
+        stay = common(folder.numbers(), held)[-keep:]
         folder.remove(removable(folder.numbers(), stay))
-    except OSError as error:
-        failure = f"checkpoint: older ones could not be removed at the driver ({error.strerror})"
-    ask(there, stay)
-    return failure
+    except OSError as error:  # told and not raised: of an interruption it would take the place
+        return f"checkpoint: older ones could not be removed at the driver ({error.strerror})"
+    ask(tuple(held), stay)
+    return ""
