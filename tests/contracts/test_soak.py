@@ -3,6 +3,7 @@
 
 import gc
 import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -75,12 +76,15 @@ def test_calls_leave_memory_flat(shared, memory, calls, rows):
     objects, _ = settled(memory, 2)
     assert objects == 2  # the service that reads, and the counter
     work(alice, bob, counter, calls // 2, rows)  # allocators and caches fill
-    _, before = settled(memory, 2)
-    work(alice, bob, counter, calls, rows)
-    objects, after = settled(memory, 2)
-    assert objects == 2
+    readings = [settled(memory, 2)]
+    for _ in range(3):
+        work(alice, bob, counter, calls, rows)
+        readings.append(settled(memory, 2))
+    assert [objects for objects, _ in readings] == [2] * 4
     if type(shared.transport).__name__ != "InlineTransport":  # there, one process is everything
-        assert after - before < 20  # one value kept per call would be 40
+        # What a call keeps grows with every turn, by 40 for one value each. On a busy machine one turn may grow by half
+        # of that, of values that are on their way while memory is read.
+        assert min(after - before for (_, before), (_, after) in pairwise(readings)) < 20
 
 
 def test_failed_calls_leave_nothing_either(shared, memory):
